@@ -1,0 +1,279 @@
+"""A distribution feeder in per-unit arrays: what every model, power flow and method of FeederGuard reads.
+
+Everything is per unit on `base_mva` and on each bus's `vn_kv`. Branch k joins `from_bus[k]` and `to_bus[k]` by a
+pi-model with an ideal transformer at its from end (the MATPOWER convention):
+
+    V_from / (tap e^{j shift})  --[ g_from + j b_from | r + j x | g_to + j b_to ]--  V_to
+
+Signs: `p_load`, `q_load` are positive when consumed; `p_gen`, `q_gen` positive when produced; `g_shunt`, `b_shunt`
+are admittances to ground (b positive for a capacitor). Arrays keep the order of the source file, and `bus_name`,
+`branch_name` its labels. A *tie* is a branch that is normally open (`closed` false).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import networkx as nx
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from pandapower.auxiliary import pandapowerNet
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+ComplexArray = NDArray[np.complex128]
+
+BRANCH_KINDS = ("line", "tie", "trafo")
+
+_BUS_FLOATS = ("vn_kv", "v_min", "v_max", "p_load", "q_load", "p_gen", "q_gen", "g_shunt", "b_shunt")
+_BRANCH_FLOATS = ("r", "x", "g_from", "b_from", "g_to", "b_to", "tap", "shift")
+
+
+class NetworkError(ValueError):
+    """A feeder that cannot be a feeder: the message names the element, the rule and the remedy."""
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A feeder of n_bus buses and n_branch branches; radial or meshed, with one or more substations.
+
+    Raises `NetworkError` when arrays disagree in length, values are not finite or physically impossible, names
+    repeat, a branch leaves the feeder, there is no substation, or a bus cannot be reached even with every branch closed.
+    """
+
+    name: str
+    base_mva: float
+    bus_name: tuple[str, ...]
+    vn_kv: FloatArray  # (n_bus,) nominal line-to-line voltage
+    v_min: FloatArray  # (n_bus,) lower voltage limit
+    v_max: FloatArray  # (n_bus,) upper voltage limit
+    p_load: FloatArray  # (n_bus,) nominal active demand
+    q_load: FloatArray  # (n_bus,) nominal reactive demand
+    p_gen: FloatArray  # (n_bus,) local active generation at constant power
+    q_gen: FloatArray  # (n_bus,) local reactive generation at constant power
+    g_shunt: FloatArray  # (n_bus,) shunt conductance
+    b_shunt: FloatArray  # (n_bus,) shunt susceptance, positive for a capacitor
+    substation: IntArray  # (n_substation,) buses held at a fixed voltage
+    v_substation: ComplexArray  # (n_substation,) that voltage
+    branch_name: tuple[str, ...]
+    kind: tuple[str, ...]  # (n_branch,) each of BRANCH_KINDS
+    from_bus: IntArray  # (n_branch,)
+    to_bus: IntArray  # (n_branch,)
+    r: FloatArray  # (n_branch,) series resistance
+    x: FloatArray  # (n_branch,) series reactance
+    g_from: FloatArray  # (n_branch,) shunt conductance at the from end, behind the tap
+    b_from: FloatArray  # (n_branch,) shunt susceptance at the from end, behind the tap
+    g_to: FloatArray  # (n_branch,) shunt conductance at the to end
+    b_to: FloatArray  # (n_branch,) shunt susceptance at the to end
+    tap: FloatArray  # (n_branch,) off-nominal ratio at the from end, 1 for a line
+    shift: FloatArray  # (n_branch,) phase shift at the from end in rad
+    rating: FloatArray  # (n_branch,) current limit (apparent power at 1 pu voltage); inf where there is none
+    closed: BoolArray  # (n_branch,) normal state; a tie is normally open
+    open_end: IntArray  # (n_branch,) an open branch hangs from its other end: 0 open at both, 1 at from, 2 at to
+
+    def __post_init__(self) -> None:
+        _coerce(self)
+        _check_shapes(self)
+        _check_names(self)
+        _check_values(self)
+        _check_substations(self)
+        _check_reachable(self)
+
+    @property
+    def n_bus(self) -> int:
+        return len(self.bus_name)
+
+    @property
+    def n_branch(self) -> int:
+        return len(self.branch_name)
+
+    @property
+    def z(self) -> ComplexArray:
+        """Series impedance r + jx, (n_branch,)."""
+        return self.r + 1j * self.x
+
+    @property
+    def is_tie(self) -> BoolArray:
+        """Normally open branches, (n_branch,)."""
+        return ~self.closed
+
+    @property
+    def on_loop(self) -> BoolArray:
+        """Branches that lie on a loop when every branch is closed, (n_branch,): opening one cuts nobody off."""
+        graph = nx.MultiGraph()
+        graph.add_nodes_from(range(self.n_bus))
+        # All substations are one point for this question: a path from one to another is a loop through the grid above.
+        root = int(self.substation[0])
+        merged = {int(bus): root for bus in self.substation}
+        for k, (i, j) in enumerate(zip(self.from_bus.tolist(), self.to_bus.tolist(), strict=True)):
+            graph.add_edge(merged.get(i, i), merged.get(j, j), key=k)
+        simple = nx.Graph(graph)
+        bridges = {frozenset(edge) for edge in nx.bridges(simple)}
+        on_loop = np.ones(self.n_branch, dtype=bool)
+        for i, j, k in graph.edges(keys=True):
+            on_loop[k] = frozenset((i, j)) not in bridges or graph.number_of_edges(i, j) > 1
+        return on_loop
+
+    @property
+    def base_current_a(self) -> FloatArray:
+        """Ampere per pu current at each branch's from bus, (n_branch,)."""
+        return 1e3 * self.base_mva / (np.sqrt(3.0) * self.vn_kv[self.from_bus])
+
+    def bus_index(self, bus: str) -> int:
+        """Return the position of the bus of that name; raises `NetworkError` listing near names."""
+        return _index(self.bus_name, bus, "bus", self.name)
+
+    def branch_index(self, branch: str) -> int:
+        """Return the position of the branch of that name; raises `NetworkError` listing near names."""
+        return _index(self.branch_name, branch, "branch", self.name)
+
+    def with_changes(self, **changes: Any) -> Network:
+        """Return a copy with some fields replaced, validated anew."""
+        return replace(self, **changes)
+
+    @classmethod
+    def from_pandapower(cls, net: pandapowerNet) -> Network:
+        """Return the feeder of a pandapower net; see `feederguard.models.pandapower_exchange`."""
+        from feederguard.models.pandapower_exchange import network_from_pandapower
+
+        return network_from_pandapower(net)
+
+    def to_pandapower(self) -> pandapowerNet:
+        """Return the feeder as a pandapower net; see `feederguard.models.pandapower_exchange`."""
+        from feederguard.models.pandapower_exchange import network_to_pandapower
+
+        return network_to_pandapower(self)
+
+    @classmethod
+    def from_matpower(cls, path: str | Path) -> Network:
+        """Return the feeder of a MATPOWER .m file; see `feederguard.models.matpower_case`."""
+        from feederguard.models.matpower_case import network_from_matpower
+
+        return network_from_matpower(path)
+
+
+def _coerce(network: Network) -> None:
+    """Freeze every array in its declared type, so that kernels get what they were compiled for."""
+    kinds = {"substation": np.int64, "from_bus": np.int64, "to_bus": np.int64, "open_end": np.int64,
+             "closed": np.bool_, "v_substation": np.complex128}  # fmt: skip
+    for field in fields(network):
+        value = getattr(network, field.name)
+        if field.name in ("bus_name", "branch_name", "kind"):
+            object.__setattr__(network, field.name, tuple(str(item) for item in value))
+        elif field.name not in ("name", "base_mva"):
+            array = np.array(value, dtype=kinds.get(field.name, np.float64))
+            array.setflags(write=False)
+            object.__setattr__(network, field.name, array)
+
+
+def _check_shapes(network: Network) -> None:
+    expected = {name: network.n_bus for name in _BUS_FLOATS}
+    expected |= {name: network.n_branch for name in (*_BRANCH_FLOATS, "rating", "closed", "open_end")}
+    expected |= {"kind": network.n_branch, "from_bus": network.n_branch, "to_bus": network.n_branch}
+    expected |= {"v_substation": len(network.substation)}
+    for name, length in expected.items():
+        if len(getattr(network, name)) != length:
+            raise NetworkError(f"{network.name}: {name} has {len(getattr(network, name))} entries, expected {length}")
+
+
+def _check_names(network: Network) -> None:
+    for label, names in (("bus", network.bus_name), ("branch", network.branch_name)):
+        seen: set[str] = set()
+        for name in names:
+            if name in seen:
+                raise NetworkError(f"{network.name}: {label} {name!r} appears twice; give every {label} its own name")
+            seen.add(name)
+
+
+def _check_values(network: Network) -> None:
+    if not (np.isfinite(network.base_mva) and network.base_mva > 0):
+        raise NetworkError(f"{network.name}: base_mva is {network.base_mva}; it must be positive")
+    for names, label, array_names in (
+        (network.bus_name, "bus", _BUS_FLOATS),
+        (network.branch_name, "branch", _BRANCH_FLOATS),
+    ):
+        for array_name in array_names:
+            bad = np.flatnonzero(~np.isfinite(getattr(network, array_name)))
+            if bad.size:
+                value = getattr(network, array_name)[bad[0]]
+                raise NetworkError(
+                    f"{network.name}: {array_name} of {label} {names[bad[0]]!r} is {value}; give a finite number"
+                )
+    for array_name, low in (("r", 0.0), ("vn_kv", 1e-9), ("tap", 1e-9), ("rating", 0.0)):
+        values = getattr(network, array_name)
+        names, label = (network.bus_name, "bus") if array_name == "vn_kv" else (network.branch_name, "branch")
+        bad = np.flatnonzero(~(values >= low))
+        if bad.size:
+            raise NetworkError(
+                f"{network.name}: {array_name} of {label} {names[bad[0]]!r} is {values[bad[0]]:g}; "
+                f"it must be {'positive' if low else 'zero or more'}"
+            )
+    bad = np.flatnonzero(~(network.v_min <= network.v_max))
+    if bad.size:
+        raise NetworkError(
+            f"{network.name}: bus {network.bus_name[bad[0]]!r} has v_min {network.v_min[bad[0]]:g} above "
+            f"v_max {network.v_max[bad[0]]:g}; swap them"
+        )
+    for k, kind in enumerate(network.kind):
+        if kind not in BRANCH_KINDS:
+            raise NetworkError(
+                f"{network.name}: branch {network.branch_name[k]!r} is of kind {kind!r}; use one of {', '.join(BRANCH_KINDS)}"
+            )
+    if not np.isin(network.open_end, (0, 1, 2)).all():
+        raise NetworkError(f"{network.name}: open_end must be 0 (both ends), 1 (from) or 2 (to)")
+    for name in ("from_bus", "to_bus"):
+        ends = getattr(network, name)
+        bad = np.flatnonzero((ends < 0) | (ends >= network.n_bus))
+        if bad.size:
+            raise NetworkError(
+                f"{network.name}: {name} of branch {network.branch_name[bad[0]]!r} is {ends[bad[0]]}; "
+                f"buses are numbered 0 to {network.n_bus - 1}"
+            )
+    bad = np.flatnonzero(network.from_bus == network.to_bus)
+    if bad.size:
+        raise NetworkError(
+            f"{network.name}: branch {network.branch_name[bad[0]]!r} starts and ends at bus "
+            f"{network.bus_name[network.from_bus[bad[0]]]!r}; remove it"
+        )
+
+
+def _check_substations(network: Network) -> None:
+    if not len(network.substation):
+        raise NetworkError(f"{network.name}: no substation; mark the bus that feeds the network (type 'slack')")
+    if ((network.substation < 0) | (network.substation >= network.n_bus)).any():
+        raise NetworkError(f"{network.name}: substation is outside buses 0 to {network.n_bus - 1}")
+    if len(set(network.substation.tolist())) < len(network.substation):
+        raise NetworkError(f"{network.name}: a bus is named twice as substation; name it once")
+    if not (np.isfinite(network.v_substation).all() and (np.abs(network.v_substation) > 0).all()):
+        raise NetworkError(f"{network.name}: v_substation must be finite and not zero")
+
+
+def _check_reachable(network: Network) -> None:
+    graph = nx.Graph()
+    graph.add_nodes_from(range(network.n_bus))
+    graph.add_edges_from(zip(network.from_bus.tolist(), network.to_bus.tolist(), strict=True))
+    fed: set[int] = set()
+    for bus in network.substation.tolist():
+        if bus not in fed:
+            fed |= nx.node_connected_component(graph, bus)
+    island = [network.bus_name[i] for i in range(network.n_bus) if i not in fed]
+    if island:
+        shown = ", ".join(island[:5]) + (", ..." if len(island) > 5 else "")
+        raise NetworkError(
+            f"{network.name}: {len(island)} bus(es) form an island that no branch or tie joins to a substation: {shown}; "
+            "add the missing branch or remove them"
+        )
+
+
+def _index(names: Sequence[str], name: str, label: str, network: str) -> int:
+    try:
+        return names.index(str(name))
+    except ValueError:
+        shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+        raise NetworkError(f"{network}: no {label} {name!r}; there are {shown}") from None
