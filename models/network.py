@@ -205,7 +205,13 @@ def _check_values(network: Network) -> None:
                 raise NetworkError(
                     f"{network.name}: {array_name} of {label} {names[bad[0]]!r} is {value}; give a finite number"
                 )
-    for array_name, low in (("r", 0.0), ("vn_kv", 1e-9), ("tap", 1e-9), ("rating", 0.0)):
+    # The star equivalent of a three-winding transformer can carry a negative resistance; a line cannot.
+    bad = np.flatnonzero((network.r < 0) & (np.array(network.kind) != "trafo"))
+    if bad.size:
+        raise NetworkError(
+            f"{network.name}: r of branch {network.branch_name[bad[0]]!r} is {network.r[bad[0]]:g}; it must be zero or more"
+        )
+    for array_name, low in (("vn_kv", 1e-9), ("tap", 1e-9), ("rating", 0.0)):
         values = getattr(network, array_name)
         names, label = (network.bus_name, "bus") if array_name == "vn_kv" else (network.branch_name, "branch")
         bad = np.flatnonzero(~(values >= low))
