@@ -44,7 +44,7 @@ class Network:
     """A feeder of n_bus buses and n_branch branches; radial or meshed, with one or more substations.
 
     Raises `NetworkError` when arrays disagree in length, values are not finite or physically impossible, names
-    repeat, a branch leaves the feeder, there is no substation, or a bus cannot be reached even with every branch closed.
+    repeat, a branch leaves the feeder, there is no substation, or no path of branches and ties leads to some bus.
     """
 
     name: str
@@ -76,6 +76,7 @@ class Network:
     rating: FloatArray  # (n_branch,) current limit (apparent power at 1 pu voltage); inf where there is none
     closed: BoolArray  # (n_branch,) normal state; a tie is normally open
     open_end: IntArray  # (n_branch,) an open branch hangs from its other end: 0 open at both, 1 at from, 2 at to
+    paper_limit_mw: float = float("inf")  # uniform limit on branch power in the `paper` setting of load transfer
 
     def __post_init__(self) -> None:
         _coerce(self)
@@ -166,7 +167,7 @@ def _coerce(network: Network) -> None:
         value = getattr(network, field.name)
         if field.name in ("bus_name", "branch_name", "kind"):
             object.__setattr__(network, field.name, tuple(str(item) for item in value))
-        elif field.name not in ("name", "base_mva"):
+        elif field.name not in ("name", "base_mva", "paper_limit_mw"):
             array = np.array(value, dtype=kinds.get(field.name, np.float64))
             array.setflags(write=False)
             object.__setattr__(network, field.name, array)
@@ -209,7 +210,8 @@ def _check_values(network: Network) -> None:
     bad = np.flatnonzero((network.r < 0) & (np.array(network.kind) != "trafo"))
     if bad.size:
         raise NetworkError(
-            f"{network.name}: r of branch {network.branch_name[bad[0]]!r} is {network.r[bad[0]]:g}; it must be zero or more"
+            f"{network.name}: r of branch {network.branch_name[bad[0]]!r} is {network.r[bad[0]]:g}; "
+            "it must be zero or more"
         )
     for array_name, low in (("vn_kv", 1e-9), ("tap", 1e-9), ("rating", 0.0)):
         values = getattr(network, array_name)
@@ -229,7 +231,8 @@ def _check_values(network: Network) -> None:
     for k, kind in enumerate(network.kind):
         if kind not in BRANCH_KINDS:
             raise NetworkError(
-                f"{network.name}: branch {network.branch_name[k]!r} is of kind {kind!r}; use one of {', '.join(BRANCH_KINDS)}"
+                f"{network.name}: branch {network.branch_name[k]!r} is of kind {kind!r}; "
+                f"use one of {', '.join(BRANCH_KINDS)}"
             )
     if not np.isin(network.open_end, (0, 1, 2)).all():
         raise NetworkError(f"{network.name}: open_end must be 0 (both ends), 1 (from) or 2 (to)")
@@ -272,8 +275,8 @@ def _check_reachable(network: Network) -> None:
     if island:
         shown = ", ".join(island[:5]) + (", ..." if len(island) > 5 else "")
         raise NetworkError(
-            f"{network.name}: {len(island)} bus(es) form an island that no branch or tie joins to a substation: {shown}; "
-            "add the missing branch or remove them"
+            f"{network.name}: {len(island)} bus(es) form an island that no branch or tie joins to a substation: "
+            f"{shown}; add the missing branch or remove them"
         )
 
 

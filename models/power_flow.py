@@ -101,7 +101,7 @@ class PowerFlow:
         network = self.network
         ratio = network.tap * np.exp(1j * network.shift)
         v_from, v_to = self.voltage[..., network.from_bus], self.voltage[..., network.to_bus]
-        y = _branch_admittances(network)
+        y = branch_admittances(network)
         at_from = self.series_current / np.conj(ratio) + np.where(self.closed, y.closed[:, 0], 0) * v_from
         at_to = -self.series_current + np.where(self.closed, y.closed[:, 1], 0) * v_to
         if network.open_end.any():
@@ -157,7 +157,7 @@ def solve_power_flow(
 
 
 @dataclass(frozen=True, eq=False)
-class _BranchAdmittances:
+class BranchAdmittances:
     """Shunt admittances of a branch as its two buses see them."""
 
     closed: ComplexArray  # (n_branch, 2) while it is closed
@@ -187,7 +187,7 @@ def _prepare(network: Network) -> _Prepared:
     others = np.concatenate([network.to_bus, network.from_bus])
     by_bus = np.argsort(ends, kind="stable")
     start = np.concatenate([[0], np.cumsum(np.bincount(ends, minlength=network.n_bus))]).astype(np.int64)
-    y = _branch_admittances(network)
+    y = branch_admittances(network)
     prepared = _Prepared(
         (start, (by_bus % network.n_branch).astype(np.int64), others[by_bus]),
         (network.from_bus.copy(), network.to_bus.copy(), network.z, network.tap * np.exp(1j * network.shift)),
@@ -202,7 +202,7 @@ def _prepare(network: Network) -> _Prepared:
     return prepared
 
 
-def _branch_admittances(network: Network) -> _BranchAdmittances:
+def branch_admittances(network: Network) -> BranchAdmittances:
     y_from = network.g_from + 1j * network.b_from
     y_to = network.g_to + 1j * network.b_to
     tap_squared = network.tap**2
@@ -211,7 +211,7 @@ def _branch_admittances(network: Network) -> _BranchAdmittances:
         # 1 / (z + 1 / y) written without dividing by a charging that is zero.
         return near + far / (1.0 + network.z * far)
 
-    return _BranchAdmittances(
+    return BranchAdmittances(
         np.stack([y_from / tap_squared, y_to], axis=1),
         np.stack([hanging(y_from, y_to) / tap_squared, hanging(y_to, y_from)], axis=1),
     )
