@@ -1,0 +1,233 @@
+"""Which switches to operate: minimum-loss reconfiguration and load transfer after a fault, as Pyomo MISOCPs.
+
+Load transfer (source: Zhou et al., Energy Engineering 121(6), 2024, equations (1)-(6), on the DistFlow of
+`branch_flow.py` and the topology of `radiality.py`). Per unit; p, q demand and g local generation of a bus, s_i its shed
+active power (a shed load keeps its power factor), e_i whether it is energised, f_b whether branch b failed.
+
+    (1)  cost = C_load (S / S_base)^2 + C_sw N^2
+    (2)  S = sum of s_i,   N = sum over ties of y_b + sum over the other branches of (1 - y_b - f_b)
+    (3)  p_i (1 - e_i) <= s_i <= p_i:  what is not energised is shed
+    (4)  v_min^2 <= w_i <= v_max^2
+    (5)  |P_b|, |P_b - r_b ell_b| <= P_limit y_b (paper setting),   ell_b <= I_rating^2 y_b (radial setting)
+
+S^2 and N^2 are carried to the solver by t >= (S / S_base)^2, a cone, and by n >= (2 k + 1) N - k (k + 1), k = 0, 1, ...,
+the tangents of N^2 at the integers. A tie-breaking loss term in the objective (LOSS_WEIGHT per MW, orders of magnitude
+below any difference in cost that matters) makes the cones tight: without it, current in excess costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyomo.environ as pyo
+from numpy.typing import ArrayLike
+
+from feederguard.models.branch_flow import add_branch_flow
+from feederguard.models.network import BoolArray, FloatArray, Network, NetworkError
+from feederguard.models.radiality import add_topology
+from feederguard.models.scenario import Scenarios
+from feederguard.models.setting import Setting, resolve_setting
+
+COST_LOAD = 22.0
+COST_SWITCH = 3.0
+COST_BASE_MVA = 0.1  # implied by the rewards of Zhou et al., Table 1, at nominal 33-bus load; our inference
+LOSS_WEIGHT = 1e-3  # cost per MW lost
+
+
+def build_loss_reconfiguration(
+    network: Network,
+    p: ArrayLike | None = None,
+    q: ArrayLike | None = None,
+    switchable: ArrayLike | None = None,
+    v_min_pu: float = 0.9,
+    v_max_pu: float = 1.1,
+) -> pyo.ConcreteModel:
+    """Return the radial topology problem of least active loss, in kW; unsolved.
+
+    p, q: net demand in pu, (n_bus,), default nominal. switchable: names or a mask (n_branch,) of branches; default ties
+    and every line on a loop. Variables: y, P, Q, ell, w; expression: loss_kw. Ratings are not enforced.
+
+    Raises `NetworkError` for an unknown branch or when no radial topology exists.
+    """
+    free = _as_mask(network, switchable, network.is_tie | (network.on_loop & (np.array(network.kind) == "line")))
+    p_net = np.asarray(network.p_load - network.p_gen if p is None else p, dtype=float)
+    q_net = np.asarray(network.q_load - network.q_gen if q is None else q, dtype=float)
+    model = _empty_model(f"minimum loss of {network.name}", network)
+    add_topology(model, network, free, network.closed & ~free, radial=True)
+    model.p_net = pyo.Expression(model.bus, rule=lambda m, i: p_net[i] * m.energised[m.zone_of[i]])
+    model.q_net = pyo.Expression(model.bus, rule=lambda m, i: q_net[i] * m.energised[m.zone_of[i]])
+    current = np.full(network.n_branch, _largest_current(network, p_net, q_net, v_min_pu, radial=True))
+    add_branch_flow(model, network, current, v_min_pu, _ceiling(network, p_net, q_net, v_max_pu), angles=False)
+    # In kW the objective is of the order of 100, where solver tolerances are meant to be.
+    model.loss_kw = pyo.Expression(expr=1e3 * network.base_mva * _series_loss(model, network))
+    model.objective = pyo.Objective(expr=model.loss_kw)
+    return model
+
+
+def build_load_transfer(
+    network: Network,
+    scenario: Scenarios,
+    setting: str | Setting,
+    switchable: ArrayLike | None = None,
+    angles: bool = True,
+) -> pyo.ConcreteModel:
+    """Return the load-transfer problem of one scenario, unsolved.
+
+    scenario: a batch of one. switchable: names or a mask (n_branch,) that overrides the setting's. angles: whether a
+    meshed setting carries the linearised angle equation; without it the model is a true relaxation and its optimum a
+    proven lower bound of the cost. Variables: y, shed, energised, P, Q, ell, w; expression: cost.
+
+    Raises ValueError when the scenario is not single, and as `resolve_setting`.
+    """
+    if len(scenario) != 1:
+        raise ValueError(f"build_load_transfer takes one scenario, got {len(scenario)}; pass scenarios[k : k + 1]")
+    setting = resolve_setting(network, setting)
+    free = _as_mask(network, switchable, setting.switchable_branches(network))
+    fault = int(scenario.fault[0])
+    intact = np.arange(network.n_branch) != fault
+    model = _empty_model(f"load transfer on {network.name} after loss of {network.branch_name[fault]}", network)
+    add_topology(model, network, free & intact, network.closed & ~free & intact, setting.radial)
+    _add_shedding(model, scenario)
+    add_cost(model, network, fault)
+    p, q, g = scenario.p_load[0], scenario.q_load[0], scenario.p_gen[0]
+    current = np.full(network.n_branch, _largest_current(network, p + g, q, setting.v_min_pu, setting.radial))
+    if setting.active_limit_mw is None:
+        current = np.minimum(current, network.rating)
+    ceiling = _ceiling(network, p - g, q, setting.v_max_pu)
+    add_branch_flow(model, network, current, setting.v_min_pu, ceiling, angles=angles and not setting.radial)
+    add_limits(model, network, setting)
+    _add_squares(model, network, free & intact)
+    loss_mw = network.base_mva * _series_loss(model, network)
+    model.objective = pyo.Objective(
+        expr=COST_LOAD * model.shed_squared + COST_SWITCH * model.operations_squared + LOSS_WEIGHT * loss_mw
+    )
+    return model
+
+
+def add_cost(model: pyo.ConcreteModel, network: Network, fault: int | None = None) -> None:
+    """Add (1), (2) to a model that has `shed` (buses) and `y` (branches): the one place where the cost is written.
+
+    `total_shed` (pu), `n_operations` and the data `failed` are variables, so that a compiled model stays sparse.
+    """
+    model.failed = pyo.Var(model.branch, initialize=0.0, doc="f of (2), data")
+    for b in model.branch:
+        model.failed[b].fix(1.0 if b == fault else 0.0)
+    model.total_shed = pyo.Var(bounds=(0, None), initialize=0.0, doc="S of (2)")
+    model.n_operations = pyo.Var(bounds=(0, network.n_branch), initialize=0.0, doc="N of (2)")
+    model.define_total_shed = pyo.Constraint(expr=model.total_shed == sum(model.shed[i] for i in model.bus), doc="(2)")
+    model.define_n_operations = pyo.Constraint(
+        expr=model.n_operations
+        == sum(model.y[b] if network.is_tie[b] else 1 - model.y[b] - model.failed[b] for b in model.branch),
+        doc="(2)",
+    )
+    per_base = network.base_mva / COST_BASE_MVA
+    model.cost = pyo.Expression(
+        expr=COST_LOAD * (per_base * model.total_shed) ** 2 + COST_SWITCH * model.n_operations**2, doc="(1)"
+    )
+
+
+def add_limits(model: pyo.ConcreteModel, network: Network, setting: Setting) -> None:
+    """Add (4), (5) to a model that has w, P, ell, y; each branch limit is scaled to 1, so a violation is relative."""
+    low, high = setting.v_min_pu**2, setting.v_max_pu**2
+    free_bus = [i for i in range(network.n_bus) if i not in set(network.substation.tolist())]
+    model.voltage_limit = pyo.Constraint(free_bus, rule=lambda m, i: (low, m.w[i], high), doc="(4)")
+    if setting.active_limit_mw is not None:
+        limit = setting.active_limit_mw / network.base_mva
+        limited = np.flatnonzero(setting.limited_branches(network)).tolist()
+
+        @model.Constraint(limited, (-1, 1), doc="(5), sending end")
+        def sending_limit(m: Any, b: int, sign: int) -> Any:
+            return sign * m.P[b] / limit <= m.y[b]
+
+        @model.Constraint(limited, (-1, 1), doc="(5), receiving end")
+        def receiving_limit(m: Any, b: int, sign: int) -> Any:
+            return sign * (m.P[b] - network.r[b] * m.ell[b]) / limit <= m.y[b]
+
+        return
+    rated = [b for b in range(network.n_branch) if np.isfinite(network.rating[b])]
+    blocked = [b for b in rated if network.rating[b] <= 0]
+    if blocked:
+        raise NetworkError(
+            f"{network.name}: rating of branch {network.branch_name[blocked[0]]!r} is 0; give its rating in A, "
+            "or leave it empty for no limit"
+        )
+
+    @model.Constraint(rated, doc="(5)")
+    def current_limit(m: Any, b: int) -> Any:
+        return m.ell[b] / network.rating[b] ** 2 <= m.y[b]
+
+
+def _add_shedding(model: pyo.ConcreteModel, scenario: Scenarios) -> None:
+    p, q, g = scenario.p_load[0], scenario.q_load[0], scenario.p_gen[0]
+    model.shed = pyo.Var(model.bus, bounds=lambda m, i: (0, float(p[i])), initialize=0.0, doc="s of (3)")
+
+    @model.Constraint(model.bus, doc="(3)")
+    def dark_is_shed(m: Any, i: int) -> Any:
+        if p[i] == 0:
+            return pyo.Constraint.Skip
+        return m.shed[i] >= p[i] * (1 - m.energised[m.zone_of[i]])
+
+    def active(m: Any, i: int) -> Any:
+        return p[i] - m.shed[i] - g[i] * m.energised[m.zone_of[i]]
+
+    def reactive(m: Any, i: int) -> Any:
+        # Reactive demand without active demand cannot be shed, only darkened.
+        return q[i] / p[i] * (p[i] - m.shed[i]) if p[i] > 0 else q[i] * m.energised[m.zone_of[i]]
+
+    model.p_net = pyo.Expression(model.bus, rule=active)
+    model.q_net = pyo.Expression(model.bus, rule=reactive)
+
+
+def _add_squares(model: pyo.ConcreteModel, network: Network, free: BoolArray) -> None:
+    per_base = network.base_mva / COST_BASE_MVA
+    most = sum(model.shed[i].ub for i in model.bus) * per_base
+    model.shed_squared = pyo.Var(bounds=(0, max(most, 1.0) ** 2), initialize=0.0, doc="t of the module")
+    model.operations_squared = pyo.Var(bounds=(0, None), initialize=0.0, doc="n of the module")
+    model.shed_cone = pyo.Constraint(expr=(per_base * model.total_shed) ** 2 <= model.shed_squared)
+    model.operations_tangent = pyo.Constraint(
+        range(int(free.sum()) + 1),
+        rule=lambda m, k: m.operations_squared >= (2 * k + 1) * m.n_operations - k * (k + 1),
+    )
+
+
+def _empty_model(name: str, network: Network) -> pyo.ConcreteModel:
+    model = pyo.ConcreteModel(name)
+    model.bus = pyo.RangeSet(0, network.n_bus - 1)
+    model.branch = pyo.RangeSet(0, network.n_branch - 1)
+    return model
+
+
+def _series_loss(model: pyo.ConcreteModel, network: Network) -> Any:
+    return sum(network.r[b] * model.ell[b] for b in model.branch)
+
+
+def _ceiling(network: Network, p_net: FloatArray, q_net: FloatArray, v_max: float) -> float:
+    """Return the highest voltage a bus can have: where everything only consumes, that of the highest substation."""
+    produces = (p_net < 0).any() or (q_net < 0).any() or (network.b_shunt > 0).any()
+    charging = (network.b_from > 0).any() or (network.b_to > 0).any()
+    capacitive_or_tapped = (network.x < 0).any() or (network.tap != 1).any()
+    if produces or charging or capacitive_or_tapped:
+        return v_max
+    return min(v_max, float(np.abs(network.v_substation).max()))
+
+
+def _largest_current(network: Network, p: FloatArray, q: FloatArray, v_min: float, radial: bool) -> float:
+    """Return a bound on any branch's current: in a tree, all demand and generation drawn at the lowest voltage."""
+    drawn = np.hypot(p, q).sum() + np.abs(network.g_shunt + 1j * network.b_shunt).sum()
+    charging = np.abs(np.concatenate([network.b_from, network.b_to, network.g_from, network.g_to])).sum()
+    # In a mesh currents may also go round.
+    return float((1.0 if radial else 1.5) * (drawn + 2 * charging) / v_min) + 1e-6
+
+
+def _as_mask(network: Network, switchable: ArrayLike | None, default: BoolArray) -> BoolArray:
+    if switchable is None:
+        return default
+    array = np.atleast_1d(np.asarray(switchable))
+    if array.dtype == bool:
+        if array.shape != (network.n_branch,):
+            raise NetworkError(f"{network.name}: switchable has shape {array.shape}; expected ({network.n_branch},)")
+        return array
+    mask = np.zeros(network.n_branch, dtype=bool)
+    mask[[network.branch_index(str(name)) for name in array]] = True
+    return mask

@@ -1,0 +1,84 @@
+"""Load-transfer scenarios and decisions, batch first: what a method is given and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from feederguard.models.network import BoolArray, FloatArray, IntArray, Network
+
+
+@dataclass(frozen=True, eq=False)
+class Scenarios:
+    """B faults, each with the demand and local generation of its hour; per unit on the network's base.
+
+    Build them with `make_scenarios`, which checks them against a network.
+    """
+
+    fault: IntArray  # (B,) failed branch
+    p_load: FloatArray  # (B, n_bus) active demand
+    q_load: FloatArray  # (B, n_bus) reactive demand
+    p_gen: FloatArray  # (B, n_bus) local generation, at unity power factor
+
+    def __len__(self) -> int:
+        return len(self.fault)
+
+    def __getitem__(self, items: slice | IntArray | BoolArray | list[int]) -> Scenarios:
+        """Return some of the scenarios, still a batch."""
+        return Scenarios(*(getattr(self, field.name)[items] for field in fields(self)))
+
+
+@dataclass(frozen=True, eq=False)
+class Decisions:
+    """B answers: which branches are closed after the transfer, and how much of each bus's load is shed."""
+
+    closed: BoolArray  # (B, n_branch)
+    shed: FloatArray  # (B, n_bus) fraction of the bus's demand, 0 to 1; a shed load keeps its power factor
+
+    def __len__(self) -> int:
+        return len(self.closed)
+
+    def __getitem__(self, items: slice | IntArray | BoolArray | list[int]) -> Decisions:
+        """Return some of the decisions, still a batch."""
+        return Decisions(self.closed[items], self.shed[items])
+
+
+def make_scenarios(
+    network: Network,
+    fault: ArrayLike,
+    p_load: ArrayLike | None = None,
+    q_load: ArrayLike | None = None,
+    p_gen: ArrayLike | None = None,
+) -> Scenarios:
+    """Return scenarios for one or more faults (branch index or name); default the network's nominal load.
+
+    Raises ValueError when a fault is not a branch, a shape does not fit, a value is not finite, or active demand or
+    generation is negative.
+    """
+    faults = [
+        network.branch_index(f) if isinstance(f, str) else int(f)
+        for f in np.atleast_1d(np.asarray(fault, dtype=object))
+    ]
+    for f in faults:
+        if not 0 <= f < network.n_branch:
+            raise ValueError(f"{network.name}: fault at branch {f}; branches are numbered 0 to {network.n_branch - 1}")
+    given = {"p_load": p_load, "q_load": q_load, "p_gen": p_gen}
+    arrays = {}
+    for name, value in given.items():
+        array = np.asarray(getattr(network, name) if value is None else value, dtype=float)
+        if array.shape not in ((network.n_bus,), (len(faults), network.n_bus)):
+            raise ValueError(
+                f"{network.name}: {name} has shape {array.shape}; expected ({network.n_bus},) or "
+                f"({len(faults)}, {network.n_bus}) for {len(faults)} fault(s)"
+            )
+        bad = np.argwhere(~np.isfinite(np.atleast_2d(array)) | ((np.atleast_2d(array) < 0) & (name != "q_load")))
+        if bad.size:
+            item, bus = bad[0]
+            raise ValueError(
+                f"{network.name}: {name} of bus {network.bus_name[bus]!r} in scenario {item} is "
+                f"{np.atleast_2d(array)[item, bus]:g}; it must be finite" + (" and not negative" * (name != "q_load"))
+            )
+        arrays[name] = np.ascontiguousarray(np.broadcast_to(array, (len(faults), network.n_bus)))
+    return Scenarios(np.array(faults, dtype=np.int64), **arrays)

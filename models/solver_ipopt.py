@@ -1,0 +1,193 @@
+"""Ipopt for nonlinear models, found in a stated order, and prepared once for many solves of one model.
+
+    1. the executable that `idaes get-extensions` installs (idaes.bin_directory)
+    2. `ipopt` on the PATH
+    3. the Ipopt bundled with CasADi: Pyomo writes the .nl file, CasADi reads it and differentiates it
+
+The third needs no download. `PreparedNlp` reads a model once; variables that hold data (fixed in the Pyomo model) become
+columns whose bounds each solve sets, so a scenario costs an Ipopt run and nothing else.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import casadi
+import numpy as np
+import pyomo.environ as pyo
+from numpy.typing import ArrayLike, NDArray
+from pyomo.repn.plugins.nl_writer import NLWriter
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class IpoptRoute:
+    """Where Ipopt was found: an executable, or CasADi's library when `executable` is None."""
+
+    executable: Path | None
+    description: str
+
+
+@dataclass(frozen=True)
+class IpoptResult:
+    """How one run ended: `converged`, Ipopt's own words, objective and seconds inside Ipopt and its derivatives."""
+
+    converged: bool
+    infeasible: bool
+    reason: str
+    objective: float
+    seconds: float
+
+
+def find_ipopt() -> IpoptRoute:
+    """Return the first route to Ipopt in the order of this module."""
+    idaes_folder = _idaes_bin_directory()
+    if idaes_folder is not None:
+        found = shutil.which("ipopt", path=str(idaes_folder))
+        if found:
+            return IpoptRoute(Path(found), f"executable of idaes get-extensions ({found})")
+    found = shutil.which("ipopt")
+    if found:
+        return IpoptRoute(Path(found), f"executable on the PATH ({found})")
+    return IpoptRoute(None, f"bundled with CasADi {casadi.__version__}")
+
+
+def run_casadi_ipopt(model: pyo.ConcreteModel, time_limit_s: float, options: Mapping[str, Any]) -> IpoptResult:
+    """Solve the model's continuous relaxation from its current point by CasADi's Ipopt and load the point reached."""
+    prepared = PreparedNlp(model)
+    result = prepared.solve(time_limit_s=time_limit_s, options=options)
+    prepared.load()
+    return result
+
+
+class PreparedNlp:
+    """A Pyomo model read by CasADi once, to be solved for many values of the variables named in `inputs`.
+
+    Raises ValueError when an input is not a variable of the model, or the model has no single active objective.
+    """
+
+    def __init__(self, model: pyo.ConcreteModel, inputs: Sequence[str] = ()) -> None:
+        self.model = model
+        objectives = list(model.component_data_objects(pyo.Objective, active=True))
+        if len(objectives) != 1:
+            raise ValueError(f"{model.name}: {len(objectives)} active objectives; an NLP needs exactly one")
+        # CasADi reads a maximisation as the minimisation of the negated objective.
+        self._sign = 1.0 if objectives[0].sense == pyo.minimize else -1.0
+        data = [v for name in inputs for v in _variable(model, name).values()]
+        fixed = [v for v in data if v.fixed]
+        for v in fixed:
+            v.unfix()
+        try:
+            self._read(data)
+        finally:
+            for v in fixed:
+                v.fix()
+        place = {id(v): k for k, v in enumerate(self._variables)}
+        self._place: dict[str, NDArray[np.int64]] = {}
+        for component in model.component_objects(pyo.Var):
+            self._place[component.name] = np.array([place.get(id(v), -1) for v in component.values()], dtype=np.int64)
+        self._solvers: dict[tuple[tuple[str, Any], ...], Any] = {}
+        self._x: FloatArray = self._start.copy()
+
+    def solve(
+        self,
+        time_limit_s: float = 60.0,
+        options: Mapping[str, Any] | None = None,
+        start: FloatArray | None = None,
+        **values: ArrayLike,
+    ) -> IpoptResult:
+        """Run Ipopt with the inputs held at `values` (arrays in index order); results are read by `value`.
+
+        start: a point from `point()`; default the values the model had when it was read.
+        """
+        lower, upper = self._lower.copy(), self._upper.copy()
+        x0 = (self._start if start is None else start).copy()
+        for name, value in values.items():
+            place = self._place[name]
+            given = np.broadcast_to(np.asarray(value, dtype=float), place.shape)
+            seen = place >= 0
+            lower[place[seen]] = upper[place[seen]] = x0[place[seen]] = given[seen]
+        solver = self._solver({"max_wall_time": float(time_limit_s), **(options or {})})
+        begin = perf_counter()
+        answer = solver(x0=x0, lbx=lower, ubx=upper, lbg=self._g_lower, ubg=self._g_upper)
+        seconds = perf_counter() - begin
+        stats = solver.stats()
+        self._x = np.array(answer["x"]).ravel()
+        reason = str(stats["return_status"])
+        return IpoptResult(
+            converged=bool(stats["success"]) and bool(np.isfinite(self._x).all()),
+            infeasible=reason == "Infeasible_Problem_Detected",
+            reason=reason,
+            objective=self._sign * float(answer["f"]),
+            seconds=seconds,
+        )
+
+    def value(self, name: str) -> FloatArray:
+        """Return the variable component `name` at the last point, in index order; NaN for what the model never uses."""
+        place = self._place[name]
+        return np.where(place >= 0, self._x[place], np.nan)
+
+    def point(self) -> FloatArray:
+        """Return the last point, to be given as `start`."""
+        return self._x.copy()
+
+    def load(self) -> None:
+        """Write the last point into the Pyomo model."""
+        for variable, x in zip(self._variables, self._x.tolist(), strict=True):
+            if not variable.fixed:
+                variable.set_value(x, skip_validation=True)
+
+    def _read(self, inputs: list[Any]) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.nl"
+            with path.open("w") as stream:
+                info = NLWriter().write(self.model, stream, linear_presolve=False, symbolic_solver_labels=False)
+            builder = casadi.NlpBuilder()
+            builder.import_nl(str(path))
+        self._variables = list(info.variables)
+        self._nlp = {
+            "x": casadi.vertcat(*builder.x),
+            "f": builder.f,
+            "g": casadi.vertcat(*builder.g),
+        }
+        self._g_lower, self._g_upper = np.array(builder.g_lb), np.array(builder.g_ub)
+        self._lower, self._upper = np.array(builder.x_lb), np.array(builder.x_ub)
+        # A variable without a value starts inside its bounds, not at CasADi's zero.
+        middle = np.clip(0.0, self._lower, self._upper)
+        self._start = np.array(
+            [m if v.value is None else float(v.value) for v, m in zip(self._variables, middle, strict=True)]
+        )
+
+    def _solver(self, options: Mapping[str, Any]) -> Any:
+        key = tuple(sorted(options.items()))
+        if key not in self._solvers:
+            settings = {"print_level": 0, "sb": "yes", **options}
+            self._solvers[key] = casadi.nlpsol(
+                "ipopt_run", "ipopt", self._nlp,
+                {"expand": True, "print_time": False, "ipopt": settings, "verbose_init": False, "error_on_fail": False},
+            )  # fmt: skip
+        return self._solvers[key]
+
+
+def _variable(model: pyo.ConcreteModel, name: str) -> Any:
+    component = model.find_component(name)
+    if component is None or component.ctype is not pyo.Var:
+        known = ", ".join(c.name for c in model.component_objects(pyo.Var))
+        raise ValueError(f"{model.name}: no variable {name!r} to take as input; there are {known}")
+    return component
+
+
+def _idaes_bin_directory() -> Path | None:
+    try:
+        from idaes.config import bin_directory
+    except ImportError:
+        return None
+    folder = Path(bin_directory)
+    return folder if folder.is_dir() else None
