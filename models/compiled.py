@@ -57,18 +57,21 @@ class CompiledModel:
     lower: FloatArray  # (m,) -inf where there is none
     upper: FloatArray  # (m,) inf where there is none
     limit_name: tuple[str, ...]  # (m,) Pyomo's name of each scalar constraint
+    defined: tuple[str, ...]  # scalar variables that follow from others
+    defined_column: IntArray  # their columns
+    definitions: QuadraticRows  # their values as functions of the other columns
 
     def point(self, **values: ArrayLike) -> FloatArray:
         """Return rows (B, n_column) from one array per variable component, (B, size) or (size,) or a scalar.
 
         Raises `CompileError` when a component is missing, unknown or of the wrong width.
         """
-        missing = sorted(set(self.columns) - set(values))
+        missing = sorted(set(self.columns) - set(values) - set(self.defined))
         if missing:
             raise CompileError(f"{self.name}: point() needs a value for {', '.join(missing)}")
         arrays = {name: np.asarray(value, dtype=float) for name, value in values.items()}
         n_row = max((a.shape[0] for a in arrays.values() if a.ndim == 2), default=1)
-        rows = np.empty((n_row, self.n_column))
+        rows = np.zeros((n_row, self.n_column))
         for name, array in arrays.items():
             if name not in self.columns:
                 raise CompileError(f"{self.name}: no variable {name!r}; there are {', '.join(self.columns)}")
@@ -78,19 +81,29 @@ class CompiledModel:
             rows[:, self.columns[name]] = array
         return rows
 
+    def column_of(self, points: FloatArray, name: str) -> FloatArray:
+        """Return the columns of one variable component, (B, size), definitions filled in."""
+        return np.asarray(self._filled(points)[:, self.columns[name]])
+
     def objective(self, points: FloatArray) -> FloatArray:
         """Return the objective of each row of `points` (B, n_column), (B,)."""
-        return _evaluate(self._checked(points), *_flat(self.cost))[:, 0]
+        return np.asarray(_evaluate(self._filled(points), *_flat(self.cost))[:, 0])
 
     def violations(self, points: FloatArray) -> FloatArray:
         """Return by how much each row breaks each limit, (B, m), zero where it holds."""
-        values = _evaluate(self._checked(points), *_flat(self.limits))
-        return _excess(values, self.lower, self.upper)
+        values = _evaluate(self._filled(points), *_flat(self.limits))
+        return np.asarray(_excess(values, self.lower, self.upper))
 
     def worst_violation(self, points: FloatArray) -> FloatArray:
         """Return the largest violation of each row, (B,); 0 where all limits hold, NaN where the row has a NaN."""
         worst = self.violations(points)
         return worst.max(axis=1) if worst.shape[1] else np.zeros(len(points))
+
+    def _filled(self, points: FloatArray) -> FloatArray:
+        checked = self._checked(points)
+        if not len(self.defined_column):
+            return checked
+        return np.asarray(_define(checked.copy(), *_flat(self.definitions), self.defined_column))
 
     def _checked(self, points: FloatArray) -> FloatArray:
         points = np.ascontiguousarray(points, dtype=float)
@@ -102,15 +115,17 @@ class CompiledModel:
 def compile_model(
     model: pyo.ConcreteModel,
     *,
-    objective: pyo.Expression | pyo.Objective | None = None,
+    objective: pyo.Expression | pyo.Objective | float | None = None,
     constraints: Sequence[str] | None = None,
     inputs: Sequence[str] = (),
+    defined: Mapping[str, str] | None = None,
 ) -> CompiledModel:
     """Return the model's objective and limits as arrays.
 
     objective: what to evaluate; default the model's active objective (its sign kept). constraints: names of constraint
     components to keep; default every active one. inputs: variable components that are columns although they are fixed;
-    any other fixed variable is a constant. Only variables that occur get columns.
+    any other fixed variable is a constant. defined: scalar variables that a linear equality constraint determines (name of
+    the variable -> name of that constraint); `point` does not ask for them. Only variables that occur get columns.
 
     Raises `CompileError` naming the expression when one is not linear or quadratic, or when a name is unknown.
     """
@@ -122,10 +137,11 @@ def compile_model(
     try:
         cost_repn = _repn(target.expr if hasattr(target, "expr") else target, "the objective")
         repns = [_repn(constraint.body, constraint.name) for constraint in rows]
+        rules = {name: _definition(model, name, rule) for name, rule in (defined or {}).items()}
     finally:
         for data in unfixed:
             data.fix()
-    columns, place = _columns(model, [cost_repn, *repns], inputs)
+    columns, place = _columns(model, [cost_repn, *repns, *rules.values()], inputs)
     return CompiledModel(
         name=model.name,
         columns=columns,
@@ -135,6 +151,9 @@ def compile_model(
         lower=np.array([-np.inf if c.lb is None else c.lb for c in rows], dtype=float),
         upper=np.array([np.inf if c.ub is None else c.ub for c in rows], dtype=float),
         limit_name=tuple(c.name for c in rows),
+        defined=tuple(rules),
+        defined_column=np.array([columns[name][0] for name in rules], dtype=np.int64),
+        definitions=_rows(list(rules.values()), place),
     )
 
 
@@ -168,9 +187,24 @@ def _repn(expression: Any, name: str) -> Any:
     return repn
 
 
+def _definition(model: pyo.ConcreteModel, name: str, rule: str) -> Any:
+    """Return the value of a scalar variable as the linear function that an equality constraint makes it."""
+    variable, constraint = _component(model, name, pyo.Var), _component(model, rule, pyo.Constraint)
+    repn = _repn(constraint.body, rule)
+    own = [k for k, v in enumerate(repn.linear_vars) if v is variable]
+    if not constraint.equality or repn.quadratic_vars or len(own) != 1:
+        raise CompileError(f"{model.name}: {rule} is not a linear equality that determines {name}")
+    coefficient = repn.linear_coefs[own[0]]
+    rest = [(v, c) for v, c in zip(repn.linear_vars, repn.linear_coefs, strict=True) if v is not variable]
+    repn.linear_vars = tuple(v for v, _ in rest)
+    repn.linear_coefs = tuple(-c / coefficient for _, c in rest)
+    repn.constant = (pyo.value(constraint.upper) - repn.constant) / coefficient
+    return repn
+
+
 def _columns(model: Any, repns: list[Any], inputs: Sequence[str]) -> tuple[dict[str, IntArray], dict[int, int]]:
     """Number the scalar variables that occur, component by component in model order."""
-    occurring = set()
+    occurring: set[int] = set()
     for repn in repns:
         occurring.update(id(v) for v in repn.linear_vars)
         occurring.update(id(v) for pair in repn.quadratic_vars for v in pair)
@@ -180,8 +214,9 @@ def _columns(model: Any, repns: list[Any], inputs: Sequence[str]) -> tuple[dict[
         data = list(component.values())
         # A component is a block of columns as a whole, so that callers fill it with the array they have.
         if component.name in inputs or any(id(v) in occurring for v in data):
-            columns[component.name] = np.arange(len(place), len(place) + len(data))
-            place.update((id(v), len(place) + k) for k, v in enumerate(data))
+            first = len(place)
+            columns[component.name] = np.arange(first, first + len(data))
+            place.update((id(v), first + k) for k, v in enumerate(data))
     return columns, place
 
 
@@ -223,6 +258,17 @@ def _evaluate(x, constant, start, column, value, product_start, product_i, produ
                 total += product_value[t] * x[item, product_i[t]] * x[item, product_j[t]]
             out[item, k] = total
     return out
+
+
+@njit(cache=True, parallel=True)
+def _define(x, constant, start, column, value, product_start, product_i, product_j, product_value, target):  # type: ignore[no-untyped-def]
+    for item in prange(x.shape[0]):
+        for k in range(constant.shape[0]):
+            total = constant[k]
+            for t in range(start[k], start[k + 1]):
+                total += value[t] * x[item, column[t]]
+            x[item, target[k]] = total
+    return x
 
 
 @njit(cache=True, parallel=True)

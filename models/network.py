@@ -97,7 +97,7 @@ class Network:
     @property
     def z(self) -> ComplexArray:
         """Series impedance r + jx, (n_branch,)."""
-        return self.r + 1j * self.x
+        return np.asarray(self.r + 1j * self.x)
 
     @property
     def is_tie(self) -> BoolArray:
@@ -124,7 +124,7 @@ class Network:
     @property
     def base_current_a(self) -> FloatArray:
         """Ampere per pu current at each branch's from bus, (n_branch,)."""
-        return 1e3 * self.base_mva / (np.sqrt(3.0) * self.vn_kv[self.from_bus])
+        return np.asarray(1e3 * self.base_mva / (np.sqrt(3.0) * self.vn_kv[self.from_bus]))
 
     def bus_index(self, bus: str) -> int:
         """Return the position of the bus of that name; raises `NetworkError` listing near names."""
@@ -168,7 +168,7 @@ def _coerce(network: Network) -> None:
         if field.name in ("bus_name", "branch_name", "kind"):
             object.__setattr__(network, field.name, tuple(str(item) for item in value))
         elif field.name not in ("name", "base_mva", "paper_limit_mw"):
-            array = np.array(value, dtype=kinds.get(field.name, np.float64))
+            array: NDArray[Any] = np.array(value, dtype=kinds.get(field.name, np.float64))
             array.setflags(write=False)
             object.__setattr__(network, field.name, array)
 

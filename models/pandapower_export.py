@@ -151,7 +151,8 @@ def _write_trafos(net: pandapowerNet, network: Network, trafos: IntArray, tee: _
 def _write_bus_switches(net: pandapowerNet, network: Network, ideal: IntArray) -> None:
     for k in ideal:
         ends, name = (int(network.from_bus[k]), int(network.to_bus[k])), network.branch_name[k]
-        pandapower.create_switch(net, *ends, et="b", closed=bool(network.closed[k]), name=name)
+        in_ka = float(network.rating[k] * network.base_current_a[k] / 1e3)
+        pandapower.create_switch(net, *ends, et="b", closed=bool(network.closed[k]), name=name, in_ka=in_ka)
 
 
 def _write_open_switches(net: pandapowerNet, network: Network, branches: IntArray, elements: IntArray, et: str) -> None:

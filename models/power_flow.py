@@ -76,7 +76,7 @@ class PowerFlow:
         network = self.network
         at_bus = np.zeros(self.voltage.shape)
         for end, power in ((network.from_bus, self.s_from.real), (network.to_bus, self.s_to.real)):
-            np.add.at(at_bus, (..., end), power)
+            np.add.at(at_bus.T, end, power.T)
         at_bus += network.g_shunt * np.abs(self.voltage) ** 2 + self.p
         return np.asarray(network.base_mva * at_bus[..., network.substation])
 
@@ -277,7 +277,7 @@ def _radial_forest(prepared: _Prepared, closed: BoolArray) -> tuple[IntArray, An
 
 def _as_batch(value: ArrayLike, name: str, width: int, label: str, dtype: type = float) -> NDArray[Any]:
     try:
-        array = np.ascontiguousarray(value, dtype=dtype)
+        array: NDArray[Any] = np.ascontiguousarray(value, dtype=dtype)
     except (TypeError, ValueError) as error:
         raise ValueError(f"solve_power_flow: {name} must hold numbers, one per {label}: {error}") from None
     if array.ndim not in (1, 2) or array.shape[-1] != width:

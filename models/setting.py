@@ -43,7 +43,7 @@ class Setting:
             return mask
         if not self.radial:
             return network.is_tie
-        return network.is_tie | (network.on_loop & (np.array(network.kind) == "line"))
+        return np.asarray(network.is_tie | (network.on_loop & (np.array(network.kind) == "line")))
 
     def limited_branches(self, network: Network) -> BoolArray:
         """Return which branches carry the uniform active-power limit, (n_branch,): those away from substations."""

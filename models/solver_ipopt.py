@@ -14,6 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -56,7 +57,7 @@ def find_ipopt() -> IpoptRoute:
     found = shutil.which("ipopt")
     if found:
         return IpoptRoute(Path(found), f"executable on the PATH ({found})")
-    return IpoptRoute(None, f"bundled with CasADi {casadi.__version__}")
+    return IpoptRoute(None, f"bundled with CasADi {version('casadi')}")
 
 
 def run_casadi_ipopt(model: pyo.ConcreteModel, time_limit_s: float, options: Mapping[str, Any]) -> IpoptResult:

@@ -1,0 +1,299 @@
+"""Solver access: one call that chooses the solver, and one result that says what it found.
+
+    linear, mixed-integer linear, convex quadratic objective     HiGHS (highspy)
+    mixed-integer with quadratic constraints or objective        SCIP (pyscipopt), or without it HiGHS in rounds of
+                                                                 outer approximation (convex models)
+    nonlinear, or continuous with quadratic constraints          Ipopt, by the routes of `solver_ipopt.py`
+
+The `solver*.py` files are the only ones that name solvers. `python -m feederguard.models.solver` prints what is here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from time import perf_counter
+from typing import Any
+
+import pyomo.environ as pyo
+
+from feederguard.models.solver_ipopt import find_ipopt, run_casadi_ipopt
+
+SOLVERS = ("auto", "highs", "scip", "highs_outer_approximation", "ipopt")
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What a solver found. `status` is what you hold, `reason` why the solver stopped.
+
+    bound and gap are of the objective; a local solver proves none (bound -inf or inf, gap inf).
+    """
+
+    status: str  # "optimal", "feasible" (an incumbent, not proven), or "none"
+    reason: str  # "converged", "time_limit", "infeasible", "unbounded", "iteration_limit", or the solver's words
+    objective: float  # nan when there is no solution
+    bound: float
+    seconds: float  # wall time of writing, solving and loading back
+    solver: str
+    model: str
+
+    @property
+    def gap(self) -> float:
+        """Relative distance of objective and bound."""
+        if not (math.isfinite(self.objective) and math.isfinite(self.bound)):
+            return math.inf
+        return abs(self.objective - self.bound) / max(abs(self.objective), 1e-9)
+
+
+class NotSolvedError(RuntimeError):
+    """No proven optimum: the message gives the reason and the setting to change; `.solution` holds the figures."""
+
+    def __init__(self, message: str, solution: Solution) -> None:
+        super().__init__(message)
+        self.solution = solution
+
+
+class SolverMissingError(RuntimeError):
+    """No installed solver can take the model: the message says which to install."""
+
+
+@dataclass(frozen=True)
+class ModelClass:
+    """What kind of problem a model is, as far as choosing a solver goes."""
+
+    integer: bool
+    objective_degree: int  # 1, 2, or 3 for anything beyond quadratic
+    constraint_degree: int
+
+
+def solve(
+    model: pyo.ConcreteModel,
+    solver: str = "auto",
+    time_limit_s: float = 60.0,
+    rel_gap: float = 1e-4,
+    accept_incumbent: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> Solution:
+    """Solve the model, load the values back into it, and return the `Solution`.
+
+    solver: one of SOLVERS; rel_gap: relative gap at which a mixed-integer solve counts as optimal; options: passed to
+    the solver under its own names.
+
+    Raises `NotSolvedError` for anything short of optimal (`accept_incumbent=True` accepts a feasible point),
+    `SolverMissingError` when the solver is missing or cannot take this class of model, and ValueError for bad arguments.
+    """
+    if solver not in SOLVERS:
+        raise ValueError(f"unknown solver {solver!r}; use one of {', '.join(SOLVERS)}")
+    for name, number in (("time_limit_s", time_limit_s), ("rel_gap", rel_gap)):
+        if not number > 0:
+            raise ValueError(f"{name} is {number}; it must be positive")
+    kind = classify(model)
+    chosen = choose_solver(kind, model.name) if solver == "auto" else solver
+    refuse_unfit(chosen, kind, model.name)
+    run = {"highs": _run_highs, "scip": _run_scip, "ipopt": _run_ipopt}.get(chosen, _run_outer_approximation)
+    solution = run(model, time_limit_s, rel_gap, dict(options or {}))
+    if solution.status == "optimal" or (solution.status == "feasible" and accept_incumbent):
+        return solution
+    raise NotSolvedError(_explain(solution, time_limit_s, rel_gap), solution)
+
+
+def classify(model: pyo.ConcreteModel) -> ModelClass:
+    """Return the model's class from its active components; fixed variables count as numbers."""
+    objectives = list(model.component_data_objects(pyo.Objective, active=True))
+    if len(objectives) != 1:
+        raise ValueError(f"{model.name}: {len(objectives)} active objectives; deactivate all but one")
+    integer = any(v.is_integer() and not v.fixed for v in model.component_data_objects(pyo.Var, active=True))
+    degree = max((_degree(c.body) for c in model.component_data_objects(pyo.Constraint, active=True)), default=1)
+    return ModelClass(integer, _degree(objectives[0].expr), degree)
+
+
+def choose_solver(kind: ModelClass, name: str) -> str:
+    """Return the solver for a class of model; raises `SolverMissingError` saying what to install when none fits."""
+    if max(kind.objective_degree, kind.constraint_degree) <= 1 or (
+        kind.constraint_degree <= 1 and kind.objective_degree == 2 and not kind.integer
+    ):
+        return "highs"
+    if not kind.integer:
+        return "ipopt"
+    if _installed("pyscipopt"):
+        return "scip"
+    if max(kind.objective_degree, kind.constraint_degree) == 2:
+        return "highs_outer_approximation"
+    raise SolverMissingError(f"{name}: a mixed-integer nonlinear model needs SCIP; pip install pyscipopt")
+
+
+def refuse_unfit(solver: str, kind: ModelClass, name: str) -> None:
+    """Raise `SolverMissingError` when `solver` is not installed or cannot take this class of model."""
+    quadratic = max(kind.objective_degree, kind.constraint_degree) >= 2
+    if solver == "highs" and (kind.constraint_degree >= 2 or kind.objective_degree > 2 or (quadratic and kind.integer)):
+        what = "quadratic constraints" if kind.constraint_degree >= 2 else "an integer quadratic objective"
+        raise SolverMissingError(
+            f"{name}: HiGHS takes no {what}; use solver='scip' (pip install pyscipopt)"
+            + (", solver='highs_outer_approximation'" if kind.integer else " or solver='ipopt'")
+        )
+    if solver == "scip" and not _installed("pyscipopt"):
+        raise SolverMissingError(f"{name}: SCIP is not installed; pip install pyscipopt")
+    if solver == "ipopt" and kind.integer:
+        raise SolverMissingError(f"{name}: Ipopt takes no integer variables; use solver='scip', or fix them")
+    if solver == "highs_outer_approximation" and max(kind.objective_degree, kind.constraint_degree) > 2:
+        raise SolverMissingError(f"{name}: outer approximation takes quadratic models; use solver='scip'")
+
+
+def available_solvers() -> list[tuple[str, str, str, str]]:
+    """Return rows (solver, version, where from, what it solves or how to install it)."""
+    rows = []
+    for name, package, job in (
+        ("HiGHS", "highspy", "linear, mixed-integer linear, convex quadratic objective"),
+        ("SCIP", "pyscipopt", "mixed-integer with quadratic or nonlinear parts"),
+    ):
+        try:
+            rows.append((name, version(package), f"PyPI {package}", job))
+        except PackageNotFoundError:
+            rows.append((name, "-", "missing", f"pip install {package}"))
+    rows.append(("Ipopt", "-", find_ipopt().description, "nonlinear, continuous"))
+    return rows
+
+
+def _installed(package: str) -> bool:
+    try:
+        import_module(package)
+    except ImportError:
+        return False
+    return True
+
+
+def _degree(expression: Any) -> int:
+    degree = expression.polynomial_degree() if hasattr(expression, "polynomial_degree") else 0
+    return 3 if degree is None else max(1, min(3, int(degree)))
+
+
+def _run_highs(model: Any, time_limit_s: float, rel_gap: float, options: dict[str, Any]) -> Solution:
+    from pyomo.contrib.solver.solvers.highs import Highs
+
+    solution = _run_contrib(Highs(), "highs", model, time_limit_s, rel_gap, options)
+    if solution.status == "optimal" and classify(model).objective_degree == 2:
+        return _verified(model, solution)
+    return solution
+
+
+def _run_scip(model: Any, time_limit_s: float, rel_gap: float, options: dict[str, Any]) -> Solution:
+    from pyomo.contrib.solver.solvers.scip.scip_direct import ScipDirect
+
+    return _run_contrib(ScipDirect(), "scip", model, time_limit_s, rel_gap, options)
+
+
+def _run_outer_approximation(model: Any, time_limit_s: float, rel_gap: float, options: dict[str, Any]) -> Solution:
+    from feederguard.models.solver_outer_approximation import outer_approximation
+
+    begin = perf_counter()
+    result = outer_approximation(model, time_limit_s, rel_gap, options)
+    return Solution(
+        result.status, result.reason, result.objective, result.bound, perf_counter() - begin,
+        "highs_outer_approximation", model.name,
+    )  # fmt: skip
+
+
+def _run_ipopt(model: Any, time_limit_s: float, rel_gap: float, options: dict[str, Any]) -> Solution:
+    route = find_ipopt()
+    sense = next(model.component_data_objects(pyo.Objective, active=True)).sense
+    unproven = -math.inf if sense == pyo.minimize else math.inf
+    begin = perf_counter()
+    if route.executable is None:
+        result = run_casadi_ipopt(model, time_limit_s, options)
+        status = "optimal" if result.converged else "none"
+        reason = "converged" if result.converged else _ipopt_reason(result.reason)
+        objective = result.objective if result.converged else math.nan
+        return Solution(status, reason, objective, unproven, perf_counter() - begin, "ipopt (casadi)", model.name)
+    from pyomo.contrib.solver.solvers.ipopt import Ipopt
+
+    found = _run_contrib(Ipopt(executable=str(route.executable)), "ipopt", model, time_limit_s, None, options)
+    return Solution(
+        found.status, found.reason, found.objective, unproven, perf_counter() - begin, "ipopt (executable)", model.name
+    )
+
+
+def _run_contrib(
+    engine: Any, name: str, model: Any, time_limit_s: float, rel_gap: float | None, options: dict[str, Any]
+) -> Solution:
+    """Run one of Pyomo's solver interfaces and translate its two statuses into ours."""
+    begin = perf_counter()
+    gap = {} if rel_gap is None else {"rel_gap": rel_gap}
+    results = engine.solve(
+        model, time_limit=time_limit_s, load_solutions=False, raise_exception_on_nonoptimal_result=False,
+        solver_options=options, **gap,
+    )  # fmt: skip
+    held = results.solution_status.name
+    reason = _REASONS.get(results.termination_condition.name, results.termination_condition.name)
+    status = {"optimal": "optimal", "feasible": "feasible"}.get(held, "none")
+    if status != "none":
+        results.solution_loader.load_vars()
+    objective = math.nan if status == "none" or results.incumbent_objective is None else results.incumbent_objective
+    bound = math.nan if results.objective_bound is None else results.objective_bound
+    return Solution(status, reason, float(objective), float(bound), perf_counter() - begin, name, model.name)
+
+
+_REASONS = {
+    "convergenceCriteriaSatisfied": "converged",
+    "maxTimeLimit": "time_limit",
+    "iterationLimit": "iteration_limit",
+    "provenInfeasible": "infeasible",
+    "locallyInfeasible": "infeasible",
+    "infeasibleOrUnbounded": "infeasible or unbounded",
+}
+
+
+def _ipopt_reason(words: str) -> str:
+    return {
+        "Infeasible_Problem_Detected": "infeasible",
+        "Maximum_WallTime_Exceeded": "time_limit",
+        "Maximum_CpuTime_Exceeded": "time_limit",
+        "Maximum_Iterations_Exceeded": "iteration_limit",
+        "Diverging_Iterates": "unbounded",
+    }.get(words, words)
+
+
+def _verified(model: Any, solution: Solution) -> Solution:
+    """HiGHS's QP solver has been seen to call NaN or a violating point optimal (1.15.1): check what it loaded."""
+    worst = 0.0
+    for constraint in model.component_data_objects(pyo.Constraint, active=True):
+        slack = constraint.slack()
+        worst = max(worst, -slack if math.isfinite(slack) else math.inf)
+    if worst <= 1e-5 and math.isfinite(solution.objective):
+        return solution
+    return Solution(
+        "none", f"a point that breaks a constraint by {worst:.1e} called optimal; use solver='ipopt'",
+        math.nan, solution.bound, solution.seconds, solution.solver, solution.model,
+    )  # fmt: skip
+
+
+def _explain(solution: Solution, time_limit_s: float, rel_gap: float) -> str:
+    head = f"{solution.model}: {solution.solver} stopped with {solution.reason} after {solution.seconds:.1f} s"
+    if solution.status == "feasible":
+        return (
+            f"{head} (incumbent {solution.objective:.6g}, bound {solution.bound:.6g}, gap {100 * solution.gap:.2g} %); "
+            f"raise time_limit_s={time_limit_s:g}, loosen rel_gap={rel_gap:g}, or pass accept_incumbent=True"
+        )
+    if solution.reason == "time_limit":
+        return f"{head} without any feasible point; raise time_limit_s={time_limit_s:g}"
+    if "infeasible" in solution.reason:
+        return (
+            f"{head}: no point meets every constraint; relax the voltage band or the branch limits, or allow shedding"
+        )
+    return f"{head}; check the model's bounds and start values"
+
+
+def _main() -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("solver", "version", "from", "solves / how to install")
+    for row in available_solvers():
+        table.add_row(*row)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    _main()
