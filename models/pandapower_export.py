@@ -19,6 +19,8 @@ is still the same, but to switch that branch in pandapower leaves its charging b
 
 from __future__ import annotations
 
+import copy
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,12 +53,19 @@ def network_to_pandapower(network: Network) -> pandapowerNet:
     tee = _tee_model(network)
     kept = np.where(wound, tee.exact, even & ~ideal)
 
-    net = pandapower.create_empty_network(name=network.name, f_hz=F_HZ, sn_mva=network.base_mva)
+    net = copy.deepcopy(_empty_net())
+    net.name, net.sn_mva = network.name, network.base_mva
     _write_buses(net, network, _moved_shunts(network, ~kept))
     _write_lines(net, network, np.flatnonzero(~wound & ~ideal), kept)
     _write_trafos(net, network, np.flatnonzero(wound), tee)
     _write_bus_switches(net, network, np.flatnonzero(ideal))
     return net
+
+
+@functools.cache
+def _empty_net() -> pandapowerNet:
+    # Its hundred tables take pandapower ten times longer to make than to copy.
+    return pandapower.create_empty_network(f_hz=F_HZ)
 
 
 def _moved_shunts(network: Network, moved: BoolArray) -> ComplexArray:
@@ -207,4 +216,4 @@ def _tee_model(network: Network) -> _TeeModel:
 
 
 def _share(part: FloatArray, whole: FloatArray) -> FloatArray:
-    return np.divide(part, whole, out=np.full(len(part), 0.5), where=whole != 0)
+    return np.asarray(np.divide(part, whole, out=np.full(len(part), 0.5), where=whole != 0))

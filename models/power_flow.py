@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from feederguard.models.network import BoolArray, ComplexArray, FloatArray, IntArray, Network
 from feederguard.models.newton_sweep import find_forest, solve_many_forests, solve_one_forest
+from feederguard.models.threads import threads_for
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +144,8 @@ def solve_power_flow(
     rows = np.atleast_2d(c_array)
     if len(rows) > 1 and (rows == rows[0]).all():
         rows = rows[:1]
-    if n_item:
+    # Two Newton steps of a tree take about 0.1 us a bus, more where it is meshed.
+    with threads_for(0.1 * n_item * network.n_bus):
         _run(
             _prepare(network), np.atleast_2d(p_array), np.atleast_2d(q_array), rows,
             tolerance_mva / network.base_mva, max_iterations, voltage, current, iterations, energised,
@@ -221,7 +223,9 @@ def _run(
     prepared: _Prepared, p: FloatArray, q: FloatArray, closed: BoolArray, tolerance: float, max_iterations: int,
     voltage: ComplexArray, current: ComplexArray, iterations: IntArray, energised: BoolArray,
 ) -> None:  # fmt: skip
-    """Choose the kernel: side by side on one tree where the whole batch shares it, else item by item."""
+    """Fill the outputs. Choose the kernel: side by side on one tree where the whole batch shares it, else item by item."""
+    if not len(voltage):
+        return
     n_chunk = max(1, min(4 * numba.get_num_threads(), len(voltage)))
     common: Any = (tolerance, max_iterations, n_chunk, voltage, current, iterations)
     if len(closed) == 1 and len(voltage) >= _LANES_PAY_FROM:

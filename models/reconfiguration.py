@@ -32,7 +32,7 @@ from feederguard.models.setting import Setting, resolve_setting
 COST_LOAD = 22.0
 COST_SWITCH = 3.0
 COST_BASE_MVA = 0.1  # implied by the rewards of Zhou et al., Table 1, at nominal 33-bus load; our inference
-LOSS_WEIGHT = 1e-3  # cost per MW lost
+LOSS_WEIGHT = 1e-4  # cost per MW lost
 
 
 def build_loss_reconfiguration(

@@ -1,0 +1,87 @@
+"""Every tie state tried, each with its AC-exact least shedding: the reference optimum of the paper setting.
+
+With k ties there are 2^k states; the cost of one with N operations and dark load D is at least C_sw N^2 +
+C_load (D / S_base)^2, which is its cost with nothing shed. So the states are first judged all at once with nothing shed,
+and an AC OPF is solved only for states whose bound lies below the best cost found.
+"""
+
+from __future__ import annotations
+
+import itertools
+from time import perf_counter
+
+import numpy as np
+
+from feederguard.models.load_transfer import judge
+from feederguard.models.method import Report
+from feederguard.models.network import BoolArray, Network
+from feederguard.models.scenario import Decisions, Scenarios
+from feederguard.models.setting import Setting, resolve_setting
+from feederguard.models.transfer_opf import LeastSheddingSolver
+
+MOST_TIES = 12
+
+
+class TieEnumeration:
+    """AC OPF for every state of the switchable branches that could be best; meshed settings only.
+
+    Raises ValueError when the setting is radial or has more than MOST_TIES switchable branches.
+    """
+
+    name = "enumeration"
+
+    def __init__(self, network: Network, setting: str | Setting) -> None:
+        self.network = network
+        self.setting = resolve_setting(network, setting)
+        self.ties = np.flatnonzero(self.setting.switchable_branches(network))
+        if self.setting.radial or len(self.ties) > MOST_TIES:
+            raise ValueError(
+                f"enumeration tries every state of the switchable branches: {len(self.ties)} of them in the "
+                f"{self.setting.name} setting of {network.name}; it takes meshed settings of at most {MOST_TIES}"
+            )
+        self.reports: list[Report] = []
+        self._least_shedding = LeastSheddingSolver(network, self.setting)
+
+    def decide(self, scenarios: Scenarios) -> Decisions:
+        """Return the best AC-feasible decision of each scenario."""
+        answers = [self._decide_one(scenarios[k : k + 1]) for k in range(len(scenarios))]
+        self.reports = [report for _, report in answers]
+        return Decisions(
+            np.concatenate([decision.closed for decision, _ in answers]),
+            np.concatenate([decision.shed for decision, _ in answers]),
+        )
+
+    def _decide_one(self, scenario: Scenarios) -> tuple[Decisions, Report]:
+        begin = perf_counter()
+        closed = self._states(int(scenario.fault[0]))
+        n = len(closed)
+        unshed = Decisions(closed, np.zeros((n, self.network.n_bus)))
+        outcome = judge(self.network, scenario[np.zeros(n, dtype=np.int64)], unshed, self.setting)
+        best_cost, best = np.inf, None
+        solved = 0
+        for k in np.argsort(outcome.cost, kind="stable").tolist():
+            if outcome.cost[k] >= best_cost:
+                break
+            if outcome.safe[k]:
+                best_cost, best = float(outcome.cost[k]), unshed[[k]]
+                break
+            solved += 1
+            least = self._least_shedding.solve(scenario, closed[k])
+            if not least.found:
+                continue
+            decision = Decisions(closed[[k]], least.shed[None])
+            judged = judge(self.network, scenario, decision, self.setting)
+            if judged.safe[0] and judged.cost[0] < best_cost:
+                best_cost, best = float(judged.cost[0]), decision
+        if best is None:
+            # Everything shed is the last resort that any state offers; it is judged like every other decision.
+            best, best_cost = Decisions(closed[:1], np.ones((1, self.network.n_bus))), np.nan
+        note = f"{n} states, {solved} AC OPFs"
+        return best, Report(best_cost, "enumerated", perf_counter() - begin, False, note)
+
+    def _states(self, fault: int) -> BoolArray:
+        ties = self.ties[self.ties != fault]
+        closed = np.tile(self.network.closed, (2 ** len(ties), 1))
+        closed[:, fault] = False
+        closed[:, ties] = np.array(list(itertools.product([False, True], repeat=len(ties)))).reshape(-1, len(ties))
+        return closed

@@ -1,0 +1,89 @@
+"""Random load-transfer scenarios: a fault, and one hour of a year's demand and sunshine.
+
+Bus i follows load series `bus_series(...)`, power factor kept, and all are scaled alike so that the feeder's peak hour of
+the year carries its nominal total: with one series for all buses that is the series times the nominal demand.
+Photovoltaics: where the feeder has local generation, that is its installed power; else every load bus carries
+`pv_share` of its nominal demand as installed power. Sunshine comes from the profile's own PV series, or, where it has none,
+from the bundled year at the same month, day and hour.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from feederguard.data.profiles import Profiles, bus_series, load_profiles
+from feederguard.models.network import IntArray, Network
+from feederguard.models.scenario import Scenarios, make_scenarios
+from feederguard.models.setting import faultable_branches
+
+PV_SHARE = 0.3
+
+
+@dataclass(frozen=True, eq=False)
+class SampledScenarios:
+    """Scenarios and where they came from."""
+
+    scenarios: Scenarios
+    step: IntArray  # (B,) row of the hourly profile
+
+
+def sample_scenarios(
+    network: Network,
+    profiles: Profiles,
+    count: int,
+    seed: int,
+    weeks: str = "test",
+    pv_share: float = PV_SHARE,
+) -> SampledScenarios:
+    """Return `count` scenarios with faults and hours drawn uniformly and independently; the same seed gives the same.
+
+    weeks: "test" or "train" (every fourth week is test). pv_share: installed photovoltaics over nominal demand, used
+    where the feeder has no generation of its own.
+
+    Raises ValueError when count is not positive, weeks is unknown, pv_share is negative, or no fault makes a problem.
+    """
+    if count < 1:
+        raise ValueError(f"count is {count}; sample at least one scenario")
+    if weeks not in ("test", "train"):
+        raise ValueError(f"weeks is {weeks!r}; use 'test' or 'train'")
+    if not pv_share >= 0:
+        raise ValueError(f"pv_share is {pv_share}; it must be zero or more")
+    faults = faultable_branches(network)
+    if not len(faults):
+        raise ValueError(
+            f"{network.name}: no line whose loss leaves a load that could be fed; there is nothing to sample"
+        )
+    hourly = profiles.resample(60)
+    rng = np.random.default_rng(seed)
+    steps = rng.choice(hourly.test_steps if weeks == "test" else hourly.train_steps, count)
+    fault = rng.choice(faults, count)
+    load_series, pv_series = bus_series(hourly, network)
+    by_bus = np.where(load_series >= 0, hourly.load[:, load_series], 0.0)
+    load = by_bus[steps] * network.p_load.sum() / (by_bus @ network.p_load).max()
+    installed = network.p_gen if network.p_gen.any() else pv_share * network.p_load
+    sun = _sunshine(hourly, steps, installed > 0)
+    return SampledScenarios(
+        make_scenarios(network, fault, load * network.p_load, load * network.q_load, sun * installed), steps
+    )
+
+
+def _sunshine(hourly: Profiles, steps: IntArray, has_pv: np.ndarray) -> np.ndarray:
+    """Return PV output per unit of installed power, (B, n_bus): PV bus number k follows series k mod n_pv."""
+    source, rows = hourly, steps
+    if not hourly.n_pv:
+        source = load_profiles().resample(60)
+        rows = _same_hour_of_year(hourly, source, steps)
+    series = np.where(has_pv, (np.cumsum(has_pv) - 1) % source.n_pv, 0)
+    return np.asarray(np.where(has_pv, source.pv[rows][:, series], 0.0))
+
+
+def _same_hour_of_year(hourly: Profiles, source: Profiles, steps: IntArray) -> IntArray:
+    def hour_of_year(time: np.ndarray) -> np.ndarray:
+        return (time - time.astype("datetime64[Y]")).astype("timedelta64[h]").astype(np.int64)
+
+    wanted = hour_of_year(hourly.time[steps])
+    known = hour_of_year(source.time)
+    order = np.argsort(known)
+    return np.asarray(order[np.searchsorted(known[order], np.minimum(wanted, known.max()))])

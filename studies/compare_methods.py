@@ -1,0 +1,171 @@
+"""Compare load-transfer methods on one feeder: the same random faults, every decision judged by the same AC power flow.
+
+    python studies/compare_methods.py                        60 test scenarios on ieee33, both settings
+    python studies/compare_methods.py --feeder my_net.json   a pandapower net, a MATPOWER .m file, or a CSV folder
+    python studies/compare_methods.py --profiles load.csv    hourly load of your own, or an ISO-NE / EIA file
+
+Prints a table per setting and writes summary.csv, decisions.parquet and cost.png into the output folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from feederguard.baselines.enumeration import MOST_TIES, TieEnumeration
+from feederguard.baselines.genetic import Genetic
+from feederguard.baselines.misocp import Misocp
+from feederguard.baselines.no_transfer import NoTransfer
+from feederguard.data.networks import load_network
+from feederguard.data.profiles import load_profiles
+from feederguard.data.sampling import PV_SHARE, SampledScenarios, sample_scenarios
+from feederguard.models.load_transfer import judge
+from feederguard.models.method import Method, Report
+from feederguard.models.network import Network
+from feederguard.models.scenario import Decisions
+from feederguard.models.setting import SETTING_NAMES, Setting, resolve_setting
+from feederguard.models.solver import NotSolvedError
+from feederguard.studies.transfer_tables import Row, print_tables, summarise, write_results
+
+MethodBuilder = Callable[[Network, Setting, "Config"], Method]
+
+METHODS: dict[str, MethodBuilder] = {
+    "no_transfer": lambda network, setting, config: NoTransfer(network),
+    "genetic": lambda network, setting, config: Genetic(network, setting, seed=config.seed),
+    "misocp": lambda network, setting, config: Misocp(network, setting, time_limit_s=config.time_limit_s),
+    "enumeration": lambda network, setting, config: TieEnumeration(network, setting),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """The study's settings; each field is a command-line option."""
+
+    feeder: str = field(default="ieee33", metadata={"help": "bundled feeder by name, or a path to one"})
+    scenarios: int = field(default=60, metadata={"help": "number of random faults"})
+    methods: tuple[str, ...] = field(default=tuple(METHODS), metadata={"help": "methods to compare"})
+    setting: str = field(default="both", metadata={"help": f"{', '.join(SETTING_NAMES)} or both"})
+    profiles: str = field(default="simbench_2016", metadata={"help": "bundled year by name, or a load file"})
+    pv_share: float = field(
+        default=PV_SHARE, metadata={"help": "installed PV over nominal load, where the feeder has none"}
+    )
+    seed: int = field(default=0, metadata={"help": "of the scenarios and of every random method"})
+    time_limit_s: float = field(default=20.0, metadata={"help": "per scenario, for solvers"})
+    output: Path = field(default=Path("results/compare_methods"), metadata={"help": "folder for the results"})
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.methods if name not in METHODS]
+        if unknown:
+            raise ValueError(f"unknown method {unknown[0]!r}; use {', '.join(METHODS)}")
+        if self.setting not in (*SETTING_NAMES, "both"):
+            raise ValueError(f"unknown setting {self.setting!r}; use {', '.join(SETTING_NAMES)} or both")
+        if self.scenarios < 1:
+            raise ValueError(f"scenarios is {self.scenarios}; compare on at least one")
+        if not self.time_limit_s > 0:
+            raise ValueError(f"time_limit_s is {self.time_limit_s}; it must be positive")
+
+
+def compare(config: Config, console: Console) -> list[Row]:
+    """Return one row per setting, method and scenario."""
+    network = load_network(config.feeder)
+    sampled = sample_scenarios(
+        network, load_profiles(config.profiles), config.scenarios, config.seed, pv_share=config.pv_share
+    )
+    jobs = list(_jobs(config, network, console))
+    rows: list[Row] = []
+    columns = (TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        for setting, name in jobs:
+            task = progress.add_task(f"{setting.name}: {name}", total=config.scenarios)
+            method = METHODS[name](network, setting, config)
+            for k in range(config.scenarios):
+                rows.append(_decide_and_judge(network, setting, method, sampled, k))
+                progress.advance(task)
+    return rows
+
+
+def _jobs(config: Config, network: Network, console: Console) -> Iterator[tuple[Setting, str]]:
+    for name in SETTING_NAMES if config.setting == "both" else (config.setting,):
+        setting = resolve_setting(network, name)
+        for method in config.methods:
+            n_free = int(setting.switchable_branches(network).sum())
+            if method == "enumeration" and (setting.radial or n_free > MOST_TIES):
+                if not setting.radial:
+                    console.print(f"enumeration left out: {n_free} ties make too many states; gaps need its optimum")
+                continue
+            yield setting, method
+
+
+def _decide_and_judge(network: Network, setting: Setting, method: Method, sampled: SampledScenarios, k: int) -> Row:
+    scenario = sampled.scenarios[k : k + 1]
+    begin = perf_counter()
+    try:
+        decision = method.decide(scenario)
+    except NotSolvedError as error:
+        return Row.failed(setting.name, method.name, k, network, sampled, perf_counter() - begin, str(error))
+    seconds = perf_counter() - begin
+    reports: list[Report] = getattr(method, "reports", [])
+    outcome = judge(network, scenario, decision, setting)
+    return Row.judged(setting.name, method.name, k, network, sampled, seconds, decision, outcome, reports)
+
+
+def parse(arguments: list[str]) -> Config:
+    """Return the configuration of a command line; wrong values end the program with one sentence."""
+    parser = argparse.ArgumentParser(
+        prog="compare_methods", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for option in fields(Config):
+        many = {"nargs": "+"} if option.name == "methods" else {}
+        kind = {"int": int, "float": float, "Path": Path}.get(str(option.type), str)
+        shown = " ".join(option.default) if option.name == "methods" else option.default
+        parser.add_argument(
+            "--" + option.name.replace("_", "-"), type=kind, default=option.default,
+            help=f"{option.metadata['help']} (default: {shown})", **many,
+        )  # fmt: skip
+    values = vars(parser.parse_args(arguments))
+    try:
+        return Config(**{**values, "methods": tuple(values["methods"])})
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def main() -> None:
+    """Run the study as a program."""
+    config = parse(sys.argv[1:])
+    console = Console()
+    begin = perf_counter()
+    # Compiling happens once per machine; better here than inside the first method's time.
+    console.print("compiling kernels (first run on a machine: about a minute) ...")
+    _warm_up()
+    try:
+        rows = compare(config, console)
+    except ValueError as error:
+        console.print(f"[red]error:[/red] {error}", soft_wrap=True, highlight=False)
+        raise SystemExit(2) from None
+    summary = summarise(rows)
+    print_tables(summary, config.feeder, config.scenarios, console)
+    written = write_results(rows, summary, config.feeder, config.output)
+    console.print(f"wrote {', '.join(str(path) for path in written)} in {perf_counter() - begin:.0f} s")
+
+
+def _warm_up() -> None:
+    """Run each compiled kernel once, on both kinds of batch."""
+    network = load_network("ieee33")
+    for n in (1, 64):
+        sampled = sample_scenarios(network, load_profiles(), n, seed=0)
+        closed = np.tile(network.closed, (n, 1))
+        closed[np.arange(n), sampled.scenarios.fault] = False
+        for setting in SETTING_NAMES:
+            judge(network, sampled.scenarios, Decisions(closed, np.zeros((n, network.n_bus))), setting)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""Tables, files and the figure of a load-transfer comparison."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
+from rich.console import Console  # noqa: E402
+from rich.table import Table  # noqa: E402
+
+from feederguard.data.sampling import SampledScenarios  # noqa: E402
+from feederguard.models.load_transfer import Outcomes  # noqa: E402
+from feederguard.models.method import Report  # noqa: E402
+from feederguard.models.network import Network  # noqa: E402
+from feederguard.models.scenario import Decisions  # noqa: E402
+
+
+@dataclass(frozen=True)
+class Row:
+    """One decision: what was asked, what was done, what the judge found."""
+
+    setting: str
+    method: str
+    scenario: int
+    fault_branch: str
+    hour: int  # row of the hourly profile
+    load_mw: float
+    generation_mw: float
+    cost: float
+    reward: float
+    shed_ratio: float
+    switch_operations: float
+    connected: bool
+    converged: bool
+    safe: bool
+    v_min_pu: float
+    max_loading: float
+    worst_violation: float
+    seconds: float
+    bound: float  # lower bound or enumerated optimum of the cost, where this method proves one
+    repaired: bool
+    note: str
+    closed_branches: str  # operated ties and others that the decision closed, by name
+    opened_branches: str
+    shed_mw: str  # bus:MW of every bus that sheds
+
+    @classmethod
+    def judged(
+        cls, setting: str, method: str, k: int, network: Network, sampled: SampledScenarios, seconds: float,
+        decision: Decisions, outcome: Outcomes, reports: list[Report],
+    ) -> Row:  # fmt: skip
+        """Return the row of a judged decision (batches of one)."""
+        report = reports[0] if reports else Report(-np.inf, "", seconds, False)
+        scenario = sampled.scenarios[k : k + 1]
+        fault, closed = int(scenario.fault[0]), decision.closed[0]
+        opened = network.closed & ~closed
+        opened[fault] = False
+        shed = network.base_mva * decision.shed[0] * scenario.p_load[0]
+        return cls(
+            **_asked(setting, method, k, network, sampled),
+            cost=float(outcome.cost[0]), reward=float(outcome.reward[0]), shed_ratio=float(outcome.shed_ratio[0]),
+            switch_operations=float(outcome.n_operations[0]), connected=bool(outcome.connected[0]),
+            converged=bool(outcome.converged[0]), safe=bool(outcome.safe[0]), v_min_pu=float(outcome.v_min_pu[0]),
+            max_loading=float(outcome.max_loading[0]), worst_violation=float(outcome.worst_violation[0]),
+            seconds=seconds, bound=report.bound, repaired=report.repaired,
+            note="; ".join(part for part in (report.reason, report.note) if part),
+            closed_branches=_names(network, ~network.closed & closed), opened_branches=_names(network, opened),
+            shed_mw=" ".join(f"{network.bus_name[i]}:{shed[i]:.6g}" for i in np.flatnonzero(shed > 0)),
+        )  # fmt: skip
+
+    @classmethod
+    def failed(
+        cls, setting: str, method: str, k: int, network: Network, sampled: SampledScenarios, seconds: float, why: str
+    ) -> Row:
+        """Return the row of a scenario that the method gave no decision for."""
+        return cls(
+            **_asked(setting, method, k, network, sampled),
+            cost=np.nan, reward=np.nan, shed_ratio=np.nan, switch_operations=np.nan, connected=False, converged=False,
+            safe=False, v_min_pu=np.nan, max_loading=np.nan, worst_violation=np.nan, seconds=seconds, bound=-np.inf,
+            repaired=False, note=why, closed_branches="", opened_branches="", shed_mw="",
+        )  # fmt: skip
+
+
+def summarise(rows: list[Row]) -> pd.DataFrame:
+    """Return one line per setting and method: means, percentages, and the gap to the best bound of each scenario.
+
+    The gap compares sums, so that it answers "how much more does this method cost"; it is NaN where no method proved a
+    bound for the scenarios.
+    """
+    table = pd.DataFrame([asdict(row) for row in rows])
+    best = table.groupby(["setting", "scenario"])["bound"].transform("max")
+    # A bound solved to a tolerance can lie a hair above the optimum that proves it.
+    table["reference"] = best.where(np.isfinite(best))
+    lines = []
+    for (setting, method), part in table.groupby(["setting", "method"], sort=False):
+        known = part[part["reference"].notna() & part["cost"].notna()]
+        gap = known["cost"].sum() / known["reference"].sum() - 1 if len(known) else np.nan
+        lines.append(
+            {
+                "setting": setting, "method": method, "cost": part["cost"].mean(), "reward_x1e-4": 1e4 * part["reward"].mean(),
+                "shed_ratio": part["shed_ratio"].mean(), "switch_operations": part["switch_operations"].mean(),
+                "connected_pct": 100 * part["connected"].mean(), "converged_pct": 100 * part["converged"].mean(),
+                "safe_pct": 100 * part["safe"].mean(), "seconds_mean": part["seconds"].mean(),
+                "seconds_p99": part["seconds"].quantile(0.99), "gap_pct": 100 * gap,
+                "repaired": int(part["repaired"].sum()), "failed": int(part["cost"].isna().sum()),
+            }
+        )  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def print_tables(summary: pd.DataFrame, feeder: str, n_scenarios: int, console: Console) -> None:
+    """Print one table per setting."""
+    for setting, part in summary.groupby("setting", sort=False):
+        table = Table(title=f"Load transfer on {feeder}, {setting} setting, {n_scenarios} test scenarios")
+        for heading in ("method", "cost", "reward\nx1e-4", "shed\nratio", "switch\noper.", "conn.\n%", "conv.\n%",
+                        "safe\n%", "s/decision\nmean", "s/decision\np99", "gap\n%"):  # fmt: skip
+            table.add_column(heading, justify="left" if heading == "method" else "right")
+        for line in part.to_dict("records"):
+            table.add_row(
+                line["method"], f"{line['cost']:.1f}", f"{line['reward_x1e-4']:.1f}", f"{line['shed_ratio']:.3f}",
+                f"{line['switch_operations']:.2f}", f"{line['connected_pct']:.1f}", f"{line['converged_pct']:.1f}",
+                f"{line['safe_pct']:.1f}", _seconds(line["seconds_mean"]), _seconds(line["seconds_p99"]),
+                "-" if np.isnan(line["gap_pct"]) else f"{line['gap_pct']:.2f}",
+            )  # fmt: skip
+        console.print(table)
+        for line in part.to_dict("records"):
+            if line["repaired"] or line["failed"]:
+                console.print(
+                    f"  {line['method']}: {line['repaired']} decision(s) made AC-exact after solving, "
+                    f"{line['failed']} scenario(s) without a decision; see decisions.parquet"
+                )
+    console.print(
+        "cost (1) and reward (11) as in Zhou et al. 2024; gap: total cost over the total of the best bound (radial: the "
+        "MISOCP's proven bound; paper: the enumerated AC optimum)."
+    )
+
+
+def write_results(rows: list[Row], summary: pd.DataFrame, feeder: str, folder: Path) -> list[Path]:
+    """Write summary.csv, decisions.parquet and cost.png and return their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / "summary.csv", folder / "decisions.parquet", folder / "cost.png"]
+    summary.to_csv(paths[0], index=False)
+    table = pd.DataFrame([asdict(row) for row in rows])
+    table.to_parquet(paths[1], index=False)
+    _draw(table, feeder, paths[2])
+    return paths
+
+
+def _draw(table: pd.DataFrame, feeder: str, path: Path) -> None:
+    """Draw the cost of every decision, scenarios in rising order of their cheapest safe decision."""
+    settings = list(table["setting"].unique())
+    figure, axes = plt.subplots(1, len(settings), figsize=(6.2 * len(settings), 4.4), squeeze=False, sharey=True)
+    methods = list(table["method"].unique())
+    colour = dict(zip(methods, plt.get_cmap("tab10").colors, strict=False))
+    for axis, setting in zip(axes[0], settings, strict=True):
+        part = table[table["setting"] == setting]
+        cheapest = part[part["safe"]].groupby("scenario")["cost"].min()
+        rank = cheapest.sort_values().reset_index().reset_index().set_index("scenario")["index"]
+        for method in (m for m in methods if (part["method"] == m).any()):
+            one = part[part["method"] == method].set_index("scenario")
+            place = one.index.map(rank)
+            marks = {"marker": "o", "linestyle": "none", "markersize": 4.5, "color": colour[method]}
+            safe = one["safe"].to_numpy()
+            axis.plot(place[safe], one["cost"][safe], label=method, **marks)
+            axis.plot(place[~safe], one["cost"][~safe], markerfacecolor="none", **marks)
+        axis.set_yscale("log")
+        axis.set_title(f"{feeder}, {setting} setting")
+        axis.set_xlabel("scenario, by cost of its cheapest safe decision")
+        axis.grid(alpha=0.3)
+        axis.legend(title="filled: safe, hollow: not", fontsize=8, title_fontsize=8)
+    axes[0][0].set_ylabel("cost, equation (1)")
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def _asked(setting: str, method: str, k: int, network: Network, sampled: SampledScenarios) -> dict[str, object]:
+    scenario = sampled.scenarios[k : k + 1]
+    return {
+        "setting": setting, "method": method, "scenario": k, "fault_branch": network.branch_name[int(scenario.fault[0])],
+        "hour": int(sampled.step[k]), "load_mw": float(network.base_mva * scenario.p_load.sum()),
+        "generation_mw": float(network.base_mva * scenario.p_gen.sum()),
+    }  # fmt: skip
+
+
+def _names(network: Network, mask: np.ndarray) -> str:
+    return " ".join(network.branch_name[b] for b in np.flatnonzero(mask))
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.2g}" if value < 10 else f"{value:.0f}"
