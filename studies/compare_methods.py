@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -34,6 +35,7 @@ from feederguard.models.scenario import Decisions
 from feederguard.models.setting import SETTING_NAMES, Setting, resolve_setting
 from feederguard.models.solver import NotSolvedError
 from feederguard.studies.transfer_tables import Row, print_tables, summarise, write_results
+from feederguard.studies.workers import n_cores, spread
 
 MethodBuilder = Callable[[Network, Setting, "Config"], Method]
 
@@ -59,6 +61,7 @@ class Config:
     )
     seed: int = field(default=0, metadata={"help": "of the scenarios and of every random method"})
     time_limit_s: float = field(default=20.0, metadata={"help": "per scenario, for solvers"})
+    workers: int = field(default=n_cores(), metadata={"help": "processes that decide side by side"})
     output: Path = field(default=Path("results/compare_methods"), metadata={"help": "folder for the results"})
 
     def __post_init__(self) -> None:
@@ -69,27 +72,44 @@ class Config:
             raise ValueError(f"unknown setting {self.setting!r}; use {', '.join(SETTING_NAMES)} or both")
         if self.scenarios < 1:
             raise ValueError(f"scenarios is {self.scenarios}; compare on at least one")
+        if self.workers < 1:
+            raise ValueError(f"workers is {self.workers}; use at least one process")
         if not self.time_limit_s > 0:
             raise ValueError(f"time_limit_s is {self.time_limit_s}; it must be positive")
 
 
 def compare(config: Config, console: Console) -> list[Row]:
     """Return one row per setting, method and scenario."""
-    network = load_network(config.feeder)
-    sampled = sample_scenarios(
-        network, load_profiles(config.profiles), config.scenarios, config.seed, pv_share=config.pv_share
-    )
+    network, sampled = _load(config)
     jobs = list(_jobs(config, network, console))
+    pieces = [(setting, name, k) for setting, name in jobs for k in range(config.scenarios)]
     rows: list[Row] = []
     columns = (TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
-        for setting, name in jobs:
-            task = progress.add_task(f"{setting.name}: {name}", total=config.scenarios)
-            method = METHODS[name](network, setting, config)
-            for k in range(config.scenarios):
-                rows.append(_decide_and_judge(network, setting, method, sampled, k))
-                progress.advance(task)
+        tasks = {
+            (setting.name, name): progress.add_task(f"{setting.name}: {name}", total=config.scenarios, start=False)
+            for setting, name in jobs
+        }
+        for row in spread(_decide_and_judge, pieces, config.workers, _set_up, config):
+            rows.append(row)
+            progress.start_task(tasks[row.setting, row.method])
+            progress.advance(tasks[row.setting, row.method])
     return rows
+
+
+def _load(config: Config) -> tuple[Network, SampledScenarios]:
+    network = load_network(config.feeder)
+    profiles = load_profiles(config.profiles)
+    return network, sample_scenarios(network, profiles, config.scenarios, config.seed, pv_share=config.pv_share)
+
+
+# What a worker process holds: the configuration, the feeder with its scenarios, and the methods built so far.
+_worker: dict[str, Any] = {}
+
+
+def _set_up(config: Config) -> None:
+    network, sampled = _load(config)
+    _worker.update(config=config, network=network, sampled=sampled, methods={})
 
 
 def _jobs(config: Config, network: Network, console: Console) -> Iterator[tuple[Setting, str]]:
@@ -104,17 +124,22 @@ def _jobs(config: Config, network: Network, console: Console) -> Iterator[tuple[
             yield setting, method
 
 
-def _decide_and_judge(network: Network, setting: Setting, method: Method, sampled: SampledScenarios, k: int) -> Row:
+def _decide_and_judge(piece: tuple[Setting, str, int]) -> Row:
+    setting, name, k = piece
+    network, sampled, methods = _worker["network"], _worker["sampled"], _worker["methods"]
+    if (setting.name, name) not in methods:
+        methods[setting.name, name] = METHODS[name](network, setting, _worker["config"])
+    method = methods[setting.name, name]
     scenario = sampled.scenarios[k : k + 1]
     begin = perf_counter()
     try:
         decision = method.decide(scenario)
     except NotSolvedError as error:
-        return Row.failed(setting.name, method.name, k, network, sampled, perf_counter() - begin, str(error))
+        return Row.failed(setting.name, name, k, network, sampled, perf_counter() - begin, str(error))
     seconds = perf_counter() - begin
     reports: list[Report] = getattr(method, "reports", [])
     outcome = judge(network, scenario, decision, setting)
-    return Row.judged(setting.name, method.name, k, network, sampled, seconds, decision, outcome, reports)
+    return Row.judged(setting.name, name, k, network, sampled, seconds, decision, outcome, reports)
 
 
 def parse(arguments: list[str]) -> Config:
@@ -140,7 +165,7 @@ def parse(arguments: list[str]) -> Config:
 def main() -> None:
     """Run the study as a program."""
     config = parse(sys.argv[1:])
-    console = Console()
+    console = Console(width=100) if not sys.stdout.isatty() else Console()
     begin = perf_counter()
     # Compiling happens once per machine; better here than inside the first method's time.
     console.print("compiling kernels (first run on a machine: about a minute) ...")
