@@ -1,0 +1,1 @@
+"""Learning: environments, agents and safety layers."""
