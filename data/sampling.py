@@ -81,7 +81,7 @@ def _sunshine(hourly: Profiles, steps: IntArray, has_pv: np.ndarray) -> np.ndarr
 
 def _same_hour_of_year(hourly: Profiles, source: Profiles, steps: IntArray) -> IntArray:
     def hour_of_year(time: np.ndarray) -> np.ndarray:
-        return (time - time.astype("datetime64[Y]")).astype("timedelta64[h]").astype(np.int64)
+        return np.asarray((time - time.astype("datetime64[Y]")).astype("timedelta64[h]").astype(np.int64))
 
     wanted = hour_of_year(hourly.time[steps])
     known = hour_of_year(source.time)

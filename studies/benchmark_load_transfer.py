@@ -81,7 +81,7 @@ def _cone_gap(model: pyo.ConcreteModel, network: Network) -> float:
     """Return the largest |P^2 + Q^2 - w ell / t^2| of a solved model, pu^2."""
     near = [pyo.value(model.w[int(network.from_bus[b])]) / network.tap[b] ** 2 for b in model.branch]
     return max(
-        abs(pyo.value(model.P[b]) ** 2 + pyo.value(model.Q[b]) ** 2 - near[b] * pyo.value(model.ell[b]))
+        float(abs(pyo.value(model.P[b]) ** 2 + pyo.value(model.Q[b]) ** 2 - near[b] * pyo.value(model.ell[b])))
         for b in model.branch
     )
 

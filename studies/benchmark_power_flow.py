@@ -43,7 +43,9 @@ def main() -> None:
     scale = rng.uniform(0.3, 1.0, (options.scenarios, network.n_bus))
     p, q = scale * network.p_load, scale * network.q_load
     usable = np.ones((options.scenarios, network.n_branch), dtype=bool)
-    radial = spanning_forests(network, rng.random(usable.shape), usable, np.zeros(network.n_branch, dtype=bool))
+    radial = spanning_forests(
+        network, np.asarray(rng.uniform(size=usable.shape)), usable, np.zeros(network.n_branch, dtype=bool)
+    )
     # A random tree can be too long for its load: lighten such scenarios, for both alike, until either method solves them.
     for _ in range(6):
         flow = solve_power_flow(network, p, q, radial)

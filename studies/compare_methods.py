@@ -148,9 +148,9 @@ def parse(arguments: list[str]) -> Config:
         prog="compare_methods", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     for option in fields(Config):
-        many = {"nargs": "+"} if option.name == "methods" else {}
+        many: dict[str, Any] = {"nargs": "+"} if option.name == "methods" else {}
         kind = {"int": int, "float": float, "Path": Path}.get(str(option.type), str)
-        shown = " ".join(option.default) if option.name == "methods" else option.default
+        shown = " ".join(METHODS) if option.name == "methods" else option.default
         parser.add_argument(
             "--" + option.name.replace("_", "-"), type=kind, default=option.default,
             help=f"{option.metadata['help']} (default: {shown})", **many,

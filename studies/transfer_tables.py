@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -159,7 +160,16 @@ def _draw(table: pd.DataFrame, feeder: str, path: Path) -> None:
     settings = list(table["setting"].unique())
     figure, axes = plt.subplots(1, len(settings), figsize=(6.2 * len(settings), 4.4), squeeze=False, sharey=True)
     methods = list(table["method"].unique())
-    colour = dict(zip(methods, plt.get_cmap("tab10").colors, strict=False))
+    # Later methods are drawn smaller, so that equal costs show as nested marks.
+    style = {
+        method: {
+            "marker": "osD^vP*"[k % 7],
+            "markersize": 8.0 - 6.0 * k / len(methods),
+            "color": f"C{k}",
+            "linestyle": "none",
+        }
+        for k, method in enumerate(methods)
+    }
     for axis, setting in zip(axes[0], settings, strict=True):
         part = table[table["setting"] == setting]
         cheapest = part[part["safe"]].groupby("scenario")["cost"].min()
@@ -167,7 +177,7 @@ def _draw(table: pd.DataFrame, feeder: str, path: Path) -> None:
         for method in (m for m in methods if (part["method"] == m).any()):
             one = part[part["method"] == method].set_index("scenario")
             place = one.index.map(rank)
-            marks = {"marker": "o", "linestyle": "none", "markersize": 4.5, "color": colour[method]}
+            marks: dict[str, Any] = style[method]
             safe = one["safe"].to_numpy()
             axis.plot(place[safe], one["cost"][safe], label=method, **marks)
             axis.plot(place[~safe], one["cost"][~safe], markerfacecolor="none", **marks)
@@ -175,14 +185,18 @@ def _draw(table: pd.DataFrame, feeder: str, path: Path) -> None:
         axis.set_title(f"{feeder}, {setting} setting")
         axis.set_xlabel("scenario, by cost of its cheapest safe decision")
         axis.grid(alpha=0.3)
-        axis.legend(title="filled: safe, hollow: not", fontsize=8, title_fontsize=8)
     axes[0][0].set_ylabel("cost, equation (1)")
-    figure.tight_layout()
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.tight_layout(rect=(0, 0.09, 1, 1))
+    figure.legend(
+        handles, labels, ncols=len(methods), loc="lower center", frameon=False,
+        title="filled: safe by the AC power flow; hollow: not",
+    )  # fmt: skip
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
 
-def _asked(setting: str, method: str, k: int, network: Network, sampled: SampledScenarios) -> dict[str, object]:
+def _asked(setting: str, method: str, k: int, network: Network, sampled: SampledScenarios) -> dict[str, Any]:
     scenario = sampled.scenarios[k : k + 1]
     return {
         "setting": setting, "method": method, "scenario": k, "fault_branch": network.branch_name[int(scenario.fault[0])],
