@@ -37,8 +37,9 @@ LEAST_RATING_PU = 1e-9
 def network_to_pandapower(network: Network) -> pandapowerNet:
     """Return the feeder as a pandapower net; `runpp(net, calculate_voltage_angles=True)` has the network's voltages.
 
-    A closed branch of kind 'tie' becomes a line like any other. Raises `NetworkError` for a branch without impedance
-    that has a tap or a shift or joins two nominal voltages: pandapower has no ideal transformer.
+    A closed branch of kind 'tie' becomes a line like any other, and `paper_limit_mw` is not carried. Raises
+    `NetworkError` for a branch without impedance that has a tap or a shift or joins two nominal voltages: pandapower
+    has no ideal transformer.
     """
     ratio = (network.tap != 1) | (network.shift != 0)
     ideal = network.z == 0

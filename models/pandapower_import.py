@@ -13,7 +13,7 @@
 |  | sn_mva x df x parallel at 1 pu voltage |
 | trafo3w | three such branches that meet in an added bus, 'NAME star' |
 | line or trafo with an open switch | an open branch (a line becomes a 'tie'); `open_end` tells where |
-| open bus-bus switch | a 'tie' of its z_ohm, or where that is zero of x = `BUS_TIE_X_PU`, so that it may close a loop |
+| open bus-bus switch | a 'tie' of its z_ohm, or of x = 1e-6 pu (`BUS_TIE_X_PU`) where that is 0, to close loops |
 | closed bus-bus switch, z_ohm > 0 | a line of that impedance |
 
 What is out of service is left out; but a line in service to a bus out of service stays charged from its other end,
@@ -130,8 +130,6 @@ def _convert_part_in_service(net: pandapowerNet, base_mva: float) -> tuple[panda
     live = live_buses(net)
     for table in (*_BUS_ELEMENTS, *_BRANCH_ELEMENTS):
         part[table] = part[table][part[table]["in_service"].astype(bool)]
-    for table in _BUS_ELEMENTS:
-        part[table] = part[table][part[table]["bus"].isin(live)]
     for table in ("sgen", "asymmetric_sgen", "gen", "xward", "dcline"):
         part[table] = part[table][:0]
     joins = (part.switch["et"] == "b") & part.switch["bus"].isin(live) & part.switch["element"].isin(live)

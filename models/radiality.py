@@ -35,8 +35,8 @@ def add_topology(
     """Add y (branches), energised (zones) and (1), (2), and when `radial` (3), every reachable zone being energised.
 
     free: (n_branch,) branches to decide; fixed_closed: (n_branch,) those that stay closed; all others stay open.
-    Adds the mapping `zone_of` (bus -> zone). Raises `NetworkError` when branches that cannot be switched form a loop
-    that a radial network may not have.
+    Adds the mapping `zone_of` (bus -> zone), and when radial `least_operations`, the ties to close if nothing is opened.
+    Raises `NetworkError` when branches that cannot be switched form a loop that a radial network may not have.
     """
     zone = zones(network, fixed_closed)
     n_zone = int(zone.max()) + 1
@@ -82,7 +82,10 @@ def add_topology(
                 model.y[k].fix(0)
         live = [k for k in between if reached[a[k]]]
         trees = len(fed)
-        model.forest = pyo.Constraint(expr=sum(model.y[k] for k in live) == int(reached.sum()) - trees, doc="(3)")
+        n_closed = int(reached.sum()) - trees
+        model.forest = pyo.Constraint(expr=sum(model.y[k] for k in live) == n_closed, doc="(3)")
+        # Operations when no closed branch opens; each one opened means one tie closed in its place.
+        model.least_operations = n_closed - sum(1 for k in live if network.closed[k])
         # Beyond the reach of any path switching does nothing: keep the normal state.
         for k in between:
             if not reached[a[k]]:

@@ -10,9 +10,11 @@ active power (a shed load keeps its power factor), e_i whether it is energised, 
     (4)  v_min^2 <= w_i <= v_max^2
     (5)  |P_b|, |P_b - r_b ell_b| <= P_limit y_b (paper setting),   ell_b <= I_rating^2 y_b (radial setting)
 
-S^2 and N^2 are carried to the solver by t >= (S / S_base)^2, a cone, and by n >= (2 k + 1) N - k (k + 1), k = 0, 1, ...,
-the tangents of N^2 at the integers. A tie-breaking loss term in the objective (LOSS_WEIGHT per MW, orders of magnitude
-below any difference in cost that matters) makes the cones tight: without it, current in excess costs nothing.
+S^2 and N^2 are carried to the solver by t >= (S / S_base)^2, a cone, and by n above the chords of N^2 between the values
+that N can take: every whole number, and when radial every second one, since a forest has a fixed number of branches,
+so that each tie closed beyond the first ones opens another branch (N = N_least + 2 K, K whole). A tie-breaking loss term
+in the objective (LOSS_WEIGHT per MW, orders of magnitude below any difference in cost that matters) makes the cones tight:
+without it, current in excess costs nothing.
 """
 
 from __future__ import annotations
@@ -94,10 +96,11 @@ def build_load_transfer(
     current = np.full(network.n_branch, _largest_current(network, p + g, q, setting.v_min_pu, setting.radial))
     if setting.active_limit_mw is None:
         current = np.minimum(current, network.rating)
-    ceiling = _ceiling(network, p - g, q, setting.v_max_pu)
+    # With its load shed a bus produces all that it generates.
+    ceiling = _ceiling(network, np.where(g > 0, -g, p), q, setting.v_max_pu)
     add_branch_flow(model, network, current, setting.v_min_pu, ceiling, angles=angles and not setting.radial)
     add_limits(model, network, setting)
-    _add_squares(model, network, free & intact)
+    _add_squares(model, network, free & intact, setting.radial)
     loss_mw = network.base_mva * _series_loss(model, network)
     model.objective = pyo.Objective(
         expr=COST_LOAD * model.shed_squared + COST_SWITCH * model.operations_squared + LOSS_WEIGHT * loss_mw
@@ -179,16 +182,23 @@ def _add_shedding(model: pyo.ConcreteModel, scenario: Scenarios) -> None:
     model.q_net = pyo.Expression(model.bus, rule=reactive)
 
 
-def _add_squares(model: pyo.ConcreteModel, network: Network, free: BoolArray) -> None:
+def _add_squares(model: pyo.ConcreteModel, network: Network, free: BoolArray, radial: bool) -> None:
     per_base = network.base_mva / COST_BASE_MVA
     most = sum(model.shed[i].ub for i in model.bus) * per_base
     model.shed_squared = pyo.Var(bounds=(0, max(most, 1.0) ** 2), initialize=0.0, doc="t of the module")
     model.operations_squared = pyo.Var(bounds=(0, None), initialize=0.0, doc="n of the module")
     model.shed_cone = pyo.Constraint(expr=(per_base * model.total_shed) ** 2 <= model.shed_squared)
-    model.operations_tangent = pyo.Constraint(
-        range(int(free.sum()) + 1),
-        rule=lambda m, k: m.operations_squared >= (2 * k + 1) * m.n_operations - k * (k + 1),
-    )
+    first, step = 0, 1
+    if radial:
+        first, step = model.least_operations, 2
+        model.pairs_switched = pyo.Var(domain=pyo.Integers, bounds=(0, int(free.sum())), doc="K of the module")
+        model.operations_parity = pyo.Constraint(expr=model.n_operations == first + 2 * model.pairs_switched)
+    values = range(first, int(free.sum()) + 1, step)
+
+    @model.Constraint(list(values), doc="chords of N^2")
+    def operations_chord(m: Any, k: int) -> Any:
+        # The chord from k to k + step: slope 2 k + step.
+        return m.operations_squared >= k**2 + (2 * k + step) * (m.n_operations - k)
 
 
 def _empty_model(name: str, network: Network) -> pyo.ConcreteModel:

@@ -80,7 +80,7 @@ def solve(
     """Solve the model, load the values back into it, and return the `Solution`.
 
     solver: one of SOLVERS; rel_gap: relative gap at which a mixed-integer solve counts as optimal; options: passed to
-    the solver under its own names.
+    the solver under its own names (for SCIP on top of `_SCIP_OPTIONS`).
 
     Raises `NotSolvedError` for anything short of optimal (`accept_incumbent=True` accepts a feasible point),
     `SolverMissingError` when the solver is missing or cannot take this class of model, and ValueError for bad arguments.
@@ -179,10 +179,18 @@ def _run_highs(model: Any, time_limit_s: float, rel_gap: float, options: dict[st
     return solution
 
 
+# What SCIP spends much of its time on by default and network models gain nothing from: complementarity and
+# bound-tightening subproblems.
+_SCIP_OPTIONS: dict[str, Any] = {
+    "heuristics/mpec/freq": -1,
+    "propagating/obbt/freq": -1,
+}
+
+
 def _run_scip(model: Any, time_limit_s: float, rel_gap: float, options: dict[str, Any]) -> Solution:
     from pyomo.contrib.solver.solvers.scip.scip_direct import ScipDirect
 
-    return _run_contrib(ScipDirect(), "scip", model, time_limit_s, rel_gap, options)
+    return _run_contrib(ScipDirect(), "scip", model, time_limit_s, rel_gap, {**_SCIP_OPTIONS, **options})
 
 
 def _run_outer_approximation(model: Any, time_limit_s: float, rel_gap: float, options: dict[str, Any]) -> Solution:

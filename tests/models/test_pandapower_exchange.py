@@ -478,6 +478,38 @@ def test_what_is_out_of_service_is_left_out_and_a_line_to_it_stays_charged():
     assert network.b_shunt[0] == pytest.approx(4 * 300e-9 * 2 * np.pi * 50 * 40, rel=1e-3)
 
 
+@pytest.mark.parametrize("dead", ["hv_bus", "lv_bus"])
+@pytest.mark.parametrize("switch_is_open", [True, False])
+def test_transformer_to_a_dead_bus_is_off_unless_a_switch_is_open_there(switch_is_open, dead):
+    """Between 20 kV buses 3 and 5, either of them dead; bus 5 has a line of its own to bus 0."""
+    net = feeder()
+    pandapower.create_bus(net, 20.0)
+    add_line(net, 0, 5)
+    add_trafo(net, 3, 5, vn_hv_kv=21.0, vn_lv_kv=20.0, shift_degree=0.0, pfe_kw=9.0)
+    bus = net.trafo[dead].at[1]
+    net.bus.loc[bus, "in_service"] = False
+    pandapower.create_switch(net, bus, 1, et="t", closed=not switch_is_open)
+
+    network = assert_same_flow(net)
+
+    assert network.branch_name.count("trafo 1") == 0
+    live = network.bus_index("5" if dead == "hv_bus" else "3")
+    assert (network.g_shunt[live] > 1e-5) == switch_is_open
+
+
+def test_bypassed_regulator_draws_its_circulating_current():
+    """Its own switch joins both ends, and its tap is off neutral."""
+    net = feeder()
+    pandapower.create_bus(net, 20.0)
+    add_trafo(net, 1, 5, vn_hv_kv=20.5, vn_lv_kv=20.0, sn_mva=5.0, shift_degree=1.0)
+    pandapower.create_switch(net, 1, 5, et="b")
+
+    network = assert_same_flow(net)
+
+    assert "trafo 1" not in network.branch_name
+    assert network.b_shunt[1] < -1e-3
+
+
 def test_impedance_elements_keep_unequal_shunts():
     net = feeder()
     pandapower.create_impedance(
