@@ -200,9 +200,11 @@ def test_numbers_that_make_no_sample_are_refused(ieee33: Network, bundled: Profi
 
 
 def test_a_feeder_without_a_useful_fault_is_refused() -> None:
-    network = bridge_then_ring([0.0, 0.0, 0.0, 0.0, 0.0])
+    # Of the lines only `head` is in use, and nothing can be fed without it.
+    network = bridge_then_ring([0.0, 0.1, 0.1, 0.1, 0.1])
+    network = network.with_changes(closed=np.array([True, False, False, False, False]))
     with pytest.raises(ValueError, match="hand: no line whose loss leaves a load that could be fed"):
-        sample_scenarios(network.with_changes(closed=np.array([True, False, False, False, False])), month(), 1, seed=0)
+        sample_scenarios(network, month(), 1, seed=0)
 
 
 def test_a_profile_too_short_for_a_test_week_is_refused(ieee33: Network) -> None:
@@ -220,5 +222,5 @@ def test_demand_that_is_zero_all_year_is_refused(kind: str) -> None:
     time = np.datetime64("2022-01-01T00:00", "m") + np.arange(hours) * np.timedelta64(60, "m")
     level = np.ones((hours, 1)) if kind == "dark" else np.zeros((hours, 1))
     profiles = Profiles("flat", time, 60, level, level, ("load",), ("pv",))
-    with pytest.raises(ValueError, match="load|demand"):
+    with pytest.raises(ValueError, match="zero"):
         sample_scenarios(network, profiles, 1, seed=0)

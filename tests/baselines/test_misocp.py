@@ -1,0 +1,118 @@
+"""The exact method: hand answers, agreement with enumeration, honest reports."""
+
+import networkx as nx
+import numpy as np
+import pytest
+
+from feederguard.baselines.enumeration import TieEnumeration
+from feederguard.baselines.misocp import Misocp
+from feederguard.data.networks import load_network
+from feederguard.data.profiles import load_profiles
+from feederguard.data.sampling import sample_scenarios
+from feederguard.models.load_transfer import judge
+from feederguard.models.network import Network
+from feederguard.models.scenario import make_scenarios
+from feederguard.models.solver import NotSolvedError
+
+# (load at 2, load at 3, best cost in the paper setting, whether the tie e is closed then), for a failed b:
+#   0.01 MW dark costs 22 * 0.1^2 = 0.22, less than the 3 of one operation;
+#   0.06 MW dark costs 7.92; e carries it all for 3;
+#   of 0.12 MW e carries 0.09: 22 * 0.3^2 + 3 = 4.98, against 31.68 in the dark.
+HAND = [(0.01, 0.0, 0.22, False), (0.03, 0.03, 3.0, True), (0.06, 0.06, 4.98, True)]
+
+
+def ring(p2_mw: float, p3_mw: float, tie: bool = True) -> Network:
+    """Lines without resistance, so that power flows are sums of loads; paper limit 0.09 MW; pu of 1 MVA.
+
+    0 --a-- 1 --b-- 2 --c-- 3
+    |                       .
+    +--d-- 4 . . . e . . . .+
+    """
+    m = 5 if tie else 4
+    zero, flat = np.zeros(5), np.zeros(m)
+    return Network(
+        name="hand", base_mva=1.0, bus_name=tuple("01234"), vn_kv=zero + 10.0, v_min=zero + 0.9, v_max=zero + 1.1,
+        p_load=np.array([0.0, 0.05, p2_mw, p3_mw, 0.05]), q_load=zero, p_gen=zero, q_gen=zero, g_shunt=zero,
+        b_shunt=zero, substation=np.array([0]), v_substation=np.array([1.0 + 0j]), branch_name=tuple("abcde"[:m]),
+        kind=("line", "line", "line", "line", "tie")[:m], from_bus=np.array([0, 1, 2, 0, 4][:m]),
+        to_bus=np.array([1, 2, 3, 4, 3][:m]), r=flat, x=flat + 0.01, g_from=flat, b_from=flat, g_to=flat, b_to=flat,
+        tap=flat + 1, shift=flat, rating=flat + np.inf, closed=np.array([True, True, True, True, False][:m]),
+        open_end=np.zeros(m, dtype=np.int64), paper_limit_mw=0.09,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("p2_mw", "p3_mw", "cost", "transfers"), HAND)
+def test_hand_answers_in_the_paper_setting(p2_mw: float, p3_mw: float, cost: float, transfers: bool) -> None:
+    network = ring(p2_mw, p3_mw)
+    scenarios = make_scenarios(network, "b")
+    decisions = Misocp(network, "paper").decide(scenarios)
+    found = judge(network, scenarios, decisions, "paper")
+    assert found.safe[0]
+    assert found.cost[0] == pytest.approx(cost, abs=1e-3)
+    assert decisions.closed[0].tolist() == [True, False, True, True, transfers]
+
+
+def test_the_radial_setting_feeds_all_it_can_and_proves_it() -> None:
+    network = ring(0.06, 0.06)
+    scenarios = make_scenarios(network, ["b", "a"])
+    method = Misocp(network, "radial")
+    decisions = method.decide(scenarios)
+    found = judge(network, scenarios, decisions, "radial")
+    assert found.safe.all() and found.connected.all()
+    assert found.cost == pytest.approx([3.0, 3.0], abs=1e-6)
+    assert decisions.closed.tolist() == [[True, False, True, True, True], [False, True, True, True, True]]
+    assert len(method.reports) == 2
+    for report, cost in zip(method.reports, found.cost, strict=True):
+        assert report.reason == "converged"
+        assert cost * (1 - 1e-3) <= report.bound <= cost * (1 + 1e-9)
+        assert report.seconds > 0
+
+
+@pytest.mark.parametrize("setting", ["paper", "radial"])
+def test_a_feeder_that_can_do_nothing_gets_an_answer(setting: str) -> None:
+    network = ring(0.06, 0.06, tie=False)
+    scenarios = make_scenarios(network, "b")
+    found = judge(network, scenarios, Misocp(network, setting).decide(scenarios), setting)
+    assert found.cost[0] == pytest.approx(31.68, rel=1e-6)
+    assert found.safe[0]
+
+
+def test_agrees_with_enumeration_in_the_paper_setting() -> None:
+    network = load_network("ieee33")
+    # The model's angles are linear: where its shedding breaks an AC limit it is repaired, at little cost.
+    scenarios = sample_scenarios(network, load_profiles(), 2, seed=1).scenarios
+    method = Misocp(network, "paper")
+    solved = judge(network, scenarios, method.decide(scenarios), "paper")
+    counted = judge(network, scenarios, TieEnumeration(network, "paper").decide(scenarios), "paper")
+    assert solved.safe.all() and counted.safe.all()
+    assert solved.cost == pytest.approx(counted.cost, rel=0.01)
+    # The approximate model bounds nothing and must not say so.
+    assert [report.bound for report in method.reports] == [-np.inf, -np.inf]
+
+
+def test_radial_answers_on_ieee33_are_safe_spanning_trees() -> None:
+    network = load_network("ieee33")
+    scenarios = make_scenarios(network, [5, 24])
+    decisions = Misocp(network, "radial").decide(scenarios)
+    assert judge(network, scenarios, decisions, "radial").safe.all()
+    for closed in decisions.closed:
+        ends = zip(network.from_bus[closed].tolist(), network.to_bus[closed].tolist(), strict=True)
+        assert nx.is_tree(nx.Graph(ends)) and closed.sum() == network.n_bus - 1
+
+
+def test_no_feasible_decision_raises() -> None:
+    # 0.3 pu produced at bus 1 over r = 1 lifts it above 1.05 pu, and generation cannot be switched off.
+    network = ring(0.0, 0.0, tie=True).with_changes(r=np.ones(5), p_load=np.zeros(5))
+    scenarios = make_scenarios(network, "c", p_gen=[0.0, 0.3, 0.0, 0.0, 0.0])
+    with pytest.raises(NotSolvedError, match="infeasible"):
+        Misocp(network, "radial").decide(scenarios)
+
+
+@pytest.mark.slow
+def test_agrees_with_enumeration_on_twelve_paper_scenarios() -> None:
+    network = load_network("ieee33")
+    scenarios = sample_scenarios(network, load_profiles(), 12, seed=3).scenarios
+    solved = judge(network, scenarios, Misocp(network, "paper").decide(scenarios), "paper")
+    counted = judge(network, scenarios, TieEnumeration(network, "paper").decide(scenarios), "paper")
+    assert solved.safe.all() and counted.safe.all()
+    assert solved.cost.sum() == pytest.approx(counted.cost.sum(), rel=0.01)
