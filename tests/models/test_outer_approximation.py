@@ -32,7 +32,7 @@ def real(low, high):
 
 def broken(model):
     """Largest violation of any constraint at the loaded point."""
-    return max(-c.slack() for c in model.component_data_objects(pyo.Constraint, active=True))
+    return max((-c.slack() for c in model.component_data_objects(pyo.Constraint, active=True)), default=0.0)
 
 
 def cone():
@@ -55,7 +55,7 @@ def disc():
 
 
 def square_cost():
-    """min (i - 1.4)^2 + (x - i)^2 + 2 with whole i and x >= 1.5: i = 1 and x = 1.5 give 2.41, i = 2 gives 2.36."""
+    """min (i - 1.4)^2 + (x - i)^2 + 2 with whole i and x >= 1.5: 2.36 at i = x = 2, before 2.41 at i = 1."""
     model = model_of("square cost", i=whole(0, 5), x=real(1.5, 9))
     model.objective = pyo.Objective(expr=(model.i - 1.4) ** 2 + (model.x - model.i) ** 2 + 2)
     return model
@@ -76,13 +76,22 @@ def concave_floor():
     return model
 
 
-KNOWN = {"cone": (cone, 8.0), "disc": (disc, -4.2), "square cost": (square_cost, 2.36 + 0.25),
-         "concave gain": (concave_gain, 10.16), "concave floor": (concave_floor, 4.0)}  # fmt: skip
+UNBOUNDED_EPIGRAPH = pytest.mark.xfail(
+    strict=True,
+    raises=NotSolvedError,
+    reason="the objective's own column starts without a bound: the first LP has none",
+)
+KNOWN = [
+    pytest.param(cone, 8.0, id="cone"),
+    pytest.param(disc, -4.2, id="disc"),
+    pytest.param(concave_floor, 4.0, id="concave floor"),
+    pytest.param(square_cost, 2.36, id="square cost", marks=UNBOUNDED_EPIGRAPH),
+    pytest.param(concave_gain, 10.16, id="concave gain", marks=UNBOUNDED_EPIGRAPH),
+]
 
 
-@pytest.mark.parametrize("name", KNOWN)
-def test_known_optima_and_scips(name):
-    build, optimum = KNOWN[name]
+@pytest.mark.parametrize(("build", "optimum"), KNOWN)
+def test_known_optima_and_scips(build, optimum):
     model = build()
 
     solution = solve(model, ENGINE)
@@ -90,17 +99,18 @@ def test_known_optima_and_scips(name):
     assert (solution.status, solution.reason, solution.solver) == ("optimal", "converged", ENGINE)
     assert solution.objective == pytest.approx(optimum, rel=2e-4)
     assert solution.objective == pytest.approx(solve(build(), "scip").objective, rel=2e-4)
-    assert pyo.value(model.objective) == pytest.approx(solution.objective, rel=1e-4)
-    assert solution.gap <= 1e-4
-    if name != "square cost" and name != "concave gain":
-        assert broken(model) < 1e-5
+    assert solution.gap <= 1e-4 and broken(model) < 1e-5
 
 
-def test_bound_is_on_the_far_side_in_either_sense():
-    least, most = solve(square_cost(), ENGINE), solve(concave_floor(), ENGINE)
+@pytest.mark.parametrize("build", [cone, concave_floor])
+def test_the_loaded_point_has_the_reported_objective_and_the_bound_is_beyond(build):
+    model = build()
 
-    assert least.bound <= least.objective + 1e-9
-    assert most.bound >= most.objective - 1e-9
+    solution = solve(model, ENGINE)
+
+    assert pyo.value(model.objective) == pytest.approx(solution.objective, rel=1e-6)
+    beyond = solution.objective - solution.bound if build is cone else solution.bound - solution.objective
+    assert beyond >= -1e-6
 
 
 def test_integers_are_loaded_whole_and_fixed_variables_kept():
@@ -236,7 +246,9 @@ def test_a_point_outside_a_convex_set_is_never_called_optimal():
     assert solution.status == "feasible" or solution.objective == pytest.approx(3.88630, rel=2e-4)
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="a missing bound is turned into a float when integers are freed")
+@pytest.mark.xfail(
+    strict=True, raises=TypeError, reason="a missing bound is turned into a float when integers are freed"
+)
 def test_an_integer_without_an_upper_bound_is_allowed():
     model = model_of("no ceiling", n=(pyo.NonNegativeIntegers, None), x=real(0, 10))
     model.limit = pyo.Constraint(expr=model.x**2 <= model.n)
@@ -260,7 +272,9 @@ def test_a_double_cone_is_refused_or_solved_but_not_halved():
     assert solution.objective == pytest.approx(-5)
 
 
-@pytest.mark.xfail(strict=True, reason="HiGHS's words 'time limit reached' are passed on instead of the reason time_limit")
+@pytest.mark.xfail(
+    strict=True, reason="HiGHS's words 'time limit reached' are passed on instead of the reason time_limit"
+)
 def test_a_time_limit_is_a_time_limit():
     """Many whole numbers in a thin slice keep the first mixed-integer solve busy beyond its limit."""
     rng = np.random.default_rng(1)
@@ -276,5 +290,7 @@ def test_a_time_limit_is_a_time_limit():
     model.cap = pyo.Constraint(expr=sum(model.s[k] ** 2 for k in range(4)) <= 1e8)
     model.objective = pyo.Objective(expr=sum(model.s[k] for k in range(4)))
 
-    with pytest.raises(NotSolvedError, match="market split: .* stopped with time_limit after .* raise time_limit_s=0.5"):
+    with pytest.raises(
+        NotSolvedError, match="market split: .* stopped with time_limit after .* raise time_limit_s=0.5"
+    ):
         solve(model, ENGINE, time_limit_s=0.5)

@@ -420,6 +420,17 @@ def test_one_bad_item_is_marked_and_leaves_its_neighbours_alone(way, bad):
     np.testing.assert_array_equal(flow.energised, clean.energised)
 
 
+@pytest.mark.xfail(strict=True, reason="a bus that no equation of the tree asks about keeps its NaN to itself")
+@pytest.mark.parametrize("bus", ["substation", "dark"])
+def test_nan_demand_is_marked_wherever_it_is(bus):
+    network = load_network("ieee33")
+    p, closed = network.p_load.copy(), network.closed.copy()
+    p[0 if bus == "substation" else 17] = np.nan
+    closed[network.branch_index("17")] = False
+
+    assert not solve_power_flow(network, p, closed=closed).converged
+
+
 def test_an_iteration_limit_that_is_too_low_is_not_convergence():
     network = load_network("ieee33")
 
@@ -477,7 +488,7 @@ def pandapower_voltage(name, scale, closed, **options):
     net.line.loc[[line_of[label] for label in network.branch_name], "in_service"] = closed
     net.load["scaling"] = scale
     try:
-        pandapower.runpp(net, calculate_voltage_angles=True, tolerance_mva=TIGHT_MVA, **options)
+        pandapower.runpp(net, calculate_voltage_angles=True, tolerance_mva=TIGHT_MVA, numba=False, **options)
     except pandapower.LoadflowNotConverged:
         return None
     return (net.res_bus.vm_pu * np.exp(1j * np.deg2rad(net.res_bus.va_degree))).to_numpy()

@@ -23,7 +23,7 @@ def test_one_fault_at_nominal_load(ieee33: Network) -> None:
 
 
 def test_faults_by_index_and_by_name_mix(ieee33: Network) -> None:
-    scenarios = make_scenarios(ieee33, [0, ieee33.branch_name[7], 31])
+    scenarios = make_scenarios(ieee33, np.array([0, ieee33.branch_name[7], 31], dtype=object))
     assert scenarios.fault.tolist() == [0, 7, 31]
     assert scenarios.p_load.shape == (3, ieee33.n_bus)
 

@@ -153,7 +153,10 @@ def test_two_objectives_are_refused():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"solver": "gurobi"}, "unknown solver 'gurobi'; use one of auto, highs, scip, highs_outer_approximation, ipopt"),
+        (
+            {"solver": "gurobi"},
+            "unknown solver 'gurobi'; use one of auto, highs, scip, highs_outer_approximation, ipopt",
+        ),
         ({"time_limit_s": 0.0}, "time_limit_s is 0.0; it must be positive"),
         ({"time_limit_s": math.nan}, "time_limit_s is nan; it must be positive"),
         ({"rel_gap": -1.0}, "rel_gap is -1.0; it must be positive"),
@@ -177,7 +180,9 @@ def test_infeasible_names_model_reason_and_remedy(engine):
     body, domain = IMPOSSIBLE[engine]
     model = two("too much", body, lambda x, y: x + y >= 25, domain=domain)
 
-    with pytest.raises(NotSolvedError, match="^'?too much'?: .* stopped with infeasible .* relax the voltage band") as raised:
+    with pytest.raises(
+        NotSolvedError, match="^'?too much'?: .* stopped with infeasible .* relax the voltage band"
+    ) as raised:
         solve(model, engine)
     assert raised.value.solution.status == "none" and math.isnan(raised.value.solution.objective)
     with pytest.raises(NotSolvedError, match="infeasible"):
@@ -195,7 +200,9 @@ def test_an_infeasible_convex_quadratic_is_no_solution():
 def test_unbounded_is_said_to_be_unbounded():
     model = two("free fall", lambda x, y: x, bounds=(None, None))
 
-    with pytest.raises(NotSolvedError, match="free fall: highs stopped with unbounded after .* check the model's bounds"):
+    with pytest.raises(
+        NotSolvedError, match="free fall: highs stopped with unbounded after .* check the model's bounds"
+    ):
         solve(model)
 
 
@@ -276,7 +283,9 @@ def test_highs_refuses_what_it_cannot_take(build, message):
 
 
 def test_ipopt_refuses_integers_and_outer_approximation_the_nonlinear():
-    with pytest.raises(SolverMissingError, match="miqcp: Ipopt takes no integer variables; use solver='scip', or fix them"):
+    with pytest.raises(
+        SolverMissingError, match="miqcp: Ipopt takes no integer variables; use solver='scip', or fix them"
+    ):
         solve(miqcp(), "ipopt")
     with pytest.raises(SolverMissingError, match="nlp: outer approximation takes quadratic models; use solver='scip'"):
         solve(nlp(), "highs_outer_approximation")
@@ -301,7 +310,9 @@ def test_without_scip_what_needs_it_says_how_to_install_it():
     with pytest.raises(SolverMissingError, match="miqcp: SCIP is not installed; pip install pyscipopt"):
         solve(miqcp(), "scip")
     whole = two("minlp", lambda x, y: pyo.exp(x) + y, domain=pyo.Integers)
-    with pytest.raises(SolverMissingError, match="minlp: a mixed-integer nonlinear model needs SCIP; pip install pyscipopt"):
+    with pytest.raises(
+        SolverMissingError, match="minlp: a mixed-integer nonlinear model needs SCIP; pip install pyscipopt"
+    ):
         solve(whole)
 
 
