@@ -83,5 +83,7 @@ class TieEnumeration:
         ties = self.ties[self.ties != fault]
         closed = np.tile(self.network.closed, (2 ** len(ties), 1))
         closed[:, fault] = False
-        closed[:, ties] = np.array(list(itertools.product([False, True], repeat=len(ties)))).reshape(-1, len(ties))
+        closed[:, ties] = np.array(list(itertools.product([False, True], repeat=len(ties)))).reshape(
+            2 ** len(ties), len(ties)
+        )
         return closed

@@ -33,11 +33,11 @@ from feederguard.models.spanning import spanning_forests
 class GeneticConfig:
     """Settings of the search; the defaults were chosen on train weeks by studies/tune_genetic.py."""
 
-    population: int = 100
-    generations: int = 100
+    population: int = 200
+    generations: int = 50
     crossover_eta: float = 10.0
     mutation_eta: float = 15.0
-    mutations_per_child: float = 2.0  # expected number of genes that mutate
+    mutations_per_child: float = 4.0  # expected number of genes that mutate
 
 
 class Genetic:
@@ -63,6 +63,8 @@ class Genetic:
     def _decide_one(self, scenario: Scenarios, seed: int) -> Decisions:
         config = self.config
         problem = _Transfer(self, scenario)
+        if not problem.n_var:
+            return problem.decode(np.zeros((1, 0)))
         algorithm = GA(
             pop_size=config.population,
             sampling=self._first_population(problem, np.random.default_rng(seed)),
@@ -80,7 +82,8 @@ class Genetic:
         normal = np.where(self.network.closed[self.switchable], 0.8, 0.2)
         genes = np.clip(normal + rng.uniform(-0.2, 0.2, (n, n_switch)), 0.0, 1.0)
         for k in range(n):
-            changed = rng.integers(0, n_switch, size=rng.integers(0, 4))
+            flips = rng.integers(0, 4) if n_switch else 0
+            changed = rng.integers(0, max(n_switch, 1), size=flips)
             genes[k, changed] = 1.0 - genes[k, changed]
         # Shedding from none to nearly all: near the start it is easier to lose safety than to find it.
         level = rng.uniform(0.0, 1.0, (n, 1))

@@ -61,7 +61,12 @@ def sample_scenarios(
     fault = rng.choice(faults, count)
     load_series, pv_series = bus_series(hourly, network)
     by_bus = np.where(load_series >= 0, hourly.load[:, load_series], 0.0)
-    load = by_bus[steps] * network.p_load.sum() / (by_bus @ network.p_load).max()
+    peak = float((by_bus @ network.p_load).max())
+    if not peak > 0:
+        raise ValueError(
+            f"{network.name}: demand is zero in every hour of {profiles.name}; give loads or another profile"
+        )
+    load = by_bus[steps] * network.p_load.sum() / peak
     installed = network.p_gen if network.p_gen.any() else pv_share * network.p_load
     sun = _sunshine(hourly, steps, installed > 0)
     return SampledScenarios(

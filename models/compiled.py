@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,10 @@ class CompiledModel:
         if missing:
             raise CompileError(f"{self.name}: point() needs a value for {', '.join(missing)}")
         arrays = {name: np.asarray(value, dtype=float) for name, value in values.items()}
+        sizes = {name: a.shape[0] for name, a in arrays.items() if a.ndim == 2 and a.shape[0] != 1}
+        if len(set(sizes.values())) > 1:
+            listed = ", ".join(f"{name} has {size} rows" for name, size in sizes.items())
+            raise CompileError(f"{self.name}: {listed}; give them the same number")
         n_row = max((a.shape[0] for a in arrays.values() if a.ndim == 2), default=1)
         rows = np.zeros((n_row, self.n_column))
         for name, array in arrays.items():
@@ -149,7 +154,8 @@ def compile_model(
     finally:
         for data in unfixed:
             data.fix()
-    columns, place = _columns(model, [cost_repn, *repns, *rules.values()], inputs)
+    rules = _in_order(model, rules)
+    columns, place = _columns(model, [cost_repn, *repns, *rules.values()], (*inputs, *rules))
     return CompiledModel(
         name=model.name,
         columns=columns,
@@ -208,6 +214,19 @@ def _definition(model: pyo.ConcreteModel, name: str, rule: str) -> Any:
     repn.linear_coefs = tuple(-c / coefficient for _, c in rest)
     repn.constant = (pyo.value(constraint.upper) - repn.constant) / coefficient
     return repn
+
+
+def _in_order(model: pyo.ConcreteModel, rules: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the definitions so that each comes after those it uses; raises `CompileError` for a circle."""
+    variables = {name: model.find_component(name) for name in rules}
+    uses = {
+        name: {other for other, v in variables.items() if any(v is used for used in rule.linear_vars)}
+        for name, rule in rules.items()
+    }
+    try:
+        return {name: rules[name] for name in TopologicalSorter(uses).static_order()}
+    except CycleError as error:
+        raise CompileError(f"{model.name}: {', '.join(map(str, error.args[1]))} define each other") from None
 
 
 def _columns(model: Any, repns: list[Any], inputs: Sequence[str]) -> tuple[dict[str, IntArray], dict[int, int]]:

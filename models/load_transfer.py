@@ -154,6 +154,8 @@ def _check(network: Network, rules: _Rules, scenarios: Scenarios, decisions: Dec
         ("closed", decisions.closed, network.n_branch),
         ("shed", decisions.shed, network.n_bus),
         ("p_load", scenarios.p_load, network.n_bus),
+        ("q_load", scenarios.q_load, network.n_bus),
+        ("p_gen", scenarios.p_gen, network.n_bus),
     ):
         if array.shape != (n, width):
             raise ValueError(f"judge: {name} has shape {array.shape}; expected ({n}, {width}) on {network.name}")

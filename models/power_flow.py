@@ -150,6 +150,10 @@ def solve_power_flow(
             _prepare(network), np.atleast_2d(p_array), np.atleast_2d(q_array), rows,
             tolerance_mva / network.base_mva, max_iterations, voltage, current, iterations, energised,
         )  # fmt: skip
+    # Demand that is not a number anywhere, even at the substation, makes no power flow.
+    known = np.isfinite(np.atleast_2d(p_array)).all(axis=1) & np.isfinite(np.atleast_2d(q_array)).all(axis=1)
+    bad = ~np.broadcast_to(known, (n_item,))
+    voltage[bad], current[bad], iterations[bad] = np.nan, np.nan, -1
     converged = iterations >= 0
     if batched:
         return PowerFlow(network, voltage, current, converged, energised, iterations, c_array, p_array, q_array)
@@ -288,4 +292,5 @@ def _as_batch(value: ArrayLike, name: str, width: int, label: str, dtype: type =
         raise ValueError(
             f"solve_power_flow: {name} has shape {array.shape}; expected ({width},) or (B, {width}), one per {label}"
         )
-    return array
+    # The kernels are compiled for writable arrays; a read-only one would compile them anew.
+    return array if array.flags.writeable else array.copy()

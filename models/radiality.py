@@ -35,7 +35,8 @@ def add_topology(
     """Add y (branches), energised (zones) and (1), (2), and when `radial` (3), every reachable zone being energised.
 
     free: (n_branch,) branches to decide; fixed_closed: (n_branch,) those that stay closed; all others stay open.
-    Adds the mapping `zone_of` (bus -> zone), and when radial `least_operations`, the ties to close if nothing is opened.
+    Adds the mapping `zone_of` (bus -> zone); when radial also `least_operations`, the ties to close if nothing is opened,
+    `live_ends`, the zones that each branch to decide joins, and `fed_zones`, those with a substation.
     Raises `NetworkError` when branches that cannot be switched form a loop that a radial network may not have.
     """
     zone = zones(network, fixed_closed)
@@ -83,14 +84,17 @@ def add_topology(
         live = [k for k in between if reached[a[k]]]
         trees = len(fed)
         n_closed = int(reached.sum()) - trees
-        model.forest = pyo.Constraint(expr=sum(model.y[k] for k in live) == n_closed, doc="(3)")
+        if live:
+            model.forest = pyo.Constraint(expr=sum(model.y[k] for k in live) == n_closed, doc="(3)")
         # Operations when no closed branch opens; each one opened means one tie closed in its place.
         model.least_operations = n_closed - sum(1 for k in live if network.closed[k])
         # Beyond the reach of any path switching does nothing: keep the normal state.
         for k in between:
             if not reached[a[k]]:
                 model.y[k].fix(int(network.closed[k]))
-        _add_chains_and_loops(model, [(int(a[k]), int(b[k]), k) for k in live], fed)
+        model.live_ends = {k: (int(a[k]), int(b[k])) for k in live}
+        model.fed_zones = fed
+        _add_chains_and_loops(model, [(*ends, k) for k, ends in model.live_ends.items()], fed)
 
 
 def _add_chains_and_loops(model: pyo.ConcreteModel, edges: list[tuple[int, int, int]], fed: set[int]) -> None:

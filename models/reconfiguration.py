@@ -26,6 +26,7 @@ import pyomo.environ as pyo
 from numpy.typing import ArrayLike
 
 from feederguard.models.branch_flow import add_branch_flow
+from feederguard.models.feeding_direction import add_feeding_direction
 from feederguard.models.network import BoolArray, FloatArray, Network, NetworkError
 from feederguard.models.radiality import add_topology
 from feederguard.models.scenario import Scenarios
@@ -55,12 +56,19 @@ def build_loss_reconfiguration(
     free = _as_mask(network, switchable, network.is_tie | (network.on_loop & (np.array(network.kind) == "line")))
     p_net = np.asarray(network.p_load - network.p_gen if p is None else p, dtype=float)
     q_net = np.asarray(network.q_load - network.q_gen if q is None else q, dtype=float)
+    for name, array in (("p", p_net), ("q", q_net)):
+        if array.shape != (network.n_bus,) or not np.isfinite(array).all():
+            raise NetworkError(
+                f"{network.name}: {name} has shape {array.shape}; expected ({network.n_bus},), a finite number per bus"
+            )
     model = _empty_model(f"minimum loss of {network.name}", network)
     add_topology(model, network, free, network.closed & ~free, radial=True)
     model.p_net = pyo.Expression(model.bus, rule=lambda m, i: p_net[i] * m.energised[m.zone_of[i]])
     model.q_net = pyo.Expression(model.bus, rule=lambda m, i: q_net[i] * m.energised[m.zone_of[i]])
     current = np.full(network.n_branch, _largest_current(network, p_net, q_net, v_min_pu, radial=True))
     add_branch_flow(model, network, current, v_min_pu, _ceiling(network, p_net, q_net, v_max_pu), angles=False)
+    if _only_consumes(network, p_net, q_net):
+        add_feeding_direction(model, network)
     # In kW the objective is of the order of 100, where solver tolerances are meant to be.
     model.loss_kw = pyo.Expression(expr=1e3 * network.base_mva * _series_loss(model, network))
     model.objective = pyo.Objective(expr=model.loss_kw)
@@ -97,8 +105,11 @@ def build_load_transfer(
     if setting.active_limit_mw is None:
         current = np.minimum(current, network.rating)
     # With its load shed a bus produces all that it generates.
-    ceiling = _ceiling(network, np.where(g > 0, -g, p), q, setting.v_max_pu)
+    least = np.where(g > 0, -g, p)
+    ceiling = _ceiling(network, least, q, setting.v_max_pu)
     add_branch_flow(model, network, current, setting.v_min_pu, ceiling, angles=angles and not setting.radial)
+    if setting.radial and _only_consumes(network, least, q):
+        add_feeding_direction(model, network)
     add_limits(model, network, setting)
     _add_squares(model, network, free & intact, setting.radial)
     loss_mw = network.base_mva * _series_loss(model, network)
@@ -214,12 +225,17 @@ def _series_loss(model: pyo.ConcreteModel, network: Network) -> Any:
 
 def _ceiling(network: Network, p_net: FloatArray, q_net: FloatArray, v_max: float) -> float:
     """Return the highest voltage a bus can have: where everything only consumes, that of the highest substation."""
-    produces = (p_net < 0).any() or (q_net < 0).any() or (network.b_shunt > 0).any()
-    charging = (network.b_from > 0).any() or (network.b_to > 0).any()
-    capacitive_or_tapped = (network.x < 0).any() or (network.tap != 1).any()
-    if produces or charging or capacitive_or_tapped:
+    if not _only_consumes(network, p_net, q_net):
         return v_max
     return min(v_max, float(np.abs(network.v_substation).max()))
+
+
+def _only_consumes(network: Network, p_net: FloatArray, q_net: FloatArray) -> bool:
+    """Return whether no bus, branch or tap can raise a voltage or send power back, whatever is switched or shed."""
+    produces = (p_net < 0).any() or (q_net < 0).any() or (network.b_shunt > 0).any() or (network.g_shunt < 0).any()
+    charging = (np.concatenate([network.b_from, network.b_to]) > 0).any()
+    negative = (np.concatenate([network.g_from, network.g_to, network.r, network.x]) < 0).any()
+    return not (produces or charging or negative or (network.tap != 1).any())
 
 
 def _largest_current(network: Network, p: FloatArray, q: FloatArray, v_min: float, radial: bool) -> float:
@@ -239,5 +255,9 @@ def _as_mask(network: Network, switchable: ArrayLike | None, default: BoolArray)
             raise NetworkError(f"{network.name}: switchable has shape {array.shape}; expected ({network.n_branch},)")
         return array
     mask = np.zeros(network.n_branch, dtype=bool)
+    if array.size and array.dtype.kind not in "USO":
+        raise NetworkError(
+            f"{network.name}: switchable holds numbers; give branch names, or a mask of ({network.n_branch},)"
+        )
     mask[[network.branch_index(str(name)) for name in array]] = True
     return mask

@@ -236,6 +236,8 @@ def _run_contrib(
     held = results.solution_status.name
     reason = _REASONS.get(results.termination_condition.name, results.termination_condition.name)
     status = {"optimal": "optimal", "feasible": "feasible"}.get(held, "none")
+    if "unbounded" in reason:
+        status = "none"
     if status != "none":
         results.solution_loader.load_vars()
     objective = math.nan if status == "none" or results.incumbent_objective is None else results.incumbent_objective
@@ -286,11 +288,13 @@ def _explain(solution: Solution, time_limit_s: float, rel_gap: float) -> str:
         )
     if solution.reason == "time_limit":
         return f"{head} without any feasible point; raise time_limit_s={time_limit_s:g}"
-    if "infeasible" in solution.reason:
+    if solution.reason == "infeasible":
         return (
             f"{head}: no point meets every constraint; relax the voltage band or the branch limits, or allow shedding"
         )
-    return f"{head}; check the model's bounds and start values"
+    if "unbounded" in solution.reason:
+        return f"{head}: the objective has no limit; bound the variables it improves with"
+    return f"{head}; check the model's bounds and start values, or, for a nonconvex model, use solver='ipopt' or 'scip'"
 
 
 def _main() -> None:

@@ -111,6 +111,8 @@ class PreparedNlp:
         lower, upper = self._lower.copy(), self._upper.copy()
         x0 = (self._start if start is None else start).copy()
         for name, value in values.items():
+            if name not in self._place:
+                raise ValueError(f"{self.model.name}: no variable {name!r}; there are {', '.join(self._place)}")
             place = self._place[name]
             given = np.broadcast_to(np.asarray(value, dtype=float), place.shape)
             seen = place >= 0

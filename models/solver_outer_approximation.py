@@ -90,7 +90,11 @@ def outer_approximation(
         highs.setOptionValue("mip_rel_gap", rel_gap / 4)
         x, value = _solve(highs, deadline, n_column)
         if x is None:
-            reason = highs.modelStatusToString(highs.getModelStatus()).lower().replace(" ", "_")
+            words = highs.modelStatusToString(highs.getModelStatus()).lower().replace(" ", "_")
+            reason = {
+                "time_limit_reached": "time_limit",
+                "primal_infeasible_or_unbounded": "infeasible or unbounded",
+            }.get(words, words)
             break
         bound = max(bound, highs.getInfo().mip_dual_bound if len(integer) else value)
         whole = np.round(x[integer])
@@ -100,12 +104,12 @@ def outer_approximation(
         if x is not None and value < best:
             best, best_x = value, x
         _release(highs, integer, variables)
-        if best - bound <= rel_gap * max(abs(best), 1e-9):
+        if best_x is not None and best - bound <= rel_gap * max(abs(best), 1e-9):
             reason = "converged"
             break
     if best_x is None:
         return OuterResult("none", reason, math.nan, sign * bound)
-    for variable, value in zip(variables, best_x.tolist(), strict=True):
+    for variable, value in zip(variables, best_x[:n_column].tolist(), strict=True):
         if not variable.fixed:
             variable.set_value(round(value) if variable.is_integer() else value, skip_validation=True)
     return OuterResult("optimal" if reason == "converged" else "feasible", reason, sign * best, sign * bound)
@@ -121,7 +125,7 @@ def _linear_part(
         highs.setOptionValue(name, value)
     lower = [v.value if v.fixed else (-highspy.kHighsInf if v.lb is None else v.lb) for v in variables]
     upper = [v.value if v.fixed else (highspy.kHighsInf if v.ub is None else v.ub) for v in variables]
-    cost = compiled.cost
+    cost, bounds = compiled.cost, (np.array(lower, dtype=float), np.array(upper, dtype=float))
     quadratic_cost = len(cost.product_value) > 0
     linear_cost = np.zeros(len(variables))
     np.add.at(linear_cost, cost.column, sign * cost.value)
@@ -135,7 +139,14 @@ def _linear_part(
         e = len(variables)
         highs.addVar(-highspy.kHighsInf, highspy.kHighsInf)
         highs.changeColCost(e, 1.0)
-        sets.append(_convex(cost, 0, sign, np.inf, -0.0, "the objective", epigraph=e))
+        one = _convex(cost, 0, sign, np.inf, -0.0, "the objective", *bounds, epigraph=e)
+        sets.append(one)
+        # A first tangent bounds the new column.
+        v = np.append(np.clip(0.0, lower, upper), 0.0)[one.column]
+        gradient = 2 * one.matrix @ v + one.linear
+        highs.addRow(
+            -highspy.kHighsInf, float(v @ one.matrix @ v - one.constant), len(v), one.column.astype(np.int32), gradient
+        )
     rows = compiled.limits
     for k, name in enumerate(compiled.limit_name):
         if rows.product_start[k] == rows.product_start[k + 1]:
@@ -148,13 +159,14 @@ def _linear_part(
             continue
         for side, limit in ((1.0, compiled.upper[k]), (-1.0, -compiled.lower[k])):
             if np.isfinite(limit):
-                sets.append(_convex(rows, k, side, limit, float(limit), name))
+                sets.append(_convex(rows, k, side, limit, float(limit), name, *bounds))
     return sets, highs
 
 
 def _convex(
-    rows: QuadraticRows, k: int, side: float, limit: float, upper: float, name: str, epigraph: int | None = None
-) -> _Convex:
+    rows: QuadraticRows, k: int, side: float, limit: float, upper: float, name: str,
+    lower: FloatArray, upper_bound: FloatArray, epigraph: int | None = None,
+) -> _Convex:  # fmt: skip
     """Return side * g_k(x) <= upper as a convex set; raises ValueError where it is none."""
     span, products = slice(rows.start[k], rows.start[k + 1]), slice(rows.product_start[k], rows.product_start[k + 1])
     column = np.unique(np.concatenate([rows.column[span], rows.product_i[products], rows.product_j[products]]))
@@ -178,8 +190,13 @@ def _convex(
         return _Convex(column, matrix, linear, constant, None)
     if len(negative) == 1 and not linear.any() and constant == 0.0:
         axis = vectors[:, negative[0]] * math.sqrt(-values[negative[0]])
-        # Of the two halves of the double cone, the one in which the variables are not negative.
-        return _Convex(column, matrix, linear, constant, axis if axis.sum() >= 0 else -axis)
+        axis[abs(axis) < 1e-9 * abs(axis).max()] = 0.0
+        used = axis != 0
+        # Of the two halves of the double cone, the one that the bounds of the variables leave.
+        for half in (axis, -axis):
+            ends = half[used] * np.where(half[used] > 0, lower[column[used]], upper_bound[column[used]])
+            if ends.sum() >= 0:
+                return _Convex(column, matrix, linear, constant, half)
     raise ValueError(f"{name} is not a convex set, so outer approximation cannot be used; use solver='scip'")
 
 
@@ -187,17 +204,17 @@ def _cut_until_inside(
     highs: Any, sets: list[_Convex], n_column: int, deadline: float
 ) -> tuple[FloatArray | None, float]:
     """Solve the linear model, adding tangents, until every convex set holds; return the point and its value."""
-    x, value = _solve(highs, deadline, n_column)
-    for _ in range(_MOST_CUT_ROUNDS):
-        if x is None or perf_counter() > deadline:
-            return x, value
+    while True:
+        x, value = _solve(highs, deadline, n_column)
+        if x is None:
+            return None, math.inf
         cuts = [(one.column, cut) for one in sets if (cut := one.cut(x)) is not None]
         if not cuts:
             return x, value
+        if perf_counter() > deadline:
+            return None, math.inf
         for column, (coefficients, upper) in cuts:
             highs.addRow(-highspy.kHighsInf, upper, len(column), column.astype(np.int32), coefficients)
-        x, value = _solve(highs, deadline, n_column)
-    return x, value
 
 
 def _solve(highs: Any, deadline: float, n_column: int) -> tuple[FloatArray | None, float]:
@@ -221,4 +238,8 @@ def _hold(highs: Any, integer: IntArray, whole: FloatArray) -> None:
 
 def _release(highs: Any, integer: IntArray, variables: list[Any]) -> None:
     for k in integer.tolist():
-        highs.changeColBounds(k, float(variables[k].lb), float(variables[k].ub))
+        highs.changeColBounds(
+            k,
+            -highspy.kHighsInf if variables[k].lb is None else float(variables[k].lb),
+            highspy.kHighsInf if variables[k].ub is None else float(variables[k].ub),
+        )

@@ -24,7 +24,12 @@ def spanning_forests(network: Network, keys: FloatArray, usable: BoolArray, fixe
     with threads_for(1e-2 * order.size):
         return np.asarray(
             _forests(
-                order, usable, network.from_bus.copy(), network.to_bus.copy(), network.substation.copy(), network.n_bus
+                order,
+                np.array(usable),
+                network.from_bus.copy(),
+                network.to_bus.copy(),
+                network.substation.copy(),
+                network.n_bus,
             )
         )
 

@@ -33,7 +33,7 @@ from feederguard.models.method import Method, Report
 from feederguard.models.network import Network
 from feederguard.models.scenario import Decisions
 from feederguard.models.setting import SETTING_NAMES, Setting, resolve_setting
-from feederguard.models.solver import NotSolvedError
+from feederguard.models.solver import NotSolvedError, SolverMissingError
 from feederguard.studies.transfer_tables import Row, print_tables, summarise, write_results
 from feederguard.studies.workers import n_cores, spread
 
@@ -72,6 +72,8 @@ class Config:
             raise ValueError(f"unknown setting {self.setting!r}; use {', '.join(SETTING_NAMES)} or both")
         if self.scenarios < 1:
             raise ValueError(f"scenarios is {self.scenarios}; compare on at least one")
+        if self.output.exists() and not self.output.is_dir():
+            raise ValueError(f"output {self.output} is a file; name a folder")
         if self.workers < 1:
             raise ValueError(f"workers is {self.workers}; use at least one process")
         if not self.time_limit_s > 0:
@@ -99,6 +101,8 @@ def compare(config: Config, console: Console) -> list[Row]:
 
 def _load(config: Config) -> tuple[Network, SampledScenarios]:
     network = load_network(config.feeder)
+    for name in SETTING_NAMES if config.setting == "both" else (config.setting,):
+        resolve_setting(network, name)
     profiles = load_profiles(config.profiles)
     return network, sample_scenarios(network, profiles, config.scenarios, config.seed, pv_share=config.pv_share)
 
@@ -134,7 +138,7 @@ def _decide_and_judge(piece: tuple[Setting, str, int]) -> Row:
     begin = perf_counter()
     try:
         decision = method.decide(scenario)
-    except NotSolvedError as error:
+    except (NotSolvedError, SolverMissingError) as error:
         return Row.failed(setting.name, name, k, network, sampled, perf_counter() - begin, str(error))
     seconds = perf_counter() - begin
     reports: list[Report] = getattr(method, "reports", [])
@@ -171,10 +175,12 @@ def main() -> None:
     console.print("compiling kernels (first run on a machine: about a minute) ...")
     _warm_up()
     try:
-        rows = compare(config, console)
+        _load(config)
     except ValueError as error:
+        # What the user named cannot be used; anything that goes wrong later is ours and keeps its traceback.
         console.print(f"[red]error:[/red] {error}", soft_wrap=True, highlight=False)
         raise SystemExit(2) from None
+    rows = compare(config, console)
     summary = summarise(rows)
     print_tables(summary, config.feeder, config.scenarios, console)
     written = write_results(rows, summary, config.feeder, config.output)

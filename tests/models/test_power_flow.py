@@ -420,7 +420,6 @@ def test_one_bad_item_is_marked_and_leaves_its_neighbours_alone(way, bad):
     np.testing.assert_array_equal(flow.energised, clean.energised)
 
 
-@pytest.mark.xfail(strict=True, reason="a bus that no equation of the tree asks about keeps its NaN to itself")
 @pytest.mark.parametrize("bus", ["substation", "dark"])
 def test_nan_demand_is_marked_wherever_it_is(bus):
     network = load_network("ieee33")
