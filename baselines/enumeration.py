@@ -2,7 +2,8 @@
 
 With k ties there are 2^k states; the cost of one with N operations and dark load D is at least C_sw N^2 +
 C_load (D / S_base)^2, which is its cost with nothing shed. So the states are first judged all at once with nothing shed,
-and an AC OPF is solved only for states whose bound lies below the best cost found.
+and an AC OPF is solved only for states whose bound lies below the best cost found. Ipopt's optima are local; the report of a
+scenario says how many OPFs failed, and its bound is then no higher than what those states could cost.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class TieEnumeration:
         unshed = Decisions(closed, np.zeros((n, self.network.n_bus)))
         outcome = judge(self.network, scenario[np.zeros(n, dtype=np.int64)], unshed, self.setting)
         best_cost, best = np.inf, None
-        solved = 0
+        solved, failed, unresolved = 0, 0, np.inf
         for k in np.argsort(outcome.cost, kind="stable").tolist():
             if outcome.cost[k] >= best_cost:
                 break
@@ -68,6 +69,9 @@ class TieEnumeration:
             solved += 1
             least = self._least_shedding.solve(scenario, closed[k])
             if not least.found:
+                # A state that no OPF answered for may still be the best: its lower bound limits what is proven.
+                failed += 1
+                unresolved = min(unresolved, float(outcome.cost[k]))
                 continue
             decision = Decisions(closed[[k]], least.shed[None])
             judged = judge(self.network, scenario, decision, self.setting)
@@ -76,8 +80,10 @@ class TieEnumeration:
         if best is None:
             # Everything shed is the last resort that any state offers; it is judged like every other decision.
             best, best_cost = Decisions(closed[:1], np.ones((1, self.network.n_bus))), np.nan
-        note = f"{n} states, {solved} AC OPFs"
-        return best, Report(best_cost, "enumerated", perf_counter() - begin, False, note)
+        note = f"{n} states, {solved} AC OPFs" + (f", {failed} of them failed" if failed else "")
+        bound = min(best_cost, unresolved) if np.isfinite(best_cost) else -np.inf
+        reason = "enumerated" if bound == best_cost else "enumerated but for failed OPFs"
+        return best, Report(bound, reason, perf_counter() - begin, False, note)
 
     def _states(self, fault: int) -> BoolArray:
         ties = self.ties[self.ties != fault]

@@ -24,8 +24,9 @@ from pymoo.optimize import minimize
 
 from feederguard.models.load_transfer import SAFE_TOLERANCE, judge
 from feederguard.models.network import FloatArray, Network
+from feederguard.models.radiality import refuse_fixed_loops
 from feederguard.models.scenario import Decisions, Scenarios
-from feederguard.models.setting import Setting, resolve_setting
+from feederguard.models.setting import Setting, reachable_buses, resolve_setting
 from feederguard.models.spanning import spanning_forests
 
 
@@ -35,9 +36,9 @@ class GeneticConfig:
 
     population: int = 200
     generations: int = 50
-    crossover_eta: float = 10.0
+    crossover_eta: float = 3.0
     mutation_eta: float = 15.0
-    mutations_per_child: float = 4.0  # expected number of genes that mutate
+    mutations_per_child: float = 2.0  # expected number of genes that mutate
 
 
 class Genetic:
@@ -52,7 +53,10 @@ class Genetic:
         self.setting = resolve_setting(network, setting)
         self.config = config or GeneticConfig()
         self.seed = seed
-        self.switchable = np.flatnonzero(self.setting.switchable_branches(network))
+        free = self.setting.switchable_branches(network)
+        if self.setting.radial:
+            refuse_fixed_loops(network, network.closed & ~free)
+        self.switchable = np.flatnonzero(free)
 
     def decide(self, scenarios: Scenarios) -> Decisions:
         """Return the best individual of each run: of least cost among the safe, else of least violation."""
@@ -115,7 +119,10 @@ class _Transfer(Problem):  # type: ignore[misc]
             usable = np.tile(network.closed | free, (n, 1))
             usable[:, fault] = False
             closed = spanning_forests(network, keys, usable, network.closed & ~free)
-            # Behind a bridge nothing is fed: what lies there keeps its normal state.
+            # What no path can reach keeps its normal state: switching there would only cost operations.
+            reached = reachable_buses(network, usable[0])
+            dead = ~reached[network.from_bus] & ~reached[network.to_bus]
+            closed[:, dead] = network.closed[dead]
         else:
             closed[:, switchable] = genes[:, :n_switch] > 0.5
         closed[:, fault] = False

@@ -1,6 +1,7 @@
 """The exact method: the load-transfer MISOCP solved to a gap, its decision made AC-exact where it was not.
 
-In the radial setting the cone relaxation is exact, so the decision is the proven optimum. In the paper setting the model
+In the radial setting the cone relaxation is exact wherever loads alone decide (local generation against an upper limit can
+loosen it), and the decision is then the optimum to the gap that its report proves. In the paper setting the model
 carries a linearised angle equation: the topology is chosen by it, and where its shedding breaks an AC limit the shedding
 is replaced by the least that the AC equations allow with that topology (`transfer_opf.py`).
 """

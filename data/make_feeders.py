@@ -77,6 +77,9 @@ def make_ieee33() -> Feeder:
         source="Baran & Wu, IEEE Trans. Power Delivery 4(2):1401-1407, 1989, doi 10.1109/61.25627",
         published="base loss 202.68 kW, lowest voltage 0.9131 pu at bus 18; least loss 139.55 kW",
         paper_limit_mw=0.9,
+        paper_limit_note="not published: our calibration, the uniform limit at which the enumerated optimum sheds about "
+        "0.21 of the load; check it by: python studies/benchmark_load_transfer.py paper --profiles FILE, FILE an hourly "
+        "ISO New England load file of 2022",
     )
     return Feeder(_bus_rows(network), branches, meta)
 

@@ -11,7 +11,8 @@ series impedance at i, w = |V|^2, ell = |J|^2, y_b tells whether it is closed, p
     (5)  |P_b|, |Q_b| <= v_max I_b y_b,  ell_b <= I_b^2 y_b
     (6)  theta_i - theta_j - shift_b = x_b P_b - r_b Q_b                    where y_b = 1, in meshed operation only
 
-(3) and (6) are held off an open branch by M = v_max^2 / t^2 - v_min^2 and by twice the angle bound. Line charging is
+(3) and (6) are held off an open branch by the widest difference that its two buses' bands allow: between two ordinary
+buses of a feeder without taps that is v_max^2 - v_min^2. Angles are bounded about those at no load. Line charging is
 exact: the product u = y w of a switchable branch is linearised (y is binary).
 Without (6), (1)-(5) relax the AC equations of any topology; with it, meshed flows are right to first order only.
 """
@@ -48,9 +49,11 @@ def add_branch_flow(
         model.w[bus].setlb(None)
         model.w[bus].setub(None)
         model.w[bus].fix(abs(v) ** 2)
-    _add_charging(model, network, low, high)
+    lows, highs = np.full(network.n_bus, low), np.full(network.n_bus, high)
+    lows[network.substation] = highs[network.substation] = np.abs(network.v_substation) ** 2
+    _add_charging(model, network, lows, highs)
     _add_balance(model, network)
-    _add_drop(model, network, low, high)
+    _add_drop(model, network, lows, highs)
     _add_capacity(model, capacity, current)
     if angles:
         _add_angles(model, network)
@@ -79,7 +82,11 @@ def _add_balance(model: pyo.ConcreteModel, network: Network) -> None:
         return supply == m.q_net[j] - network.b_shunt[j] * m.w[j] - m.charging[j][1]
 
 
-def _add_drop(model: pyo.ConcreteModel, network: Network, low: float, high: float) -> None:
+def _add_drop(model: pyo.ConcreteModel, network: Network, lows: FloatArray, highs: FloatArray) -> None:
+    near, far, tap2 = network.from_bus, network.to_bus, network.tap**2
+    widest = highs[far] - lows[near] / tap2
+    narrowest = lows[far] - highs[near] / tap2
+
     def far_minus_near(m: Any, b: int) -> Any:
         r, x = network.r[b], network.x[b]
         near = m.w[int(network.from_bus[b])] / network.tap[b] ** 2
@@ -90,13 +97,13 @@ def _add_drop(model: pyo.ConcreteModel, network: Network, low: float, high: floa
     def drop_above(m: Any, b: int) -> Any:
         if m.y[b].fixed and m.y[b].value == 1:
             return far_minus_near(m, b) == 0
-        return far_minus_near(m, b) <= (high - low / network.tap[b] ** 2) * (1 - m.y[b])
+        return far_minus_near(m, b) <= float(widest[b]) * (1 - m.y[b])
 
     @model.Constraint(model.branch, doc="(3), lower side")
     def drop_below(m: Any, b: int) -> Any:
         if m.y[b].fixed and m.y[b].value == 1:
             return pyo.Constraint.Skip
-        return far_minus_near(m, b) >= (low - high / network.tap[b] ** 2) * (1 - m.y[b])
+        return far_minus_near(m, b) >= float(narrowest[b]) * (1 - m.y[b])
 
     @model.Constraint(model.branch, doc="(4)")
     def cone(m: Any, b: int) -> Any:
@@ -114,7 +121,7 @@ def _add_capacity(model: pyo.ConcreteModel, capacity: FloatArray, current: Float
         return m.ell[b] <= current[b] ** 2 * m.y[b]
 
 
-def _add_charging(model: pyo.ConcreteModel, network: Network, low: float, high: float) -> None:
+def _add_charging(model: pyo.ConcreteModel, network: Network, lows: FloatArray, highs: FloatArray) -> None:
     """Collect per bus the squared voltages that branch shunts see: `charging[j]` = (conductance, susceptance) terms."""
     # Both ends of every branch that has a shunt: (branch, bus, admittance closed, admittance while hanging open).
     from feederguard.models.power_flow import branch_admittances
@@ -127,12 +134,15 @@ def _add_charging(model: pyo.ConcreteModel, network: Network, low: float, high: 
             if y.closed[b, column] or hanging:
                 ends.append((b, int(bus), complex(y.closed[b, column]), complex(hanging)))
     free = [k for k, (b, *_) in enumerate(ends) if not model.y[b].fixed]
-    model.u = pyo.Var(free, bounds=(0, high), doc="y w at the end of a switchable branch that has a shunt")
+    model.u = pyo.Var(
+        free, bounds=(0, float(highs.max())), doc="y w at the end of a switchable branch that has a shunt"
+    )
     model.product = pyo.ConstraintList(doc="u = y w, exact for binary y")
     charging: dict[int, list[Any]] = {j: [0.0, 0.0] for j in range(network.n_bus)}
     for k, (b, bus, closed, hanging) in enumerate(ends):
         if k in set(free):
             seen, w, is_closed = model.u[k], model.w[bus], model.y[b]
+            low, high = float(lows[bus]), float(highs[bus])
             model.product.add(seen <= high * is_closed)
             model.product.add(seen >= low * is_closed)
             model.product.add(w - seen <= high * (1 - is_closed))
@@ -145,7 +155,15 @@ def _add_charging(model: pyo.ConcreteModel, network: Network, low: float, high: 
 
 
 def _add_angles(model: pyo.ConcreteModel, network: Network) -> None:
-    model.theta = pyo.Var(model.bus, bounds=(-THETA_MAX_RAD, THETA_MAX_RAD), initialize=0.0, doc="voltage angle in rad")
+    rest = network.no_load_angle
+    model.theta = pyo.Var(
+        model.bus,
+        bounds=lambda m, i: (rest[i] - THETA_MAX_RAD, rest[i] + THETA_MAX_RAD),
+        initialize=dict(enumerate(rest.tolist())),
+        doc="voltage angle in rad",
+    )
+    # Across an open branch the angles at rest may differ by what its shift does not explain.
+    apart = np.abs(rest[network.from_bus] - rest[network.to_bus] - network.shift)
     for bus, v in zip(network.substation.tolist(), network.v_substation.tolist(), strict=True):
         model.theta[bus].fix(float(np.angle(v)))
 
@@ -153,4 +171,4 @@ def _add_angles(model: pyo.ConcreteModel, network: Network) -> None:
     def loop_angle(m: Any, b: int, sign: int) -> Any:
         i, j = int(network.from_bus[b]), int(network.to_bus[b])
         turned = m.theta[i] - m.theta[j] - network.shift[b] - network.x[b] * m.P[b] + network.r[b] * m.Q[b]
-        return sign * turned <= 2 * THETA_MAX_RAD * (1 - m.y[b])
+        return sign * turned <= (2 * THETA_MAX_RAD + apart[b]) * (1 - m.y[b])

@@ -27,9 +27,6 @@ from feederguard.models.setting import Setting, reachable_buses, resolve_setting
 
 __all__ = ["Decisions", "Outcomes", "Scenarios", "judge", "make_scenarios", "net_demand"]
 
-# The constraint components of the Pyomo model that state (4) and (5); a setting has some of them.
-LIMIT_NAMES = ("voltage_limit", "sending_limit", "receiving_limit", "current_limit")
-
 EPSILON = 1.0
 PENALTY_LIMIT = -5.0
 PENALTY_DIVERGED = -10.0
@@ -62,6 +59,7 @@ def judge(network: Network, scenarios: Scenarios, decisions: Decisions, setting:
     is closed, or a branch that the setting does not let anyone switch has changed state.
     """
     rules = _rules(network, resolve_setting(network, setting))
+    decisions = Decisions(np.asarray(decisions.closed), np.asarray(decisions.shed, dtype=float))
     _check(network, rules, scenarios, decisions)
     shed, p, q, flow = _apply(network, scenarios, decisions)
     failed = np.zeros((len(scenarios), network.n_branch))
@@ -127,8 +125,7 @@ def _build_rules(network: Network, setting: Setting) -> _Rules:
     model.shed, model.y = pyo.Var(model.bus), pyo.Var(model.branch)
     model.w, model.P, model.ell = pyo.Var(model.bus), pyo.Var(model.branch), pyo.Var(model.branch)
     add_cost(model, network)
-    add_limits(model, network, setting)
-    limits = [name for name in LIMIT_NAMES if model.find_component(name) is not None]
+    limits = add_limits(model, network, setting)
     switchable = setting.switchable_branches(network)
     usable = network.closed | switchable
     reachable = np.empty((network.n_branch, network.n_bus), dtype=bool)
@@ -150,6 +147,8 @@ def _build_rules(network: Network, setting: Setting) -> _Rules:
 
 def _check(network: Network, rules: _Rules, scenarios: Scenarios, decisions: Decisions) -> None:
     n = len(scenarios)
+    if np.shape(scenarios.fault) != (n,):
+        raise ValueError(f"judge: fault has shape {np.shape(scenarios.fault)}; expected ({n},)")
     for name, array, width in (
         ("closed", decisions.closed, network.n_branch),
         ("shed", decisions.shed, network.n_bus),
@@ -159,6 +158,12 @@ def _check(network: Network, rules: _Rules, scenarios: Scenarios, decisions: Dec
     ):
         if array.shape != (n, width):
             raise ValueError(f"judge: {name} has shape {array.shape}; expected ({n}, {width}) on {network.name}")
+    if decisions.closed.dtype != bool:
+        raise ValueError(f"judge: closed holds {decisions.closed.dtype}; a branch is closed (True) or open (False)")
+    if ((scenarios.fault < 0) | (scenarios.fault >= network.n_branch)).any():
+        raise ValueError(f"judge: a fault is outside branches 0 to {network.n_branch - 1} of {network.name}")
+    if not all(np.isfinite(a).all() for a in (scenarios.p_load, scenarios.q_load, scenarios.p_gen)):
+        raise ValueError("judge: a demand or generation is not finite; build scenarios with make_scenarios")
     bad = np.argwhere(~((decisions.shed >= -1e-9) & (decisions.shed <= 1 + 1e-9)))
     if bad.size:
         item, bus = bad[0]

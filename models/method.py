@@ -21,7 +21,7 @@ class Method(Protocol):
 class Report:
     """What an exact method can say of one scenario beyond its decision."""
 
-    bound: float  # proven lower bound of the cost, -inf where there is none
+    bound: float  # lower bound of the cost (enumeration: the best AC optimum found), -inf where there is none
     reason: str  # why the solver stopped
     seconds: float
     repaired: bool  # whether the model's shedding had to be replaced by the AC-exact one

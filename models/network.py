@@ -122,6 +122,22 @@ class Network:
         return on_loop
 
     @property
+    def no_load_angle(self) -> FloatArray:
+        """Voltage angle of each bus in rad when nothing flows: that of its substation less the shifts on the way."""
+        graph = nx.Graph()
+        for k, (i, j) in enumerate(zip(self.from_bus.tolist(), self.to_bus.tolist(), strict=True)):
+            if self.closed[k] or not graph.has_edge(i, j):
+                graph.add_edge(i, j, branch=k, weight=1 if self.closed[k] else self.n_bus)
+        angle = np.zeros(self.n_bus)
+        angle[self.substation] = np.angle(self.v_substation)
+        _, paths = nx.multi_source_dijkstra(graph, set(self.substation.tolist()))
+        for bus, path in sorted(paths.items(), key=lambda item: len(item[1])):
+            if len(path) > 1:
+                k = graph.edges[path[-2], bus]["branch"]
+                angle[bus] = angle[path[-2]] + (-self.shift[k] if self.from_bus[k] == path[-2] else self.shift[k])
+        return angle
+
+    @property
     def base_current_a(self) -> FloatArray:
         """Ampere per pu current at each branch's from bus, (n_branch,)."""
         return np.asarray(1e3 * self.base_mva / (np.sqrt(3.0) * self.vn_kv[self.from_bus]))

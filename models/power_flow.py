@@ -288,6 +288,10 @@ def _as_batch(value: ArrayLike, name: str, width: int, label: str, dtype: type =
         array: NDArray[Any] = np.ascontiguousarray(value, dtype=dtype)
     except (TypeError, ValueError) as error:
         raise ValueError(f"solve_power_flow: {name} must hold numbers, one per {label}: {error}") from None
+    if dtype is bool and not np.isin(np.asarray(value), (0, 1)).all():
+        raise ValueError(
+            f"solve_power_flow: {name} holds other values than 0 and 1; give True (closed) or False per {label}"
+        )
     if array.ndim not in (1, 2) or array.shape[-1] != width:
         raise ValueError(
             f"solve_power_flow: {name} has shape {array.shape}; expected ({width},) or (B, {width}), one per {label}"

@@ -43,7 +43,7 @@ def add_topology(
     n_zone = int(zone.max()) + 1
     a, b = zone[network.from_bus], zone[network.to_bus]
     if radial:
-        _refuse_fixed_loops(network, fixed_closed, zone, n_zone)
+        refuse_fixed_loops(network, fixed_closed)
     model.zone = pyo.RangeSet(0, n_zone - 1)
     model.zone_of = {bus: int(zone[bus]) for bus in range(network.n_bus)}
     model.y = pyo.Var(model.branch, domain=pyo.Binary, doc="closed")
@@ -78,16 +78,18 @@ def add_topology(
         reached[zone[reachable_buses(network, free | fixed_closed)]] = True
         for z in model.zone:
             model.energised[z].fix(int(reached[z]))
+        forced_open = 0
         for k in range(network.n_branch):
             if free[k] and a[k] == b[k]:
                 model.y[k].fix(0)
+                forced_open += int(network.closed[k])
         live = [k for k in between if reached[a[k]]]
         trees = len(fed)
         n_closed = int(reached.sum()) - trees
         if live:
             model.forest = pyo.Constraint(expr=sum(model.y[k] for k in live) == n_closed, doc="(3)")
         # Operations when no closed branch opens; each one opened means one tie closed in its place.
-        model.least_operations = n_closed - sum(1 for k in live if network.closed[k])
+        model.least_operations = n_closed - sum(1 for k in live if network.closed[k]) + forced_open
         # Beyond the reach of any path switching does nothing: keep the normal state.
         for k in between:
             if not reached[a[k]]:
@@ -135,8 +137,11 @@ def _chains(graph: nx.MultiGraph, fed: set[int]) -> list[list[int]]:
     return chains
 
 
-def _refuse_fixed_loops(network: Network, fixed_closed: BoolArray, zone: Any, n_zone: int) -> None:
-    loops = int(fixed_closed.sum()) - (network.n_bus - n_zone)
+def refuse_fixed_loops(network: Network, fixed_closed: BoolArray) -> None:
+    """Raise `NetworkError` when branches that stay closed, (n_branch,), form a loop or join two substations."""
+    zone = zones(network, fixed_closed)
+    loops = int(fixed_closed.sum()) - (network.n_bus - int(zone.max()) - 1)
+    loops += len(network.substation) - len(set(zone[network.substation].tolist()))
     if loops:
         raise NetworkError(
             f"{network.name}: branches that cannot be switched form {loops} loop(s), so no radial topology exists; "

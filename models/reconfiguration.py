@@ -65,7 +65,7 @@ def build_loss_reconfiguration(
     add_topology(model, network, free, network.closed & ~free, radial=True)
     model.p_net = pyo.Expression(model.bus, rule=lambda m, i: p_net[i] * m.energised[m.zone_of[i]])
     model.q_net = pyo.Expression(model.bus, rule=lambda m, i: q_net[i] * m.energised[m.zone_of[i]])
-    current = np.full(network.n_branch, _largest_current(network, p_net, q_net, v_min_pu, radial=True))
+    current = np.full(network.n_branch, _largest_current(network, p_net, q_net, v_min_pu, v_max_pu, radial=True))
     add_branch_flow(model, network, current, v_min_pu, _ceiling(network, p_net, q_net, v_max_pu), angles=False)
     if _only_consumes(network, p_net, q_net):
         add_feeding_direction(model, network)
@@ -101,7 +101,9 @@ def build_load_transfer(
     _add_shedding(model, scenario)
     add_cost(model, network, fault)
     p, q, g = scenario.p_load[0], scenario.q_load[0], scenario.p_gen[0]
-    current = np.full(network.n_branch, _largest_current(network, p + g, q, setting.v_min_pu, setting.radial))
+    current = np.full(
+        network.n_branch, _largest_current(network, p + g, q, setting.v_min_pu, setting.v_max_pu, setting.radial)
+    )
     if setting.active_limit_mw is None:
         current = np.minimum(current, network.rating)
     # With its load shed a bus produces all that it generates.
@@ -141,8 +143,11 @@ def add_cost(model: pyo.ConcreteModel, network: Network, fault: int | None = Non
     )
 
 
-def add_limits(model: pyo.ConcreteModel, network: Network, setting: Setting) -> None:
-    """Add (4), (5) to a model that has w, P, ell, y; each branch limit is scaled to 1, so a violation is relative."""
+def add_limits(model: pyo.ConcreteModel, network: Network, setting: Setting) -> tuple[str, ...]:
+    """Add (4), (5) to a model that has w, P, ell, y, and return the names of the constraints.
+
+    Each branch limit is scaled to 1, so a violation is relative.
+    """
     low, high = setting.v_min_pu**2, setting.v_max_pu**2
     free_bus = [i for i in range(network.n_bus) if i not in set(network.substation.tolist())]
     model.voltage_limit = pyo.Constraint(free_bus, rule=lambda m, i: (low, m.w[i], high), doc="(4)")
@@ -158,7 +163,7 @@ def add_limits(model: pyo.ConcreteModel, network: Network, setting: Setting) -> 
         def receiving_limit(m: Any, b: int, sign: int) -> Any:
             return sign * (m.P[b] - network.r[b] * m.ell[b]) / limit <= m.y[b]
 
-        return
+        return ("voltage_limit", "sending_limit", "receiving_limit")
     rated = [b for b in range(network.n_branch) if np.isfinite(network.rating[b])]
     blocked = [b for b in rated if network.rating[b] <= 0]
     if blocked:
@@ -170,6 +175,8 @@ def add_limits(model: pyo.ConcreteModel, network: Network, setting: Setting) -> 
     @model.Constraint(rated, doc="(5)")
     def current_limit(m: Any, b: int) -> Any:
         return m.ell[b] / network.rating[b] ** 2 <= m.y[b]
+
+    return ("voltage_limit", "current_limit")
 
 
 def _add_shedding(model: pyo.ConcreteModel, scenario: Scenarios) -> None:
@@ -238,12 +245,13 @@ def _only_consumes(network: Network, p_net: FloatArray, q_net: FloatArray) -> bo
     return not (produces or charging or negative or (network.tap != 1).any())
 
 
-def _largest_current(network: Network, p: FloatArray, q: FloatArray, v_min: float, radial: bool) -> float:
+def _largest_current(network: Network, p: FloatArray, q: FloatArray, v_min: float, v_max: float, radial: bool) -> float:
     """Return a bound on any branch's current: in a tree, all demand and generation drawn at the lowest voltage."""
-    drawn = np.hypot(p, q).sum() + np.abs(network.g_shunt + 1j * network.b_shunt).sum()
+    highest = max(v_max, float(np.abs(network.v_substation).max()))
+    shunts = np.abs(network.g_shunt + 1j * network.b_shunt).sum()
     charging = np.abs(np.concatenate([network.b_from, network.b_to, network.g_from, network.g_to])).sum()
     # In a mesh currents may also go round.
-    return float((1.0 if radial else 1.5) * (drawn + 2 * charging) / v_min) + 1e-6
+    return float((1.0 if radial else 1.5) * (np.hypot(p, q).sum() / v_min + (shunts + 2 * charging) * highest)) + 1e-6
 
 
 def _as_mask(network: Network, switchable: ArrayLike | None, default: BoolArray) -> BoolArray:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -57,10 +59,12 @@ def make_scenarios(
     Raises ValueError when a fault is not a branch, a shape does not fit, a value is not finite, or active demand or
     generation is negative.
     """
-    faults = [
-        network.branch_index(f) if isinstance(f, str) else int(f)
-        for f in np.atleast_1d(np.asarray(fault, dtype=object))
-    ]
+    faults = [_branch(network, f) for f in np.atleast_1d(np.asarray(fault, dtype=object))]
+    if network.q_gen.any():
+        warnings.warn(
+            f"{network.name}: reactive power of local generation is left out; scenarios take generation at unity power factor",
+            stacklevel=2,
+        )
     for f in faults:
         if not 0 <= f < network.n_branch:
             raise ValueError(f"{network.name}: fault at branch {f}; branches are numbered 0 to {network.n_branch - 1}")
@@ -82,3 +86,11 @@ def make_scenarios(
             )
         arrays[name] = np.ascontiguousarray(np.broadcast_to(array, (len(faults), network.n_bus)))
     return Scenarios(np.array(faults, dtype=np.int64), **arrays)
+
+
+def _branch(network: Network, fault: Any) -> int:
+    if isinstance(fault, str):
+        return network.branch_index(fault)
+    if isinstance(fault, bool) or not isinstance(fault, (int, np.integer)):
+        raise ValueError(f"{network.name}: fault is {fault!r}; give a branch by number or by name")
+    return int(fault)

@@ -289,9 +289,7 @@ def _explain(solution: Solution, time_limit_s: float, rel_gap: float) -> str:
     if solution.reason == "time_limit":
         return f"{head} without any feasible point; raise time_limit_s={time_limit_s:g}"
     if solution.reason == "infeasible":
-        return (
-            f"{head}: no point meets every constraint; relax the voltage band or the branch limits, or allow shedding"
-        )
+        return f"{head}: no point meets every constraint; relax the voltage band or the branch limits"
     if "unbounded" in solution.reason:
         return f"{head}: the objective has no limit; bound the variables it improves with"
     return f"{head}; check the model's bounds and start values, or, for a nonconvex model, use solver='ipopt' or 'scip'"

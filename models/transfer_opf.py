@@ -7,7 +7,8 @@ y_b = 1 / z_b; s_i the shed fraction of bus i; d_b = theta_i - theta_j - shift_b
     (1)  min  sum of p_i s_i
     (2)  power into all branches and shunts at i = g_i - p_i (1 - s_i), and likewise reactive, at energised buses
     (3)  v_min <= v_i <= v_max
-    (4)  |P_b| <= P_limit at both ends (paper setting), |J_b|^2 <= I_rating^2 (radial setting), as in `reconfiguration.py`
+    (4)  |P_b| <= P_limit at both ends (paper setting), |J_b|^2 <= I_rating^2 (radial setting), as in `reconfiguration.py`;
+         J_b is the series current: the judge also counts a branch's own charging, and may find a rating broken by that
 
 Branch states, demand and what is energised are data held in fixed variables, so one model serves every scenario and
 topology (see `PreparedNlp`). Ipopt's optimum is local; for least shedding no case with a better one was met.
@@ -52,7 +53,10 @@ def build_transfer_opf(network: Network, setting: str | Setting) -> pyo.Concrete
     _add_data(model, network)
     band = (rules.v_min_pu, rules.v_max_pu)
     model.v = pyo.Var(model.bus, bounds=band, initialize=min(max(1.0, band[0]), band[1]))
-    model.theta = pyo.Var(model.bus, bounds=(-np.pi / 2, np.pi / 2), initialize=0.0)
+    rest = network.no_load_angle.tolist()
+    model.theta = pyo.Var(
+        model.bus, bounds=lambda m, i: (rest[i] - np.pi / 2, rest[i] + np.pi / 2), initialize=dict(enumerate(rest))
+    )
     model.s = pyo.Var(model.bus, bounds=(0, 1), initialize=0.1, doc="shed fraction")
     for bus, v in zip(network.substation.tolist(), network.v_substation.tolist(), strict=True):
         model.v[bus].setlb(None)
@@ -77,7 +81,12 @@ class LeastSheddingSolver:
         self._nlp = PreparedNlp(build_transfer_opf(network, setting), inputs=DATA)
 
     def solve(self, scenario: Scenarios, closed: BoolArray, time_limit_s: float = 10.0) -> LeastShedding:
-        """Return the least shedding of the first scenario of a batch with these branches closed, (n_branch,)."""
+        """Return the least shedding of one scenario, a batch of one, with these branches closed, (n_branch,).
+
+        Raises ValueError for any other batch.
+        """
+        if len(scenario) != 1:
+            raise ValueError(f"least shedding takes one scenario, got {len(scenario)}; pass scenarios[k : k + 1]")
         live = reachable_buses(self.network, closed)
         result = self._nlp.solve(
             time_limit_s=time_limit_s, y=closed.astype(float), live=live.astype(float),

@@ -31,6 +31,7 @@ from feederguard.data.sampling import PV_SHARE, SampledScenarios, sample_scenari
 from feederguard.models.load_transfer import judge
 from feederguard.models.method import Method, Report
 from feederguard.models.network import Network
+from feederguard.models.radiality import refuse_fixed_loops
 from feederguard.models.scenario import Decisions
 from feederguard.models.setting import SETTING_NAMES, Setting, resolve_setting
 from feederguard.models.solver import NotSolvedError, SolverMissingError
@@ -59,8 +60,12 @@ class Config:
     pv_share: float = field(
         default=PV_SHARE, metadata={"help": "installed PV over nominal load, where the feeder has none"}
     )
+    paper_limit_mw: float | None = field(
+        default=None,
+        metadata={"help": "uniform branch limit of the paper setting, where the feeder has none of its own"},
+    )
     seed: int = field(default=0, metadata={"help": "of the scenarios and of every random method"})
-    time_limit_s: float = field(default=20.0, metadata={"help": "per scenario, for solvers"})
+    time_limit_s: float = field(default=20.0, metadata={"help": "per scenario, for the MISOCP solver"})
     workers: int = field(default=n_cores(), metadata={"help": "processes that decide side by side"})
     output: Path = field(default=Path("results/compare_methods"), metadata={"help": "folder for the results"})
 
@@ -72,6 +77,12 @@ class Config:
             raise ValueError(f"unknown setting {self.setting!r}; use {', '.join(SETTING_NAMES)} or both")
         if self.scenarios < 1:
             raise ValueError(f"scenarios is {self.scenarios}; compare on at least one")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}; use zero or a positive number")
+        if len(set(self.methods)) < len(self.methods):
+            raise ValueError("a method is named twice; name each once")
+        if self.paper_limit_mw is not None and not self.paper_limit_mw > 0:
+            raise ValueError(f"paper_limit_mw is {self.paper_limit_mw}; it must be positive")
         if self.output.exists() and not self.output.is_dir():
             raise ValueError(f"output {self.output} is a file; name a folder")
         if self.workers < 1:
@@ -101,8 +112,12 @@ def compare(config: Config, console: Console) -> list[Row]:
 
 def _load(config: Config) -> tuple[Network, SampledScenarios]:
     network = load_network(config.feeder)
-    for name in SETTING_NAMES if config.setting == "both" else (config.setting,):
-        resolve_setting(network, name)
+    if config.paper_limit_mw is not None:
+        network = network.with_changes(paper_limit_mw=config.paper_limit_mw)
+    for name in _settings(config, network):
+        setting = resolve_setting(network, name)
+        if setting.radial:
+            refuse_fixed_loops(network, network.closed & ~setting.switchable_branches(network))
     profiles = load_profiles(config.profiles)
     return network, sample_scenarios(network, profiles, config.scenarios, config.seed, pv_share=config.pv_share)
 
@@ -117,7 +132,9 @@ def _set_up(config: Config) -> None:
 
 
 def _jobs(config: Config, network: Network, console: Console) -> Iterator[tuple[Setting, str]]:
-    for name in SETTING_NAMES if config.setting == "both" else (config.setting,):
+    if config.setting == "both" and "paper" not in _settings(config, network):
+        console.print(f"paper setting left out: {network.name} has no limit for it; give --paper-limit-mw")
+    for name in _settings(config, network):
         setting = resolve_setting(network, name)
         for method in config.methods:
             n_free = int(setting.switchable_branches(network).sum())
@@ -126,6 +143,12 @@ def _jobs(config: Config, network: Network, console: Console) -> Iterator[tuple[
                     console.print(f"enumeration left out: {n_free} ties make too many states; gaps need its optimum")
                 continue
             yield setting, method
+
+
+def _settings(config: Config, network: Network) -> tuple[str, ...]:
+    if config.setting != "both":
+        return (config.setting,)
+    return SETTING_NAMES if np.isfinite(network.paper_limit_mw) else ("radial",)
 
 
 def _decide_and_judge(piece: tuple[Setting, str, int]) -> Row:
@@ -153,7 +176,7 @@ def parse(arguments: list[str]) -> Config:
     )
     for option in fields(Config):
         many: dict[str, Any] = {"nargs": "+"} if option.name == "methods" else {}
-        kind = {"int": int, "float": float, "Path": Path}.get(str(option.type), str)
+        kind = {"int": int, "float": float, "float | None": float, "Path": Path}.get(str(option.type), str)
         shown = " ".join(METHODS) if option.name == "methods" else option.default
         parser.add_argument(
             "--" + option.name.replace("_", "-"), type=kind, default=option.default,
@@ -176,9 +199,10 @@ def main() -> None:
     _warm_up()
     try:
         _load(config)
-    except ValueError as error:
+        config.output.mkdir(parents=True, exist_ok=True)
+    except (ValueError, OSError) as error:
         # What the user named cannot be used; anything that goes wrong later is ours and keeps its traceback.
-        console.print(f"[red]error:[/red] {error}", soft_wrap=True, highlight=False)
+        print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     rows = compare(config, console)
     summary = summarise(rows)

@@ -126,7 +126,8 @@ def print_tables(summary: pd.DataFrame, feeder: str, n_scenarios: int, console: 
             table.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=True)
         for line in part.to_dict("records"):
             table.add_row(
-                line["method"], f"{line['cost']:.1f}", f"{line['reward_x1e-4']:.1f}", f"{line['shed_ratio']:.3f}",
+                line["method"] + "*" * bool(line["failed"]),
+                f"{line['cost']:.1f}", f"{line['reward_x1e-4']:.1f}", f"{line['shed_ratio']:.3f}",
                 f"{line['switch_operations']:.2f}", f"{line['connected_pct']:.1f}", f"{line['converged_pct']:.1f}",
                 f"{line['safe_pct']:.1f}", _seconds(line["seconds_mean"]), _seconds(line["seconds_p99"]),
                 "-" if np.isnan(line["gap_pct"]) else f"{line['gap_pct']:.2f}",
@@ -136,7 +137,7 @@ def print_tables(summary: pd.DataFrame, feeder: str, n_scenarios: int, console: 
             if line["repaired"] or line["failed"]:
                 console.print(
                     f"  {line['method']}: {line['repaired']} decision(s) made AC-exact after solving, "
-                    f"{line['failed']} scenario(s) without a decision; see decisions.parquet"
+                    f"{line['failed']} scenario(s) without a decision (left out of its means); see decisions.parquet"
                 )
     console.print(
         "cost (1) and reward (11) as in Zhou et al. 2024; s: seconds per decision; gap: total cost of the safe decisions "

@@ -36,11 +36,12 @@ def main() -> None:
     parser.add_argument("--feeder", default="ieee33")
     parser.add_argument("--scenarios", type=int, default=16)
     parser.add_argument("--seed", type=int, default=100)
+    parser.add_argument("--settings", nargs="+", choices=SETTING_NAMES, default=SETTING_NAMES)
     options = parser.parse_args()
     network = load_network(options.feeder)
     scenarios = sample_scenarios(network, load_profiles(), options.scenarios, options.seed, weeks="train").scenarios
     console = Console(width=110)
-    for setting in SETTING_NAMES:
+    for setting in options.settings:
         table = Table(
             *asdict(GRID[0]), "mean cost", "safe %", "s/scenario", title=f"{options.feeder}, {setting} setting"
         )
