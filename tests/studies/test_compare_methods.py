@@ -131,7 +131,7 @@ def test_wrong_files_and_names_end_with_one_sentence(
     with pytest.raises(SystemExit) as stop:
         run(monkeypatch, *TINY, "--output", str(tmp_path / "out"), *arguments)
     assert stop.value.code == 2
-    printed = capsys.readouterr().out
+    printed = capsys.readouterr().err
     error = [text for text in printed.splitlines() if text.startswith("error:")]
     assert len(error) == 1
     for word in words:
@@ -148,7 +148,7 @@ def test_as_a_program_an_unknown_feeder_exits_with_2(tmp_path: Path) -> None:
         cwd=tmp_path,
     )
     assert done.returncode == 2
-    assert "error:" in done.stdout and "ieee34" in done.stdout
+    assert "error:" in done.stderr and "ieee34" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
 
 
