@@ -141,6 +141,14 @@ class PreparedNlp:
         """Return the last point, to be given as `start`."""
         return self._x.copy()
 
+    def start(self, **values: ArrayLike) -> FloatArray:
+        """Return the starting point with some variable components replaced, to be given as `start`."""
+        x = self._start.copy()
+        for name, value in values.items():
+            place = self._place[name]
+            x[place[place >= 0]] = np.broadcast_to(np.asarray(value, dtype=float), place.shape)[place >= 0]
+        return x
+
     def load(self) -> None:
         """Write the last point into the Pyomo model."""
         for variable, x in zip(self._variables, self._x.tolist(), strict=True):

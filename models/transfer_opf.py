@@ -78,7 +78,9 @@ class LeastSheddingSolver:
 
     def __init__(self, network: Network, setting: str | Setting) -> None:
         self.network = network
-        self._nlp = PreparedNlp(build_transfer_opf(network, setting), inputs=DATA)
+        model = build_transfer_opf(network, setting)
+        self._nlp = PreparedNlp(model, inputs=DATA)
+        self._all_shed = self._nlp.start(s=np.full(network.n_bus, 0.99))
 
     def solve(self, scenario: Scenarios, closed: BoolArray, time_limit_s: float = 10.0) -> LeastShedding:
         """Return the least shedding of one scenario, a batch of one, with these branches closed, (n_branch,).
@@ -88,10 +90,14 @@ class LeastSheddingSolver:
         if len(scenario) != 1:
             raise ValueError(f"least shedding takes one scenario, got {len(scenario)}; pass scenarios[k : k + 1]")
         live = reachable_buses(self.network, closed)
-        result = self._nlp.solve(
-            time_limit_s=time_limit_s, y=closed.astype(float), live=live.astype(float),
-            p_load=scenario.p_load[0], q_load=scenario.q_load[0], p_gen=scenario.p_gen[0],
-        )  # fmt: skip
+        data = {
+            "y": closed.astype(float), "live": live.astype(float), "p_load": scenario.p_load[0],
+            "q_load": scenario.q_load[0], "p_gen": scenario.p_gen[0],
+        }  # fmt: skip
+        result = self._nlp.solve(time_limit_s=time_limit_s, **data)
+        if not result.converged:
+            # Near the all-shed state, which most often is feasible, Ipopt finds its way where the usual start fails.
+            result = self._nlp.solve(time_limit_s=time_limit_s, start=self._all_shed, **data)
         shed = np.clip(np.where(live & (scenario.p_load[0] > 0), self._nlp.value("s"), 0.0), 0.0, 1.0)
         # Interior-point answers keep a hair's breadth from zero.
         shed[shed < 1e-7] = 0.0

@@ -60,14 +60,14 @@ class Config:
     pv_share: float = field(
         default=PV_SHARE, metadata={"help": "installed PV over nominal load, where the feeder has none"}
     )
-    paper_limit_mw: float | None = field(
-        default=None,
-        metadata={"help": "uniform branch limit of the paper setting, where the feeder has none of its own"},
-    )
     seed: int = field(default=0, metadata={"help": "of the scenarios and of every random method"})
     time_limit_s: float = field(default=20.0, metadata={"help": "per scenario, for the MISOCP solver"})
     workers: int = field(default=n_cores(), metadata={"help": "processes that decide side by side"})
     output: Path = field(default=Path("results/compare_methods"), metadata={"help": "folder for the results"})
+    paper_limit_mw: float | None = field(
+        default=None,
+        metadata={"help": "uniform branch limit of the paper setting, where the feeder has none of its own"},
+    )
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.methods if name not in METHODS]
@@ -194,9 +194,6 @@ def main() -> None:
     config = parse(sys.argv[1:])
     console = Console(width=100) if not sys.stdout.isatty() else Console()
     begin = perf_counter()
-    # Compiling happens once per machine; better here than inside the first method's time.
-    console.print("compiling kernels (first run on a machine: about a minute) ...")
-    _warm_up()
     try:
         _load(config)
         config.output.mkdir(parents=True, exist_ok=True)
@@ -204,6 +201,9 @@ def main() -> None:
         # What the user named cannot be used; anything that goes wrong later is ours and keeps its traceback.
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    # Compiling happens once per machine; better here than inside the first method's time.
+    console.print("compiling kernels (first run on a machine: about a minute) ...")
+    _warm_up()
     rows = compare(config, console)
     summary = summarise(rows)
     print_tables(summary, config.feeder, config.scenarios, console)

@@ -285,3 +285,18 @@ def test_two_processes_give_the_table_of_one() -> None:
         summary = summarise(compare(config, Console(quiet=True)))
         tables.append(summary.drop(columns=["seconds_mean", "seconds_p99"]))
     pd.testing.assert_frame_equal(tables[0], tables[1])
+
+
+def test_a_feeder_without_paper_limit_is_compared_in_the_radial_setting_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = ["--feeder", "bus69", "--scenarios", "1", "--methods", "no_transfer", "--workers", "1"]
+    bare += ["--output", str(tmp_path / "out")]
+
+    run(monkeypatch, *bare)
+    printed = capsys.readouterr().out
+    assert "paper setting left out: bus69 has no limit for it; give --paper-limit-mw" in printed
+    assert "paper setting, 1 test" not in printed
+
+    run(monkeypatch, *bare, "--paper-limit-mw", "1.2")
+    assert "paper setting, 1 test scenarios" in capsys.readouterr().out
