@@ -61,8 +61,7 @@ class Genetic:
     def decide(self, scenarios: Scenarios) -> Decisions:
         """Return the best individual of each run: of least cost among the safe, else of least violation."""
         # Every run starts from the same seed, so a decision does not depend on what it is batched with.
-        answers = [self._decide_one(scenarios[k : k + 1], self.seed) for k in range(len(scenarios))]
-        return Decisions(np.concatenate([d.closed for d in answers]), np.concatenate([d.shed for d in answers]))
+        return Decisions.join([self._decide_one(scenarios[k : k + 1], self.seed) for k in range(len(scenarios))])
 
     def _decide_one(self, scenario: Scenarios, seed: int) -> Decisions:
         config = self.config

@@ -51,10 +51,7 @@ class Misocp:
         """
         answers = [self._decide_one(scenarios[k : k + 1]) for k in range(len(scenarios))]
         self.reports = [report for _, report in answers]
-        return Decisions(
-            np.concatenate([decision.closed for decision, _ in answers]),
-            np.concatenate([decision.shed for decision, _ in answers]),
-        )
+        return Decisions.join([decision for decision, _ in answers])
 
     def _decide_one(self, scenario: Scenarios) -> tuple[Decisions, Report]:
         begin = perf_counter()

@@ -25,6 +25,7 @@ import numpy as np
 import pyomo.environ as pyo
 
 from feederguard.models.network import FloatArray, Network
+from feederguard.models.power_flow import branch_admittances
 
 THETA_MAX_RAD = 0.35
 
@@ -124,8 +125,6 @@ def _add_capacity(model: pyo.ConcreteModel, capacity: FloatArray, current: Float
 def _add_charging(model: pyo.ConcreteModel, network: Network, lows: FloatArray, highs: FloatArray) -> None:
     """Collect per bus the squared voltages that branch shunts see: `charging[j]` = (conductance, susceptance) terms."""
     # Both ends of every branch that has a shunt: (branch, bus, admittance closed, admittance while hanging open).
-    from feederguard.models.power_flow import branch_admittances
-
     y = branch_admittances(network)
     ends = []
     for b in range(network.n_branch):
@@ -133,14 +132,14 @@ def _add_charging(model: pyo.ConcreteModel, network: Network, lows: FloatArray, 
             hanging = y.open[b, column] if network.open_end[b] == hangs else 0.0
             if y.closed[b, column] or hanging:
                 ends.append((b, int(bus), complex(y.closed[b, column]), complex(hanging)))
-    free = [k for k, (b, *_) in enumerate(ends) if not model.y[b].fixed]
+    free = {k for k, (b, *_) in enumerate(ends) if not model.y[b].fixed}
     model.u = pyo.Var(
-        free, bounds=(0, float(highs.max())), doc="y w at the end of a switchable branch that has a shunt"
+        sorted(free), bounds=(0, float(highs.max())), doc="y w at the end of a switchable branch that has a shunt"
     )
     model.product = pyo.ConstraintList(doc="u = y w, exact for binary y")
     charging: dict[int, list[Any]] = {j: [0.0, 0.0] for j in range(network.n_bus)}
     for k, (b, bus, closed, hanging) in enumerate(ends):
-        if k in set(free):
+        if k in free:
             seen, w, is_closed = model.u[k], model.w[bus], model.y[b]
             low, high = float(lows[bus]), float(highs[bus])
             model.product.add(seen <= high * is_closed)

@@ -1,4 +1,4 @@
-"""Which way a radial feeder is fed: inequalities that hold where nothing generates, and halve the time of hard proofs.
+"""Which way a radial feeder is fed: inequalities that hold where nothing generates, and shorten proofs.
 
 d_b tells whether branch b (from zone i to zone j) feeds j; where it is closed and does not, it feeds i.
 

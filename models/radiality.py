@@ -8,7 +8,7 @@ same and smaller. e_z tells whether zone z is energised; a zone with a substatio
              sum into z of f_b - sum out of z of f_b = e_z,     |f_b| <= n_zone y_b
     (3)  a forest:  sum of y_b over branches between energised zones = energised zones - zones with a substation
 
-Two families of inequalities follow from (2) and (3) for whole y; stated, they halve the time of a proof:
+Two families of inequalities follow from (2) and (3) for whole y; stated, they shorten proofs:
 
     (4)  at most one branch is open in a chain of zones that have two branches each:  sum of (1 - y_b) <= 1
     (5)  at least one branch is open in every loop:  sum of (1 - y_b) >= 1
@@ -25,7 +25,7 @@ import networkx as nx
 import numpy as np
 import pyomo.environ as pyo
 
-from feederguard.models.network import BoolArray, Network, NetworkError
+from feederguard.models.network import BoolArray, IntArray, Network, NetworkError
 from feederguard.models.setting import reachable_buses, zones
 
 
@@ -48,7 +48,6 @@ def add_topology(
     model.zone_of = {bus: int(zone[bus]) for bus in range(network.n_bus)}
     model.y = pyo.Var(model.branch, domain=pyo.Binary, doc="closed")
     for k in range(network.n_branch):
-        # Within a zone a free branch can only close a loop.
         if not free[k]:
             model.y[k].fix(int(fixed_closed[k]))
     fed = {int(zone[bus]) for bus in network.substation}
@@ -74,29 +73,36 @@ def add_topology(
         return sign * m.flow[k] <= n_zone * m.y[k]
 
     if radial:
-        reached = np.zeros(n_zone, dtype=bool)
-        reached[zone[reachable_buses(network, free | fixed_closed)]] = True
-        for z in model.zone:
-            model.energised[z].fix(int(reached[z]))
-        forced_open = 0
-        for k in range(network.n_branch):
-            if free[k] and a[k] == b[k]:
-                model.y[k].fix(0)
-                forced_open += int(network.closed[k])
-        live = [k for k in between if reached[a[k]]]
-        trees = len(fed)
-        n_closed = int(reached.sum()) - trees
-        if live:
-            model.forest = pyo.Constraint(expr=sum(model.y[k] for k in live) == n_closed, doc="(3)")
-        # Operations when no closed branch opens; each one opened means one tie closed in its place.
-        model.least_operations = n_closed - sum(1 for k in live if network.closed[k]) + forced_open
-        # Beyond the reach of any path switching does nothing: keep the normal state.
-        for k in between:
-            if not reached[a[k]]:
-                model.y[k].fix(int(network.closed[k]))
-        model.live_ends = {k: (int(a[k]), int(b[k])) for k in live}
-        model.fed_zones = fed
-        _add_chains_and_loops(model, [(*ends, k) for k, ends in model.live_ends.items()], fed)
+        _add_forest(model, network, free, fixed_closed, zone, between, fed)
+
+
+def _add_forest(
+    model: pyo.ConcreteModel, network: Network, free: BoolArray, fixed_closed: BoolArray, zone: IntArray,
+    between: list[int], fed: set[int],
+) -> None:  # fmt: skip
+    """Energise every zone within reach and add (3)-(5); a free branch within one zone could only close a loop."""
+    a, b = zone[network.from_bus], zone[network.to_bus]
+    reached = np.zeros(len(model.zone), dtype=bool)
+    reached[zone[reachable_buses(network, free | fixed_closed)]] = True
+    for z in model.zone:
+        model.energised[z].fix(int(reached[z]))
+    within = [k for k in range(network.n_branch) if free[k] and a[k] == b[k]]
+    for k in within:
+        model.y[k].fix(0)
+    # Beyond the reach of any path switching does nothing: keep the normal state.
+    for k in between:
+        if not reached[a[k]]:
+            model.y[k].fix(int(network.closed[k]))
+    live = [k for k in between if reached[a[k]]]
+    n_closed = int(reached.sum()) - len(fed)
+    if live:
+        model.forest = pyo.Constraint(expr=sum(model.y[k] for k in live) == n_closed, doc="(3)")
+    # Operations when no closed branch opens by choice; each one that does means one more tie closed in its place.
+    forced_open = int(network.closed[within].sum())
+    model.least_operations = n_closed - int(network.closed[live].sum()) + forced_open
+    model.live_ends = {k: (int(a[k]), int(b[k])) for k in live}
+    model.fed_zones = fed
+    _add_chains_and_loops(model, [(*ends, k) for k, ends in model.live_ends.items()], fed)
 
 
 def _add_chains_and_loops(model: pyo.ConcreteModel, edges: list[tuple[int, int, int]], fed: set[int]) -> None:

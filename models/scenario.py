@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -41,6 +42,11 @@ class Decisions:
 
     def __len__(self) -> int:
         return len(self.closed)
+
+    @classmethod
+    def join(cls, parts: Sequence[Decisions]) -> Decisions:
+        """Return the decisions of several batches as one batch."""
+        return cls(np.concatenate([part.closed for part in parts]), np.concatenate([part.shed for part in parts]))
 
     def __getitem__(self, items: slice | IntArray | BoolArray | list[int]) -> Decisions:
         """Return some of the decisions, still a batch."""

@@ -139,7 +139,7 @@ def _linear_part(
         e = len(variables)
         highs.addVar(-highspy.kHighsInf, highspy.kHighsInf)
         highs.changeColCost(e, 1.0)
-        one = _convex(cost, 0, sign, np.inf, -0.0, "the objective", *bounds, epigraph=e)
+        one = _convex(cost, 0, sign, 0.0, "the objective", *bounds, epigraph=e)
         sets.append(one)
         # A first tangent bounds the new column.
         v = np.append(np.clip(0.0, lower, upper), 0.0)[one.column]
@@ -159,12 +159,12 @@ def _linear_part(
             continue
         for side, limit in ((1.0, compiled.upper[k]), (-1.0, -compiled.lower[k])):
             if np.isfinite(limit):
-                sets.append(_convex(rows, k, side, limit, float(limit), name, *bounds))
+                sets.append(_convex(rows, k, side, float(limit), name, *bounds))
     return sets, highs
 
 
 def _convex(
-    rows: QuadraticRows, k: int, side: float, limit: float, upper: float, name: str,
+    rows: QuadraticRows, k: int, side: float, upper: float, name: str,
     lower: FloatArray, upper_bound: FloatArray, epigraph: int | None = None,
 ) -> _Convex:  # fmt: skip
     """Return side * g_k(x) <= upper as a convex set; raises ValueError where it is none."""

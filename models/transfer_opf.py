@@ -11,7 +11,7 @@ y_b = 1 / z_b; s_i the shed fraction of bus i; d_b = theta_i - theta_j - shift_b
          J_b is the series current: the judge also counts a branch's own charging, and may find a rating broken by that
 
 Branch states, demand and what is energised are data held in fixed variables, so one model serves every scenario and
-topology (see `PreparedNlp`). Ipopt's optimum is local; for least shedding no case with a better one was met.
+topology (see `PreparedNlp`). Ipopt's optimum is local.
 """
 
 from __future__ import annotations

@@ -97,7 +97,6 @@ def summarise(rows: list[Row]) -> pd.DataFrame:
     """
     table = pd.DataFrame([asdict(row) for row in rows])
     best = table.groupby(["setting", "scenario"])["bound"].transform("max")
-    # A bound solved to a tolerance can lie a hair above the optimum that proves it.
     table["reference"] = best.where(np.isfinite(best))
     lines = []
     for (setting, method), part in table.groupby(["setting", "method"], sort=False):
