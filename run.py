@@ -15,6 +15,7 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
+TORCH = "torch==2.13.0"
 JOBS = {"compare": [str(ROOT / "studies" / "compare_methods.py")], "test": ["-m", "pytest"]}
 
 
@@ -43,9 +44,17 @@ def prepare(folder: Path) -> str:
     print(f"setting up {folder} (a few minutes, once) ...", flush=True)
     venv.create(folder, with_pip=True)
     install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    _install_torch(install)
     subprocess.run([*install, "-e", f"{ROOT}[dev]"], check=True)
     stamp.write_text(wanted)
     return str(python)
+
+
+def _install_torch(install: list[str]) -> None:
+    """Install PyTorch's CPU build where its index answers; on Linux the usual one brings gigabytes for a GPU."""
+    only_once = ["--retries", "0", "--timeout", "15", "--index-url", "https://download.pytorch.org/whl/cpu"]
+    if subprocess.run([*install, *only_once, TORCH], stderr=subprocess.DEVNULL).returncode:
+        subprocess.run([*install, TORCH], check=True)
 
 
 if __name__ == "__main__":

@@ -76,10 +76,7 @@ def make_ieee33() -> Feeder:
         title="33-bus feeder of Baran & Wu (1989)",
         source="Baran & Wu, IEEE Trans. Power Delivery 4(2):1401-1407, 1989, doi 10.1109/61.25627",
         published="base loss 202.68 kW, lowest voltage 0.9131 pu at bus 18; least loss 139.55 kW",
-        paper_limit_mw=0.9,
-        paper_limit_note="not published: our calibration, the uniform limit at which the enumerated optimum sheds about "
-        "0.21 of the load; check it by: python studies/benchmark_load_transfer.py paper --profiles FILE, FILE an hourly "
-        "ISO New England load file of 2022",
+        **_paper_limit("ieee33", 0.9),
     )
     return Feeder(_bus_rows(network), branches, meta)
 
@@ -103,6 +100,7 @@ def make_bus69(second_tie_at: str = "21") -> Feeder:
         title=f"69-bus feeder (Baran & Wu 1989; Das 2008), {variant}",
         source=BUS69_SOURCE,
         published="base loss 224.9-225.0 kW, lowest voltage 0.9092 pu at bus 65; least loss 98.6 kW",
+        **_paper_limit("bus69" if second_tie_at == "21" else "bus69_zhou", 1.6),
     )
     return Feeder(_bus_rows(network), branches, meta)
 
@@ -125,6 +123,7 @@ def make_caracas141() -> Feeder:
         published="base loss 629.07 kW, lowest voltage 0.9281 pu with 50 kVA at bus 53; MATPOWER's 100 kVA "
         "there, kept here, gives 632.70 kW",
         note=f"tie impedances are not published; the rule gives r {r:g} ohm, x {x:g} ohm",
+        **_paper_limit("caracas141", 5.0),
     )
     return Feeder(_bus_rows(network), branches, meta)
 
@@ -195,6 +194,16 @@ def make_cigre_lv18() -> Feeder:
         "turns all low-voltage angles alike",
     )
     return Feeder(buses, branches, meta)
+
+
+def _paper_limit(name: str, limit_mw: float) -> dict[str, Any]:
+    """Return the uniform branch limit of the paper setting and where it comes from."""
+    return {
+        "paper_limit_mw": limit_mw,
+        "paper_limit_note": "not published: our calibration, the uniform limit at which the enumerated optimum sheds "
+        f"0.21 +- 0.02 of the load; check it by: python studies/calibrate_paper_limit.py {name} --limits-mw {limit_mw:g} "
+        "--profiles FILE, FILE an hourly ISO New England load file of 2022",
+    }
 
 
 FEEDERS: dict[str, Callable[[], Feeder]] = {

@@ -1,31 +1,48 @@
 """The judge of load transfer: every decision, solved, evolved or learned, through the same AC power flow.
 
 The cost (1) and the limits (4), (5) are those of the Pyomo model in `reconfiguration.py`, compiled once per network and
-setting and evaluated on the AC state; nothing of them is written again here. The reward is that of Zhou et al. 2024:
+setting and evaluated on the AC state; nothing of them is written again here. The rewards are those of Zhou et al. 2024:
 
-    (10), (11)  reward = 1 / (cost + EPSILON) + (-5 where a limit is broken, -10 where the flow does not converge)
+    (10), (11)  reward = 1 / (cost + EPSILON) + R_pen,   R_pen = -5 where a limit is broken, -10 where the flow does not
+                converge
+    (21)        reward = 1 / (2 C_load(S~) - C_load(S) + C_sw(N) + EPSILON) + R_pen
+
+In (21) an agent proposed to shed S (what its own topology leaves dark included) and a correction made that S~ and N:
+since cost = C_load(S~) + C_sw(N), it is (10) with C_load(S~) - C_load(S) added to the cost, and C_load(S) is the compiled
+cost of shedding S with every switch in its normal state. A correction only ever adds shedding in the paper; where one
+sheds less than was proposed (on another topology), that difference counts as zero: taken as it stands, (21) would
+pay an agent for proposing to shed more, and its denominator could vanish.
 
 EPSILON keeps the reward of a transfer that costs nothing finite, and below the penalties as the paper asks of them; at
 the costs of the paper's tables it changes the reward by 0.1 %.
+
+Longer than other files: the checks and the reading of the AC state are compiled, since in numpy they take longer
+than the power flow itself.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import pyomo.environ as pyo
+from numba import njit, prange
 from numpy.typing import NDArray
 
 from feederguard.models.compiled import CompiledModel, compile_model
-from feederguard.models.network import BoolArray, FloatArray, Network
-from feederguard.models.power_flow import PowerFlow, solve_power_flow
+from feederguard.models.network import BoolArray, ComplexArray, FloatArray, Network
+from feederguard.models.power_flow import PowerFlow, branch_admittances, solve_power_flow
 from feederguard.models.reconfiguration import add_cost, add_limits
 from feederguard.models.scenario import Decisions, Scenarios, make_scenarios
-from feederguard.models.setting import Setting, reachable_buses, resolve_setting
+from feederguard.models.setting import Setting, resolve_setting
+from feederguard.models.threads import threads_for
 
-__all__ = ["Decisions", "Outcomes", "Scenarios", "judge", "make_scenarios", "net_demand"]
+__all__ = [
+    "Decisions", "LimitPlaces", "Outcomes", "Scenarios", "energised_buses", "judge", "limit_places", "limit_violations",
+    "make_scenarios", "net_demand",
+]  # fmt: skip
 
 EPSILON = 1.0
 PENALTY_LIMIT = -5.0
@@ -38,7 +55,7 @@ class Outcomes:
     """What the judge found, one entry per decision, (B,) each."""
 
     cost: FloatArray  # equation (1); finite even where the flow failed, since it asks only for switches and shed load
-    reward: FloatArray  # equations (10), (11)
+    reward: FloatArray  # equations (10), (11); with a proposal (21)
     shed_ratio: FloatArray  # shed active power over demand; what is dark counts as shed
     n_operations: NDArray[np.int64]
     connected: BoolArray  # every bus that some path could reach is energised
@@ -52,42 +69,55 @@ class Outcomes:
         return len(self.cost)
 
 
-def judge(network: Network, scenarios: Scenarios, decisions: Decisions, setting: str | Setting) -> Outcomes:
+def judge(
+    network: Network,
+    scenarios: Scenarios,
+    decisions: Decisions,
+    setting: str | Setting,
+    *,
+    proposed: Decisions | None = None,
+    before: BoolArray | None = None,
+) -> Outcomes:
     """Return the AC-judged outcome of each decision.
 
-    Raises ValueError when batch sizes or shapes disagree, a shed fraction is outside [0, 1] or NaN, the faulted branch
-    is closed, or a branch that the setting does not let anyone switch has changed state.
-    """
-    rules = _rules(network, resolve_setting(network, setting))
-    decisions = Decisions(np.asarray(decisions.closed), np.asarray(decisions.shed, dtype=float))
-    _check(network, rules, scenarios, decisions)
-    shed, p, q, flow = _apply(network, scenarios, decisions)
-    failed = np.zeros((len(scenarios), network.n_branch))
-    failed[np.arange(len(scenarios)), scenarios.fault] = 1.0
+    proposed: what an agent wanted before a correction made it `decisions`; the reward is then (21), which equals (10)
+    where nothing was corrected. before: (B, n_branch) branch states against which switching is charged, in place of
+    the normal ones; the opening of the faulted branch is never charged.
 
-    # A dark bus has no voltage to be judged: give it one that every band contains.
-    inside = (0.5 * (rules.setting.v_min_pu + rules.setting.v_max_pu)) ** 2
-    w = np.where(flow.energised, np.abs(flow.voltage) ** 2, inside)
-    y = decisions.closed.astype(float)
-    cost_points = rules.cost.point(shed=shed, y=y, failed=failed)
-    limit_points = rules.limits.point(**_limit_columns(network, rules.limits, flow, w, y))
-    worst = rules.limits.worst_violation(limit_points)
+    Raises ValueError when batch sizes or shapes disagree, a shed fraction is outside [0, 1] or NaN, the faulted branch
+    is closed, or a branch that the setting does not let anyone switch has changed state; alike for the proposal.
+    """
+    rules = transfer_rules(network, resolve_setting(network, setting))
+    scenarios, decisions = _as_arrays(scenarios, decisions)
+    _check(network, rules, scenarios, decisions, "decision")
+    p, q = net_demand(scenarios, decisions)
+    flow = solve_power_flow(network, p, q, decisions.closed)
+    state = _read_state(rules, scenarios, flow, decisions.closed)
+    shed = _shed_power(scenarios, decisions, flow.energised)
+    failed = np.zeros(decisions.closed.shape)
+    failed[np.arange(len(scenarios)), scenarios.fault] = 1.0
+    operated = decisions.closed if before is None else _relabelled(network, scenarios, decisions, before)
+    cost_points = rules.cost.point(shed=shed, y=operated, failed=failed)
     cost = rules.cost.objective(cost_points)
-    radial = _is_forest(flow) if rules.setting.radial else np.ones(len(cost), dtype=bool)
-    within = worst <= SAFE_TOLERANCE
-    connected = np.asarray((flow.energised | ~rules.reachable[scenarios.fault]).all(axis=1))
-    penalty = np.where(flow.converged, np.where(within & radial, 0.0, PENALTY_LIMIT), PENALTY_DIVERGED)
+    charged = cost
+    if proposed is not None:
+        charged = cost + _surcharge(network, rules, scenarios, decisions, proposed, flow, shed)
+    worst = rules.limits.worst_violation(state.points)
+    safe = flow.converged & (worst <= SAFE_TOLERANCE)
+    if rules.setting.radial:
+        safe &= state.is_forest
+    penalty = np.where(safe, 0.0, np.where(flow.converged, PENALTY_LIMIT, PENALTY_DIVERGED))
     demand = scenarios.p_load.sum(axis=1)
     return Outcomes(
         cost=cost,
-        reward=1.0 / (cost + EPSILON) + penalty,
+        reward=1.0 / (charged + EPSILON) + penalty,
         shed_ratio=np.divide(shed.sum(axis=1), demand, out=np.zeros_like(demand), where=demand > 0),
         n_operations=np.round(rules.cost.column_of(cost_points, "n_operations")[:, 0]).astype(np.int64),
-        connected=connected,
+        connected=state.connected,
         converged=flow.converged,
-        safe=flow.converged & within & radial,
-        v_min_pu=np.where(flow.converged, flow.v_min_pu, np.nan),
-        max_loading=_max_loading(network, rules.setting, flow),
+        safe=safe,
+        v_min_pu=state.v_min,
+        max_loading=state.loading,
         worst_violation=worst,
     )
 
@@ -98,57 +128,132 @@ def net_demand(scenarios: Scenarios, decisions: Decisions) -> tuple[FloatArray, 
     return scenarios.p_load * kept - scenarios.p_gen, scenarios.q_load * kept
 
 
+def energised_buses(network: Network, closed: BoolArray) -> BoolArray:
+    """Return which buses a path of closed branches (B, n_branch) joins to a substation, (B, n_bus)."""
+    # A comparison takes about a nanosecond, and a few sweeps over the branches reach everything.
+    ends = network.from_bus.copy(), network.to_bus.copy()
+    with threads_for(4e-3 * closed.size):
+        return np.asarray(_reached(np.array(closed), *ends, network.substation.copy(), network.n_bus))
+
+
 @dataclass(frozen=True, eq=False)
-class _Rules:
+class LimitPlaces:
+    """Where each of the m limits (4), (5) of a network and setting lies, in the order of `limit_violations`."""
+
+    name: tuple[str, ...]  # (m,) of the constraint in the Pyomo model
+    bus: NDArray[np.int64]  # (m,) bus of a voltage limit, else -1
+    branch: NDArray[np.int64]  # (m,) branch of a power or current limit, else -1
+
+
+def limit_places(network: Network, setting: str | Setting) -> LimitPlaces:
+    """Return what the columns of `limit_violations` stand for; raises as `resolve_setting`."""
+    limits = transfer_rules(network, resolve_setting(network, setting)).limits
+    row = np.repeat(np.arange(len(limits.limit_name)), np.diff(limits.limits.start))
+    bus, branch = (np.full(len(limits.limit_name), -1, dtype=np.int64) for _ in range(2))
+    for name, columns in limits.columns.items():
+        term = np.isin(limits.limits.column, columns)
+        place = bus if name == "w" else branch
+        place[row[term]] = limits.limits.column[term] - columns[0]
+    return LimitPlaces(limits.limit_name, bus, branch)
+
+
+def limit_violations(network: Network, setting: str | Setting, flow: PowerFlow) -> FloatArray:
+    """Return by how much each AC state of a batched flow breaks each limit, (B, m) in the units of SAFE_TOLERANCE.
+
+    Zero where a limit holds, NaN where the flow failed. Raises as `resolve_setting`.
+    """
+    rules = transfer_rules(network, resolve_setting(network, setting))
+    closed = np.array(np.broadcast_to(flow.closed, flow.series_current.shape))
+    # The limits do not ask which branch failed.
+    unknown = Scenarios(np.zeros(len(closed), dtype=np.int64), flow.p, flow.q, flow.p)
+    return rules.limits.violations(_read_state(rules, unknown, flow, closed).points)
+
+
+@dataclass(frozen=True, eq=False)
+class TransferRules:
     """One network under one setting: the compiled algebra and what follows from the graph alone."""
 
     setting: Setting
     cost: CompiledModel
     limits: CompiledModel
+    normal: BoolArray  # (n_branch,)
     switchable: BoolArray  # (n_branch,)
     reachable: BoolArray  # (n_branch, n_bus) buses that some path could reach after the loss of that branch
+    plain: bool  # no tap and no branch shunt: both ends of a branch carry the current through its impedance
+    reading: tuple[Any, ...]  # arguments of `_read_items` that stay
 
 
-_known_rules: WeakKeyDictionary[Network, dict[Setting, _Rules]] = WeakKeyDictionary()
+_known_rules: WeakKeyDictionary[Network, dict[Setting, TransferRules]] = WeakKeyDictionary()
 
 
-def _rules(network: Network, setting: Setting) -> _Rules:
+def transfer_rules(network: Network, setting: Setting) -> TransferRules:
     known = _known_rules.setdefault(network, {})
     if setting not in known:
         known[setting] = _build_rules(network, setting)
     return known[setting]
 
 
-def _build_rules(network: Network, setting: Setting) -> _Rules:
+def _build_rules(network: Network, setting: Setting) -> TransferRules:
     model = pyo.ConcreteModel(f"limits of {network.name}, {setting.name} setting")
     model.bus, model.branch = pyo.RangeSet(0, network.n_bus - 1), pyo.RangeSet(0, network.n_branch - 1)
     model.shed, model.y = pyo.Var(model.bus), pyo.Var(model.branch)
     model.w, model.P, model.ell = pyo.Var(model.bus), pyo.Var(model.branch), pyo.Var(model.branch)
     add_cost(model, network)
-    limits = add_limits(model, network, setting)
+    limits = compile_model(model, objective=0.0, constraints=add_limits(model, network, setting))
     switchable = setting.switchable_branches(network)
-    usable = network.closed | switchable
-    reachable = np.empty((network.n_branch, network.n_bus), dtype=bool)
-    for b in range(network.n_branch):
-        usable_now = usable.copy()
-        usable_now[b] = False
-        reachable[b] = reachable_buses(network, usable_now)
-    return _Rules(
+    reachable = energised_buses(network, (network.closed | switchable) & ~np.eye(network.n_branch, dtype=bool))
+    y = branch_admittances(network)
+    turned = (network.tap != 1).any() or network.shift.any()
+    return TransferRules(
         setting,
         compile_model(
             model, objective=model.cost, constraints=[], inputs=["failed"],
             defined={"total_shed": "define_total_shed", "n_operations": "define_n_operations"},
         ),
-        compile_model(model, objective=0.0, constraints=limits),
-        switchable,
+        limits,
+        network.closed.copy(),
+        switchable.copy(),
         reachable,
+        not (turned or y.closed.any() or y.open.any()),
+        _reading(network, setting, limits, reachable),
     )  # fmt: skip
 
 
-def _check(network: Network, rules: _Rules, scenarios: Scenarios, decisions: Decisions) -> None:
+def _reading(network: Network, setting: Setting, limits: CompiledModel, reachable: BoolArray) -> tuple[Any, ...]:
+    limited = setting.limited_branches(network)
+    if setting.active_limit_mw is None:
+        per_limit = 1.0 / np.where(network.rating > 0, network.rating, np.finfo(float).tiny)
+    else:
+        per_limit = np.where(limited, network.base_mva / setting.active_limit_mw, 0.0)
+    first = [int(limits.columns[name][0]) if name in limits.columns else -1 for name in ("w", "P", "ell", "y")]
+    # A dark bus has no voltage to be judged: it is given one that every band contains.
+    inside = (0.5 * (setting.v_min_pu + setting.v_max_pu)) ** 2
+    return (
+        reachable, network.from_bus.copy(), network.to_bus.copy(), network.r.copy(), len(network.substation),
+        setting.active_limit_mw is not None, per_limit, inside, *first, limits.n_column,
+    )  # fmt: skip
+
+
+def _as_arrays(scenarios: Scenarios, decisions: Decisions) -> tuple[Scenarios, Decisions]:
+    """Return both as the kernels want them: contiguous, writable (a read-only array would compile them anew)."""
+
+    def plain(value: Any, dtype: Any = None) -> NDArray[Any]:
+        array: NDArray[Any] = np.ascontiguousarray(value, dtype)
+        return array if array.flags.writeable else array.copy()
+
+    return (
+        Scenarios(
+            plain(scenarios.fault, np.int64), plain(scenarios.p_load, float), plain(scenarios.q_load, float),
+            plain(scenarios.p_gen, float),
+        ),
+        Decisions(plain(decisions.closed), plain(decisions.shed, float)),
+    )  # fmt: skip
+
+
+def _check(network: Network, rules: TransferRules, scenarios: Scenarios, decisions: Decisions, what: str) -> None:
     n = len(scenarios)
-    if np.shape(scenarios.fault) != (n,):
-        raise ValueError(f"judge: fault has shape {np.shape(scenarios.fault)}; expected ({n},)")
+    if scenarios.fault.shape != (n,):
+        raise ValueError(f"judge: fault has shape {scenarios.fault.shape}; expected ({n},)")
     for name, array, width in (
         ("closed", decisions.closed, network.n_branch),
         ("shed", decisions.shed, network.n_bus),
@@ -158,69 +263,193 @@ def _check(network: Network, rules: _Rules, scenarios: Scenarios, decisions: Dec
     ):
         if array.shape != (n, width):
             raise ValueError(f"judge: {name} has shape {array.shape}; expected ({n}, {width}) on {network.name}")
-    if decisions.closed.dtype != bool:
-        raise ValueError(f"judge: closed holds {decisions.closed.dtype}; a branch is closed (True) or open (False)")
-    if ((scenarios.fault < 0) | (scenarios.fault >= network.n_branch)).any():
+    _check_states("closed", decisions.closed)
+    offence, item, k = _first_offence(
+        scenarios.fault, scenarios.p_load, scenarios.q_load, scenarios.p_gen, decisions.closed, decisions.shed,
+        rules.normal, rules.switchable,
+    )  # fmt: skip
+    if offence == _BAD_FAULT:
         raise ValueError(f"judge: a fault is outside branches 0 to {network.n_branch - 1} of {network.name}")
-    if not all(np.isfinite(a).all() for a in (scenarios.p_load, scenarios.q_load, scenarios.p_gen)):
+    if offence == _BAD_DEMAND:
         raise ValueError("judge: a demand or generation is not finite; build scenarios with make_scenarios")
-    bad = np.argwhere(~((decisions.shed >= -1e-9) & (decisions.shed <= 1 + 1e-9)))
-    if bad.size:
-        item, bus = bad[0]
+    if offence == _BAD_SHED:
         raise ValueError(
-            f"judge: decision {item} sheds {decisions.shed[item, bus]:g} of bus {network.bus_name[bus]!r}; "
+            f"judge: {what} {item} sheds {decisions.shed[item, k]:g} of bus {network.bus_name[k]!r}; "
             "a shed fraction lies between 0 and 1"
         )
-    reclosed = np.flatnonzero(decisions.closed[np.arange(n), scenarios.fault])
-    if reclosed.size:
-        name = network.branch_name[scenarios.fault[reclosed[0]]]
-        raise ValueError(f"judge: decision {reclosed[0]} closes the faulted branch {name!r}; it must stay open")
-    changed = decisions.closed != network.closed
-    changed[np.arange(n), scenarios.fault] = False
-    bad = np.argwhere(changed & ~rules.switchable)
-    if bad.size:
-        item, b = bad[0]
+    if offence == _RECLOSED:
         raise ValueError(
-            f"judge: decision {item} switches branch {network.branch_name[b]!r}, which the {rules.setting.name} setting "
+            f"judge: {what} {item} closes the faulted branch {network.branch_name[k]!r}; it must stay open"
+        )
+    if offence == _NOT_SWITCHABLE:
+        raise ValueError(
+            f"judge: {what} {item} switches branch {network.branch_name[k]!r}, which the {rules.setting.name} setting "
             "does not let anyone operate"
         )
 
 
-def _apply(
-    network: Network, scenarios: Scenarios, decisions: Decisions
-) -> tuple[FloatArray, FloatArray, FloatArray, PowerFlow]:
-    """Return shed power (dark load included), net demand and the AC flow of each decision."""
-    p, q = net_demand(scenarios, decisions)
-    flow = solve_power_flow(network, p, q, decisions.closed)
-    shed = np.where(flow.energised, decisions.shed, 1.0) * scenarios.p_load
-    return shed, p, q, flow
+def _check_states(name: str, states: NDArray[Any]) -> None:
+    if states.dtype != bool:
+        raise ValueError(f"judge: {name} holds {states.dtype}; a branch is closed (True) or open (False)")
 
 
-def _limit_columns(
-    network: Network, compiled: CompiledModel, flow: PowerFlow, w: FloatArray, y: FloatArray
-) -> dict[str, FloatArray]:
-    """Return the AC state in the variables of the model's limits, as far as the setting's limits use them."""
-    larger_current = np.maximum(np.abs(flow.current_from), np.abs(flow.current_to))
-    # In (5) a branch receives P - r ell: with P sent by the AC flow, this ell makes it the AC power received.
-    if "P" in compiled.columns:
-        lost = flow.s_from.real + flow.s_to.real
-        resistance = np.where(network.r > 0, network.r, 1.0)
-        state = {"P": flow.s_from.real, "ell": np.where(network.r > 0, lost / resistance, 0.0)}
-    else:
-        state = {"ell": larger_current**2}
-    return {name: {"w": w, "y": y, **state}[name] for name in compiled.columns}
+def _shed_power(scenarios: Scenarios, decisions: Decisions, energised: BoolArray) -> FloatArray:
+    """Return the shed active power of each bus in pu, (B, n_bus): all of it where the bus is dark."""
+    return np.where(energised, decisions.shed, 1.0) * scenarios.p_load
 
 
-def _is_forest(flow: PowerFlow) -> BoolArray:
-    """Return which items are radial: as many closed energised branches as energised buses less the substations."""
-    network = flow.network
-    live = flow.closed & flow.energised[:, network.from_bus] & flow.energised[:, network.to_bus]
-    return np.asarray(live.sum(axis=1) == flow.energised.sum(axis=1) - len(network.substation))
+def _relabelled(network: Network, scenarios: Scenarios, decisions: Decisions, before: BoolArray) -> BoolArray:
+    """Return branch states that differ from the normal ones exactly where `decisions` differ from `before`.
+
+    The cost counts departures from the normal state, so these make it count departures from `before`.
+    """
+    before = np.asarray(before)
+    _check_states("before", before)
+    if before.shape != decisions.closed.shape:
+        raise ValueError(f"judge: before has shape {before.shape}; expected {decisions.closed.shape}")
+    states = decisions.closed ^ before ^ network.closed
+    # An open faulted branch is what the cost knows as isolated, which is free.
+    states[np.arange(len(scenarios)), scenarios.fault] = False
+    return states
 
 
-def _max_loading(network: Network, setting: Setting, flow: PowerFlow) -> FloatArray:
-    if setting.active_limit_mw is None:
-        return np.asarray(flow.loading.max(axis=1, initial=0.0))
-    power = np.maximum(np.abs(flow.s_from.real), np.abs(flow.s_to.real)) * network.base_mva
-    limited = setting.limited_branches(network)
-    return np.asarray(power[:, limited].max(axis=1, initial=0.0) / setting.active_limit_mw)
+def _surcharge(
+    network: Network,
+    rules: TransferRules,
+    scenarios: Scenarios,
+    decisions: Decisions,
+    proposed: Decisions,
+    flow: PowerFlow,
+    shed: FloatArray,
+) -> FloatArray:
+    """Return C_load(S~) - C_load(S) of (21), (B,), zero where the correction shed less than was proposed."""
+    _, proposed = _as_arrays(scenarios, proposed)
+    _check(network, rules, scenarios, proposed, "proposal")
+    energised = flow.energised
+    moved = (proposed.closed != decisions.closed).any(axis=1)
+    if moved.any():
+        energised = energised.copy()
+        energised[moved] = energised_buses(network, proposed.closed[moved])
+
+    def load_cost(power: FloatArray) -> FloatArray:
+        return rules.cost.objective(rules.cost.point(shed=power, y=rules.normal, failed=0.0))
+
+    return np.maximum(load_cost(shed) - load_cost(_shed_power(scenarios, proposed, energised)), 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    """What the limits and the report need of an AC state, one entry per item."""
+
+    points: FloatArray  # (B, n_column) of the compiled limits
+    v_min: FloatArray
+    loading: FloatArray
+    connected: BoolArray
+    is_forest: BoolArray
+
+
+def _read_state(rules: TransferRules, scenarios: Scenarios, flow: PowerFlow, closed: BoolArray) -> _State:
+    at_from: ComplexArray = flow.series_current if rules.plain else np.ascontiguousarray(flow.current_from)
+    at_to: ComplexArray = flow.series_current if rules.plain else np.ascontiguousarray(flow.current_to)
+    # Some nanoseconds a branch.
+    with threads_for(5e-3 * closed.size):
+        return _State(
+            *_read_items(
+                flow.voltage, at_from, at_to, -1.0 if rules.plain else 1.0, flow.energised, flow.converged, closed,
+                scenarios.fault, *rules.reading,
+            )
+        )  # fmt: skip
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def _read_items(  # type: ignore[no-untyped-def]
+    voltage, at_from, at_to, sign_to, energised, converged, closed, fault, reachable, from_bus, to_bus, r, n_substation,
+    active, per_limit, inside, col_w, col_p, col_ell, col_y, n_column,
+):  # fmt: skip
+    """Return points of the compiled limits, lowest voltage, largest loading, and whether connected, and radial.
+
+    at_from, sign_to * at_to: currents into each branch at its ends. active: whether limits are on active power, else on
+    current. per_limit: (n_branch,) one over the limit. col_*: first column of that variable, -1 where it has none.
+    """
+    n_item, n_bus, n_branch = voltage.shape[0], voltage.shape[1], at_from.shape[1]
+    points = np.zeros((n_item, n_column))
+    v_min, loading = np.full(n_item, np.nan), np.full(n_item, np.nan)
+    connected, is_forest = np.ones(n_item, np.bool_), np.empty(n_item, np.bool_)
+    for item in prange(n_item):
+        lowest, n_live, highest = np.inf, 0, 0.0
+        for i in range(n_bus):
+            w = inside
+            if energised[item, i]:
+                v = voltage[item, i]
+                w = v.real * v.real + v.imag * v.imag
+                lowest = min(lowest, w)
+                n_live += 1
+            elif reachable[fault[item], i]:
+                connected[item] = False
+            if col_w >= 0:
+                points[item, col_w + i] = w
+        n_live -= n_substation
+        for b in range(n_branch):
+            i, j = from_bus[b], to_bus[b]
+            n_live -= closed[item, b] and energised[item, i] and energised[item, j]
+            a, c = at_from[item, b], sign_to * at_to[item, b]
+            sent = (voltage[item, i] * np.conj(a)).real
+            received = (voltage[item, j] * np.conj(c)).real
+            if active:
+                # In (5) a branch receives P - r ell: with P sent by the AC flow, this ell makes it the AC power received.
+                size, ell = max(abs(sent), abs(received)), (sent + received) / r[b] if r[b] > 0 else 0.0
+            else:
+                ell = max(a.real * a.real + a.imag * a.imag, c.real * c.real + c.imag * c.imag)
+                size = np.sqrt(ell)
+            highest = max(highest, size * per_limit[b])
+            if col_p >= 0:
+                points[item, col_p + b] = sent
+            if col_ell >= 0:
+                points[item, col_ell + b] = ell
+            if col_y >= 0:
+                points[item, col_y + b] = closed[item, b]
+        # As many closed branches between energised buses as energised buses less the substations.
+        is_forest[item] = n_live == 0
+        if converged[item]:
+            v_min[item], loading[item] = np.sqrt(lowest), highest
+    return points, v_min, loading, connected, is_forest
+
+
+_BAD_FAULT, _BAD_DEMAND, _BAD_SHED, _RECLOSED, _NOT_SWITCHABLE = range(1, 6)
+
+
+@njit(cache=True)
+def _first_offence(fault, p_load, q_load, p_gen, closed, shed, normal, switchable):  # type: ignore[no-untyped-def]
+    """Return the first rule that is broken (0: none), the item that breaks it, and the bus or branch."""
+    for item in range(closed.shape[0]):
+        if not 0 <= fault[item] < closed.shape[1]:
+            return _BAD_FAULT, item, 0
+        for i in range(shed.shape[1]):
+            if not np.isfinite(p_load[item, i] + q_load[item, i] + p_gen[item, i]):
+                return _BAD_DEMAND, item, i
+            if not -1e-9 <= shed[item, i] <= 1 + 1e-9:
+                return _BAD_SHED, item, i
+        if closed[item, fault[item]]:
+            return _RECLOSED, item, fault[item]
+        for b in range(closed.shape[1]):
+            if closed[item, b] != normal[b] and not switchable[b] and b != fault[item]:
+                return _NOT_SWITCHABLE, item, b
+    return 0, 0, 0
+
+
+@njit(cache=True, parallel=True)
+def _reached(closed, from_bus, to_bus, substation, n_bus):  # type: ignore[no-untyped-def]
+    n_item = closed.shape[0]
+    reached = np.zeros((n_item, n_bus), np.bool_)
+    for item in prange(n_item):
+        for bus in substation:
+            reached[item, bus] = True
+        grew = True
+        while grew:
+            grew = False
+            for b in range(closed.shape[1]):
+                i, j = from_bus[b], to_bus[b]
+                if closed[item, b] and reached[item, i] != reached[item, j]:
+                    reached[item, i] = reached[item, j] = True
+                    grew = True
+    return reached

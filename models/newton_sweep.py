@@ -357,7 +357,7 @@ def solve_many_forests(
             qi = item if q.shape[0] > 1 else 0
             for k in range(n_live):
                 demand[k, 0], demand[k, 1] = p[pi, walk[0, k]], q[qi, walk[0, k]]
-            iterations[item] = _solve_item(
+            iterations[item] = solve_item(
                 item, n_live, n_link, walk, links, branches, demand, shunt, v_substation, tolerance, max_iterations,
                 state, line, voltage, current,
             )  # fmt: skip
@@ -372,7 +372,7 @@ _R, _X, _NEAR_RE, _NEAR_IM, _FAR_RE, _FAR_IM = range(6)
 
 
 @njit(error_model="numpy", fastmath=MATH)
-def _solve_item(
+def solve_item(
     item, n, n_link, walk, links, branches, demand, shunt, v_substation, tolerance, max_iterations, state, line,
     voltage, current,
 ):  # fmt: skip
@@ -381,7 +381,7 @@ def _solve_item(
     Everything is indexed in place: a row view here would cost more than the arithmetic on it.
     """
     n_root = v_substation.shape[0]
-    tapped = _start_flat(n, walk, branches, v_substation, state, line)
+    tapped = start_flat(n, walk, branches, v_substation, state, line)
     j_link = np.zeros(n_link, np.complex128)
     error = np.inf
     n_iteration = 0
@@ -416,7 +416,7 @@ def _solve_item(
 
 
 @njit(error_model="numpy")
-def _start_flat(n, walk, branches, v_substation, state, line):
+def start_flat(n, walk, branches, v_substation, state, line):
     """Fill `line` and the no-load voltages of one item; return whether any branch has an off-nominal ratio."""
     from_bus, _, z, ratio = branches
     tapped = False
@@ -521,7 +521,7 @@ def close_loops(n, n_link, walk, links, branches, state, line, j_link):
         im[k, 2 + 2 * c] += into.real
         re[w, 1 + 2 * c] -= 1.0
         im[w, 2 + 2 * c] -= 1.0
-    _respond(n, n_column, walk, state, line, lifted, re, im)
+    respond(n, n_column, walk, state, line, lifted, re, im)
     system = np.zeros((2 * n_link, 2 * n_link))
     right = np.zeros(2 * n_link)
     for row in range(n_link):
@@ -549,7 +549,7 @@ def close_loops(n, n_link, walk, links, branches, state, line, j_link):
 
 
 @njit(error_model="numpy", fastmath=MATH)
-def _respond(n, n_column, walk, state, line, lifted, re, im):
+def respond(n, n_column, walk, state, line, lifted, re, im):
     """Turn the columns of demand terms (re, im) into the columns of voltages they cause."""
     for k in range(n - 1, -1, -1):
         up = walk[1, k]

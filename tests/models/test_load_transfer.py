@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from feederguard.data.networks import load_network
-from feederguard.models.load_transfer import Outcomes, judge, net_demand
+from feederguard.models.load_transfer import Outcomes, energised_buses, judge, net_demand
 from feederguard.models.network import Network, NetworkError
+from feederguard.models.power_flow import solve_power_flow
 from feederguard.models.scenario import Decisions, Scenarios, make_scenarios
 from feederguard.models.setting import Setting, faultable_branches
 
@@ -279,3 +280,146 @@ def test_unknown_settings_are_refused() -> None:
         outcome_of(ring_and_leaf(), "b", "acdf", "meshed")
     with pytest.raises(NetworkError, match="hand: the paper setting needs a uniform active-power limit"):
         outcome_of(ring_and_leaf(limit_mw=np.inf), "b", "acdf", "paper")
+
+
+def reward_21(network: Network, closed: str, proposal: Decisions, **shed: float) -> float:
+    scenario = make_scenarios(network, "b")
+    return float(judge(network, scenario, decide(network, closed, **shed), "paper", proposed=proposal).reward[0])
+
+
+def random_batch(setting: str, n: int = 40) -> tuple[Network, Scenarios, Decisions]:
+    network = load_network("ieee33")
+    rng = np.random.default_rng(8)
+    fault = rng.choice(faultable_branches(network), n)
+    level = rng.uniform(0.0, 3.0, (n, 1))
+    scenarios = make_scenarios(network, fault, level * network.p_load, level * network.q_load)
+    closed = np.tile(network.closed, (n, 1))
+    switched = network.is_tie if setting == "paper" else network.is_tie | network.on_loop
+    closed[:, switched] ^= rng.random((n, int(switched.sum()))) < 0.2
+    closed[np.arange(n), fault] = False
+    return network, scenarios, Decisions(closed, rng.uniform(0.0, 0.3, (n, network.n_bus)))
+
+
+def test_corrected_shedding_is_charged_twice_by_hand() -> None:
+    # Proposed: a fifth of bus 2, S = 0.012. Applied: half of bus 2 and a tenth of bus 3, S~ = 0.036; one tie.
+    # 2 * 22 * 0.36^2 - 22 * 0.12^2 + 3 = 5.7024 - 0.3168 + 3 = 8.3856.
+    network = ring_and_leaf()
+    proposal = decide(network, "acdef", b2=0.2)
+    assert reward_21(network, "acdef", proposal, b2=0.5, b3=0.1) == pytest.approx(1 / 9.3856)
+    # The cost stays (1), and a limit that the correction left broken costs five as ever.
+    scenario = make_scenarios(network, "b")
+    found = judge(network, scenario, decide(network, "acdef", b2=0.5, b3=0.1), "paper", proposed=proposal)
+    assert found.cost[0] == pytest.approx(5.8512)
+    assert reward_21(network, "acdef", proposal, b2=0.25) < -4.5
+
+
+def test_what_a_proposal_leaves_dark_counts_on_its_own_topology() -> None:
+    network = ring_and_leaf()
+    # Applied: 2 and 3 dark, S~ = 0.12 MW and no switch. Proposed on that topology: the same S, whatever it says.
+    assert reward_21(network, "acdf", decide(network, "acdf", b2=0.3)) == pytest.approx(1 / (22 * 1.2**2 + 1))
+    # Proposed with e closed, where nothing is dark: S = 0.
+    assert reward_21(network, "acdf", decide(network, "acdef")) == pytest.approx(1 / (2 * 22 * 1.2**2 + 1))
+
+
+def test_shedding_less_than_was_proposed_is_rewarded_as_its_cost() -> None:
+    # The proposal leaves 0.12 MW dark; the decision sheds 0.036. As it stands (21) would be 1 / (2 * 2.85 - 31.68 + 4) < 0.
+    network = ring_and_leaf()
+    assert reward_21(network, "acdef", decide(network, "acdf"), b2=0.5, b3=0.1) == pytest.approx(1 / 6.8512)
+
+
+@pytest.mark.parametrize("setting", ["paper", "radial"])
+def test_21_equals_10_exactly_where_nothing_was_corrected(setting: str) -> None:
+    network, scenarios, decisions = random_batch(setting)
+    plain = judge(network, scenarios, decisions, setting)
+    same = Decisions(decisions.closed.copy(), decisions.shed.copy())
+    assert np.array_equal(judge(network, scenarios, decisions, setting, proposed=same).reward, plain.reward)
+    less = Decisions(decisions.closed, 0.5 * decisions.shed)
+    charged = judge(network, scenarios, decisions, setting, proposed=less)
+    assert (charged.reward < plain.reward).all()
+    assert np.array_equal(charged.cost, plain.cost)
+
+
+def operations(before: str, closed: str, fault: str = "b", setting: str = "radial") -> int:
+    network = ring_and_leaf()
+    state = decide(network, before).closed
+    found = judge(network, make_scenarios(network, fault), decide(network, closed), setting, before=state)
+    shed_cost = 22 * (found.shed_ratio[0] * 2.4) ** 2
+    assert found.cost[0] == pytest.approx(shed_cost + 3 * found.n_operations[0] ** 2)
+    return int(found.n_operations[0])
+
+
+def test_switching_is_charged_against_the_state_before() -> None:
+    assert operations("acdef", "acdef") == 0
+    assert operations("acdf", "acdef") == 1
+    assert operations("acdef", "acdf") == 1
+    # Closing c again and opening e: both count, though the result is the normal state.
+    assert operations("adef", "acdf") == 2
+    # The faulted branch opens for nothing, be it a line or the tie itself.
+    assert operations("abcdf", "acdf") == 0
+    assert operations("abcdef", "abcdf", fault="e") == 0
+    assert operations("abcdef", "abdf", fault="e") == 1
+
+
+@pytest.mark.parametrize("setting", ["paper", "radial"])
+def test_the_normal_state_is_what_switching_is_charged_against_otherwise(setting: str) -> None:
+    network, scenarios, decisions = random_batch(setting)
+    plain = judge(network, scenarios, decisions, setting)
+    told = judge(network, scenarios, decisions, setting, before=np.tile(network.closed, (len(scenarios), 1)))
+    for name in FIELDS:
+        assert np.array_equal(getattr(plain, name), getattr(told, name), equal_nan=True), name
+
+
+def test_a_bad_proposal_or_state_before_is_refused() -> None:
+    network = ring_and_leaf()
+    scenario, good = make_scenarios(network, "b"), decide(network, "acdf")
+    with pytest.raises(ValueError, match="judge: proposal 0 sheds 2 of bus '3'; a shed fraction lies"):
+        judge(network, scenario, good, "paper", proposed=decide(network, "acdf", b3=2.0))
+    with pytest.raises(ValueError, match="judge: proposal 0 closes the faulted branch 'b'"):
+        judge(network, scenario, good, "paper", proposed=decide(network, "abcdf"))
+    with pytest.raises(ValueError, match=r"judge: closed has shape \(2, 6\); expected \(1, 6\)"):
+        judge(network, scenario, good, "paper", proposed=Decisions.join([good, good]))
+    with pytest.raises(ValueError, match=r"judge: before has shape \(6,\); expected \(1, 6\)"):
+        judge(network, scenario, good, "paper", before=network.closed)
+    with pytest.raises(ValueError, match="judge: before holds float64; a branch is closed"):
+        judge(network, scenario, good, "paper", before=good.closed.astype(float))
+
+
+@pytest.mark.parametrize("setting", ["paper", "radial"])
+def test_taps_and_charging_are_judged_at_the_ends_of_the_branch(setting: str) -> None:
+    network, scenarios, decisions = random_batch(setting)
+    tap = np.where(np.arange(network.n_branch) % 5 == 2, 1.02, 1.0)
+    network = network.with_changes(
+        tap=tap, b_from=network.b_from + 0.02, g_to=network.g_to + 0.001, rating=0.5 * network.rating
+    )
+    found = judge(network, scenarios, decisions, setting)
+    flow = solve_power_flow(network, *net_demand(scenarios, decisions), decisions.closed)
+    ok = flow.converged
+    assert ok.sum() > 20
+    assert found.v_min_pu[ok] == pytest.approx(flow.v_min_pu[ok], rel=1e-12)
+    if setting == "radial":
+        expected = flow.loading.max(axis=1)
+    else:
+        away = ~np.isin(network.from_bus, network.substation)
+        power = np.maximum(np.abs(flow.s_from.real), np.abs(flow.s_to.real))[:, away].max(axis=1)
+        expected = power * network.base_mva / network.paper_limit_mw
+    assert found.max_loading[ok] == pytest.approx(expected[ok], rel=1e-12)
+    over = ok & (found.max_loading > 1.0)
+    assert over.any() and not found.safe[over].any()
+
+
+def test_energised_buses_are_those_of_the_power_flow() -> None:
+    network, scenarios, decisions = random_batch("radial")
+    flow = solve_power_flow(network, scenarios.p_load, scenarios.q_load, decisions.closed)
+    assert not flow.energised.all()
+    assert np.array_equal(energised_buses(network, decisions.closed), flow.energised)
+
+
+def test_arrays_need_be_neither_writable_nor_contiguous() -> None:
+    network, scenarios, decisions = random_batch("paper", 6)
+    plain = judge(network, scenarios, decisions, "paper")
+    fault, closed = scenarios.fault.copy(), decisions.closed.copy()
+    fault.setflags(write=False)
+    closed.setflags(write=False)
+    odd = Scenarios(fault, np.asfortranarray(scenarios.p_load), scenarios.q_load, scenarios.p_gen)
+    found = judge(network, odd, Decisions(closed, np.asfortranarray(decisions.shed)), "paper")
+    assert np.array_equal(found.reward, plain.reward)

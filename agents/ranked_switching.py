@@ -1,0 +1,324 @@
+"""Our load-transfer agent: a network ranks switch plans, physics gives the best few their least shedding, AC flow decides.
+
+What is learned: after each fault only some switch states are ever worth operating. Training solves thousands of scenarios
+of train weeks by a deep search (`feederguard.models.plan_search`), keeps per fault every plan that won one (the
+*playbook*), and teaches a small network by imitation to rank the playbook from the observation (8), (9): for plan k of
+cost c_k, with c* the least of its scenario,
+
+    (a)  target   q_k  proportional to  exp(-(c_k / c* - 1) / TEMPERATURE)
+    (b)  loss     cross-entropy of softmax(scores of the fault's plans) against q
+
+What decides: the `shortlist` best-ranked plans of the fault race each other (`feederguard.models.least_shedding`) with
+their least shedding from the Pyomo model's compiled limits; a scenario that still sheds may try the plans some exchanges
+away (`exchange_rounds`). So a wrong ranking costs money, never safety.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+
+from feederguard.agents.certificate import Certificates, certify
+from feederguard.agents.checkpoint import CheckpointError, agent_metadata, load_checkpoint, save_checkpoint
+from feederguard.agents.load_transfer_env import observe
+from feederguard.agents.one_thread import one_thread
+from feederguard.agents.safe_correction import fall_back
+from feederguard.models.least_shedding import Candidates, limit_names, race_topologies
+from feederguard.models.network import BoolArray, FloatArray, IntArray, Network
+from feederguard.models.plan_search import Found, search_plans
+from feederguard.models.scenario import Decisions, Scenarios
+from feederguard.models.setting import Setting, resolve_setting
+from feederguard.models.switch_plans import SwitchPlans
+
+KIND = "ranked_switching"
+TEMPERATURE = 0.02  # two per cent more cost is worth a factor e less
+Float32Array = NDArray[np.float32]
+Layers = list[tuple[Float32Array, Float32Array]]
+Progress = Callable[[str, int, int], None]  # what is going on, steps done, steps in all
+
+
+@dataclass(frozen=True)
+class RankedSwitchingConfig:
+    """Settings of training and deciding."""
+
+    shortlist: int = 8  # plans that race in a decision
+    exchange_rounds: int = 1  # of exchanges after the race, where load is still shed; radial settings only
+    beam: int = 4  # plans exchanged per round
+    search_beam: int = 8  # the same two for the teacher, and after a fault that training never met
+    search_rounds: int = 4
+    search_share: float = 0.5  # of the training pool is given to the deep search, all of it to the ranking
+    hidden: int = 256
+    epochs: int = 30
+    batch: int = 256
+    rate: float = 2e-3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("shortlist", "beam", "search_beam", "hidden", "epochs", "batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("exchange_rounds", "search_rounds", "seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be zero or more")
+        if not 0 < self.search_share <= 1:
+            raise ValueError(f"search_share is {self.search_share}; it lies in (0, 1]")
+        if not self.rate > 0:
+            raise ValueError(f"rate is {self.rate}; it must be positive")
+
+
+@dataclass(frozen=True, eq=False)
+class Playbook:
+    """Switch states worth operating: after fault f the rows first[f]:first[f + 1] of closed."""
+
+    first: IntArray  # (n_branch + 1,)
+    closed: BoolArray  # (n_plan, n_branch)
+
+    def __len__(self) -> int:
+        return len(self.closed)
+
+
+class RankedSwitching:
+    """A trained agent of one feeder and setting; made by `train` or `load`."""
+
+    name = KIND
+
+    def __init__(
+        self, network: Network, setting: Setting, playbook: Playbook, layers: Layers,
+        config: RankedSwitchingConfig,
+    ) -> None:  # fmt: skip
+        self.network = network
+        self.setting = setting
+        self.playbook = playbook
+        self.config = config
+        self.plans = SwitchPlans(network, setting)
+        self.limit_names = limit_names(network, setting)
+        self._layers = layers
+
+    @classmethod
+    def train(
+        cls,
+        network: Network,
+        setting: str | Setting,
+        scenarios: Scenarios,
+        config: RankedSwitchingConfig | None = None,
+        progress: Progress | None = None,
+    ) -> RankedSwitching:
+        """Return an agent trained on a pool of scenarios; one seed gives the same agent twice.
+
+        Raises ValueError for a pool of another feeder, and as `resolve_setting`.
+        """
+        config = config or RankedSwitchingConfig()
+        setting = resolve_setting(network, setting)
+        observations = observe(network, scenarios)
+        report = progress or (lambda what, done, of: None)
+        plans = SwitchPlans(network, setting)
+        n_search = max(1, int(config.search_share * len(scenarios)))
+        playbook = _collect(plans, scenarios[:n_search], config, report)
+        candidates, costs = _label(plans, playbook, scenarios, report)
+        layers = _fit(playbook, scenarios.fault, candidates, costs, observations, config, report)
+        return cls(network, setting, playbook, layers, config)
+
+    def decide(self, scenarios: Scenarios) -> Decisions:
+        """Return a safe decision for each scenario, wherever one was found; raises ValueError as `observe`."""
+        return self._decide(scenarios)[0].decisions
+
+    def certify(self, scenarios: Scenarios) -> Certificates:
+        """Return the decisions of `decide` with their certificates; proposed is the best-ranked plan, nothing shed."""
+        begin = perf_counter()
+        found, proposed, impossible, reason = self._decide(scenarios)
+        return certify(
+            self.network, self.setting, scenarios, proposed, found.decisions, impossible=impossible, reason=reason,
+            n_flows=found.n_flows, active=found.active, limit_names=self.limit_names, seconds=perf_counter() - begin,
+        )  # fmt: skip
+
+    def with_config(self, **changes: Any) -> RankedSwitching:
+        """Return the same agent deciding with other settings, such as another shortlist."""
+        return RankedSwitching(
+            self.network, self.setting, self.playbook, self._layers, replace(self.config, **changes)
+        )  # fmt: skip
+
+    def save(self, path: str | Path) -> None:
+        """Write the agent to a safetensors file; `load` reads it."""
+        tensors: dict[str, NDArray[Any]] = {
+            "playbook.first": self.playbook.first,
+            "playbook.closed": self.playbook.closed,
+        }
+        for k, (weight, bias) in enumerate(self._layers):
+            tensors |= {f"layers.{k}.weight": weight, f"layers.{k}.bias": bias}
+        metadata = agent_metadata(KIND, self.network, self.setting) | {"config": json.dumps(asdict(self.config))}
+        save_checkpoint(path, {name: torch.tensor(array) for name, array in tensors.items()}, metadata)
+
+    @classmethod
+    def load(cls, path: str | Path, network: Network, setting: str | Setting | None = None) -> RankedSwitching:
+        """Return the agent saved at `path`; setting None takes its own. Raises `CheckpointError`."""
+        wanted = None if setting is None else resolve_setting(network, setting)
+        checkpoint = load_checkpoint(path, kind=KIND, network=network, setting=wanted)
+        try:
+            tensors = {name: tensor.numpy() for name, tensor in checkpoint.tensors.items()}
+            config = RankedSwitchingConfig(**json.loads(checkpoint.metadata["config"]))
+            playbook = Playbook(tensors["playbook.first"], tensors["playbook.closed"])
+            n_layer = sum(name.endswith("weight") for name in tensors)
+            layers = [(tensors[f"layers.{k}.weight"], tensors[f"layers.{k}.bias"]) for k in range(n_layer)]
+            _check_fit(network, playbook, layers)
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path}: its agent does not fit together ({error}); train and save again") from error
+        return cls(network, checkpoint.setting, playbook, layers, config)
+
+    def scores(self, observations: ArrayLike) -> Float32Array:
+        """Return the score of every plan of the playbook, (B, n_plan), for observations (B, n_branch + 3 n_bus).
+
+        Raises ValueError for another shape or a value that is not finite.
+        """
+        width = self.network.n_branch + 3 * self.network.n_bus
+        values = np.asarray(observations, dtype=np.float32)
+        if values.ndim != 2 or values.shape[1] != width:
+            raise ValueError(f"{self.network.name}: observations have shape {values.shape}; expected (B, {width})")
+        if not np.isfinite(values).all():
+            raise ValueError(f"{self.network.name}: an observation holds a value that is not finite; give numbers")
+        for k, (weight, bias) in enumerate(self._layers):
+            values = values @ weight.T + bias
+            if k + 1 < len(self._layers):
+                values = np.maximum(values, 0.0)
+        return values
+
+    def _decide(self, scenarios: Scenarios) -> tuple[Found, Decisions, BoolArray, NDArray[np.str_]]:
+        start = self._shortlists(scenarios, self.scores(observe(self.network, scenarios)))
+        config = self.config
+        # In a meshed setting nearly every scenario sheds, and the ranking leaves nothing for exchanges to find.
+        rounds = config.exchange_rounds if self.setting.radial else 0
+        found = search_plans(self.plans, scenarios, start, beam=config.beam, max_rounds=rounds)
+        unmet = np.flatnonzero(np.diff(self.playbook.first)[scenarios.fault] == 0)
+        if len(unmet):
+            searched = search_plans(
+                self.plans, scenarios[unmet], beam=config.search_beam, max_rounds=config.search_rounds
+            )
+            found.put(unmet, searched)
+        impossible, reason = fall_back(self.plans, scenarios, found)
+        proposed = np.stack([rows[0] for rows in start])
+        return found, Decisions(proposed, np.zeros(found.shed.shape)), impossible, reason
+
+    def _shortlists(self, scenarios: Scenarios, scores: Float32Array) -> list[BoolArray]:
+        """Return the best-ranked plans of each scenario; the plain ones for a fault that training never met."""
+        first, closed = self.playbook.first, self.playbook.closed
+        start: list[BoolArray] = [closed[:0]] * len(scenarios)
+        # Faults are few: sort the plans of all scenarios of a fault at once.
+        for fault in np.unique(scenarios.fault).tolist():
+            items = np.flatnonzero(scenarios.fault == fault)
+            begin, end = first[fault], first[fault + 1]
+            if begin == end:
+                for k in items.tolist():
+                    start[k] = self.plans.plain(fault)
+                continue
+            order = np.argsort(-scores[items, begin:end], axis=1, kind="stable")[:, : self.config.shortlist]
+            for k, chosen in zip(items.tolist(), closed[begin + order], strict=True):
+                start[k] = chosen
+        return start
+
+
+def _collect(plans: SwitchPlans, scenarios: Scenarios, config: RankedSwitchingConfig, report: Progress) -> Playbook:
+    """Return the plans that won a scenario in the deep search, and the plain plans of a radial setting."""
+    network = plans.network
+    won: list[dict[bytes, BoolArray]] = [{} for _ in range(network.n_branch)]
+    step = 500
+    for begin in range(0, len(scenarios), step):
+        part = scenarios[begin : begin + step]
+        found = search_plans(plans, part, beam=config.search_beam, max_rounds=config.search_rounds)
+        for fault, closed in zip(part.fault.tolist(), found.closed, strict=True):
+            won[fault][closed.tobytes()] = closed
+        report("search", min(begin + step, len(scenarios)), len(scenarios))
+    rows: list[BoolArray] = []
+    first = np.zeros(network.n_branch + 1, dtype=np.int64)
+    for fault, known in enumerate(won):
+        if known and plans.setting.radial:
+            known.update({closed.tobytes(): closed for closed in plans.plain(fault)})
+        rows.extend(known[key] for key in sorted(known))
+        first[fault + 1] = len(rows)
+    return Playbook(first, np.array(rows, dtype=bool).reshape(len(rows), network.n_branch))
+
+
+def _label(
+    plans: SwitchPlans, playbook: Playbook, scenarios: Scenarios, report: Progress
+) -> tuple[Candidates, FloatArray]:
+    """Return all playbook plans of each scenario and their costs (or lower bounds, where they lose)."""
+    counts = np.diff(playbook.first)[scenarios.fault]
+    first = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    rows = np.arange(first[-1]) + np.repeat(playbook.first[scenarios.fault] - first[:-1], counts)
+    costs = np.empty(len(rows))
+    step = 2000
+    for begin in range(0, len(scenarios), step):
+        end = min(begin + step, len(scenarios))
+        part = slice(first[begin], first[end])
+        candidates = Candidates(first[begin : end + 1] - first[begin], playbook.closed[rows[part]])
+        costs[part] = race_topologies(plans.network, scenarios[begin:end], candidates, plans.setting).cost
+        report("label", end, len(scenarios))
+    return Candidates(first, rows[:, None]), costs
+
+
+def _fit(
+    playbook: Playbook, fault: IntArray, candidates: Candidates, costs: FloatArray, observations: Float32Array,
+    config: RankedSwitchingConfig, report: Progress,
+) -> Layers:  # fmt: skip
+    """Return the layers (weight, bias) of the ranking network, trained on (b)."""
+    target, mask = _targets(playbook, fault, candidates, costs)
+    with torch.random.fork_rng(devices=[]), one_thread():
+        torch.manual_seed(config.seed)
+        widths = (observations.shape[1], config.hidden, config.hidden, max(len(playbook), 1))
+        linear = [nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)]
+        net = nn.Sequential(linear[0], nn.ReLU(), linear[1], nn.ReLU(), linear[2])
+        optimizer = torch.optim.Adam(net.parameters(), lr=config.rate)
+        n_step = config.epochs * -(-len(fault) // config.batch)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.rate, total_steps=max(n_step, 2))
+        seen = torch.from_numpy(observations)
+        for epoch in range(config.epochs):
+            order = torch.randperm(len(fault))
+            for begin in range(0, len(order), config.batch):
+                items = order[begin : begin + config.batch]
+                loss = _loss(net(seen[items]), target[items], mask[torch.from_numpy(fault)[items]])
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                schedule.step()
+            report("fit", epoch + 1, config.epochs)
+    return [(layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy()) for layer in linear]
+
+
+def _loss(scores: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    log_share = torch.log_softmax(scores.masked_fill(~mask, -1e9), dim=1)
+    return -(target * log_share).sum(dim=1).mean()
+
+
+def _targets(playbook: Playbook, fault: IntArray, candidates: Candidates, costs: FloatArray) -> tuple[Tensor, Tensor]:
+    """Return q of (a), (B, n_plan) float32, and which plans belong to a fault, (n_branch, n_plan)."""
+    item = candidates.scenario
+    best = np.full(len(fault), np.inf)
+    np.minimum.at(best, item, costs)
+    # A best cost of zero wins alone; where no plan can be made safe there is nothing to learn.
+    scale = np.where(best[item] > 0, best[item], 1.0)
+    with np.errstate(invalid="ignore"):
+        weight = np.where(np.isfinite(costs), np.exp(-(costs - best[item]) / (TEMPERATURE * scale)), 0.0)
+    total = np.zeros(len(fault))
+    np.add.at(total, item, weight)
+    target = np.zeros((len(fault), max(len(playbook), 1)), np.float32)
+    target[item, candidates.closed[:, 0]] = weight / np.where(total[item] > 0, total[item], 1.0)
+    mask = np.zeros((len(playbook.first) - 1, max(len(playbook), 1)), dtype=bool)
+    for f, (begin, end) in enumerate(zip(playbook.first[:-1], playbook.first[1:], strict=True)):
+        mask[f, begin:end] = True
+    return torch.from_numpy(target), torch.from_numpy(mask)
+
+
+def _check_fit(network: Network, playbook: Playbook, layers: Layers) -> None:
+    if playbook.first.shape != (network.n_branch + 1,) or playbook.closed.shape[1:] != (network.n_branch,):
+        raise ValueError("its playbook is of another size")
+    widths = [network.n_branch + 3 * network.n_bus, *(len(bias) for _, bias in layers)]
+    shapes = [weight.shape for weight, _ in layers]
+    if shapes != list(zip(widths[1:], widths[:-1], strict=True)) or widths[-1] != max(len(playbook), 1):
+        raise ValueError("its layers are of other sizes")

@@ -1,0 +1,181 @@
+"""Least load shedding for given switches, and the cheapest of several switch states: batched, safe by the AC power flow.
+
+Costs and limits are those of the Pyomo model, compiled once (`load_transfer.py`). Every unfinished item gets an AC power
+flow, its limits are linearised there and the least shedding that meets them is found exactly (`shedding_sweep.py`);
+it is done when the AC flow itself holds every limit to the judge's tolerance. The same problem with the full equations,
+solved by Ipopt, is `transfer_opf.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from feederguard.models.load_transfer import SAFE_TOLERANCE, TransferRules, transfer_rules
+from feederguard.models.network import BoolArray, FloatArray, IntArray, Network
+from feederguard.models.power_flow import prepare
+from feederguard.models.scenario import Scenarios
+from feederguard.models.setting import Setting, resolve_setting
+from feederguard.models.shedding_sweep import COLUMN_ELL, COLUMN_P, COLUMN_W, COLUMN_Y, SAFE, race
+from feederguard.models.threads import threads_for
+
+FLOW_TOLERANCE_MVA = 1e-8  # of the AC flows inside, as in `power_flow.py`
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Switch states to choose from: scenario b has rows first[b]:first[b + 1] of closed."""
+
+    first: IntArray  # (B + 1,)
+    closed: BoolArray  # (K, n_branch)
+
+    @classmethod
+    def one_each(cls, closed: BoolArray) -> Candidates:
+        """Return one candidate per scenario, closed (B, n_branch)."""
+        return cls(np.arange(len(closed) + 1), closed)
+
+    @property
+    def scenario(self) -> IntArray:
+        """The scenario of each candidate, (K,)."""
+        return np.repeat(np.arange(len(self.first) - 1), np.diff(self.first))
+
+
+@dataclass(frozen=True, eq=False)
+class Race:
+    """The winner of each scenario, and what is known of every candidate."""
+
+    winner: IntArray  # (B,) row of the candidates, -1 where none can be made safe
+    shed: FloatArray  # (B, n_bus) the winner's shed fractions
+    cost: FloatArray  # (K,) cost (1); a lower bound (see `shedding_sweep.py`) unless `finished`; inf where none was sought
+    finished: BoolArray  # (K,) safe by the AC flow at this cost
+    n_flows: IntArray  # (K,) AC power flows spent
+    active: BoolArray  # (K, n_limit) limits that were broken on the way, in the order of the compiled limits
+
+
+@dataclass(frozen=True, eq=False)
+class LeastShedding:
+    """The least shedding of each item of a batch."""
+
+    shed: FloatArray  # (B, n_bus) fractions; where `safe` is False the floor
+    safe: BoolArray  # (B,) every limit holds by the AC flow to SAFE_TOLERANCE; radiality is the caller's affair
+    n_flows: IntArray  # (B,)
+    active: BoolArray  # (B, n_limit)
+
+
+def least_shedding(
+    network: Network, scenarios: Scenarios, closed: BoolArray, setting: str | Setting, floor: FloatArray | None = None
+) -> LeastShedding:
+    """Return the least shedding, nowhere below `floor`, that makes each item safe by the AC power flow.
+
+    closed: (B, n_branch) branch states. floor: (B, n_bus) shed fractions in [0, 1], default none.
+    Raises ValueError when a shape does not fit, and as `resolve_setting`.
+    """
+    if closed.shape != (len(scenarios), network.n_branch):
+        raise ValueError(
+            f"least_shedding: closed has shape {closed.shape}; expected ({len(scenarios)}, {network.n_branch}) on "
+            f"{network.name}"
+        )
+    found = race_topologies(network, scenarios, Candidates.one_each(closed), setting, floor)
+    return LeastShedding(found.shed, found.finished, found.n_flows, found.active)
+
+
+def race_topologies(
+    network: Network,
+    scenarios: Scenarios,
+    candidates: Candidates,
+    setting: str | Setting,
+    floor: FloatArray | None = None,
+    cutoff: FloatArray | None = None,
+) -> Race:
+    """Return the cheapest safe candidate of each scenario with its least shedding.
+
+    Candidates whose lower bound reaches the best cost are dropped. floor as in `least_shedding`. cutoff: (B,) costs that a
+    candidate must beat to win, default none.
+    Raises ValueError when a shape does not fit, and as `resolve_setting`.
+    """
+    rules = transfer_rules(network, resolve_setting(network, setting))
+    n, n_candidate = len(scenarios), len(candidates.closed)
+    floor = np.zeros((n, network.n_bus)) if floor is None else np.array(floor, dtype=float)
+    cutoff = np.full(n, np.inf) if cutoff is None else np.array(cutoff, dtype=float)
+    for name, array, shape in (
+        ("first", candidates.first, (n + 1,)),
+        ("closed", candidates.closed, (n_candidate, network.n_branch)),
+        ("floor", floor, (n, network.n_bus)),
+        ("cutoff", cutoff, (n,)),
+    ):
+        if array.shape != shape:
+            raise ValueError(f"race_topologies: {name} has shape {array.shape}; expected {shape} on {network.name}")
+    _check_floor(network, floor)
+    failed = np.zeros((n_candidate, network.n_branch))
+    failed[np.arange(n_candidate), scenarios.fault[candidates.scenario]] = 1.0
+    y = candidates.closed.astype(float)
+    fixed_cost = rules.cost.objective(rules.cost.point(shed=np.zeros(network.n_bus), y=y, failed=failed))
+    result = Race(
+        np.full(n, -1), floor.copy(), np.full(n_candidate, np.inf), np.zeros(n_candidate, dtype=bool),
+        np.zeros(n_candidate, dtype=np.int64), np.zeros((n_candidate, len(rules.limits.limit_name)), dtype=bool),
+    )  # fmt: skip
+    status = np.zeros(n_candidate, dtype=np.int64)
+    prepared, (kind, index), rows = prepare(network), column_kinds(rules.limits.columns), rules.limits.limits
+    if len(rows.product_value):
+        raise ValueError(f"{rules.limits.name}: a limit is quadratic; least shedding takes limits linear in w, P, ell")
+    limits = (
+        rules.setting.active_limit_mw is not None, kind, index, rows.constant, rows.start, rows.column, rows.value,
+        rules.limits.lower, rules.limits.upper,
+    )  # fmt: skip
+    # A flow, the adjoints and the program of one candidate: about a microsecond a bus.
+    with threads_for(1.0 * n_candidate * network.n_bus):
+        n_chunk = max(1, min(8 * numba.get_num_threads(), n))
+        race(
+            _plain(scenarios.p_load, float), _plain(scenarios.q_load, float), _plain(scenarios.p_gen, float), floor,
+            cutoff, _plain(candidates.first, np.int64), _plain(candidates.closed, bool), fixed_cost,
+            _load_cost(network, rules), prepared.graph, prepared.branches, prepared.shunts, prepared.substation,
+            prepared.v_substation, limits, FLOW_TOLERANCE_MVA / network.base_mva, SAFE_TOLERANCE, n_candidate == n,
+            n_chunk, result.winner, result.shed, result.cost, result.n_flows, status, result.active,
+        )  # fmt: skip
+    result.finished[:] = status == SAFE
+    return result
+
+
+def limit_names(network: Network, setting: str | Setting) -> tuple[str, ...]:
+    """Return the names of the compiled limits, the columns of `active`."""
+    return transfer_rules(network, resolve_setting(network, setting)).limits.limit_name
+
+
+def _plain(array: NDArray[Any], dtype: type) -> NDArray[Any]:
+    """Return the array as the kernel was compiled for it: contiguous and writable; any other kind compiles it anew."""
+    plain: NDArray[Any] = np.ascontiguousarray(array, dtype)
+    return plain if plain.flags.writeable else plain.copy()
+
+
+def _check_floor(network: Network, floor: FloatArray) -> None:
+    bad = np.argwhere(~((floor >= -1e-9) & (floor <= 1 + 1e-9)))
+    if bad.size:
+        item, bus = bad[0]
+        raise ValueError(
+            f"least_shedding: floor of bus {network.bus_name[bus]!r} in scenario {item} is {floor[item, bus]:g}; "
+            "a shed fraction lies between 0 and 1"
+        )
+
+
+def _load_cost(network: Network, rules: TransferRules) -> FloatArray:
+    """Return the cost of total shed power S (pu) alone as a polynomial, read off the compiled cost at three points."""
+    shed = np.zeros((3, network.n_bus))
+    shed[:, 0] = [0.0, 1.0, 2.0]
+    points = rules.cost.point(shed=shed, y=network.closed.astype(float), failed=np.zeros(network.n_branch))
+    zero, one, two = rules.cost.objective(points)
+    return np.array([0.0, 2 * one - 0.5 * two - 1.5 * zero, 0.5 * two - one + 0.5 * zero])
+
+
+def column_kinds(columns: Mapping[str, IntArray]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return what each column of compiled limits is (COLUMN_W, ...) and of which bus or branch, (n_column,) each."""
+    n = sum(len(c) for c in columns.values())
+    kind, index = np.zeros(n, np.int64), np.zeros(n, np.int64)
+    for name, places in columns.items():
+        kind[places] = {"w": COLUMN_W, "P": COLUMN_P, "ell": COLUMN_ELL, "y": COLUMN_Y}[name]
+        index[places] = np.arange(len(places))
+    return kind, index

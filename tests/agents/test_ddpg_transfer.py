@@ -1,0 +1,168 @@
+"""The learned method: a toy feeder solved through the environment, its correction, its seed, its file."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from feederguard.agents.checkpoint import CheckpointError
+from feederguard.agents.ddpg_transfer import DdpgTransfer, DdpgTransferConfig
+from feederguard.agents.td3 import TD3Config
+from feederguard.models.load_transfer import judge
+from feederguard.models.network import Network
+from feederguard.models.scenario import Decisions, make_scenarios
+from feederguard.models.setting import Setting
+
+# A few seconds of training: enough for one fault and two ties.
+QUICK = DdpgTransferConfig(
+    TD3Config.ddpg(hidden=(32, 32), batch=64, warmup=64, actor_rate=3e-3, critic_rate=3e-3, noise=0.3, redraw=0.2),
+    steps=150, num_envs=64, learn_steps=2,
+)  # fmt: skip
+MESHED = Setting("meshed", False, 0.90, 1.10, active_limit_mw=2.0)
+RADIAL = Setting("radial", True, 0.90, 1.05)
+
+
+def toy(**changes):
+    """A substation 0 that feeds 1 and 3; behind 1 lies 2, fed after a fault by one of two ties.
+
+    Branch 3 is a short tie from 3 to 2. Branch 4, from 0 to 2, is so long that closing it breaks the lower limit.
+    Nobody has to shed, so the best decision of the meshed setting is to close branch 3 alone: N = 1, cost 3.
+    """
+    zero, bus, branch = np.zeros, 4, 5
+    fields = {
+        "name": "toy", "base_mva": 1.0, "bus_name": ["0", "1", "2", "3"], "vn_kv": np.full(bus, 10.0),
+        "v_min": np.full(bus, 0.9), "v_max": np.full(bus, 1.1), "p_load": [0.0, 0.1, 0.3, 0.1], "q_load": zero(bus),
+        "p_gen": zero(bus), "q_gen": zero(bus), "g_shunt": zero(bus), "b_shunt": zero(bus), "substation": [0],
+        "v_substation": [1.0], "branch_name": ["0-1", "1-2", "0-3", "3-2", "0-2"],
+        "kind": ["line", "line", "line", "tie", "tie"], "from_bus": [0, 1, 0, 3, 0], "to_bus": [1, 2, 3, 2, 2],
+        "r": [0.01, 0.01, 0.01, 0.01, 0.5], "x": [0.01, 0.01, 0.01, 0.01, 0.5], "g_from": zero(branch),
+        "b_from": zero(branch), "g_to": zero(branch), "b_to": zero(branch), "tap": np.ones(branch),
+        "shift": zero(branch), "rating": np.full(branch, 5.0), "closed": [True, True, True, False, False],
+        "open_end": zero(branch, int),
+    }  # fmt: skip
+    return Network(**(fields | changes))
+
+
+def pool(network, count=200, seed=0):
+    """The second line fails, at demands between half and the nominal one."""
+    level = np.random.default_rng(seed).uniform(0.5, 1.0, (count, 1))
+    return make_scenarios(network, np.full(count, 1), level * network.p_load, level * network.q_load)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    network = toy()
+    return network, DdpgTransfer.train(network, MESHED, pool(network), QUICK)
+
+
+def test_learns_which_tie_to_close_and_to_shed_little(trained):
+    """Closing nothing costs 22 (0.3 / 0.1)^2 = 198 at nominal demand; the best decision costs 3."""
+    network, method = trained
+    scenarios = pool(network, 100, seed=1)
+    decisions = method.decide(scenarios)
+    outcome = judge(network, scenarios, decisions, MESHED)
+    assert outcome.safe.all()
+    assert (decisions.closed[:, 3] & ~decisions.closed[:, 4]).all()
+    assert outcome.cost.mean() < 5.0
+
+
+def test_learns_the_keys_of_a_tree():
+    """Radial: closing 3 and opening nothing else is the only cheap tree that keeps the voltage."""
+    network = toy()
+    method = DdpgTransfer.train(network, RADIAL, pool(network), QUICK)
+    outcome = judge(network, pool(network, 100, seed=1), method.decide(pool(network, 100, seed=1)), RADIAL)
+    assert outcome.safe.all()
+    assert outcome.cost.mean() < 6.0
+
+
+def test_one_seed_gives_the_same_numbers_twice():
+    network, short = toy(), replace(QUICK, steps=8)
+    scenarios = pool(network, 20)
+    first, second = (DdpgTransfer.train(network, MESHED, scenarios, short).learner.tensors() for _ in range(2))
+    other_seed = replace(short, learner=replace(short.learner, seed=1))
+    third = DdpgTransfer.train(network, MESHED, scenarios, other_seed).learner.tensors()
+    assert all((first[name] == second[name]).all() for name in first)
+    assert any((first[name] != third[name]).any() for name in first)
+
+
+class ShedHalf:
+    """A correction that leaves switches alone and sheds at least half everywhere."""
+
+    def correct(self, scenarios, decisions):
+        return Decisions(decisions.closed, np.maximum(decisions.shed, 0.5))
+
+
+@pytest.mark.parametrize("setting", [MESHED, RADIAL], ids=["meshed", "radial"])
+def test_with_a_correction_memory_and_decisions_hold_the_corrected_action(setting):
+    network = toy()
+    method = DdpgTransfer.train(network, setting, pool(network), replace(QUICK, steps=5), ShedHalf())
+    remembered = method.learner.memory.sample(300).actions
+    assert method.name == "ddpg_corrected"
+    assert remembered[:, :3].min() == 0.5
+    # A tie that follows its own number is 0 or 1; keys of a tree that nobody touched stay as sent.
+    assert np.isin(remembered[:, 3:], (0.0, 1.0)).all() == (not setting.radial)
+    assert method.decide(pool(network, 10)).shed[:, 1:].min() == 0.5
+
+
+class CloseOtherTie:
+    """A correction that replaces every tree by the one through branch 4."""
+
+    def correct(self, scenarios, decisions):
+        return Decisions(np.tile([True, False, True, False, True], (len(decisions), 1)), decisions.shed)
+
+
+def test_a_tree_that_was_replaced_is_remembered_as_what_was_closed():
+    network = toy()
+    method = DdpgTransfer.train(network, RADIAL, pool(network), replace(QUICK, steps=5), CloseOtherTie())
+    switches = method.learner.memory.sample(300).actions[:, 3:]
+    replaced = np.isin(switches, (0.0, 1.0)).all(axis=1)
+    np.testing.assert_array_equal(np.unique(switches[replaced], axis=0), [[1.0, 0.0, 1.0, 0.0, 1.0]])
+    # Where the policy itself sent that tree its keys are kept: the dead branch 1 aside, key 4 above key 3.
+    assert (switches[~replaced, 4] >= switches[~replaced, 3]).all()
+
+
+def test_rewards_reach_the_learner_between_nothing_and_the_best(trained):
+    """(a): 0 for a broken limit, log((1 + 3)^-1 / (1 + 22 * 5^2)^-1) for the best: 0.5 pu shed on 0.1 MVA costs 550."""
+    _, method = trained
+    rewards = method.learner.memory.sample(5000).rewards
+    assert rewards.min() == 0.0
+    assert rewards.max() <= np.log(551.0 / 4.0) + 1e-5
+    assert rewards.max() > 3.0
+
+
+def test_progress_is_told():
+    told = []
+    config = replace(QUICK, steps=3)
+    DdpgTransfer.train(toy(), MESHED, pool(toy(), 10), config, progress=lambda done, total: told.append((done, total)))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_a_saved_agent_decides_alike(trained, tmp_path):
+    network, method = trained
+    method.save(tmp_path / "agent.safetensors")
+    again = DdpgTransfer.load(tmp_path / "agent.safetensors", network)
+    scenarios = pool(network, 10, seed=2)
+    np.testing.assert_array_equal(again.decide(scenarios).shed, method.decide(scenarios).shed)
+    assert (again.name, again.setting) == ("ddpg", MESHED)
+
+
+def test_loading_refuses_another_feeder_setting_or_kind(trained, tmp_path):
+    network, method = trained
+    path = tmp_path / "agent.safetensors"
+    method.save(path)
+    with pytest.raises(CheckpointError, match="trained on feeder 'toy', which differs from this 'other'"):
+        DdpgTransfer.load(path, toy(name="other", r=[0.02, 0.01, 0.01, 0.01, 0.5]))
+    with pytest.raises(CheckpointError, match="trained for setting .*meshed.*, expected .*radial"):
+        DdpgTransfer.load(path, network, setting=RADIAL)
+    with pytest.raises(CheckpointError, match="holds a 'ddpg' agent, expected 'ddpg_corrected'"):
+        DdpgTransfer.load(path, network, correction=ShedHalf())
+
+
+def test_scenarios_of_another_feeder_are_refused(trained):
+    _, method = trained
+    larger = make_scenarios(toy(), 1)
+    wide = replace(larger, p_load=np.zeros((1, 7)))
+    with pytest.raises(ValueError, match=r"toy: p_load of the scenarios has shape \(1, 7\); expected \(1, 4\)"):
+        method.decide(wide)
+    with pytest.raises(ValueError, match="toy: demand or generation of bus '2' in scenario 0 is not finite"):
+        method.decide(replace(larger, p_load=np.array([[0.0, 0.1, np.nan, 0.1]])))
