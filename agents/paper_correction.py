@@ -216,7 +216,7 @@ def _correct_one(  # type: ignore[no-untyped-def]
     while True:
         for k in range(n):
             i = walk[0, k]
-            kept = 1.0 - shed[b, i]
+            kept = 1.0 - shed[b, i] if p_load[b, i] > 0 else 1.0
             demand[k, 0], demand[k, 1] = p_load[b, i] * kept - p_gen[b, i], q_load[b, i] * kept
         n_flows[b] += 1
         worst_limit[b] = -1

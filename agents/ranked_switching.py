@@ -50,7 +50,7 @@ Progress = Callable[[str, int, int], None]  # what is going on, steps done, step
 class RankedSwitchingConfig:
     """Settings of training and deciding."""
 
-    shortlist: int = 8  # plans that race in a decision
+    shortlist: int = 4  # plans that race in a decision
     exchange_rounds: int = 1  # of exchanges after the race, where load is still shed; radial settings only
     beam: int = 4  # plans exchanged per round
     search_beam: int = 8  # the same two for the teacher, and after a fault that training never met

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numba
 import numpy as np
@@ -120,20 +121,14 @@ def race_topologies(
         np.zeros(n_candidate, dtype=np.int64), np.zeros((n_candidate, len(rules.limits.limit_name)), dtype=bool),
     )  # fmt: skip
     status = np.zeros(n_candidate, dtype=np.int64)
-    prepared, (kind, index), rows = prepare(network), column_kinds(rules.limits.columns), rules.limits.limits
-    if len(rows.product_value):
-        raise ValueError(f"{rules.limits.name}: a limit is quadratic; least shedding takes limits linear in w, P, ell")
-    limits = (
-        rules.setting.active_limit_mw is not None, kind, index, rows.constant, rows.start, rows.column, rows.value,
-        rules.limits.lower, rules.limits.upper,
-    )  # fmt: skip
+    prepared, (limits, load_cost) = prepare(network), _laid_out(network, rules)
     # A flow, the adjoints and the program of one candidate: about a microsecond a bus.
     with threads_for(1.0 * n_candidate * network.n_bus):
         n_chunk = max(1, min(8 * numba.get_num_threads(), n))
         race(
             _plain(scenarios.p_load, float), _plain(scenarios.q_load, float), _plain(scenarios.p_gen, float), floor,
             cutoff, _plain(candidates.first, np.int64), _plain(candidates.closed, bool), fixed_cost,
-            _load_cost(network, rules), prepared.graph, prepared.branches, prepared.shunts, prepared.substation,
+            load_cost, prepared.graph, prepared.branches, prepared.shunts, prepared.substation,
             prepared.v_substation, limits, FLOW_TOLERANCE_MVA / network.base_mva, SAFE_TOLERANCE, n_candidate == n,
             n_chunk, result.winner, result.shed, result.cost, result.n_flows, status, result.active,
         )  # fmt: skip
@@ -160,6 +155,24 @@ def _check_floor(network: Network, floor: FloatArray) -> None:
             f"least_shedding: floor of bus {network.bus_name[bus]!r} in scenario {item} is {floor[item, bus]:g}; "
             "a shed fraction lies between 0 and 1"
         )
+
+
+_known: WeakKeyDictionary[TransferRules, tuple[tuple[Any, ...], FloatArray]] = WeakKeyDictionary()
+
+
+def _laid_out(network: Network, rules: TransferRules) -> tuple[tuple[Any, ...], FloatArray]:
+    """Return the compiled limits and the cost of shed power as the kernel takes them, laid out once."""
+    if rules not in _known:
+        limits, rows = rules.limits, rules.limits.limits
+        if len(rows.product_value):
+            raise ValueError(f"{limits.name}: a limit is quadratic; least shedding takes limits linear in w, P, ell")
+        by_power = rules.setting.active_limit_mw is not None
+        laid_out = (
+            by_power, *column_kinds(limits.columns), rows.constant, rows.start, rows.column, rows.value, limits.lower,
+            limits.upper,
+        )  # fmt: skip
+        _known[rules] = laid_out, _load_cost(network, rules)
+    return _known[rules]
 
 
 def _load_cost(network: Network, rules: TransferRules) -> FloatArray:

@@ -123,8 +123,11 @@ def judge(
 
 
 def net_demand(scenarios: Scenarios, decisions: Decisions) -> tuple[FloatArray, FloatArray]:
-    """Return net active and reactive demand in pu, (B, n_bus) each, after shedding at constant power factor."""
-    kept = 1.0 - decisions.shed
+    """Return net active and reactive demand in pu, (B, n_bus) each, after shedding at constant power factor.
+
+    Reactive demand without active demand is no load that could be shed, as in `reconfiguration.py`.
+    """
+    kept = np.where(scenarios.p_load > 0, 1.0 - decisions.shed, 1.0)
     return scenarios.p_load * kept - scenarios.p_gen, scenarios.q_load * kept
 
 

@@ -135,7 +135,7 @@ def _run(
         live = 0.0
         for i in range(n):
             bus = walk[0, i]
-            kept = 1.0 - trial[bus]
+            kept = 1.0 - trial[bus] if p_load[b, bus] > 0 else 1.0
             live += p_load[b, bus] * trial[bus]
             demand[i, 0], demand[i, 1] = p_load[b, bus] * kept - p_gen[b, bus], q_load[b, bus] * kept
         n_flow[k] += 1

@@ -1,0 +1,183 @@
+"""Our agent: a toy with one best switch, the proven optimum on ieee33, its seed, its file, its bad input."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file, save_file
+
+from feederguard.agents.checkpoint import CheckpointError
+from feederguard.agents.ranked_switching import RankedSwitching, RankedSwitchingConfig
+from feederguard.data.networks import load_network
+from feederguard.data.profiles import load_profiles
+from feederguard.data.sampling import sample_scenarios
+from feederguard.models.load_transfer import judge
+from feederguard.models.network import Network
+from feederguard.models.plan_search import search_plans
+from feederguard.models.scenario import Scenarios, make_scenarios
+from feederguard.models.setting import Setting
+from feederguard.models.switch_plans import SwitchPlans
+
+MESHED = Setting("meshed", False, 0.90, 1.10, active_limit_mw=2.0)
+QUICK = RankedSwitchingConfig(epochs=5, hidden=32, batch=64)
+
+
+def toy() -> Network:
+    """0 feeds 1 and 3; behind 1 lies 2. Tie 3-2 is short, tie 0-2 so long that closing it alone breaks the lower limit."""
+    n, m = 4, 5
+    zero, flat = np.zeros(n), np.zeros(m)
+    return Network(
+        name="toy", base_mva=1.0, bus_name=tuple("0123"), vn_kv=zero + 10.0, v_min=zero + 0.9, v_max=zero + 1.1,
+        p_load=np.array([0, 0.1, 0.3, 0.1]), q_load=zero, p_gen=zero, q_gen=zero, g_shunt=zero, b_shunt=zero,
+        substation=np.array([0]), v_substation=np.array([1.0 + 0j]), branch_name=("0-1", "1-2", "0-3", "3-2", "0-2"),
+        kind=("line",) * 3 + ("tie",) * 2, from_bus=np.array([0, 1, 0, 3, 0]), to_bus=np.array([1, 2, 3, 2, 2]),
+        r=np.array([0.01, 0.01, 0.01, 0.01, 0.5]), x=np.array([0.01, 0.01, 0.01, 0.01, 0.5]), g_from=flat, b_from=flat,
+        g_to=flat, b_to=flat, tap=flat + 1, shift=flat, rating=flat + 5.0,
+        closed=np.array([1, 1, 1, 0, 0], dtype=bool), open_end=np.zeros(m, dtype=np.int64),
+    )  # fmt: skip
+
+
+def pool(network: Network, count: int, seed: int) -> Scenarios:
+    """The second line fails, at demands between half and the nominal one."""
+    level = np.random.default_rng(seed).uniform(0.5, 1.0, (count, 1))
+    return make_scenarios(network, np.full(count, 1), level * network.p_load, level * network.q_load)
+
+
+@pytest.fixture(scope="module", params=["paper", "radial"])
+def trained(request: pytest.FixtureRequest) -> RankedSwitching:
+    network = load_network("ieee33")
+    scenarios = sample_scenarios(network, load_profiles(), 800, seed=77, weeks="train").scenarios
+    return RankedSwitching.train(network, request.param, scenarios, replace(QUICK, epochs=10, hidden=64))
+
+
+@pytest.mark.parametrize("setting", [MESHED, Setting("radial", True, 0.90, 1.05)], ids=lambda s: s.name)
+def test_toy_is_solved(setting: Setting) -> None:
+    network = toy()
+    agent = RankedSwitching.train(network, setting, pool(network, 100, 0), QUICK)
+    scenarios = pool(network, 50, 1)
+    done = agent.certify(scenarios)
+    assert done.outcome.safe.all() and (done.outcome.cost == 3.0).all()
+    assert (done.applied.closed == [1, 0, 1, 1, 0]).all()
+    # What the ranking alone proposes is already that plan.
+    assert (done.status == "as_proposed").all()
+
+
+def test_near_the_optimum_and_always_safe(trained: RankedSwitching) -> None:
+    """Test weeks, against the search over all tie states (paper) or a wide beam (radial)."""
+    network = trained.network
+    scenarios = sample_scenarios(network, load_profiles(), 200, seed=0).scenarios
+    outcome = judge(network, scenarios, trained.decide(scenarios), trained.setting)
+    best = search_plans(SwitchPlans(network, trained.setting), scenarios, beam=10).cost
+    assert outcome.safe.all()
+    assert (outcome.cost >= best * (1 - 3e-3)).all()
+    assert outcome.cost.sum() <= 1.02 * best.sum()
+
+
+def test_the_ranking_is_worth_something(trained: RankedSwitching) -> None:
+    """With one plan to try, the ranking's choice leaves half the gap, or less, of a choice in file order."""
+    network = trained.network
+    scenarios = sample_scenarios(network, load_profiles(), 200, seed=1).scenarios
+    alone = trained.with_config(shortlist=1, exchange_rounds=0)
+    layers = [(np.zeros_like(weight), np.zeros_like(bias)) for weight, bias in alone._layers]
+    blind = RankedSwitching(network, alone.setting, alone.playbook, layers, alone.config)
+    ranked, unranked = (judge(network, scenarios, agent.decide(scenarios), agent.setting) for agent in (alone, blind))
+    assert ranked.safe.all() and unranked.safe.all()
+    best = search_plans(SwitchPlans(network, trained.setting), scenarios, beam=10).cost
+    assert (ranked.cost - best).sum() < 0.5 * (unranked.cost - best).sum()
+
+
+def test_batch_equals_one_by_one(trained: RankedSwitching) -> None:
+    scenarios = sample_scenarios(trained.network, load_profiles(), 30, seed=2).scenarios
+    batch = trained.decide(scenarios)
+    for k in range(30):
+        single = trained.decide(scenarios[k : k + 1])
+        assert (single.closed[0] == batch.closed[k]).all()
+        assert single.shed[0] == pytest.approx(batch.shed[k], abs=1e-9)
+
+
+def test_certificates_agree_with_the_judge(trained: RankedSwitching) -> None:
+    scenarios = sample_scenarios(trained.network, load_profiles(), 30, seed=2).scenarios
+    done = trained.certify(scenarios)
+    outcome = judge(trained.network, scenarios, done.applied, trained.setting)
+    assert (done.outcome.cost == outcome.cost).all() and outcome.safe.all()
+    assert (done.residual_mva < 1e-7).all() and (done.n_flows > 0).all() and done.seconds > 0
+    sheds = (done.applied.shed > 0).any(axis=1)
+    assert done.active[sheds].any(axis=1).all()
+
+
+def test_a_fault_never_met_in_training_is_searched() -> None:
+    network = load_network("ieee33")
+    some = sample_scenarios(network, load_profiles(), 200, seed=5, weeks="train").scenarios
+    agent = RankedSwitching.train(network, "radial", some[some.fault != 6], QUICK)
+    assert not len(agent.playbook.closed[agent.playbook.first[6] : agent.playbook.first[7]])
+    done = agent.certify(some[some.fault == 6])
+    assert done.outcome.safe.all() and done.outcome.connected.all()
+
+
+def test_one_seed_gives_the_same_agent_twice() -> None:
+    network = load_network("ieee33")
+    some = sample_scenarios(network, load_profiles(), 150, seed=5, weeks="train").scenarios
+    one, two = (RankedSwitching.train(network, "radial", some, QUICK) for _ in range(2))
+    assert (one.playbook.closed == two.playbook.closed).all()
+    assert all((a == b).all() and (c == d).all() for (a, c), (b, d) in zip(one._layers, two._layers, strict=True))
+    other = RankedSwitching.train(network, "radial", some, replace(QUICK, seed=1))
+    assert not (one._layers[0][0] == other._layers[0][0]).all()
+
+
+def test_saved_and_loaded_decides_the_same(trained: RankedSwitching, tmp_path: Path) -> None:
+    path = tmp_path / "agent.safetensors"
+    trained.save(path)
+    again = RankedSwitching.load(path, trained.network, trained.setting)
+    scenarios = sample_scenarios(trained.network, load_profiles(), 20, seed=3).scenarios
+    assert again.config == trained.config
+    assert (again.decide(scenarios).shed == trained.decide(scenarios).shed).all()
+
+
+def test_files_that_do_not_fit_are_refused(trained: RankedSwitching, tmp_path: Path) -> None:
+    path = tmp_path / "agent.safetensors"
+    trained.save(path)
+    with pytest.raises(CheckpointError, match="trained on feeder 'ieee33', which differs from this 'bus69'"):
+        RankedSwitching.load(path, load_network("bus69"))
+    other = "radial" if trained.setting.name == "paper" else "paper"
+    with pytest.raises(CheckpointError, match="trained for setting .* expected"):
+        RankedSwitching.load(path, trained.network, other)
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(CheckpointError, match="not a whole safetensors file"):
+        RankedSwitching.load(broken, trained.network)
+    with pytest.raises(CheckpointError, match="there is no such file; train an agent"):
+        RankedSwitching.load(tmp_path / "none.safetensors", trained.network)
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        metadata = dict(file.metadata())
+    tensors = load_file(path)
+    tensors["layers.1.weight"] = tensors["layers.1.weight"][:, :-1].contiguous()
+    save_file(tensors, broken, metadata)
+    with pytest.raises(CheckpointError, match="its agent does not fit together .*layers are of other sizes"):
+        RankedSwitching.load(broken, trained.network)
+
+
+def test_bad_input_is_named(trained: RankedSwitching) -> None:
+    network = trained.network
+    width = network.n_branch + 3 * network.n_bus
+    with pytest.raises(ValueError, match=rf"observations have shape \(2, {width - 1}\); expected \(B, {width}\)"):
+        trained.scores(np.zeros((2, width - 1)))
+    with pytest.raises(ValueError, match="an observation holds a value that is not finite"):
+        trained.scores(np.full((1, width), np.nan))
+    good = make_scenarios(network, "6")
+    p_load = good.p_load.copy()
+    p_load[0, 4] = np.nan
+    with pytest.raises(ValueError, match="demand or generation of bus '5' in scenario 0 is not finite"):
+        trained.decide(Scenarios(good.fault, p_load, good.q_load, good.p_gen))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [("shortlist", 0, "at least 1"), ("exchange_rounds", -1, "zero or more"), ("search_share", 0.0, r"lies in \(0, 1\]"),
+     ("rate", 0.0, "must be positive")],
+)  # fmt: skip
+def test_settings_are_checked(field: str, value: float, said: str) -> None:
+    with pytest.raises(ValueError, match=f"{field} is {value}; it .*{said}|{field} is {value}; it {said}"):
+        RankedSwitchingConfig(**{field: value})
