@@ -86,6 +86,8 @@ def save_checkpoint(path: str | Path, tensors: dict[str, Tensor], metadata: dict
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         save_file({name: value.detach().contiguous() for name, value in tensors.items()}, temporary, metadata)
+        # A temporary file is its owner's alone; a checkpoint is a file like any other.
+        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -40,6 +41,8 @@ def n_cores() -> int:
 
 
 def _start(setup: Callable[..., None], context: tuple[Any, ...]) -> None:
+    # Ctrl-C reaches every process of a terminal; only the first should tell about it.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     # The processes share the cores already.
     numba.set_num_threads(1)
     setup(*context)

@@ -2,21 +2,27 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
 
+from feederguard.agents.ddpg_transfer import DdpgTransferConfig
+from feederguard.agents.ranked_switching import RankedSwitchingConfig
+from feederguard.agents.td3 import TD3Config
 from feederguard.baselines.genetic import Genetic, GeneticConfig
 from feederguard.baselines.no_transfer import NoTransfer
 from feederguard.data.networks import load_network
 from feederguard.models.scenario import Decisions, Scenarios
 from feederguard.models.solver import NotSolvedError, Solution
 from feederguard.studies import compare_methods
-from feederguard.studies.compare_methods import METHODS, Config, compare, parse
+from feederguard.studies.compare_methods import METHODS, Config, compare, parse, train
+from feederguard.studies.trained_agents import AgentConfigs
 from feederguard.studies.transfer_tables import print_tables, summarise, write_results
 from feederguard.studies.workers import n_cores, spread
 
@@ -25,7 +31,7 @@ TINY = ["--scenarios", "2", "--workers", "1", "--seed", "1"]
 
 SUMMARY = {
     "setting", "method", "cost", "reward_x1e-4", "shed_ratio", "switch_operations", "connected_pct", "converged_pct",
-    "safe_pct", "seconds_mean", "seconds_p99", "gap_pct",
+    "safe_pct", "seconds_mean", "seconds_p99", "gap_pct", "training_s",
 }  # fmt: skip
 DECISIONS = {
     "setting", "method", "scenario", "fault_branch", "hour", "load_mw", "cost", "reward", "shed_ratio",
@@ -63,6 +69,12 @@ def add_failing(monkeypatch: pytest.MonkeyPatch, fails: list[int]) -> None:
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    if "--output" in arguments:
+        arguments = (
+            *arguments,
+            "--agents-cache",
+            str(Path(arguments[arguments.index("--output") + 1]).parent / "kept"),
+        )
     monkeypatch.setattr(sys, "argv", ["compare_methods.py", *arguments])
     monkeypatch.setattr(compare_methods, "_warm_up", lambda: None)
     compare_methods.main()
@@ -81,27 +93,47 @@ def test_no_argument_is_the_whole_study() -> None:
     assert config == Config()
     assert (config.feeder, config.scenarios, config.setting) == ("ieee33", 60, "both")
     assert config.methods == tuple(METHODS)
-    assert {"no_transfer", "genetic", "misocp", "enumeration"} <= set(METHODS)
+    assert list(METHODS) == [
+        "no_transfer", "genetic", "ddpg", "ddpg_corrected", "ddpg_safe", "ranked_switching", "plan_search", "misocp",
+        "enumeration",
+    ]  # fmt: skip
 
 
 def test_every_option_arrives() -> None:
     config = parse(
         ["--feeder", "bus69", "--scenarios", "3", "--methods", "misocp", "genetic", "--setting", "radial",
          "--pv-share", "0.1", "--seed", "9", "--time-limit-s", "2.5", "--workers", "1", "--output", "here/there",
-         "--profiles", "load.csv"]
+         "--profiles", "load.csv", "--train-scenarios", "70", "--agents-cache", "kept"]
     )  # fmt: skip
-    assert config == Config("bus69", 3, ("misocp", "genetic"), "radial", "load.csv", 0.1, 9, 2.5, 1, Path("here/there"))
+    assert config == Config(
+        "bus69",
+        3,
+        ("misocp", "genetic"),
+        "radial",
+        "load.csv",
+        0.1,
+        9,
+        2.5,
+        1,
+        Path("here/there"),
+        None,
+        70,
+        Path("kept"),
+    )
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--methods", "misocp", "ppo"], "unknown method 'ppo'; use no_transfer, genetic, misocp, enumeration"),
+        (["--methods", "misocp", "ppo"], "unknown method 'ppo'; use no_transfer, genetic, ddpg"),
         (["--setting", "meshed"], "unknown setting 'meshed'; use paper, radial or both"),
         (["--scenarios", "0"], "scenarios is 0; compare on at least one"),
         (["--scenarios", "many"], "argument --scenarios: invalid int value: 'many'"),
         (["--workers", "0"], "workers is 0; use at least one process"),
         (["--time-limit-s", "-1"], "time_limit_s is -1.0; it must be positive"),
+        (["--train-scenarios", "0"], "train_scenarios is 0; train on at least one"),
+        (["--agents-cache", __file__], "test_compare_methods.py is a file; name a folder"),
+        (["--tables", "mine"], "argument --tables: invalid choice: 'mine'"),
         (["--time-limit-s", "nan"], "time_limit_s is nan; it must be positive"),
         (["--feedr", "ieee33"], "unrecognized arguments: --feedr ieee33"),
     ],
@@ -136,7 +168,7 @@ def test_wrong_files_and_names_end_with_one_sentence(
     assert len(error) == 1
     for word in words:
         assert word in error[0]
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out").exists() and not (tmp_path / "kept").exists()
 
 
 def test_as_a_program_an_unknown_feeder_exits_with_2(tmp_path: Path) -> None:
@@ -254,6 +286,65 @@ def test_too_many_ties_leave_enumeration_out_and_say_so() -> None:
     assert "enumeration left out: 21 ties make too many states" in console.export_text()
 
 
+def learning(folder: Path, **changes: Any) -> Config:
+    ddpg = DdpgTransferConfig(learner=TD3Config.ddpg(hidden=(16,), warmup=8, batch=8), steps=3, num_envs=8)
+    agents = AgentConfigs(ddpg, ddpg, RankedSwitchingConfig(search_beam=2, search_rounds=1, hidden=8, epochs=2))
+    config = Config(
+        scenarios=3, methods=("ddpg", "ddpg_corrected", "ddpg_safe", "ranked_switching", "plan_search"), setting="paper",
+        workers=1, train_scenarios=24, agents_cache=folder, agents=agents,
+    )  # fmt: skip
+    return replace(config, **changes)
+
+
+def test_agents_are_trained_kept_and_compared(tmp_path: Path) -> None:
+    consoles = [Console(width=200, record=True, file=StringIO()) for _ in range(3)]
+    tables = []
+    for console, folder in zip(consoles, ("a", "a", "b"), strict=True):
+        config = learning(tmp_path / folder)
+        training_s = train(config, console)
+        summary = summarise(compare(config, console), training_s)
+        print_tables(summary, "ieee33", 3, console)
+        tables.append(summary)
+    first, again, elsewhere = (console.export_text() for console in consoles)
+    for kind in ("ddpg", "ddpg_corrected", "ranked_switching"):
+        assert f"{kind}, paper setting: trained in" in first and f"{kind}, paper setting: trained in" in elsewhere
+        assert f"{kind}, paper setting: from the cache, trained in" in again
+    assert "every state was tried" in first
+    columns = ["seconds_mean", "seconds_p99", "training_s"]
+    for other in tables[1:]:
+        pd.testing.assert_frame_equal(tables[0].drop(columns=columns), other.drop(columns=columns))
+    table = tables[0].set_index("method")
+    assert table.loc["ddpg_safe", "training_s"] == table.loc["ddpg", "training_s"] > 0
+    assert np.isnan(table.loc["plan_search", "training_s"])
+    assert (table.loc[["ddpg_corrected", "ddpg_safe", "ranked_switching", "plan_search"], "safe_pct"] == 100).all()
+    # Nothing was enumerated, so the search that tried every state is what the others are measured by.
+    assert table.loc["plan_search", "gap_pct"] == pytest.approx(0.0, abs=1e-9)
+    assert table.loc["ddpg_safe", "gap_pct"] > 0
+
+
+def test_a_damaged_agent_is_told_of_in_one_sentence(tmp_path: Path) -> None:
+    config = learning(tmp_path, methods=("ranked_switching",))
+    train(config, Console(quiet=True))
+    (damaged,) = tmp_path.glob("ranked_switching-ieee33-paper-*.safetensors")
+    damaged.write_bytes(b"nothing of the kind")
+    console = Console(width=300, record=True, file=StringIO())
+    train(config, console)
+    told = [line for line in console.export_text().splitlines() if "not a whole safetensors file" in line]
+    assert len(told) == 1 and told[0].rstrip().endswith("trained anew")
+
+
+def test_what_was_enumerated_is_the_reference_before_what_was_searched() -> None:
+    config = Config(scenarios=2, methods=("plan_search", "enumeration"), setting="paper", workers=1, seed=1)
+    rows = compare(config, Console(quiet=True))
+    cost = {(row.method, row.scenario): row.cost for row in rows}
+    summary = summarise(rows).set_index("method")
+    total = {name: sum(cost[name, k] for k in range(2)) for name in ("plan_search", "enumeration")}
+    assert summary.loc["enumeration", "gap_pct"] == pytest.approx(0.0, abs=1e-9)
+    assert summary.loc["plan_search", "gap_pct"] == pytest.approx(
+        100 * (total["plan_search"] / total["enumeration"] - 1)
+    )
+
+
 def add(number: int) -> int:
     return held["offset"] + number
 
@@ -290,12 +381,12 @@ def test_two_processes_give_the_table_of_one() -> None:
 def test_a_feeder_without_paper_limit_is_compared_in_the_radial_setting_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bare = ["--feeder", "bus69", "--scenarios", "1", "--methods", "no_transfer", "--workers", "1"]
+    bare = ["--feeder", "mantovani136", "--scenarios", "1", "--methods", "no_transfer", "--workers", "1"]
     bare += ["--output", str(tmp_path / "out")]
 
     run(monkeypatch, *bare)
     printed = capsys.readouterr().out
-    assert "paper setting left out: bus69 has no limit for it; give --paper-limit-mw" in printed
+    assert "paper setting left out: mantovani136 has no limit for it; give --paper-limit-mw" in printed
     assert "paper setting, 1 test" not in printed
 
     run(monkeypatch, *bare, "--paper-limit-mw", "1.2")

@@ -1,0 +1,65 @@
+"""The unlearned competitor of the learned agents: search switch plans anew for every scenario.
+
+Starts from the plain plans (`feederguard.models.switch_plans`), gives each its least shedding by AC power flow and exchanges
+branches of the best, round by round (`feederguard.models.plan_search`). A meshed setting of at most nine ties has no more
+states than plain plans: every state is then tried, and the answer is the enumerated optimum by that least shedding.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+import numpy as np
+
+from feederguard.models.least_shedding import least_shedding
+from feederguard.models.method import Report
+from feederguard.models.network import Network
+from feederguard.models.plan_search import Found, search_plans
+from feederguard.models.scenario import Decisions, Scenarios
+from feederguard.models.setting import Setting, resolve_setting
+from feederguard.models.switch_plans import SwitchPlans
+
+
+class PlanSearch:
+    """The search on one network and setting; `reports` tells of each scenario whether every state was tried.
+
+    beam, max_rounds: as `search_plans`. Raises ValueError when beam is below 1 or max_rounds negative, and as
+    `resolve_setting`.
+    """
+
+    name = "plan_search"
+
+    def __init__(self, network: Network, setting: str | Setting, beam: int = 4, max_rounds: int = 4) -> None:
+        if beam < 1:
+            raise ValueError(f"plan_search: beam is {beam}; exchange at least one plan a round")
+        if max_rounds < 0:
+            raise ValueError(f"plan_search: max_rounds is {max_rounds}; it must be zero or more")
+        self.plans = SwitchPlans(network, resolve_setting(network, setting))
+        self.beam, self.max_rounds = beam, max_rounds
+        self.reports: list[Report] = []
+
+    def decide(self, scenarios: Scenarios) -> Decisions:
+        """Return the best plan found for each scenario; where none can be made safe, all behind the fault stays dark."""
+        begin = perf_counter()
+        found = search_plans(self.plans, scenarios, beam=self.beam, max_rounds=self.max_rounds)
+        self._leave_dark(scenarios, found)
+        seconds = (perf_counter() - begin) / max(len(scenarios), 1)
+        self.reports = [self._report(int(fault), found, k, seconds) for k, fault in enumerate(scenarios.fault)]
+        return found.decisions
+
+    def _leave_dark(self, scenarios: Scenarios, found: Found) -> None:
+        lost = np.flatnonzero(np.isinf(found.cost))
+        if len(lost):
+            part = scenarios[lost]
+            dark = np.stack([self.plans.dark(int(fault)) for fault in part.fault])
+            rest = least_shedding(self.plans.network, part, dark, self.plans.setting)
+            found.closed[lost], found.shed[lost] = dark, np.where(rest.safe[:, None], rest.shed, 1.0)
+            found.n_flows[lost] += rest.n_flows
+
+    def _report(self, fault: int, found: Found, k: int, seconds: float) -> Report:
+        note = f"{found.n_flows[k]} AC power flows"
+        if np.isinf(found.cost[k]):
+            return Report(-np.inf, "no plan tried can be made safe", seconds, False, note)
+        if len(self.plans.plain(fault)) < self.plans.n_states(fault):
+            return Report(-np.inf, "searched", seconds, False, note)
+        return Report(float(found.cost[k]), "every state tried", seconds, False, note)

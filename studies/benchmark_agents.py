@@ -1,0 +1,212 @@
+"""Evidence for the load-transfer agents: safety, gap to the proven optimum and time, on fresh test scenarios.
+
+    python studies/benchmark_agents.py                                     three feeders, both settings, 1000 scenarios
+    python studies/benchmark_agents.py --feeders ieee33 --prove-s 120      with proofs by MISOCP in the radial setting
+    python studies/benchmark_agents.py --single                            times of single decisions too
+
+Agents come from --agents-cache or are trained first. The gap is total cost of the safe decisions over the total of the
+references, less one:
+
+    paper setting    the cheapest of all tie states, each with its least shedding
+    radial setting   the fewest operations that feed everything, where no plan of so few sheds; for the rest the
+                     MISOCP's proven bound (--prove-s, kept in --output and not computed twice), or without it the best of a
+                     wide search, which proves nothing
+
+A scenario without any safe decision (not even with everything behind the fault dark) is counted apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from feederguard.agents.ranked_switching import RankedSwitching
+from feederguard.baselines.misocp import Misocp
+from feederguard.data.networks import load_network
+from feederguard.data.profiles import load_profiles
+from feederguard.data.sampling import PV_SHARE, sample_scenarios
+from feederguard.models.load_transfer import judge
+from feederguard.models.method import Method
+from feederguard.models.network import BoolArray, FloatArray, Network
+from feederguard.models.plan_search import search_plans
+from feederguard.models.scenario import Scenarios
+from feederguard.models.setting import SETTING_NAMES, Setting, resolve_setting
+from feederguard.models.solver import NotSolvedError
+from feederguard.models.switch_plans import SwitchPlans
+from feederguard.studies.trained_agents import TRAINED, Course, course_parts, hash_of, train_agents
+from feederguard.studies.workers import n_cores, spread
+
+FEEDERS = ("ieee33", "bus69_zhou", "caracas141")
+METHODS = ("ddpg_corrected", "ranked_switching")
+WIDE_BEAM, WIDE_ROUNDS = 16, 5
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What the costs of one feeder and setting are measured against."""
+
+    cost: FloatArray  # (B,) optimum or its proven lower bound; inf where nothing is safe
+    words: str
+
+
+def main() -> None:
+    """Run the evidence as a program."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--feeders", nargs="+", default=list(FEEDERS), help="bundled feeders by name, or paths")
+    parser.add_argument("--settings", nargs="+", choices=SETTING_NAMES, default=list(SETTING_NAMES))
+    parser.add_argument("--methods", nargs="+", choices=tuple(TRAINED), default=list(METHODS))
+    parser.add_argument("--scenarios", type=int, default=1000, help="random faults in test weeks (default: 1000)")
+    parser.add_argument("--train-scenarios", type=int, default=4000, help="of the training pool (default: 4000)")
+    parser.add_argument("--profiles", default="simbench_2016", help="bundled year by name, or a load file")
+    parser.add_argument("--seed", type=int, default=0, help="of scenarios and training (default: 0)")
+    parser.add_argument("--prove-s", type=float, default=None, help="seconds per scenario for the MISOCP's proof")
+    parser.add_argument("--single", action="store_true", help="time single decisions, certificates included")
+    parser.add_argument("--workers", type=int, default=n_cores(), help="processes for training and proofs")
+    parser.add_argument("--agents-cache", type=Path, default=Path("results/agents"), help="folder of trained agents")
+    parser.add_argument("--output", type=Path, default=Path("results/benchmark_agents"), help="folder of the proofs")
+    options = parser.parse_args()
+    console = Console(width=120)
+    profiles = load_profiles(options.profiles)
+    course = Course(profiles, PV_SHARE, options.train_scenarios, options.seed, options.agents_cache)
+    for feeder in options.feeders:
+        network = load_network(feeder)
+        scenarios = sample_scenarios(network, profiles, options.scenarios, options.seed).scenarios
+        settings = [resolve_setting(network, name) for name in options.settings]
+        seconds = train_agents(network, settings, options.methods, course, options.workers, console)
+        for setting in settings:
+            key = hash_of(course_parts(network, setting, course) | {"test": [options.scenarios, options.seed]})
+            proofs = options.output / f"bounds-{network.name}-{setting.name}-{key}.jsonl"
+            reference = _reference(network, setting, scenarios, options.prove_s, proofs, options.workers)
+            table = Table(
+                "method", "safe %", "none safe", "cost", "gap %", "shed", "oper.", "decisions/s", "median ms", "p99 ms",
+                "training s", title=f"{network.name}, {setting.name} setting, {options.scenarios} test scenarios",
+                caption=f"gap to {reference.words}",
+            )  # fmt: skip
+            for name in options.methods:
+                agent = TRAINED[name](network, setting, course).agent
+                row = _measure(network, setting, scenarios, agent, reference, options.single)
+                table.add_row(name, *row, f"{seconds[setting.name, name]:.0f}")
+            console.print(table)
+            if isinstance(agent, RankedSwitching):
+                done = agent.certify(scenarios)
+                counts = {status: int((done.status == status).sum()) for status in np.unique(done.status).tolist()}
+                console.print(f"ranked_switching: {counts}, largest AC residual {done.residual_mva.max():.1e} MVA")
+
+
+def _measure(
+    network: Network, setting: Setting, scenarios: Scenarios, agent: Method, reference: Reference, single: bool
+) -> list[str]:
+    """Return the cells of one method: a batch judged, and single decisions timed where asked."""
+    agent.decide(scenarios[:3])
+    begin = perf_counter()
+    decisions = agent.decide(scenarios)
+    rate = len(scenarios) / (perf_counter() - begin)
+    outcome = judge(network, scenarios, decisions, setting)
+    possible = np.isfinite(reference.cost)
+    counted = possible & outcome.safe
+    gap = outcome.cost[counted].sum() / reference.cost[counted].sum() - 1
+    median, high = "", ""
+    if single:
+        times = [_timed(network, setting, agent, scenarios[k : k + 1]) for k in range(len(scenarios))]
+        median, high = f"{1e3 * np.median(times):.2f}", f"{1e3 * np.percentile(times, 99):.2f}"
+    return [
+        f"{100 * outcome.safe[possible].mean():.2f}", str(int((~possible).sum())), f"{outcome.cost.mean():.2f}",
+        f"{100 * gap:.3f}", f"{outcome.shed_ratio.mean():.4f}", f"{outcome.n_operations.mean():.2f}", f"{rate:.0f}",
+        median, high,
+    ]  # fmt: skip
+
+
+def _timed(network: Network, setting: Setting, agent: Method, scenario: Scenarios) -> float:
+    """Return the seconds of one decision with its AC check: our certificate, or the judge after other agents."""
+    begin = perf_counter()
+    if isinstance(agent, RankedSwitching):
+        agent.certify(scenario)
+    else:
+        judge(network, scenario, agent.decide(scenario), setting)
+    return perf_counter() - begin
+
+
+def _reference(
+    network: Network, setting: Setting, scenarios: Scenarios, prove_s: float | None, proofs: Path, workers: int
+) -> Reference:
+    plans = SwitchPlans(network, setting)
+    found = search_plans(plans, scenarios, beam=WIDE_BEAM, max_rounds=WIDE_ROUNDS)
+    cost = found.cost.copy()
+    if not setting.radial:
+        tried = all(len(plans.plain(fault)) == plans.n_states(fault) for fault in scenarios.fault.tolist())
+        return Reference(cost, "the cheapest of all tie states" if tried else "the best of a wide search, no proof")
+    settled = _fewest(plans, scenarios, found.shed)
+    left = np.flatnonzero(~settled & np.isfinite(cost))
+    if prove_s is None:
+        return Reference(cost, f"the best of a wide search ({len(left)} scenarios shed; the others are proven)")
+    bounds = _bounds(network, setting, scenarios, left, prove_s, proofs, workers)
+    share = np.array([bounds[k] for k in left.tolist()])
+    open_gap = cost[left].sum() / share.sum() - 1 if len(left) else 0.0
+    cost[left] = share
+    return Reference(
+        cost,
+        f"the proven bound ({len(left)} scenarios by MISOCP, wide search above their bounds {100 * open_gap:.3f} %)",
+    )
+
+
+def _fewest(plans: SwitchPlans, scenarios: Scenarios, shed: FloatArray) -> BoolArray:
+    """Return where a plain plan sheds nothing that has the fewest operations of all plans that feed everything, (B,)."""
+    # A plain radial plan closes one tie for each part that the fault cut off, and opens nothing: nobody does with fewer.
+    plain = search_plans(plans, scenarios, max_rounds=0)
+    return np.asarray(~plain.shed.any(axis=1) & np.isfinite(plain.cost) & ~shed.any(axis=1))
+
+
+def _bounds(
+    network: Network, setting: Setting, scenarios: Scenarios, items: Sequence[int] | np.ndarray, prove_s: float,
+    path: Path, workers: int,
+) -> dict[int, float]:  # fmt: skip
+    """Return the MISOCP's lower bound of each item; a line per item is appended to `path` as soon as it is known."""
+    known: dict[int, float] = {}
+    if path.exists():
+        known = {row["scenario"]: row["bound"] for row in _lines(path)}
+    missing = [int(k) for k in items if int(k) not in known]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        for k, bound, seconds in spread(_prove, missing, workers, _hold, network, setting, scenarios, prove_s):
+            known[k] = bound
+            file.write(json.dumps({"scenario": k, "bound": bound, "seconds": round(seconds, 2)}) + "\n")
+            file.flush()
+    return known
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    for line in path.read_text().splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            continue  # a line that an interruption cut short
+
+
+_held: dict[str, Any] = {}
+
+
+def _hold(network: Network, setting: Setting, scenarios: Scenarios, prove_s: float) -> None:
+    _held.update(method=Misocp(network, setting, time_limit_s=prove_s), scenarios=scenarios)
+
+
+def _prove(k: int) -> tuple[int, float, float]:
+    begin = perf_counter()
+    try:
+        _held["method"].decide(_held["scenarios"][k : k + 1])
+        bound = float(_held["method"].reports[0].bound)
+    except NotSolvedError:
+        bound = 0.0  # nothing found in time: no cost lies below zero
+    return k, max(bound, 0.0), perf_counter() - begin
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,247 @@
+"""Agents trained once and kept: a file per agent, named after everything that decides what training gives.
+
+    <cache>/<kind>-<feeder>-<setting>-<key>.safetensors    the agent
+    <cache>/<kind>-<feeder>-<setting>-<key>.json           what it was trained on, and for how long
+
+The key is a hash of the feeder's numbers, the setting, the profile with its contents, the photovoltaics, size and seed of the
+training pool, the whole configuration of the agent, and the version of this package. Where training ends, the agent is
+read back from its file, so that a run that trains and one that finds the file give the same figures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from feederguard.agents.checkpoint import CheckpointError, network_fingerprint, setting_text
+from feederguard.agents.ddpg_transfer import DdpgTransfer, DdpgTransferConfig
+from feederguard.agents.paper_correction import PaperCorrection
+from feederguard.agents.ranked_switching import RankedSwitching, RankedSwitchingConfig
+from feederguard.agents.safe_correction import SafeCorrection
+from feederguard.data.profiles import Profiles
+from feederguard.data.sampling import sample_scenarios
+from feederguard.models.method import Method
+from feederguard.models.network import Network
+from feederguard.models.scenario import Decisions, Scenarios
+from feederguard.models.setting import Setting
+from feederguard.studies.workers import spread
+
+POOL_SEED = 1_000_000  # added to the seed, so that no pool shares its draws with the test scenarios of any seed
+
+
+@dataclass(frozen=True)
+class AgentConfigs:
+    """How each kind of agent is trained; the seeds in them are replaced by the course's."""
+
+    ddpg: DdpgTransferConfig = field(default_factory=DdpgTransferConfig)
+    ddpg_corrected: DdpgTransferConfig = field(default_factory=DdpgTransferConfig.corrected)
+    ranked_switching: RankedSwitchingConfig = field(default_factory=RankedSwitchingConfig)
+
+
+@dataclass(frozen=True, eq=False)
+class Course:
+    """What agents are trained on, and the folder they are kept in."""
+
+    profiles: Profiles
+    pv_share: float
+    scenarios: int  # of train weeks in the pool
+    seed: int  # of the agent; its pool has POOL_SEED more
+    cache: Path
+    configs: AgentConfigs = field(default_factory=AgentConfigs)
+
+    def pool(self, network: Network) -> Scenarios:
+        """Return the training pool of a feeder; raises as `sample_scenarios`."""
+        seed = self.seed + POOL_SEED
+        return sample_scenarios(network, self.profiles, self.scenarios, seed, "train", self.pv_share).scenarios
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """An agent, and how it was come by."""
+
+    agent: Method
+    path: Path
+    seconds: float  # that its training took, now or when it was kept; NaN where nobody wrote it down
+    cached: bool
+    note: str  # why a file that was there could not be used
+
+
+@dataclass(frozen=True, eq=False)
+class Corrected:
+    """A method whose decisions pass through our correction before they are applied."""
+
+    name: str
+    agent: Method
+    correction: SafeCorrection
+
+    def decide(self, scenarios: Scenarios) -> Decisions:
+        """Return the agent's decisions made safe."""
+        return self.correction.correct(scenarios, self.agent.decide(scenarios))
+
+
+def trained_ddpg(network: Network, setting: Setting, course: Course) -> Trained:
+    """Return the paper's agent without a correction. Raises OSError when the cache cannot be written."""
+    config = _seeded(course.configs.ddpg, course.seed)
+    return _trained(
+        "ddpg", network, setting, course, config,
+        lambda path: DdpgTransfer.load(path, network, setting=setting),
+        lambda pool: DdpgTransfer.train(network, setting, pool, config),
+    )  # fmt: skip
+
+
+def trained_ddpg_corrected(network: Network, setting: Setting, course: Course) -> Trained:
+    """Return the paper's agent, corrected in training and in acting. Raises as `trained_ddpg`."""
+    config = _seeded(course.configs.ddpg_corrected, course.seed)
+    correction = PaperCorrection(network, setting)
+    return _trained(
+        "ddpg_corrected", network, setting, course, config,
+        lambda path: DdpgTransfer.load(path, network, correction, setting),
+        lambda pool: DdpgTransfer.train(network, setting, pool, config, correction),
+    )  # fmt: skip
+
+
+def trained_ddpg_safe(network: Network, setting: Setting, course: Course) -> Trained:
+    """Return the agent of `trained_ddpg` with our correction behind it. Raises as `trained_ddpg`."""
+    plain = trained_ddpg(network, setting, course)
+    return replace(plain, agent=Corrected("ddpg_safe", plain.agent, SafeCorrection(network, setting)))
+
+
+def trained_ranked_switching(network: Network, setting: Setting, course: Course) -> Trained:
+    """Return our agent. Raises as `trained_ddpg`."""
+    config = replace(course.configs.ranked_switching, seed=course.seed)
+    return _trained(
+        "ranked_switching", network, setting, course, config,
+        lambda path: RankedSwitching.load(path, network, setting),
+        lambda pool: RankedSwitching.train(network, setting, pool, config),
+    )  # fmt: skip
+
+
+TRAINED: dict[str, Callable[[Network, Setting, Course], Trained]] = {
+    "ddpg": trained_ddpg,
+    "ddpg_corrected": trained_ddpg_corrected,
+    "ddpg_safe": trained_ddpg_safe,
+    "ranked_switching": trained_ranked_switching,
+}
+
+
+def agents_to_train(methods: Sequence[str]) -> list[str]:
+    """Return the kinds of agents that these methods rest on, each once, those that take longest first."""
+    wanted = {"ddpg" if method == "ddpg_safe" else method for method in methods}
+    return [kind for kind in ("ddpg_corrected", "ranked_switching", "ddpg") if kind in wanted]
+
+
+def train_agents(
+    network: Network,
+    settings: Sequence[Setting],
+    methods: Sequence[str],
+    course: Course,
+    workers: int,
+    console: Console,
+) -> dict[tuple[str, str], float]:
+    """Train what is not in the cache, side by side, say what came from where, and return seconds by (setting, method).
+
+    The seconds are those of the training, also where it is long past. Raises OSError when the cache cannot be written.
+    """
+    pieces = [(setting, kind) for kind in agents_to_train(methods) for setting in settings]
+    seconds: dict[tuple[str, str], float] = {}
+    columns = (TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not pieces) as progress:
+        task = progress.add_task("training agents", total=len(pieces))
+        done = spread(_train_piece, pieces, min(workers, max(len(pieces), 1)), _hold, network, course)
+        for (setting, kind), (taken, cached, note, path) in zip(pieces, done, strict=True):
+            if note:
+                console.print(note)
+            how = "from the cache, trained" if cached else "trained"
+            console.print(f"{kind}, {setting.name} setting: {how} in {taken:.0f} s ({path.name})", soft_wrap=True)
+            seconds[setting.name, kind] = taken
+            progress.advance(task)
+    if "ddpg_safe" in methods:
+        seconds |= {(setting.name, "ddpg_safe"): seconds[setting.name, "ddpg"] for setting in settings}
+    return seconds
+
+
+def hash_of(parts: dict[str, Any]) -> str:
+    """Return 16 hexadecimal digits that stand for named values: numbers, words, lists and dictionaries of them."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def profiles_digest(profiles: Profiles) -> str:
+    """Return a hash of the clock and every value of the profiles, and the names of their series."""
+    digest = hashlib.sha256(f"{profiles.name} {profiles.load_name} {profiles.pv_name}".encode())
+    for array in (profiles.time.astype(np.int64), profiles.load, profiles.pv):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def course_parts(network: Network, setting: Setting, course: Course) -> dict[str, Any]:
+    """Return what decides an agent beside its kind and configuration, to be hashed."""
+    return {
+        "network": network_fingerprint(network), "setting": setting_text(setting), "profiles": course.profiles.name,
+        "profiles_digest": profiles_digest(course.profiles), "pv_share": course.pv_share, "pool": course.scenarios,
+        "pool_seed": course.seed + POOL_SEED, "version": version("feederguard"),
+    }  # fmt: skip
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that is there whole or not at all, whatever interrupts; raises OSError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
+
+
+# What a process that trains holds.
+_held: dict[str, Any] = {}
+
+
+def _hold(network: Network, course: Course) -> None:
+    _held.update(network=network, course=course)
+
+
+def _train_piece(piece: tuple[Setting, str]) -> tuple[float, bool, str, Path]:
+    setting, kind = piece
+    trained = TRAINED[kind](_held["network"], setting, _held["course"])
+    return trained.seconds, trained.cached, trained.note, trained.path
+
+
+def _seeded(config: DdpgTransferConfig, seed: int) -> DdpgTransferConfig:
+    return replace(config, learner=replace(config.learner, seed=seed))
+
+
+def _trained(
+    kind: str, network: Network, setting: Setting, course: Course, config: Any,
+    load: Callable[[Path], Method], train: Callable[[Scenarios], Any],
+) -> Trained:  # fmt: skip
+    parts = {"kind": kind, **course_parts(network, setting, course), "config": asdict(config)}
+    feeder, named = (re.sub(r"[^\w.-]+", "_", name) for name in (network.name, setting.name))
+    path = course.cache / f"{kind}-{feeder}-{named}-{hash_of(parts)}.safetensors"
+    told, note = path.with_suffix(".json"), ""
+    if path.exists():
+        try:
+            return Trained(load(path), path, _seconds(told), True, "")
+        except CheckpointError as error:
+            note = f"{error}; trained anew"
+    course.cache.mkdir(parents=True, exist_ok=True)
+    begin = perf_counter()
+    train(course.pool(network)).save(path)
+    seconds = perf_counter() - begin
+    write_whole(told, json.dumps({"seconds": seconds, **parts}, indent=1).encode())
+    return Trained(load(path), path, seconds, False, note)
+
+
+def _seconds(told: Path) -> float:
+    try:
+        return float(json.loads(told.read_text())["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return float("nan")

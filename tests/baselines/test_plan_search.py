@@ -1,0 +1,89 @@
+"""The unlearned search: the best of all tie states, what it may claim, and what is left where nothing is safe."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from feederguard.baselines.enumeration import TieEnumeration
+from feederguard.baselines.no_transfer import NoTransfer
+from feederguard.baselines.plan_search import PlanSearch
+from feederguard.data.networks import load_network
+from feederguard.models.least_shedding import least_shedding
+from feederguard.models.load_transfer import judge
+from feederguard.models.scenario import Decisions, Scenarios, make_scenarios
+from feederguard.models.setting import Setting, faultable_branches, resolve_setting
+
+
+def some_scenarios(count: int) -> Scenarios:
+    network = load_network("ieee33")
+    rng = np.random.default_rng(3)
+    scale = rng.uniform(0.3, 0.9, (count, 1))
+    fault = rng.choice(faultable_branches(network), count)
+    return make_scenarios(network, fault, scale * network.p_load, scale * network.q_load)
+
+
+def test_in_a_meshed_setting_it_is_the_best_of_every_tie_state() -> None:
+    network, scenarios = load_network("ieee33"), some_scenarios(8)
+    method = PlanSearch(network, "paper")
+    outcome = judge(network, scenarios, method.decide(scenarios), "paper")
+    best = np.full(8, np.inf)
+    for state in itertools.product([False, True], repeat=5):
+        closed = np.tile(network.closed, (8, 1))
+        closed[:, network.is_tie] = state
+        closed[np.arange(8), scenarios.fault] = False
+        least = least_shedding(network, scenarios, closed, "paper")
+        judged = judge(network, scenarios, Decisions(closed, least.shed), "paper")
+        best = np.where(judged.safe, np.minimum(best, judged.cost), best)
+
+    assert outcome.safe.all()
+    np.testing.assert_allclose(outcome.cost, best, rtol=1e-6)
+    assert [report.reason for report in method.reports] == ["every state tried"] * 8
+    np.testing.assert_allclose([report.bound for report in method.reports], outcome.cost, rtol=1e-9)
+
+
+def test_it_finds_what_the_enumeration_by_ac_opf_finds() -> None:
+    network, scenarios = load_network("ieee33"), some_scenarios(3)
+    ours = judge(network, scenarios, PlanSearch(network, "paper").decide(scenarios), "paper")
+    exact = judge(network, scenarios, TieEnumeration(network, "paper").decide(scenarios), "paper")
+    np.testing.assert_allclose(ours.cost, exact.cost, rtol=2e-3)
+
+
+def test_in_a_radial_setting_it_is_safe_and_claims_no_bound() -> None:
+    network, scenarios = load_network("ieee33"), some_scenarios(8)
+    method = PlanSearch(network, "radial")
+    outcome = judge(network, scenarios, method.decide(scenarios), "radial")
+    idle = judge(network, scenarios, NoTransfer(network).decide(scenarios), "radial")
+    assert outcome.safe.all()
+    assert (outcome.cost <= idle.cost + 1e-9)[idle.safe].all()
+    assert all(report.bound == -np.inf and report.reason == "searched" for report in method.reports)
+
+
+def test_more_rounds_never_cost_more() -> None:
+    network, scenarios = load_network("ieee33"), some_scenarios(8)
+    short, long = (
+        judge(network, scenarios, PlanSearch(network, "radial", max_rounds=rounds).decide(scenarios), "radial").cost
+        for rounds in (0, 3)
+    )
+    assert (long <= short + 1e-9).all()
+
+
+def test_where_nothing_is_safe_what_lies_behind_the_fault_stays_dark() -> None:
+    network = load_network("ieee33")
+    # No bus that is fed can have less than the substation's voltage has to lose.
+    impossible = Setting("narrow", False, 1.05, 1.10, 0.9)
+    scenarios = some_scenarios(2)
+    method = PlanSearch(network, impossible)
+    decisions = method.decide(scenarios)
+    np.testing.assert_array_equal(decisions.closed, NoTransfer(network).decide(scenarios).closed)
+    assert (decisions.shed == 1.0).all()
+    assert not judge(network, scenarios, decisions, impossible).safe.any()
+    assert [report.reason for report in method.reports] == ["no plan tried can be made safe"] * 2
+    assert all(report.bound == -np.inf for report in method.reports)
+
+
+@pytest.mark.parametrize(("beam", "rounds", "words"), [(0, 4, "beam is 0"), (4, -1, "max_rounds is -1")])
+def test_wrong_sizes_are_refused(beam: int, rounds: int, words: str) -> None:
+    network = load_network("ieee33")
+    with pytest.raises(ValueError, match=words):
+        PlanSearch(network, resolve_setting(network, "paper"), beam, rounds)
