@@ -16,6 +16,7 @@ from numba import njit
 from feederguard.models.network import BoolArray, Network
 from feederguard.models.newton_sweep import find_forest
 from feederguard.models.power_flow import prepare
+from feederguard.models.radial_states import radial_states
 from feederguard.models.setting import Setting, resolve_setting
 from feederguard.models.spanning import spanning_forests
 
@@ -54,6 +55,17 @@ class SwitchPlans:
                 self._exchanges(closed, usable) if self.setting.radial else self._toggles(closed, usable)
             )
         return self._neighbours[key]
+
+    def every(self, fault: int, most: int) -> BoolArray | None:
+        """Return every state that feeds what can be fed after a fault, (n_plan, n_branch); None where they exceed `most`.
+
+        Meshed settings: every tie state. Radial settings: every forest, found chain by chain (`radial_states.py`).
+        """
+        if not self.setting.radial:
+            return self.plain(fault) if len(self.plain(fault)) == self.n_states(fault) <= most else None
+        usable = self.network.closed | self.switchable
+        usable[fault] = False
+        return radial_states(self.network, self.plain(fault)[0], usable, self.switchable, most)
 
     def n_states(self, fault: int) -> float:
         """Return how many states there are after a fault: 2^ties in a meshed setting, inf (not counted) in a radial one."""
