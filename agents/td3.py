@@ -27,8 +27,7 @@ Longer than other files, because the two algorithms are one text.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,6 +36,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from feederguard.agents.one_thread import one_thread
 from feederguard.agents.replay import Replay
 
 Projection = Callable[[Tensor, Tensor], Tensor]  # observations (B, n_observation), actions (B, n_action) -> actions
@@ -122,7 +122,7 @@ class Td3:
             )
         if not np.isfinite(seen).all():
             raise ValueError("Td3: an observation holds a value that is not finite; check the demand it was made from")
-        with torch.no_grad(), _one_thread():
+        with torch.no_grad(), one_thread():
             inputs = torch.from_numpy(seen)
             actions = _bounded(self.actor(inputs))
             if explore:
@@ -150,7 +150,7 @@ class Td3:
             return loss
         self._set_rate(self._actor_step, self.config.actor_rate * rate_share)
         self._set_rate(self._critic_step, self.config.critic_rate * rate_share)
-        with _one_thread():
+        with one_thread():
             for _ in range(steps):
                 loss = self._learn_once()
         return loss
@@ -287,13 +287,3 @@ def _values(critics: nn.ModuleList, observations: Tensor, actions: Tensor) -> Te
     """Return (14) of each critic, (n_critic, B)."""
     inputs = torch.cat([observations, actions], dim=1)
     return torch.stack([critic(inputs)[:, 0] for critic in critics])
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -122,6 +122,8 @@ def race_topologies(
     )  # fmt: skip
     status = np.zeros(n_candidate, dtype=np.int64)
     prepared, (limits, load_cost) = prepare(network), _laid_out(network, rules)
+    # With one candidate there is nothing to screen.
+    one_each = bool((np.diff(candidates.first) == 1).all())
     # A flow, the adjoints and the program of one candidate: about a microsecond a bus.
     with threads_for(1.0 * n_candidate * network.n_bus):
         n_chunk = max(1, min(8 * numba.get_num_threads(), n))
@@ -129,7 +131,7 @@ def race_topologies(
             _plain(scenarios.p_load, float), _plain(scenarios.q_load, float), _plain(scenarios.p_gen, float), floor,
             cutoff, _plain(candidates.first, np.int64), _plain(candidates.closed, bool), fixed_cost,
             load_cost, prepared.graph, prepared.branches, prepared.shunts, prepared.substation,
-            prepared.v_substation, limits, FLOW_TOLERANCE_MVA / network.base_mva, SAFE_TOLERANCE, n_candidate == n,
+            prepared.v_substation, limits, FLOW_TOLERANCE_MVA / network.base_mva, SAFE_TOLERANCE, one_each,
             n_chunk, result.winner, result.shed, result.cost, result.n_flows, status, result.active,
         )  # fmt: skip
     result.finished[:] = status == SAFE
