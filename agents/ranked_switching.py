@@ -55,6 +55,7 @@ class RankedSwitchingConfig:
     beam: int = 4  # plans exchanged per round
     search_beam: int = 8  # the same two for the teacher, and after a fault that training never met
     search_rounds: int = 4
+    search_start: int = 64  # plain plans, of few operations first, that the teacher's search starts from
     search_share: float = 0.5  # of the training pool is given to the deep search, all of it to the ranking
     hidden: int = 256
     epochs: int = 30
@@ -63,7 +64,7 @@ class RankedSwitchingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("shortlist", "beam", "search_beam", "hidden", "epochs", "batch"):
+        for name in ("shortlist", "beam", "search_beam", "search_start", "hidden", "epochs", "batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name in ("exchange_rounds", "search_rounds", "seed"):
@@ -231,7 +232,8 @@ def _collect(plans: SwitchPlans, scenarios: Scenarios, config: RankedSwitchingCo
     step = 500
     for begin in range(0, len(scenarios), step):
         part = scenarios[begin : begin + step]
-        found = search_plans(plans, part, beam=config.search_beam, max_rounds=config.search_rounds)
+        start = [plans.plain(fault)[: config.search_start] for fault in part.fault.tolist()]
+        found = search_plans(plans, part, start, beam=config.search_beam, max_rounds=config.search_rounds)
         for fault, closed in zip(part.fault.tolist(), found.closed, strict=True):
             won[fault][closed.tobytes()] = closed
         report("search", min(begin + step, len(scenarios)), len(scenarios))
