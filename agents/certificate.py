@@ -9,13 +9,13 @@ impossible    no switch state tried that feeds what can be fed can be made safe;
 from __future__ import annotations
 
 from dataclasses import dataclass
+from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
 
-from feederguard.models.load_transfer import Outcomes, judge, net_demand
+from feederguard.models.load_transfer import Outcomes, judge_with_flow
 from feederguard.models.network import BoolArray, FloatArray, IntArray, Network
-from feederguard.models.power_flow import solve_power_flow
 from feederguard.models.scenario import Decisions, Scenarios
 from feederguard.models.setting import Setting
 
@@ -32,8 +32,9 @@ class Certificates:
     status: NDArray[np.str_]  # (B,) one of STATUSES
     outcome: Outcomes  # of what is applied, by the judge: cost, safe, v_min_pu, max_loading, ...
     residual_mva: FloatArray  # (B,) largest power mismatch of the AC solution at any bus
-    n_flows: IntArray  # (B,) AC power flows spent on the decision
-    seconds: float  # of the whole batch
+    n_flows: IntArray  # (B,) AC power flows spent on the decision, the last check included
+    seconds: float  # of the whole batch, that check included
+    live_load: BoolArray  # (B, n_bus) buses that demand something and are energised
     active: BoolArray  # (B, n_limit) limits that the shedding was sought against
     limit_names: tuple[str, ...]  # (n_limit,) as the Pyomo model names them
     reason: NDArray[np.str_]  # (B,) why it is impossible; empty otherwise
@@ -49,9 +50,8 @@ class Certificates:
         if self.reason[k]:
             parts.append(str(self.reason[k]))
         parts.append(f"close {', '.join(closed) or 'nothing'}, open {', '.join(opened) or 'nothing'}")
-        parts.append(
-            f"shed {out.shed_ratio[k]:.1%} of the load at {int((shed > 0).sum())} buses, the dark ones not counted"
-        )
+        n_shed = int((shed[self.live_load[k]] > 0).sum())
+        parts.append(f"shed {out.shed_ratio[k]:.1%} of the load at {n_shed} buses, the dark ones not counted")
         parts.append(f"cost {out.cost[k]:.2f}")
         parts.append(f"lowest voltage {out.v_min_pu[k]:.4f} pu, highest loading {out.max_loading[k]:.1%}")
         parts.append(f"AC residual {self.residual_mva[k]:.1e} MVA after {self.n_flows[k]} power flows")
@@ -82,17 +82,19 @@ def certify(
     n_flows: IntArray,
     active: BoolArray,
     limit_names: tuple[str, ...],
-    seconds: float,
+    began: float,
 ) -> Certificates:
-    """Return the certificates of applied decisions, each judged by a fresh AC power flow."""
-    outcome = judge(network, scenarios, applied, setting)
-    flow = solve_power_flow(network, *net_demand(scenarios, applied), applied.closed)
+    """Return the certificates of applied decisions, each judged by a fresh AC power flow.
+
+    began: `perf_counter()` when the work on the decisions started.
+    """
+    outcome, flow = judge_with_flow(network, scenarios, applied, setting)
     same = (proposed.closed == applied.closed).all(axis=1)
     live = flow.energised & (scenarios.p_load > 0)
     # A dark bus sheds everything whatever the fraction says.
-    extra = (np.abs(applied.shed - proposed.shed) * live).max(axis=1) > 1e-9
+    extra = (np.abs(applied.shed - proposed.shed) * live).max(axis=1, initial=0.0) > 1e-9
     status = np.where(impossible, 3, np.where(~same, 2, np.where(extra, 1, 0)))
     return Certificates(
-        scenarios.fault, proposed, applied, np.array(STATUSES)[status], outcome, flow.mismatch_mva, n_flows, seconds, active,
-        limit_names, reason,
+        scenarios.fault, proposed, applied, np.array(STATUSES)[status], outcome, flow.mismatch_mva, n_flows + 1,
+        perf_counter() - began, live, active, limit_names, reason,
     )  # fmt: skip

@@ -85,7 +85,8 @@ def save_checkpoint(path: str | Path, tensors: dict[str, Tensor], metadata: dict
     # In the same folder, because a rename is atomic only within one file system.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        save_file({name: value.detach().contiguous() for name, value in tensors.items()}, temporary, metadata)
+        whole = {name: value.detach().contiguous() for name, value in tensors.items()}
+        save_file(whole, temporary, metadata | {"tensors": _tensors_digest(whole)})
         # A temporary file is its owner's alone; a checkpoint is a file like any other.
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
@@ -115,11 +116,16 @@ def load_checkpoint(path: str | Path, *, kind: str, network: Network, setting: S
     missing = [name for name in _REQUIRED if name not in known]
     if missing:
         raise CheckpointError(f"{path}: no {missing[0]!r} in its metadata; give a file written by an agent's save")
+    if known.get("tensors") != _tensors_digest(checkpoint.tensors):
+        raise CheckpointError(
+            f"{path}: its numbers are not those that were saved; the file is damaged: train and save again"
+        )
     if known["kind"] != kind:
         raise CheckpointError(f"{path}: holds a {known['kind']!r} agent, expected {kind!r}; load it with its own class")
     if known["fingerprint"] != network_fingerprint(network):
         raise CheckpointError(
-            f"{path}: trained on feeder {known['network']!r}, which differs from this {network.name!r}; "
+            f"{path}: trained on feeder {known['network']!r}, which differs from this {network.name!r} (loads, lines, "
+            "limits or switches); "
             "train an agent for this feeder, or load the feeder it was trained on"
         )
     if setting is not None and known["setting"] != setting_text(setting):
@@ -127,7 +133,20 @@ def load_checkpoint(path: str | Path, *, kind: str, network: Network, setting: S
             f"{path}: trained for setting {known['setting']}, expected {setting_text(setting)}; "
             "train an agent for this setting, or load the one of this setting"
         )
+    try:
+        checkpoint.setting  # noqa: B018 (that it can be read is the question)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{path}: its setting cannot be read ({error}); train and save again") from error
     return checkpoint
+
+
+def _tensors_digest(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        array = tensors[name].detach().contiguous().numpy()
+        digest.update(f"{name} {array.dtype} {array.shape};".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()[:32]
 
 
 def _read(path: Path) -> Checkpoint:

@@ -54,6 +54,16 @@ class DdpgTransferConfig:
     shed_start: float = 0.1  # shedding of the untrained policy; from 0.5 it has half of everything to unlearn
     switch_start: float = 0.2  # how far from 0.5, towards its normal state, each switch begins
 
+    def __post_init__(self) -> None:
+        for name in ("steps", "num_envs", "learn_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"DdpgTransferConfig: {name} is {getattr(self, name)}; it must be at least 1")
+        for name, high in (("shed_start", 1.0), ("switch_start", 0.5)):
+            if not 0 <= getattr(self, name) <= high:
+                raise ValueError(
+                    f"DdpgTransferConfig: {name} is {getattr(self, name)}; it must lie between 0 and {high:g}"
+                )
+
     @classmethod
     def corrected(cls) -> DdpgTransferConfig:
         """Return the setting for training with a correction: each of its steps at one bus costs an AC flow, and a
@@ -86,6 +96,7 @@ class DdpgTransfer:
         Raises ValueError as `LoadTransferVectorEnv` for a pool that does not fit the feeder, and for a learner of other
         sizes.
         """
+        _check_correction(network, resolve_setting(network, setting), correction)
         config = config or (DdpgTransferConfig() if correction is None else DdpgTransferConfig.corrected())
         setting = resolve_setting(network, setting)
         correct = None if correction is None else correction.correct
@@ -119,7 +130,9 @@ class DdpgTransfer:
     def save(self, path: str | Path) -> None:
         """Write the agent to a safetensors file; `load` reads it."""
         metadata = agent_metadata(self.name, self.network, self.setting)
-        save_checkpoint(path, self.learner.tensors(), metadata | {"learner": json.dumps(asdict(self.learner.config))})
+        save_checkpoint(path, self.learner.tensors(), metadata | {
+            "learner": json.dumps(asdict(self.learner.config)), "correction": type(self.correction).__name__,
+        })  # fmt: skip
 
     @classmethod
     def load(
@@ -135,6 +148,12 @@ class DdpgTransfer:
         """
         wanted = None if setting is None else resolve_setting(network, setting)
         checkpoint = load_checkpoint(path, kind=_kind(correction), network=network, setting=wanted)
+        trained_with, given = checkpoint.metadata.get("correction", ""), type(correction).__name__
+        if trained_with != given:
+            raise CheckpointError(
+                f"{path}: trained with a {trained_with}, expected {given}; load it with that correction"
+            )
+        _check_correction(network, checkpoint.setting, correction)
         try:
             values: dict[str, Any] = json.loads(checkpoint.metadata["learner"])
             config = TD3Config(**{**values, "hidden": tuple(values["hidden"])})
@@ -143,6 +162,18 @@ class DdpgTransfer:
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path}: its agent does not fit together ({error}); train and save again") from error
         return cls(network, checkpoint.setting, learner, correction)
+
+
+def _check_correction(network: Network, setting: Setting, correction: Correction | None) -> None:
+    """Raise ValueError when a correction that says what it corrects for was made for another feeder or setting."""
+    if correction is None:
+        return
+    theirs = getattr(correction, "setting", setting)
+    if theirs != setting or getattr(correction, "network", network) is not network:
+        raise ValueError(
+            f"the correction is for the {theirs.name} setting of {getattr(correction, 'network', network).name}, the agent "
+            f"for the {setting.name} setting of {network.name}; make both for the same network and setting"
+        )
 
 
 def _kind(correction: Correction | None) -> str:

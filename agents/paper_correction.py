@@ -35,7 +35,7 @@ from numba import njit, prange
 
 from feederguard.models.least_shedding import FLOW_TOLERANCE_MVA, column_kinds
 from feederguard.models.line_node_ratio import CACHE_MB, RatioCache
-from feederguard.models.load_transfer import SAFE_TOLERANCE, transfer_rules
+from feederguard.models.load_transfer import SAFE_TOLERANCE, check_decisions, transfer_rules
 from feederguard.models.network import BoolArray, IntArray, Network
 from feederguard.models.newton_sweep import collect_shunts, find_forest, solve_item
 from feederguard.models.power_flow import prepare
@@ -112,6 +112,7 @@ class PaperCorrection:
         Raises ValueError when a shape does not fit, demand is not finite, or a shed fraction is NaN or outside [0, 1].
         """
         self._check(scenarios, decisions)
+        check_decisions(self.network, scenarios, decisions, self.setting)
         n = len(scenarios)
         # The kernel is compiled for writable arrays; a read-only one would compile it anew.
         demand = tuple(np.require(a, float, ["C", "W"]) for a in (scenarios.p_load, scenarios.q_load, scenarios.p_gen))

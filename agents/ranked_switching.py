@@ -31,13 +31,13 @@ from feederguard.agents.certificate import Certificates, certify
 from feederguard.agents.checkpoint import CheckpointError, agent_metadata, load_checkpoint, save_checkpoint
 from feederguard.agents.load_transfer_env import observe
 from feederguard.agents.one_thread import one_thread
-from feederguard.agents.safe_correction import fall_back
+from feederguard.agents.safe_correction import fall_back, search_lost
 from feederguard.models.least_shedding import Candidates, limit_names, race_topologies
 from feederguard.models.network import BoolArray, FloatArray, IntArray, Network
 from feederguard.models.plan_search import Found, search_plans
 from feederguard.models.scenario import Decisions, Scenarios
 from feederguard.models.setting import Setting, resolve_setting
-from feederguard.models.switch_plans import SwitchPlans
+from feederguard.models.switch_plans import MOST_STATES, SwitchPlans
 
 KIND = "ranked_switching"
 TEMPERATURE = 0.02  # two per cent more cost is worth a factor e less
@@ -51,7 +51,7 @@ class RankedSwitchingConfig:
     """Settings of training and deciding."""
 
     shortlist: int = 4  # plans that race in a decision
-    exchange_rounds: int = 1  # of exchanges after the race, where load is still shed; radial settings only
+    exchange_rounds: int = 1  # of exchanges after the race, where load is still shed and states are too many to list
     beam: int = 4  # plans exchanged per round
     search_beam: int = 8  # the same two for the teacher, and after a fault that training never met
     search_rounds: int = 4
@@ -103,6 +103,7 @@ class RankedSwitching:
         self.plans = SwitchPlans(network, setting)
         self.limit_names = limit_names(network, setting)
         self._layers = layers
+        self._many_states = setting.radial or 2.0 ** int(self.plans.switchable.sum()) > MOST_STATES
 
     @classmethod
     def train(
@@ -119,6 +120,8 @@ class RankedSwitching:
         """
         config = config or RankedSwitchingConfig()
         setting = resolve_setting(network, setting)
+        if not len(scenarios):
+            raise ValueError(f"{network.name}: no scenarios to train on; sample some of the train weeks")
         observations = observe(network, scenarios)
         report = progress or (lambda what, done, of: None)
         plans = SwitchPlans(network, setting)
@@ -138,7 +141,7 @@ class RankedSwitching:
         found, proposed, impossible, reason = self._decide(scenarios)
         return certify(
             self.network, self.setting, scenarios, proposed, found.decisions, impossible=impossible, reason=reason,
-            n_flows=found.n_flows, active=found.active, limit_names=self.limit_names, seconds=perf_counter() - begin,
+            n_flows=found.n_flows, active=found.active, limit_names=self.limit_names, began=begin,
         )  # fmt: skip
 
     def with_config(self, **changes: Any) -> RankedSwitching:
@@ -194,21 +197,21 @@ class RankedSwitching:
     def _decide(self, scenarios: Scenarios) -> tuple[Found, Decisions, BoolArray, NDArray[np.str_]]:
         start = self._shortlists(scenarios, self.scores(observe(self.network, scenarios)))
         config = self.config
-        # In a meshed setting nearly every scenario sheds, and the ranking leaves nothing for exchanges to find.
-        rounds = config.exchange_rounds if self.setting.radial else 0
+        # Where all states can be listed the teacher knew them all, and the ranking leaves nothing for exchanges to find.
+        rounds = config.exchange_rounds if self._many_states else 0
         found = search_plans(self.plans, scenarios, start, beam=config.beam, max_rounds=rounds)
         unmet = np.flatnonzero(np.diff(self.playbook.first)[scenarios.fault] == 0)
-        if len(unmet):
-            searched = search_plans(
-                self.plans, scenarios[unmet], beam=config.search_beam, max_rounds=config.search_rounds
-            )
-            found.put(unmet, searched)
+        found.cost[unmet] = np.inf
+        search_lost(self.plans, scenarios, found, config.search_beam, config.search_rounds)
         impossible, reason = fall_back(self.plans, scenarios, found)
-        proposed = np.stack([rows[0] for rows in start])
+        proposed = np.array([rows[0] for rows in start], dtype=bool).reshape(found.closed.shape)
         return found, Decisions(proposed, np.zeros(found.shed.shape)), impossible, reason
 
     def _shortlists(self, scenarios: Scenarios, scores: Float32Array) -> list[BoolArray]:
-        """Return the best-ranked plans of each scenario; the plain ones for a fault that training never met."""
+        """Return the best-ranked plans of each scenario; the plain ones for a fault that training never met.
+
+        In a meshed setting doing nothing is always among them: it costs one flow, and at low demand it is best.
+        """
         first, closed = self.playbook.first, self.playbook.closed
         start: list[BoolArray] = [closed[:0]] * len(scenarios)
         # Faults are few: sort the plans of all scenarios of a fault at once.
@@ -221,7 +224,7 @@ class RankedSwitching:
                 continue
             order = np.argsort(-scores[items, begin:end], axis=1, kind="stable")[:, : self.config.shortlist]
             for k, chosen in zip(items.tolist(), closed[begin + order], strict=True):
-                start[k] = chosen
+                start[k] = chosen if self.setting.radial else np.concatenate([chosen, self.plans.dark(fault)[None]])
         return start
 
 
@@ -320,6 +323,14 @@ def _targets(playbook: Playbook, fault: IntArray, candidates: Candidates, costs:
 def _check_fit(network: Network, playbook: Playbook, layers: Layers) -> None:
     if playbook.first.shape != (network.n_branch + 1,) or playbook.closed.shape[1:] != (network.n_branch,):
         raise ValueError("its playbook is of another size")
+    first, closed = playbook.first, playbook.closed
+    if closed.dtype != bool or first[0] != 0 or first[-1] != len(closed) or (np.diff(first) < 0).any():
+        raise ValueError("its playbook is not one plan after another")
+    fault = np.repeat(np.arange(len(first) - 1), np.diff(first))
+    if closed[np.arange(len(closed)), fault].any():
+        raise ValueError("a plan of its playbook closes the faulted branch")
+    if not all(np.isfinite(array).all() for layer in layers for array in layer):
+        raise ValueError("its layers hold numbers that are not finite")
     widths = [network.n_branch + 3 * network.n_bus, *(len(bias) for _, bias in layers)]
     shapes = [weight.shape for weight, _ in layers]
     if shapes != list(zip(widths[1:], widths[:-1], strict=True)) or widths[-1] != max(len(playbook), 1):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from feederguard.agents.certificate import Certificates, certify
 from feederguard.models.least_shedding import least_shedding, limit_names
-from feederguard.models.load_transfer import energised_buses
+from feederguard.models.load_transfer import check_decisions, energised_buses, judge
 from feederguard.models.network import BoolArray, Network
 from feederguard.models.plan_search import Found, search_plans
 from feederguard.models.scenario import Decisions, Scenarios
@@ -24,7 +24,8 @@ from feederguard.models.setting import Setting, resolve_setting
 from feederguard.models.switch_plans import SwitchPlans
 
 IMPOSSIBLE = "no switch state tried keeps every limit, however much is shed"
-NOT_EVEN_DARK = "and even with everything behind the fault dark and all other load shed a limit is broken"
+DARK_TOO = "nor does any shedding tried with everything behind the fault dark: this breaks the limits least"
+BEAM, MAX_ROUNDS = 8, 4  # of the search where the proposal and its neighbours cannot be made safe
 
 
 class SafeCorrection:
@@ -47,6 +48,7 @@ class SafeCorrection:
         """Return the certificates of the decisions made safe; raises ValueError as the judge does."""
         begin = perf_counter()
         proposed = Decisions(np.asarray(decisions.closed), np.asarray(decisions.shed, dtype=float))
+        check_decisions(self.network, scenarios, proposed, self.setting)
         kept = least_shedding(self.network, scenarios, proposed.closed, self.setting, proposed.shed)
         found = Found(proposed.closed.copy(), kept.shed, np.zeros(len(scenarios)), kept.n_flows, kept.active)
         found.cost[~(kept.safe & self._allowed(proposed.closed))] = np.inf
@@ -54,7 +56,7 @@ class SafeCorrection:
         impossible, reason = fall_back(self.plans, scenarios, found)
         return certify(
             self.network, self.setting, scenarios, proposed, found.decisions, impossible=impossible, reason=reason,
-            n_flows=found.n_flows, active=found.active, limit_names=self.limit_names, seconds=perf_counter() - begin,
+            n_flows=found.n_flows, active=found.active, limit_names=self.limit_names, began=begin,
         )  # fmt: skip
 
     def _allowed(self, closed: BoolArray) -> BoolArray:
@@ -77,21 +79,41 @@ class SafeCorrection:
             near = [self.plans.neighbours(fault, found.closed[k])] if tree else []
             start.append(np.concatenate([*near, self.plans.plain(fault)]))
         found.put(lost, search_plans(self.plans, scenarios[lost], start, max_rounds=0))
+        search_lost(self.plans, scenarios, found, BEAM, MAX_ROUNDS)
+
+
+def search_lost(plans: SwitchPlans, scenarios: Scenarios, found: Found, beam: int, max_rounds: int) -> None:
+    """Search from the plain plans wherever no plan was found: before anything is called impossible."""
+    lost = np.flatnonzero(np.isinf(found.cost))
+    if len(lost):
+        found.put(lost, search_plans(plans, scenarios[lost], beam=beam, max_rounds=max_rounds))
 
 
 def fall_back(plans: SwitchPlans, scenarios: Scenarios, found: Found) -> tuple[BoolArray, NDArray[np.str_]]:
-    """Leave dark what is behind the fault wherever no plan was found; return where that is (B,), and why (B,)."""
+    """Leave dark what is behind the fault wherever no plan was found; return where that is (B,), and why (B,).
+
+    What is left sheds the least that makes it safe. Where nothing does, of shedding nothing and shedding everything (local
+    generation may be the trouble) the one is taken that breaks the limits less, by AC power flow.
+    """
     impossible = np.isinf(found.cost)
-    reason = np.full(len(scenarios), "", dtype=f"<U{len(IMPOSSIBLE) + len(NOT_EVEN_DARK) + 2}")
+    reason = np.full(len(scenarios), "", dtype=f"<U{len(IMPOSSIBLE) + len(DARK_TOO) + 2}")
     lost = np.flatnonzero(impossible)
     if not len(lost):
         return impossible, reason
     part = scenarios[lost]
     dark = np.stack([plans.dark(int(fault)) for fault in part.fault])
     rest = least_shedding(plans.network, part, dark, plans.setting)
+    none, everything = (np.full(rest.shed.shape, fraction) for fraction in (0.0, 1.0))
+    broken = [
+        judge(plans.network, part, Decisions(dark, shed), plans.setting).worst_violation for shed in (none, everything)
+    ]
+    # A flow that does not converge (NaN) breaks more than any that does.
+    least = np.where(
+        (np.nan_to_num(broken[0], nan=np.inf) <= np.nan_to_num(broken[1], nan=np.inf))[:, None], none, everything
+    )
     found.closed[lost] = dark
-    found.shed[lost] = np.where(rest.safe[:, None], rest.shed, 1.0)
-    found.n_flows[lost] += rest.n_flows
+    found.shed[lost] = np.where(rest.safe[:, None], rest.shed, least)
+    found.n_flows[lost] += rest.n_flows + 2
     found.active[lost] |= rest.active
-    reason[lost] = np.where(rest.safe, IMPOSSIBLE, f"{IMPOSSIBLE}, {NOT_EVEN_DARK}")
+    reason[lost] = np.where(rest.safe, IMPOSSIBLE, f"{IMPOSSIBLE}, {DARK_TOO}")
     return impossible, reason

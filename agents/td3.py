@@ -66,6 +66,14 @@ class TD3Config:
         for name, low in (("batch", 1), ("memory", 1), ("policy_delay", 1), ("warmup", 0), ("noise", 0)):
             if not getattr(self, name) >= low:
                 raise ValueError(f"TD3Config: {name} is {getattr(self, name)}; it must be at least {low}")
+        for name in ("actor_rate", "critic_rate"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"TD3Config: {name} is {getattr(self, name)}; it must be zero or more")
+        if not self.hidden or min(self.hidden) < 1:
+            raise ValueError(f"TD3Config: hidden is {self.hidden}; give the width of at least one layer")
+        for name in ("target_noise", "target_clip"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"TD3Config: {name} is {getattr(self, name)}; it must be zero or more")
         for name in ("tau", "gamma", "redraw"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"TD3Config: {name} is {getattr(self, name)}; it must lie between 0 and 1")

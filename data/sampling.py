@@ -67,10 +67,12 @@ def sample_scenarios(
             f"{network.name}: demand is zero in every hour of {profiles.name}; give loads or another profile"
         )
     load = by_bus[steps] * network.p_load.sum() / peak
-    installed = network.p_gen if network.p_gen.any() else pv_share * network.p_load
+    # A negative load is a net producer: it follows its series as generation. Its reactive power stays as it is given.
+    demand, produced = np.maximum(network.p_load, 0.0), np.maximum(-network.p_load, 0.0)
+    installed = network.p_gen if network.p_gen.any() else pv_share * demand
     sun = _sunshine(hourly, steps, installed > 0)
     return SampledScenarios(
-        make_scenarios(network, fault, load * network.p_load, load * network.q_load, sun * installed), steps
+        make_scenarios(network, fault, load * demand, load * network.q_load, sun * installed + load * produced), steps
     )
 
 

@@ -111,6 +111,7 @@ def race_topologies(
     ):
         if array.shape != shape:
             raise ValueError(f"race_topologies: {name} has shape {array.shape}; expected {shape} on {network.name}")
+    _check_scenarios(network, scenarios)
     _check_floor(network, floor)
     failed = np.zeros((n_candidate, network.n_branch))
     failed[np.arange(n_candidate), scenarios.fault[candidates.scenario]] = 1.0
@@ -147,6 +148,26 @@ def _plain(array: NDArray[Any], dtype: type) -> NDArray[Any]:
     """Return the array as the kernel was compiled for it: contiguous and writable; any other kind compiles it anew."""
     plain: NDArray[Any] = np.ascontiguousarray(array, dtype)
     return plain if plain.flags.writeable else plain.copy()
+
+
+def _check_scenarios(network: Network, scenarios: Scenarios) -> None:
+    n = len(scenarios)
+    fault = np.asarray(scenarios.fault)
+    if fault.shape != (n,) or fault.dtype.kind not in "iu" or ((fault < 0) | (fault >= network.n_branch)).any():
+        raise ValueError(
+            f"least_shedding: fault must hold branch numbers 0 to {network.n_branch - 1} of {network.name}"
+        )
+    for name in ("p_load", "q_load", "p_gen"):
+        array = np.asarray(getattr(scenarios, name))
+        if array.shape != (n, network.n_bus):
+            raise ValueError(
+                f"least_shedding: {name} has shape {array.shape}; expected ({n}, {network.n_bus}) on {network.name}"
+            )
+        if not np.isfinite(array).all():
+            item, bus = np.argwhere(~np.isfinite(array))[0]
+            raise ValueError(
+                f"least_shedding: {name} of bus {network.bus_name[bus]!r} in scenario {item} is not finite; give a number"
+            )
 
 
 def _check_floor(network: Network, floor: FloatArray) -> None:

@@ -40,9 +40,19 @@ from feederguard.models.setting import Setting, resolve_setting
 from feederguard.models.threads import threads_for
 
 __all__ = [
-    "Decisions", "LimitPlaces", "Outcomes", "Scenarios", "energised_buses", "judge", "limit_places", "limit_violations",
-    "make_scenarios", "net_demand",
-]  # fmt: skip
+    "Decisions",
+    "LimitPlaces",
+    "Outcomes",
+    "Scenarios",
+    "check_decisions",
+    "energised_buses",
+    "judge",
+    "judge_with_flow",
+    "limit_places",
+    "limit_violations",
+    "make_scenarios",
+    "net_demand",
+]
 
 EPSILON = 1.0
 PENALTY_LIMIT = -5.0
@@ -87,6 +97,19 @@ def judge(
     Raises ValueError when batch sizes or shapes disagree, a shed fraction is outside [0, 1] or NaN, the faulted branch
     is closed, or a branch that the setting does not let anyone switch has changed state; alike for the proposal.
     """
+    return judge_with_flow(network, scenarios, decisions, setting, proposed=proposed, before=before)[0]
+
+
+def judge_with_flow(
+    network: Network,
+    scenarios: Scenarios,
+    decisions: Decisions,
+    setting: str | Setting,
+    *,
+    proposed: Decisions | None = None,
+    before: BoolArray | None = None,
+) -> tuple[Outcomes, PowerFlow]:
+    """Return what `judge` returns, and the AC power flow it judged by."""
     rules = transfer_rules(network, resolve_setting(network, setting))
     scenarios, decisions = _as_arrays(scenarios, decisions)
     _check(network, rules, scenarios, decisions, "decision")
@@ -108,7 +131,7 @@ def judge(
         safe &= state.is_forest
     penalty = np.where(safe, 0.0, np.where(flow.converged, PENALTY_LIMIT, PENALTY_DIVERGED))
     demand = scenarios.p_load.sum(axis=1)
-    return Outcomes(
+    outcomes = Outcomes(
         cost=cost,
         reward=1.0 / (charged + EPSILON) + penalty,
         shed_ratio=np.divide(shed.sum(axis=1), demand, out=np.zeros_like(demand), where=demand > 0),
@@ -120,6 +143,13 @@ def judge(
         max_loading=state.loading,
         worst_violation=worst,
     )
+    return outcomes, flow
+
+
+def check_decisions(network: Network, scenarios: Scenarios, decisions: Decisions, setting: str | Setting) -> None:
+    """Raise the ValueError that `judge` would raise for these scenarios and decisions, without a power flow."""
+    rules = transfer_rules(network, resolve_setting(network, setting))
+    _check(network, rules, *_as_arrays(scenarios, decisions), "decision")
 
 
 def net_demand(scenarios: Scenarios, decisions: Decisions) -> tuple[FloatArray, FloatArray]:

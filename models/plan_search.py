@@ -59,8 +59,9 @@ def search_plans(
     faults = scenarios.fault.tolist()
     tried = [plans.plain(fault) for fault in faults] if start is None else list(start)
     raced = _race(plans, scenarios, tried, None)
+    first = np.array([rows[0] for rows in tried], dtype=bool).reshape(n, network.n_branch)
     found = Found(
-        np.stack([rows[0] for rows in tried]), np.ones((n, network.n_bus)), np.full(n, np.inf), np.zeros(n, np.int64),
+        first, np.ones((n, network.n_bus)), np.full(n, np.inf), np.zeros(n, np.int64),
         np.zeros((n, raced.race.active.shape[1]), dtype=bool),
     )  # fmt: skip
     _take(found, np.arange(n), raced)
@@ -95,14 +96,14 @@ class _Raced:
 
 def _race(plans: SwitchPlans, scenarios: Scenarios, tried: Sequence[BoolArray], cutoff: FloatArray | None) -> _Raced:
     first = np.concatenate([[0], np.cumsum([len(rows) for rows in tried])]).astype(np.int64)
-    candidates = Candidates(first, np.concatenate(tried))
+    candidates = Candidates(first, np.concatenate([*tried, np.zeros((0, plans.network.n_branch), dtype=bool)]))
     return _Raced(candidates, race_topologies(plans.network, scenarios, candidates, plans.setting, cutoff=cutoff))
 
 
 def _take(found: Found, items: IntArray, raced: _Raced) -> None:
     """Take over the winners of a race that beat what these items have."""
     race = raced.race
-    found.n_flows[items] += np.add.reduceat(race.n_flows, raced.candidates.first[:-1])
+    found.n_flows[items] += np.bincount(raced.candidates.scenario, race.n_flows, len(items)).astype(np.int64)
     won = np.flatnonzero(race.winner >= 0)
     row, item = race.winner[won], items[won]
     found.cost[item] = race.cost[row]

@@ -74,6 +74,10 @@ def make_scenarios(
     for f in faults:
         if not 0 <= f < network.n_branch:
             raise ValueError(f"{network.name}: fault at branch {f}; branches are numbered 0 to {network.n_branch - 1}")
+    if p_load is None and (network.p_load < 0).any():
+        # A negative nominal load is a net producer: what it brings is generation, and nobody sheds it.
+        p_gen = network.p_gen + np.maximum(-network.p_load, 0.0) if p_gen is None else p_gen
+        p_load = np.maximum(network.p_load, 0.0)
     given = {"p_load": p_load, "q_load": q_load, "p_gen": p_gen}
     arrays = {}
     for name, value in given.items():

@@ -141,7 +141,12 @@ def test_generation_that_overloads_a_line_is_not_cured_by_shedding() -> None:
 
 def test_other_ends() -> None:
     network = chain((0.05, 0.1))
-    assert run_one(network, [True, True, True], "radial", fault="b1").end[0] == NOT_RADIAL
+    ring = load_network("ieee33")
+    closed = np.arange(ring.n_branch)[None] != 5
+    looped = PaperCorrection(ring, "radial").run(make_scenarios(ring, 5), Decisions(closed, np.zeros((1, ring.n_bus))))
+    assert looped.end[0] == NOT_RADIAL
+    with pytest.raises(ValueError, match="closes the faulted branch 'b1'; it must stay open"):
+        run_one(network, [True, True, True], "radial", fault="b1")
     run = run_one(network, [True, True, False], max_steps=3)
     assert run.end[0] == OUT_OF_STEPS and run.n_steps[0] == 3 and not run.safe[0]
     assert run.decisions.shed[0] == pytest.approx([0, 0, 0.06])

@@ -1,13 +1,14 @@
 """Our agent: a toy with one best switch, the proven optimum on ieee33, its seed, its file, its bad input."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from feederguard.agents.checkpoint import CheckpointError
+from feederguard.agents.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from feederguard.agents.ranked_switching import RankedSwitching, RankedSwitchingConfig
 from feederguard.data.networks import load_network
 from feederguard.data.profiles import load_profiles
@@ -148,15 +149,59 @@ def test_files_that_do_not_fit_are_refused(trained: RankedSwitching, tmp_path: P
         RankedSwitching.load(broken, trained.network)
     with pytest.raises(CheckpointError, match="there is no such file; train an agent"):
         RankedSwitching.load(tmp_path / "none.safetensors", trained.network)
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        metadata = dict(file.metadata())
-    tensors = load_file(path)
-    tensors["layers.1.weight"] = tensors["layers.1.weight"][:, :-1].contiguous()
-    save_file(tensors, broken, metadata)
-    with pytest.raises(CheckpointError, match="its agent does not fit together .*layers are of other sizes"):
+    content = bytearray(path.read_bytes())
+    content[-1000] ^= 0xFF
+    broken.write_bytes(content)
+    with pytest.raises(CheckpointError, match="its numbers are not those that were saved"):
         RankedSwitching.load(broken, trained.network)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("layers.1.weight", lambda t: t[:, :-1].contiguous(), "layers are of other sizes"),
+        ("layers.2.bias", lambda t: t * float("nan"), "layers hold numbers that are not finite"),
+        ("playbook.closed", lambda t: t | True, "closes the faulted branch"),
+        ("playbook.first", lambda t: t.flip(0), "not one plan after another"),
+    ],
+)
+def test_tensors_that_make_no_agent_are_refused(
+    trained: RankedSwitching, tmp_path: Path, name: str, change: Callable[[Tensor], Tensor], said: str
+) -> None:
+    """Written by somebody who kept the form: the checkpoint is whole, the agent in it is not."""
+    path = tmp_path / "agent.safetensors"
+    trained.save(path)
+    known = load_checkpoint(path, kind="ranked_switching", network=trained.network)
+    save_checkpoint(path, known.tensors | {name: change(known.tensors[name])}, known.metadata)
+    with pytest.raises(CheckpointError, match=f"its agent does not fit together .*{said}"):
+        RankedSwitching.load(path, trained.network)
+    save_checkpoint(path, known.tensors, known.metadata | {"setting": "{"})
+    with pytest.raises(CheckpointError, match="its setting cannot be read"):
+        RankedSwitching.load(path, trained.network)
+
+
+def test_much_generation_still_ends_safe_where_a_search_does(trained: RankedSwitching) -> None:
+    network = trained.network
+    scenarios = sample_scenarios(network, load_profiles(), 120, seed=9, pv_share=4.0).scenarios
+    done = trained.certify(scenarios)
+    possible = np.isfinite(search_plans(SwitchPlans(network, trained.setting), scenarios).cost)
+    assert done.outcome.safe[possible].all()
+    assert not (done.status[possible] == "impossible").any()
+    assert all(done.reason[done.status == "impossible"])
+
+
+def test_without_demand_nothing_is_switched_in_the_meshed_setting() -> None:
+    network = load_network("ieee33")
+    some = sample_scenarios(network, load_profiles(), 150, seed=5, weeks="train").scenarios
+    agent = RankedSwitching.train(network, "paper", some, QUICK)
+    zero = np.zeros((1, network.n_bus))
+    idle = agent.certify(make_scenarios(network, "6", zero, zero, zero))
+    assert idle.outcome.cost[0] == 0.0 and idle.outcome.n_operations[0] == 0
+
+
+def test_empty_batch(trained: RankedSwitching) -> None:
+    none = sample_scenarios(trained.network, load_profiles(), 1, seed=2).scenarios[:0]
+    assert len(trained.decide(none)) == 0 and len(trained.certify(none)) == 0
 
 
 def test_bad_input_is_named(trained: RankedSwitching) -> None:

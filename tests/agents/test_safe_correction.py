@@ -10,6 +10,7 @@ from feederguard.data.profiles import load_profiles
 from feederguard.data.sampling import sample_scenarios
 from feederguard.models.load_transfer import judge
 from feederguard.models.network import Network
+from feederguard.models.plan_search import search_plans
 from feederguard.models.scenario import Decisions, make_scenarios
 from feederguard.models.setting import Setting
 
@@ -41,7 +42,7 @@ def test_a_safe_proposal_stays() -> None:
     done = SafeCorrection(network, MESHED).run(make_scenarios(network, "1-2"), wanted)
     assert done.status[0] == "as_proposed" and done.outcome.safe[0]
     assert (done.applied.closed == wanted.closed).all() and (done.applied.shed == wanted.shed).all()
-    assert not done.active.any() and done.n_flows[0] == 1
+    assert not done.active.any() and done.n_flows[0] == 2  # to look at it, and to certify it
 
 
 def test_the_least_is_added_by_hand() -> None:
@@ -90,7 +91,7 @@ def test_impossible_says_why_and_leaves_dark_what_is_behind_the_fault() -> None:
     done = SafeCorrection(network, strict).run(raised, proposal([1, 0, 1, 1], 0.0))
     assert done.status[0] == "impossible" and not done.outcome.safe[0]
     assert "no switch state tried keeps every limit" in str(done.reason[0])
-    assert (done.applied.closed[0] == [1, 0, 1, 0]).all() and (done.applied.shed[0] == 1).all()
+    assert (done.applied.closed[0] == [1, 0, 1, 0]).all() and not done.applied.shed[0].any()
     assert "NOT SAFE" in done.sentence(network)
 
 
@@ -123,6 +124,40 @@ def test_sentence_names_what_is_done() -> None:
     words = done.sentence(network)
     assert words.startswith("corrected: safe; close 3-2, open nothing; shed 10.0% of the load at 1 buses")
     assert "held against" in words and "AC residual" in words
+
+
+def test_what_cannot_be_made_safe_breaks_the_limits_least() -> None:
+    """Generation behind a limit: shedding load sends more of it back, so nothing is shed."""
+    network = toy(p_gen_mw=0.0)
+    tight = Setting("tight", False, 0.90, 1.10, active_limit_mw=0.05)
+    # 0.4 MW at bus 2, fed over 1-2: with 0.3 MW of load there, 0.1 flow back, with none 0.4.
+    scenario = make_scenarios(network, "0-3", p_gen=np.array([0, 0, 0.4, 0]))
+    done = SafeCorrection(network, tight).run(scenario, proposal([1, 1, 0, 0], 0.0))
+    if done.status[0] == "impossible" and not done.outcome.safe[0]:
+        assert done.applied.shed[0, 2] == 0.0
+        assert "breaks the limits least" in str(done.reason[0])
+    else:
+        assert done.outcome.safe[0]
+
+
+@pytest.mark.parametrize("setting", ["paper", "radial"])
+def test_much_generation_is_searched_before_anything_is_called_impossible(setting: str) -> None:
+    """Three times the nominal load in photovoltaics: wherever a plain search finds a safe plan, so do we."""
+    network = load_network("ieee33")
+    correction = SafeCorrection(network, setting)
+    scenarios = sample_scenarios(network, load_profiles(), 120, seed=9, pv_share=4.0).scenarios
+    closed = np.tile(network.closed, (120, 1))
+    closed[np.arange(120), scenarios.fault] = False
+    done = correction.run(scenarios, Decisions(closed, np.zeros(scenarios.p_load.shape)))
+    found = search_plans(correction.plans, scenarios, beam=4)
+    assert done.outcome.safe[np.isfinite(found.cost)].all()
+    assert not (done.status[np.isfinite(found.cost)] == "impossible").any()
+
+
+def test_scenarios_of_another_feeder_are_named() -> None:
+    network = toy()
+    with pytest.raises(ValueError, match=r"closed has shape \(1, 4\); expected \(1, 37\)|p_load has shape"):
+        SafeCorrection(network, MESHED).run(make_scenarios(load_network("ieee33"), 3), proposal([1, 0, 1, 1], 0.0))
 
 
 def test_illegal_proposals_are_named() -> None:

@@ -189,3 +189,24 @@ def test_wrong_shapes_are_named() -> None:
         least_shedding(network, scenarios, without_spare(network), "paper", np.zeros((1, 3)))
     with pytest.raises(ValueError, match="floor of bus '1' in scenario 0 is 1.5; a shed fraction lies between 0 and 1"):
         least_shedding(network, scenarios, without_spare(network), "paper", np.array([[0, 1.5, 0, 0]]))
+
+
+def test_scenarios_of_another_feeder_are_named() -> None:
+    network, other = row([0.5, 0.4]), load_network("ieee33")
+    with pytest.raises(ValueError, match=r"p_load has shape \(1, 33\); expected \(1, 4\) on row"):
+        least_shedding(network, make_scenarios(other, 1), without_spare(network), "paper")
+    good = make_scenarios(network, "spare")
+    with pytest.raises(ValueError, match="fault must hold branch numbers 0 to 2 of row"):
+        least_shedding(
+            network, Scenarios(np.array([99]), good.p_load, good.q_load, good.p_gen), without_spare(network), "paper"
+        )
+    bad = good.p_load.copy()
+    bad[0, 1] = np.nan
+    with pytest.raises(ValueError, match="p_load of bus '1' in scenario 0 is not finite"):
+        least_shedding(network, Scenarios(good.fault, bad, good.q_load, good.p_gen), without_spare(network), "paper")
+
+
+def test_empty_batch() -> None:
+    network = row([0.5, 0.4])
+    none = make_scenarios(network, "spare")[:0]
+    assert len(least_shedding(network, none, without_spare(network, 0), "paper").safe) == 0
