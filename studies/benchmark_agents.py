@@ -79,7 +79,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.scenarios < 1 or options.train_scenarios < 1 or options.workers < 1:
         parser.error("--scenarios, --train-scenarios and --workers must be at least 1")
-    console = Console(width=120)
+    console = Console(width=140)
     try:
         profiles, networks = load_profiles(options.profiles), [load_network(feeder) for feeder in options.feeders]
     except (ValueError, OSError) as error:
