@@ -21,7 +21,7 @@ from feederguard.models.network import Network
 from feederguard.models.setting import Setting
 
 # What a feeder is called changes nothing that an agent learned.
-_LABELS = ("name", "bus_name", "branch_name")
+_LABELS = ("name", "bus_name", "branch_name", "gen_name")
 _REQUIRED = ("kind", "network", "fingerprint", "setting")
 
 
@@ -58,7 +58,7 @@ def network_fingerprint(network: Network) -> str:
             text = ",".join(value)
         else:
             # Adding 0.0 makes numbers of flags, and one zero of the two.
-            text = ",".join(f"{item:.10g}" for item in (np.atleast_1d(np.asarray(value)) + 0.0).tolist())
+            text = ",".join(f"{item:.10g}" for item in (np.asarray(value).ravel() + 0.0).tolist())
         digest.update(f"{field.name}={text};".encode())
     return digest.hexdigest()[:32]
 

@@ -1,48 +1,24 @@
-"""MATPOWER case files (.m, format version 2), read the way MATPOWER runs them.
+"""MATPOWER case files (.m, format version 2), read the way MATPOWER runs them, as a `Network`.
 
-A case file is a small program. The distribution cases write ohms, kW or kVA into their matrices and convert
-them to per unit and MW in the statements below, so a reader that only copies the matrices is wrong by orders
-of magnitude. This one interprets what such files are made of: matrices, cells of names, arithmetic, column
-names from idx_bus, idx_brch, idx_gen and idx_cost, row and column indexing, find, any, all, sum, and if.
-Every other statement raises.
-
-Source of the format and of the meaning of each column: MATPOWER 8.1, caseformat.m, idx_*.m, bustypes.m and
-makeYbus.m. The first half of this file turns a case into a `Network`; the second is the interpreter, which
-knows nothing of networks.
+`matpower_script.py` carries out the statements of the file, its unit conversions among them; `matpower_generators.py`
+reads the generators. Source of the meaning of each column: MATPOWER 8.1, caseformat.m, bustypes.m, makeYbus.m and
+makeAang.m.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from feederguard.models.network import ComplexArray, FloatArray, Network, NetworkError
+from feederguard.models.matpower_generators import read_generators
+from feederguard.models.matpower_script import COLUMN, Variables, column, run_case_file
+from feederguard.models.network import FloatArray, Network, NetworkError
 
-# What the idx_* functions of MATPOWER return, in the order in which they return it.
-_IDX_TABLE = {
-    "idx_bus": "PQ=1 PV=2 REF=3 NONE=4 BUS_I=1 BUS_TYPE=2 PD=3 QD=4 GS=5 BS=6 BUS_AREA=7 VM=8 VA=9 BASE_KV=10"
-    " ZONE=11 VMAX=12 VMIN=13 LAM_P=14 LAM_Q=15 MU_VMAX=16 MU_VMIN=17",
-    "idx_brch": "F_BUS=1 T_BUS=2 BR_R=3 BR_X=4 BR_B=5 RATE_A=6 RATE_B=7 RATE_C=8 TAP=9 SHIFT=10 BR_STATUS=11"
-    " PF=14 QF=15 PT=16 QT=17 MU_SF=18 MU_ST=19 ANGMIN=12 ANGMAX=13 MU_ANGMIN=20 MU_ANGMAX=21",
-    "idx_gen": "GEN_BUS=1 PG=2 QG=3 QMAX=4 QMIN=5 VG=6 MBASE=7 GEN_STATUS=8 PMAX=9 PMIN=10 MU_PMAX=22"
-    " MU_PMIN=23 MU_QMAX=24 MU_QMIN=25 PC1=11 PC2=12 QC1MIN=13 QC1MAX=14 QC2MIN=15 QC2MAX=16 RAMP_AGC=17"
-    " RAMP_10=18 RAMP_30=19 RAMP_Q=20 APF=21",
-    "idx_cost": "PW_LINEAR=1 POLYNOMIAL=2 MODEL=1 STARTUP=2 SHUTDOWN=3 NCOST=4 COST=5",
-}
-_IDX = {
-    function: {name: int(number) for name, number in (pair.split("=") for pair in table.split())}
-    for function, table in _IDX_TABLE.items()
-}
-_COLUMN = {name: number for names in _IDX.values() for name, number in names.items()}
-
-Value = Any  # a 2-D array (numbers are 1 x 1, as in MATLAB), a str, or a list of these for a cell
-Variables = dict[str, Value]
+_KV_WHERE_NONE_IS_GIVEN = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +46,7 @@ def parse_matpower(path: str | Path) -> MatpowerCase:
     path = Path(path)
     if not path.is_file():
         raise NetworkError(f"{path}: no such file; give the path of a MATPOWER case file (.m)")
-    fields = _run(path, path.read_text(encoding="utf-8-sig", errors="replace"))
+    fields = run_case_file(path, path.read_text(encoding="utf-8-sig", errors="replace"))
     version = fields.pop("version", "2")
     if version != "2":
         raise NetworkError(f"{path}: mpc.version is {version!r}, expected '2'; convert it with MATPOWER's savecase")
@@ -92,28 +68,29 @@ def parse_matpower(path: str | Path) -> MatpowerCase:
 def network_from_matpower(path: str | Path) -> Network:
     """Return the feeder of a MATPOWER .m file; buses bear their numbers, branches their row numbers from 1.
 
-    Reference buses are substations at their generator's VG; generators at PQ buses are fixed p_gen, q_gen.
-    RATE_A is a current limit at 1 pu voltage, 0 meaning none. A branch with BR_STATUS 0 is kept as a normally
-    open tie. Isolated buses (type 4) and what hangs on them are dropped. A branch is a 'trafo' where TAP is
-    not 0, the BASE_KV of its ends differ, or r is negative.
+    Reference buses are substations at their generator's VG. Generators at reference and PV buses become generator rows
+    with their limits and costs, and a PV bus a bus like any other: the power flow holds no voltage there and does not
+    see them. Generators at PQ buses are fixed p_gen, q_gen. RATE_A is both a current limit at 1 pu voltage (`rating`)
+    and the limit of apparent power (`s_max`), 0 meaning none; so are ANGMIN and ANGMAX where both are 0. A branch with
+    BR_STATUS 0 is kept as a normally open tie. Isolated buses (type 4) and what hangs on them are dropped. A branch is
+    a 'trafo' where TAP is not 0, the BASE_KV of its ends differ, or r is negative. A case that gives no
+    BASE_KV at all is read with a warning as one of 1 kV: nothing per unit depends on it.
 
-    Raises `NetworkError` for a file that cannot be interpreted, a PV bus with a generator, a reference bus
-    without one, a bus without BASE_KV, an unknown bus number, a DC line, or what `Network` itself refuses.
+    Raises `NetworkError` for a file that cannot be interpreted, a reference bus without a generator, a bus without
+    BASE_KV among others that have one, an unknown bus number, a DC line, costs that are piecewise linear, of a degree
+    above two or of reactive power, or what `Network` itself refuses.
     """
     path, case = Path(path), parse_matpower(path)
     if "dcline" in case.other_fields:
         raise NetworkError(f"{path}: mpc.dcline is not supported; model each DC line as a load and a generator instead")
+    case = _with_base_kv(path, case)
     position = _bus_positions(path, case)
-    bus = case.bus[_col(case.bus, "BUS_TYPE") != _COLUMN["NONE"]]
-    fields = _buses(path, case, bus, position) | _branches(path, case, position, _col(bus, "BASE_KV"))
+    bus = case.bus[column(case.bus, "BUS_TYPE") != COLUMN["NONE"]]
+    fields = _buses(path, case, bus, position) | _branches(path, case, position, column(bus, "BASE_KV"))
     try:
         return Network(name=case.name, base_mva=case.base_mva, **fields)
     except NetworkError as error:
         raise NetworkError(f"{path}: {str(error).removeprefix(f'{case.name}: ')}") from None
-
-
-def _col(matrix: FloatArray, name: str) -> FloatArray:
-    return matrix[:, _COLUMN[name] - 1]
 
 
 def _matrix_field(path: Path, fields: Variables, name: str, width: int) -> FloatArray:
@@ -129,11 +106,24 @@ def _matrix_field(path: Path, fields: Variables, name: str, width: int) -> Float
     return np.asarray(value, dtype=np.float64)
 
 
+def _with_base_kv(path: Path, case: MatpowerCase) -> MatpowerCase:
+    if column(case.bus, "BASE_KV").any() or not len(case.bus):
+        return case
+    warnings.warn(
+        f"{path}: no bus has a BASE_KV; all are taken as {_KV_WHERE_NONE_IS_GIVEN:g} kV, which makes amperes and ohms "
+        "meaningless and leaves everything per unit as it is",
+        stacklevel=3,
+    )
+    bus = case.bus.copy()
+    bus[:, COLUMN["BASE_KV"] - 1] = _KV_WHERE_NONE_IS_GIVEN
+    return replace(case, bus=bus)
+
+
 def _bus_positions(path: Path, case: MatpowerCase) -> dict[int, int]:
     """Map each bus number to its place in the Network, -1 for an isolated bus."""
     position: dict[int, int] = {}
     kept = 0
-    for number, kind, base_kv in case.bus[:, [0, 1, _COLUMN["BASE_KV"] - 1]].tolist():
+    for number, kind, base_kv in case.bus[:, [0, 1, COLUMN["BASE_KV"] - 1]].tolist():
         if not float(number).is_integer() or int(number) in position:
             raise NetworkError(
                 f"{path}: bus number {number:.12g} is used twice or is no integer; number the buses uniquely"
@@ -142,13 +132,13 @@ def _bus_positions(path: Path, case: MatpowerCase) -> dict[int, int]:
             raise NetworkError(
                 f"{path}: bus {number:.12g} is of type {kind:g}; use 1 (PQ), 2 (PV), 3 (reference), 4 (isolated)"
             )
-        if kind != _COLUMN["NONE"] and not base_kv > 0:
+        if kind != COLUMN["NONE"] and not base_kv > 0:
             raise NetworkError(
                 f"{path}: BASE_KV of bus {number:.12g} is {base_kv:g}; write its nominal voltage in kV into "
                 "column 10 of mpc.bus"
             )
-        position[int(number)] = -1 if kind == _COLUMN["NONE"] else kept
-        kept += kind != _COLUMN["NONE"]
+        position[int(number)] = -1 if kind == COLUMN["NONE"] else kept
+        kept += kind != COLUMN["NONE"]
     return position
 
 
@@ -161,55 +151,24 @@ def _place(path: Path, position: dict[int, int], number: float, where: str) -> i
 
 
 def _buses(path: Path, case: MatpowerCase, bus: FloatArray, position: dict[int, int]) -> dict[str, Any]:
-    """Return the bus fields of the Network."""
-    p_gen, q_gen, v_reference = _generation(path, case, bus, position)
-    substation = np.flatnonzero(_col(bus, "BUS_TYPE") == _COLUMN["REF"])
+    """Return the bus and generator fields of the Network."""
+    gen_buses = column(case.gen, "GEN_BUS").tolist()
+    gen_at = [_place(path, position, at, f"row {row + 1} of mpc.gen") for row, at in enumerate(gen_buses)]
+    substation = np.flatnonzero(column(bus, "BUS_TYPE") == COLUMN["REF"])
     if not substation.size:
         raise NetworkError(f"{path}: no bus is of type 3 (reference); give that type to the bus that feeds the network")
     return {
-        "bus_name": tuple(str(int(number)) for number in _col(bus, "BUS_I")),
-        "vn_kv": _col(bus, "BASE_KV"),
-        "v_min": _col(bus, "VMIN"),
-        "v_max": _col(bus, "VMAX"),
-        "p_load": _col(bus, "PD") / case.base_mva,
-        "q_load": _col(bus, "QD") / case.base_mva,
-        "p_gen": p_gen / case.base_mva,
-        "q_gen": q_gen / case.base_mva,
-        "g_shunt": _col(bus, "GS") / case.base_mva,
-        "b_shunt": _col(bus, "BS") / case.base_mva,
+        "bus_name": tuple(str(int(number)) for number in column(bus, "BUS_I")),
+        "vn_kv": column(bus, "BASE_KV"),
+        "v_min": column(bus, "VMIN"),
+        "v_max": column(bus, "VMAX"),
+        "p_load": column(bus, "PD") / case.base_mva,
+        "q_load": column(bus, "QD") / case.base_mva,
+        "g_shunt": column(bus, "GS") / case.base_mva,
+        "b_shunt": column(bus, "BS") / case.base_mva,
         "substation": substation,
-        "v_substation": v_reference[substation],
+        **read_generators(path, case, bus, gen_at),
     }
-
-
-def _generation(
-    path: Path, case: MatpowerCase, bus: FloatArray, position: dict[int, int]
-) -> tuple[FloatArray, FloatArray, ComplexArray]:
-    """Return MW and Mvar generated at PQ buses, and the voltage at reference buses (NaN elsewhere)."""
-    kind, number = _col(bus, "BUS_TYPE"), _col(bus, "BUS_I")
-    p_gen, q_gen, v_set = np.zeros(len(bus)), np.zeros(len(bus)), np.full(len(bus), np.nan)
-    columns = [_col(case.gen, name).tolist() for name in ("GEN_BUS", "GEN_STATUS", "PG", "QG", "VG")]
-    for row, (at, status, pg, qg, vg) in enumerate(zip(*columns, strict=True)):
-        i = _place(path, position, at, f"row {row + 1} of mpc.gen")
-        if status <= 0 or i < 0:
-            continue
-        if kind[i] == _COLUMN["PV"]:
-            raise NetworkError(
-                f"{path}: bus {at:.12g} is a PV bus, and voltage-controlled generators are not supported by "
-                "the load-transfer models; set its type to 1 (PQ, fixed PG and QG) or 3 (a substation)"
-            )
-        if kind[i] == _COLUMN["REF"]:
-            v_set[i] = vg  # of several generators the last one rules, as in MATPOWER
-        else:
-            p_gen[i] += pg
-            q_gen[i] += qg
-    idle = np.flatnonzero((kind == _COLUMN["REF"]) & np.isnan(v_set))
-    if idle.size:
-        raise NetworkError(
-            f"{path}: reference bus {number[idle[0]]:.12g} has no generator in service to hold its voltage; "
-            "add a row to mpc.gen with its VG, or set its status to 1"
-        )
-    return p_gen, q_gen, v_set * np.exp(1j * np.deg2rad(_col(bus, "VA")))
 
 
 def _branches(path: Path, case: MatpowerCase, position: dict[int, int], vn_kv: FloatArray) -> dict[str, Any]:
@@ -220,8 +179,8 @@ def _branches(path: Path, case: MatpowerCase, position: dict[int, int], vn_kv: F
     ).reshape(-1, 2)  # fmt: skip
     kept = (ends >= 0).all(axis=1)
     branch, (i, j) = case.branch[kept], ends[kept].T
-    r, tap, rate = _col(branch, "BR_R"), _col(branch, "TAP"), _col(branch, "RATE_A")
-    half_b, zero, closed = _col(branch, "BR_B") / 2, np.zeros(len(branch)), _col(branch, "BR_STATUS") != 0
+    r, tap, rate = column(branch, "BR_R"), column(branch, "TAP"), column(branch, "RATE_A")
+    half_b, zero, closed = column(branch, "BR_B") / 2, np.zeros(len(branch)), column(branch, "BR_STATUS") != 0
     transforms = (tap != 0) | ~np.isclose(vn_kv[i], vn_kv[j], rtol=1e-9)
     return {
         "branch_name": tuple(str(row + 1) for row in np.flatnonzero(kept)),
@@ -230,356 +189,28 @@ def _branches(path: Path, case: MatpowerCase, position: dict[int, int], vn_kv: F
         "from_bus": i,
         "to_bus": j,
         "r": r,
-        "x": _col(branch, "BR_X"),
+        "x": column(branch, "BR_X"),
         "g_from": zero,
         "b_from": half_b,
         "g_to": zero,
         "b_to": half_b,
         "tap": np.where(tap == 0, 1.0, tap),
-        "shift": np.deg2rad(_col(branch, "SHIFT")),
+        "shift": np.deg2rad(column(branch, "SHIFT")),
         "rating": np.where(rate == 0, np.inf, rate / case.base_mva),
+        "s_max": np.where(rate == 0, np.inf, rate / case.base_mva),
+        **_angle_limits(branch),
         "closed": closed,
         "open_end": np.zeros(len(branch), dtype=np.int64),
     }
 
 
-class _NotUnderstood(ValueError):
-    """Why a statement cannot be interpreted; `offset` counts the lines from its first one."""
-
-    def __init__(self, reason: str, offset: int = 0) -> None:
-        super().__init__(reason)
-        self.offset = offset
-
-
-_NAME = r"[A-Za-z]\w*(?:\.[A-Za-z]\w*)*"
-_QUOTED = r"'(?:[^'\n]|'')*'|\"(?:[^\"\n]|\"\")*\""
-# A quote after an operand transposes; anywhere else it opens a string.
-_MARK = re.compile(rf"(?<![\w)\]}}'.])(?:{_QUOTED})|%.*|\.\.\..*|[\[\](){{}};,]")
-_TOKEN = re.compile(rf"(?:\d+(?:\.(?![*/^'])\d*)?|\.\d+)(?:[eE][+-]?\d+)?|{_NAME}|"
-                    r"\.\*|\./|\.\^|[=~<>]=|&&|\|\||[-+*/^<>&|~(),;:\[\]{}=']")  # fmt: skip
-_STRING = re.compile(_QUOTED)
-_STARTS_OPERAND = re.compile(r"[\w.(\[{'\"]|~(?!=)|[-+](?=[\w.(\[])")
-_HEADER = re.compile(r"function\s+(\w+)\s*=\s*\w+\s*(?:\(\s*\))?")
-_OUTPUTS = re.compile(r"\[([\w\s,~]*)\]\s*=\s*(\w+)")
-_PLAIN_MATRIX = re.compile(rf"({_NAME})\s*=\s*\[([^\[\]'\"]*)\]")
-_OPENS_BLOCK = re.compile(r"(if|for|while|switch|try|parfor)\b(.*)", re.DOTALL)
-_LEVEL = {"||": 1, "&&": 2, "|": 3, "&": 4, "<": 5, "<=": 5, ">": 5, ">=": 5, "==": 5, "~=": 5,
-          "+": 6, "-": 6, "*": 7, "/": 7, ".*": 7, "./": 7, "^": 9, ".^": 9}  # fmt: skip
-_UNARY_LEVEL = 8
-_OPERATION: dict[str, Callable[..., Any]] = {
-    "||": np.logical_or, "|": np.logical_or, "&&": np.logical_and, "&": np.logical_and, "<": np.less,
-    "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal, "==": np.equal, "~=": np.not_equal,
-    "+": np.add, "-": np.subtract, ".*": np.multiply, "./": np.divide, ".^": np.power,
-}  # fmt: skip
-_CONSTANT = {"pi": np.pi, "Inf": np.inf, "inf": np.inf, "NaN": np.nan, "nan": np.nan}
-_ELEMENTWISE: dict[str, Callable[..., Any]] = {
-    "sqrt": np.sqrt, "abs": np.abs, "exp": np.exp, "log": np.log, "sin": np.sin, "cos": np.cos, "tan": np.tan,
-    "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "isinf": np.isinf, "isnan": np.isnan,
-}  # fmt: skip
-_ALONG_COLUMNS: dict[str, Callable[..., Any]] = {"any": np.any, "all": np.all, "sum": np.sum}
-
-
-def _run(path: Path, text: str) -> Variables:
-    """Return the fields of the struct that the file's function returns."""
-    struct: str | None = None
-    variables = Variables()
-    blocks: list[bool] = []  # for each open if: are its statements carried out?
-    for line, statement in _statements(path, text):
-        try:
-            opens = _OPENS_BLOCK.fullmatch(statement)
-            if opens and (opens[1] == "if" or not all(blocks)):
-                blocks.append(all(blocks) and _is_true(_evaluate(opens[2], variables)))
-            elif statement == "end" and blocks:
-                blocks.pop()
-            elif statement == "else" and blocks and all(blocks[:-1]):
-                blocks[-1] = not blocks[-1]
-            elif statement.startswith("elseif") and all(blocks[:-1]):
-                raise _NotUnderstood("elseif is not read")
-            elif not all(blocks) or statement == "end":
-                continue
-            elif statement == "return":
-                break
-            elif struct is None and (header := _HEADER.fullmatch(statement)):
-                struct = header[1]
-            elif statement.startswith("function"):
-                raise _NotUnderstood("one function that returns one struct is read, format version 2")
-            else:
-                _execute(statement, variables)
-        except (ValueError, ArithmeticError, IndexError) as reason:
-            place = f"{path}, line {line + getattr(reason, 'offset', 0)}"
-            raise NetworkError(
-                f"{place}: cannot interpret {' '.join(statement.split())[:80]!r}: {reason}; use plain "
-                "matrices, column names and arithmetic, or let MATPOWER's savecase write the case out"
-            ) from None
-    else:
-        if blocks:
-            raise NetworkError(f"{path}: an if is never ended; add its end")
-    prefix = f"{struct or 'mpc'}."
-    return {name[len(prefix) :]: value for name, value in variables.items() if name.startswith(prefix)}
-
-
-def _statements(path: Path, text: str) -> Iterator[tuple[int, str]]:
-    """Yield each statement without its comments, with the number of the line on which it begins."""
-    parts: list[str] = []
-    depth, first, in_comment = 0, 1, False
-    for number, line in enumerate(text.replace("\r", "").split("\n"), start=1):
-        if line.strip() in ("%{", "%}"):
-            in_comment = line.strip() == "%{"
-        if in_comment:
-            continue
-        first = first if parts else number
-        start, stop, ending = 0, len(line), "\n"
-        for mark in _MARK.finditer(line):
-            token = mark[0]
-            if token[0] == "%" or token[:3] == "...":
-                stop, ending = mark.start(), "\n" if token[0] == "%" else " "
-                break
-            depth += (token in "([{") - (token in ")]}")
-            if depth == 0 and token in ";,":
-                if statement := "".join([*parts, line[start : mark.start()]]).strip():
-                    yield first, statement
-                parts, start, first = [], mark.end(), number
-        parts.append(line[start:stop] + ending)
-        if depth <= 0 and ending == "\n":
-            if statement := "".join(parts).strip():
-                yield first, statement
-            parts = []
-    if parts:
-        raise NetworkError(f"{path}, line {first}: the statement begun here never ends; close its bracket")
-
-
-def _execute(statement: str, variables: Variables) -> None:
-    """Carry out one assignment."""
-    if outputs := _OUTPUTS.fullmatch(statement):
-        names = outputs[1].replace(",", " ").split()
-        if len(names) > len(_IDX.get(outputs[2], ())):
-            raise _NotUnderstood(f"{outputs[2]} does not return {len(names)} values")
-        variables.update(zip(names, map(_scalar, _IDX[outputs[2]].values()), strict=False))
-    elif statement == "define_constants":
-        variables.update({name: _scalar(number) for name, number in _COLUMN.items()})
-    elif matrix := _PLAIN_MATRIX.fullmatch(statement):
-        variables[matrix[1]] = _plain_matrix(matrix[2], variables)
-    else:
-        tokens = _tokens(statement)
-        if "=" not in tokens or not re.fullmatch(_NAME, tokens[0]):
-            raise _NotUnderstood("it is not an assignment to a name")
-        equals = tokens.index("=")
-        name, value = tokens[0], _Expression(tokens[equals + 1 :], variables).whole()
-        if equals > 1:
-            target = _Expression(tokens[1:equals], variables)
-            value = _with_replaced(variables.get(name), target.whole(subscripts=True), value)
-        variables[name] = value
-
-
-def _plain_matrix(body: str, variables: Variables) -> Value:
-    """Return a matrix without inner brackets; rows of plain numbers, nearly all, go the short way."""
-    rows: list[list[float]] = []
-    for offset, line in enumerate(body.split("\n")):
-        for row in line.split(";"):
-            try:
-                values = [float(entry) for entry in row.replace(",", " ").split()]
-            except ValueError:
-                values = _evaluate(f"[{row}]", variables).ravel().tolist()
-            if rows and values and len(values) != len(rows[0]):
-                width = len(rows[0])
-                raise _NotUnderstood(f"a row has {len(values)} values, those above have {width}", offset)
-            if values:
-                rows.append(values)
-    return np.array(rows) if rows else np.zeros((0, 0))
-
-
-def _scalar(number: float) -> Value:
-    return np.full((1, 1), float(number))
-
-
-def _is_true(value: Value) -> bool:
-    return bool(np.size(value) and np.all(_number(value)))
-
-
-def _number(value: Value) -> NDArray[Any]:
-    if not isinstance(value, np.ndarray):
-        raise _NotUnderstood("text or a cell stands where a number should be")
-    return value
-
-
-def _evaluate(text: str, variables: Variables) -> Value:
-    return _Expression(_tokens(text), variables).whole()
-
-
-def _tokens(text: str) -> list[str]:
-    """Split an expression; inside [ ] and { } blanks between operands become commas, line ends semicolons."""
-    tokens: list[str] = []
-    brackets: list[str] = []
-    position = 0
-    while position < len(text):
-        begin = position
-        while position < len(text) and text[position] in " \t":
-            position += 1
-        if position == len(text):
-            break
-        spaced, in_matrix = position > begin, bool(brackets) and brackets[-1] in "[{"
-        after_operand = bool(tokens) and (tokens[-1][-1].isalnum() or tokens[-1][-1] in "_)]}'\".")
-        if spaced and in_matrix and after_operand and _STARTS_OPERAND.match(text, position):
-            tokens.append(",")
-            after_operand = False
-        match = (None if after_operand else _STRING.match(text, position)) or _TOKEN.match(text, position)
-        if text[position] == "\n" and in_matrix:
-            tokens.append(";")
-        elif match is None:
-            raise _NotUnderstood(f"{text[position]!r} is no MATLAB this reader knows")
-        else:
-            tokens.append(match[0])
-            if match[0] in ("(", "[", "{"):
-                brackets.append(match[0])
-            elif match[0] in (")", "]", "}") and brackets:
-                brackets.pop()
-        position = match.end() if match else position + 1
-    return tokens
-
-
-class _Expression:
-    """Evaluates tokens while reading them, by MATLAB's precedence of operators."""
-
-    def __init__(self, tokens: list[str], variables: Variables) -> None:
-        self.tokens, self.variables, self.at = [*tokens, "", ""], variables, 0
-
-    def whole(self, subscripts: bool = False) -> Value:
-        """Return the value of all the tokens, or the list of subscripts that they are."""
-        value = self.arguments() if subscripts else self.binary(1)
-        if self.tokens[self.at]:
-            raise _NotUnderstood(f"{self.tokens[self.at]!r} is out of place")
-        return value
-
-    def take(self, *expected: str) -> str:
-        token = self.tokens[self.at]
-        if expected and token not in expected:
-            raise _NotUnderstood(f"{' or '.join(expected)} expected before {token or 'its end'!r}")
-        self.at += 1
-        return token
-
-    def binary(self, level: int) -> Value:
-        left = self.unary()
-        while _LEVEL.get(self.tokens[self.at], 0) >= level:
-            operator = self.take()
-            left = _apply(operator, _number(left), _number(self.binary(_LEVEL[operator] + 1)))
-        return left
-
-    def unary(self) -> Value:
-        if self.tokens[self.at] not in ("-", "+", "~"):
-            return self.postfix()
-        sign, operand = self.take(), _number(self.binary(_UNARY_LEVEL))
-        return np.logical_not(operand) if sign == "~" else -1.0 * operand if sign == "-" else operand
-
-    def postfix(self) -> Value:
-        token = self.take()
-        if token == "(":
-            value = self.binary(1)
-            self.take(")")
-        elif token in ("[", "{"):
-            value = self.rows("]" if token == "[" else "}")
-        elif token[:1] in ("'", '"') and len(token) > 1:
-            value = token[1:-1].replace(token[0] * 2, token[0])
-        elif token[:1].isdigit() or (token[:1] == "." and token[1:2].isdigit()):
-            value = _scalar(float(token))
-        else:
-            value = self.named(token)
-        while self.tokens[self.at] == "'":
-            self.take()
-            value = _number(value).T
-        return value
-
-    def named(self, name: str) -> Value:
-        has_arguments = self.tokens[self.at] == "("
-        if name in self.variables:
-            value = self.variables[name]
-            return _indexed(_number(value), self.arguments()) if has_arguments else value
-        if name in _CONSTANT and not has_arguments:
-            return _scalar(_CONSTANT[name])
-        if has_arguments and (name in _ELEMENTWISE or name in _ALONG_COLUMNS or name == "find"):
-            arguments = self.arguments()
-            if len(arguments) != 1:
-                raise _NotUnderstood(f"{name} takes one number or matrix here")
-            return _call(name, _number(arguments[0]))
-        raise _NotUnderstood(f"{name or 'its end'!r} is no variable, constant or function this reader knows")
-
-    def arguments(self) -> list[Value]:
-        """Return what stands between parentheses; a lone colon comes back as ':'."""
-        self.take("(")
-        values: list[Value] = []
-        while True:
-            if self.tokens[self.at] == ":" and self.tokens[self.at + 1] in (",", ")"):
-                values.append(self.take())
-            else:
-                values.append(self.binary(1))
-            if self.take(",", ")") == ")":
-                return values
-
-    def rows(self, closing: str) -> Value:
-        """Return a matrix, or a cell as one list."""
-        rows: list[list[Value]] = [[]]
-        while (token := self.tokens[self.at]) != closing:
-            if token in (",", ";"):
-                self.take()
-                rows += [[]] if token == ";" else []
-            else:
-                rows[-1].append(self.binary(1))
-        self.take(closing)
-        if closing == "}":
-            return [value for row in rows for value in row]
-        blocks = [np.hstack([_number(value) for value in row]) for row in rows if row]
-        return np.vstack(blocks) if blocks else np.zeros((0, 0))
-
-
-def _apply(operator: str, left: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
-    if operator in ("*", "/", "^"):
-        if right.size != 1 and (operator != "*" or left.size != 1) or (operator == "^" and left.size != 1):
-            raise _NotUnderstood(f"{operator} of matrices is not read; write .{operator} for element by element")
-        operator = f".{operator}"
-    with np.errstate(divide="ignore", invalid="raise"):  # 1/0 is Inf in MATLAB too; sqrt(-1) is complex there
-        return np.asarray(_OPERATION[operator](left + 0.0, right + 0.0))
-
-
-def _call(name: str, value: NDArray[Any]) -> NDArray[Any]:
-    if name == "find":
-        found = np.flatnonzero(value.ravel(order="F")) + 1.0
-        return found.reshape((1, -1) if value.shape[0] == 1 and value.shape[1] != 1 else (-1, 1))
-    if name in _ALONG_COLUMNS:
-        axis = 1 if value.shape[0] == 1 else 0
-        return np.asarray(_ALONG_COLUMNS[name](value + 0.0, axis=axis, keepdims=True))
-    with np.errstate(divide="ignore", invalid="raise"):
-        return np.asarray(_ELEMENTWISE[name](value + 0.0))  # a mask counts as zeros and ones
-
-
-def _positions(subscript: Value, length: int) -> NDArray[np.int64]:
-    """Return places from 0 for a subscript that is a colon, a mask or numbers from 1."""
-    if isinstance(subscript, str) and subscript == ":":
-        return np.arange(length)
-    flat = _number(subscript).ravel(order="F")
-    places = np.flatnonzero(flat) if flat.dtype == np.bool_ else flat - 1.0
-    if not ((places >= 0) & (places < length) & (places == np.floor(places))).all():
-        raise _NotUnderstood(f"a subscript is outside 1 to {length}")
-    return places.astype(np.int64)
-
-
-def _indexed(value: NDArray[Any], subscripts: list[Value]) -> NDArray[Any]:
-    if len(subscripts) == 1:
-        taken = value.ravel(order="F")[_positions(subscripts[0], value.size)]
-        lies_flat = value.shape[0] == 1 and not isinstance(subscripts[0], str)
-        return taken.reshape((1, -1) if lies_flat else (-1, 1))
-    if len(subscripts) != 2:
-        raise _NotUnderstood("a matrix has two subscripts")
-    rows, columns = (_positions(s, n) for s, n in zip(subscripts, value.shape, strict=True))
-    return value[np.ix_(rows, columns)]
-
-
-def _with_replaced(value: Value, subscripts: list[Value], new: Value) -> NDArray[Any]:
-    """Return the matrix with the named part replaced; growing or deleting rows is not read."""
-    if value is None or len(subscripts) != 2:
-        raise _NotUnderstood("only part of a matrix that exists, by row and column, can be assigned")
-    changed = _number(value).copy()
-    rows, columns = (_positions(s, n) for s, n in zip(subscripts, changed.shape, strict=True))
-    if _number(new).size != 1 and new.shape != (rows.size, columns.size):
-        found, wanted = f"{new.shape[0]} x {new.shape[1]}", f"{rows.size} x {columns.size}"
-        raise _NotUnderstood(f"{found} values do not fit {wanted} places")
-    changed[np.ix_(rows, columns)] = new
-    return changed
+def _angle_limits(branch: FloatArray) -> dict[str, FloatArray]:
+    """Return the limits of V_from's angle less V_to's in rad."""
+    if branch.shape[1] < COLUMN["ANGMAX"]:
+        return {}
+    low, high = column(branch, "ANGMIN"), column(branch, "ANGMAX")
+    without = (low == 0) & (high == 0)
+    return {
+        "angle_min": np.where(without | (low <= -360), -np.inf, np.deg2rad(low)),
+        "angle_max": np.where(without | (high >= 360), np.inf, np.deg2rad(high)),
+    }

@@ -8,12 +8,16 @@ pi-model with an ideal transformer at its from end (the MATPOWER convention):
 Signs: `p_load`, `q_load` are positive when consumed; `p_gen`, `q_gen` positive when produced; `g_shunt`, `b_shunt`
 are admittances to ground (b positive for a capacitor). Arrays keep the order of the source file, and `bus_name`,
 `branch_name` its labels. A *tie* is a branch that is normally open (`closed` false).
+
+Generators (`gen_*`) are what an optimal power flow may dispatch, several to a bus where the source has it so; the power
+flow and load transfer know nothing of them and read `p_gen`, `q_gen` alone. A substation without a generator draws
+what it needs from the grid above.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +37,14 @@ BRANCH_KINDS = ("line", "tie", "trafo")
 
 _BUS_FLOATS = ("vn_kv", "v_min", "v_max", "p_load", "q_load", "p_gen", "q_gen", "g_shunt", "b_shunt")
 _BRANCH_FLOATS = ("r", "x", "g_from", "b_from", "g_to", "b_to", "tap", "shift")
+_BRANCH_LIMITS = {"s_max": np.inf, "angle_min": -np.inf, "angle_max": np.inf}  # the value that limits nothing
+_GEN_LIMITS = ("gen_p_min", "gen_p_max", "gen_q_min", "gen_q_max")
+_NAMES = ("bus_name", "branch_name", "kind", "gen_name")
+
+
+def _none() -> Any:
+    """Return the default of an optional array field; `_coerce` gives it its shape."""
+    return field(default_factory=lambda: np.zeros(0))
 
 
 class NetworkError(ValueError):
@@ -44,7 +56,8 @@ class Network:
     """A feeder of n_bus buses and n_branch branches; radial or meshed, with one or more substations.
 
     Raises `NetworkError` when arrays disagree in length, values are not finite or physically impossible, names
-    repeat, a branch leaves the feeder, there is no substation, or no path of branches and ties leads to some bus.
+    repeat, a branch or generator lies outside the feeder, a lower limit is above its upper one, there is no substation,
+    or no path of branches and ties leads to some bus.
     """
 
     name: str
@@ -77,12 +90,23 @@ class Network:
     closed: BoolArray  # (n_branch,) normal state; a tie is normally open
     open_end: IntArray  # (n_branch,) an open branch hangs from its other end: 0 open at both, 1 at from, 2 at to
     paper_limit_mw: float = float("inf")  # uniform limit on branch power in the `paper` setting of load transfer
+    s_max: FloatArray = _none()  # (n_branch,) limit of apparent power at both ends; inf (default) where there is none
+    angle_min: FloatArray = _none()  # (n_branch,) least angle of V_from less that of V_to in rad; default -inf
+    angle_max: FloatArray = _none()  # (n_branch,) greatest such angle in rad; default inf
+    gen_name: tuple[str, ...] = ()
+    gen_bus: IntArray = _none()  # (n_gen,)
+    gen_p_min: FloatArray = _none()  # (n_gen,) least active output, negative where it may consume; -inf for none
+    gen_p_max: FloatArray = _none()  # (n_gen,) greatest active output; inf for none
+    gen_q_min: FloatArray = _none()  # (n_gen,) least reactive output; -inf for none
+    gen_q_max: FloatArray = _none()  # (n_gen,) greatest reactive output; inf for none
+    gen_cost: FloatArray = _none()  # (n_gen, 3) c2, c1, c0 of c2 P^2 + c1 P + c0 in $/h with P in MW; default 0
 
     def __post_init__(self) -> None:
         _coerce(self)
         _check_shapes(self)
         _check_names(self)
         _check_values(self)
+        _check_generators(self)
         _check_substations(self)
         _check_reachable(self)
 
@@ -93,6 +117,10 @@ class Network:
     @property
     def n_branch(self) -> int:
         return len(self.branch_name)
+
+    @property
+    def n_gen(self) -> int:
+        return len(self.gen_name)
 
     @property
     def z(self) -> ComplexArray:
@@ -152,6 +180,11 @@ class Network:
 
     def with_changes(self, **changes: Any) -> Network:
         """Return a copy with some fields replaced, validated anew."""
+        if len(changes.get("branch_name", self.branch_name)) != self.n_branch:
+            # Limits that limit nothing fit any number of branches.
+            for name, idle in _BRANCH_LIMITS.items():
+                if (getattr(self, name) == idle).all():
+                    changes.setdefault(name, np.zeros(0))
         return replace(self, **changes)
 
     @classmethod
@@ -178,29 +211,39 @@ class Network:
 def _coerce(network: Network) -> None:
     """Freeze every array in its declared type, so that kernels get what they were compiled for."""
     kinds = {"substation": np.int64, "from_bus": np.int64, "to_bus": np.int64, "open_end": np.int64,
-             "closed": np.bool_, "v_substation": np.complex128}  # fmt: skip
-    for field in fields(network):
-        value = getattr(network, field.name)
-        if field.name in ("bus_name", "branch_name", "kind"):
-            object.__setattr__(network, field.name, tuple(str(item) for item in value))
-        elif field.name not in ("name", "base_mva", "paper_limit_mw"):
-            array: NDArray[Any] = np.array(value, dtype=kinds.get(field.name, np.float64))
+             "gen_bus": np.int64, "closed": np.bool_, "v_substation": np.complex128}  # fmt: skip
+    for item in fields(network):
+        value = getattr(network, item.name)
+        if item.name in _NAMES:
+            object.__setattr__(network, item.name, tuple(str(name) for name in value))
+        elif item.name not in ("name", "base_mva", "paper_limit_mw"):
+            array: NDArray[Any] = np.array(value, dtype=kinds.get(item.name, np.float64))
+            if not array.size and item.name in _BRANCH_LIMITS:
+                array = np.full(network.n_branch, _BRANCH_LIMITS[item.name])
+            elif not array.size and item.name == "gen_cost":
+                array = np.zeros((network.n_gen, 3))
             array.setflags(write=False)
-            object.__setattr__(network, field.name, array)
+            object.__setattr__(network, item.name, array)
 
 
 def _check_shapes(network: Network) -> None:
     expected = {name: network.n_bus for name in _BUS_FLOATS}
-    expected |= {name: network.n_branch for name in (*_BRANCH_FLOATS, "rating", "closed", "open_end")}
+    expected |= {name: network.n_branch for name in (*_BRANCH_FLOATS, *_BRANCH_LIMITS, "rating", "closed", "open_end")}
     expected |= {"kind": network.n_branch, "from_bus": network.n_branch, "to_bus": network.n_branch}
     expected |= {"v_substation": len(network.substation)}
+    expected |= {name: network.n_gen for name in ("gen_bus", *_GEN_LIMITS, "gen_cost")}
     for name, length in expected.items():
         if len(getattr(network, name)) != length:
             raise NetworkError(f"{network.name}: {name} has {len(getattr(network, name))} entries, expected {length}")
+    if network.gen_cost.shape != (network.n_gen, 3):
+        raise NetworkError(
+            f"{network.name}: gen_cost has shape {network.gen_cost.shape}, expected ({network.n_gen}, 3); "
+            "give c2, c1 and c0 of every generator"
+        )
 
 
 def _check_names(network: Network) -> None:
-    for label, names in (("bus", network.bus_name), ("branch", network.branch_name)):
+    for label, names in (("bus", network.bus_name), ("branch", network.branch_name), ("generator", network.gen_name)):
         seen: set[str] = set()
         for name in names:
             if name in seen:
@@ -229,7 +272,7 @@ def _check_values(network: Network) -> None:
             f"{network.name}: r of branch {network.branch_name[bad[0]]!r} is {network.r[bad[0]]:g}; "
             "it must be zero or more"
         )
-    for array_name, low in (("vn_kv", 1e-9), ("tap", 1e-9), ("rating", 0.0)):
+    for array_name, low in (("vn_kv", 1e-9), ("tap", 1e-9), ("rating", 0.0), ("s_max", 0.0)):
         values = getattr(network, array_name)
         names, label = (network.bus_name, "bus") if array_name == "vn_kv" else (network.branch_name, "branch")
         bad = np.flatnonzero(~(values >= low))
@@ -265,6 +308,33 @@ def _check_values(network: Network) -> None:
         raise NetworkError(
             f"{network.name}: branch {network.branch_name[bad[0]]!r} starts and ends at bus "
             f"{network.bus_name[network.from_bus[bad[0]]]!r}; remove it"
+        )
+
+
+def _check_generators(network: Network) -> None:
+    bad = np.flatnonzero((network.gen_bus < 0) | (network.gen_bus >= network.n_bus))
+    if bad.size:
+        raise NetworkError(
+            f"{network.name}: gen_bus of generator {network.gen_name[bad[0]]!r} is {network.gen_bus[bad[0]]}; "
+            f"buses are numbered 0 to {network.n_bus - 1}"
+        )
+    for label, names, low_name, high_name in (
+        ("generator", network.gen_name, "gen_p_min", "gen_p_max"),
+        ("generator", network.gen_name, "gen_q_min", "gen_q_max"),
+        ("branch", network.branch_name, "angle_min", "angle_max"),
+    ):
+        low, high = getattr(network, low_name), getattr(network, high_name)
+        bad = np.flatnonzero(~((low <= high) & (low < np.inf) & (high > -np.inf)))
+        if bad.size:
+            raise NetworkError(
+                f"{network.name}: {label} {names[bad[0]]!r} has {low_name} {low[bad[0]]:g} and {high_name} "
+                f"{high[bad[0]]:g}, between which there is nothing; give a lower limit not above the upper one"
+            )
+    bad = np.flatnonzero(~np.isfinite(network.gen_cost).all(axis=1))
+    if bad.size:
+        raise NetworkError(
+            f"{network.name}: gen_cost of generator {network.gen_name[bad[0]]!r} is {network.gen_cost[bad[0]]}; "
+            "give three finite numbers"
         )
 
 

@@ -143,6 +143,9 @@ def _rating(part: pandapowerNet, table: str, from_column: str, rated_column: str
         s_mva = np.sqrt(3.0) * elements[from_column].map(part.bus["vn_kv"]) * i_ka
     if table in ("line", "trafo"):
         s_mva = s_mva * elements["df"] * elements["parallel"]
+    # What pandapower's optimal power flow allows is a share of the current, its default being no limit at all.
+    if "max_loading_percent" in elements:
+        s_mva = s_mva * elements["max_loading_percent"].astype(float).fillna(100.0) / 100
     return np.asarray((s_mva / part.sn_mva).astype(float).fillna(np.inf))
 
 

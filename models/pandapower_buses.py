@@ -12,6 +12,7 @@ from pandapower.auxiliary import pandapowerNet
 from pandapower.pypower import idx_bus
 
 from feederguard.models.network import NetworkError
+from feederguard.models.pandapower_generators import dispatched
 
 V_MIN_PU, V_MAX_PU = 0.9, 1.1
 # Nobody is served from the star point of a three-winding transformer: its limits are not to bind.
@@ -47,13 +48,21 @@ def fused_buses(net: pandapowerNet, name: str) -> dict[int, int]:
 
 
 def read_substations(net: pandapowerNet, fused: dict[int, int], name: str) -> dict[int, complex]:
-    """Return the voltage in pu of every fused bus that an ext_grid in service holds.
+    """Return the voltage in pu of every fused bus that an ext_grid in service holds, or a gen that is a slack.
 
     Raises `NetworkError` where there is none, or where two hold a bus at different voltages.
     """
     held: dict[int, complex] = {}
     grids = net.ext_grid[net.ext_grid["in_service"].astype(bool) & net.ext_grid["bus"].isin(fused)]
-    for bus, vm_pu, va_degree in zip(grids["bus"], grids["vm_pu"], grids["va_degree"].fillna(0.0), strict=True):
+    slacks = net.gen[net.gen["in_service"].astype(bool) & net.gen["bus"].isin(fused)]
+    slacks = slacks[slacks["slack"].astype(bool)] if "slack" in slacks else slacks[:0]
+    held_by = list(zip(grids["bus"], grids["vm_pu"], grids["va_degree"].fillna(0.0), strict=True))
+    # An ext_grid at the same bus has the last word on the voltage.
+    grid_buses = {fused[bus] for bus in grids["bus"]}
+    held_by += [
+        (bus, vm, 0.0) for bus, vm in zip(slacks["bus"], slacks["vm_pu"], strict=True) if fused[bus] not in grid_buses
+    ]
+    for bus, vm_pu, va_degree in held_by:
         voltage = complex(vm_pu * np.exp(1j * np.deg2rad(va_degree)))
         if abs(held.setdefault(fused[bus], voltage) - voltage) > 1e-9:
             raise NetworkError(f"{name}: two ext_grids hold bus {fused[bus]} at different voltages; keep one")
@@ -84,7 +93,10 @@ def read_buses(net: pandapowerNet, part: pandapowerNet, case: dict[str, Any]) ->
         buses[column] = matrix[:, position] / part.sn_mva
     buses[["p_gen", "q_gen"]] = 0.0
     for table, phases in (("sgen", ("",)), ("asymmetric_sgen", ("_a", "_b", "_c"))):
-        units = net[table][net[table]["in_service"].astype(bool) & net[table]["bus"].isin(live.index)]
+        running = net[table]["in_service"].astype(bool) & net[table]["bus"].isin(live.index)
+        if table == "sgen":
+            running &= ~dispatched(net, table)
+        units = net[table][running]
         for column, power in (("p_gen", "p{}_mw"), ("q_gen", "q{}_mvar")):
             total = units[[power.format(phase) for phase in phases]].sum(axis=1, skipna=False)
             at_bus = (total * units["scaling"] / part.sn_mva).groupby(units["bus"]).sum(min_count=1)

@@ -4,7 +4,8 @@ Bus i of the network is bus i of the net, and every element bears the label of t
 
 | Network | pandapower |
 |---|---|
-| substation | ext_grid |
+| substation | ext_grid; the first generator there is its limits and cost, and its voltage is controllable |
+| any other generator | controllable sgen that gives nothing in the power flow, with limits and cost |
 | p_load, q_load; p_gen, q_gen; g_shunt, b_shunt | load; sgen; shunt |
 | branch of kind 'trafo', or with a tap or shift | trafo: the tap in vn_hv_kv, shunts in pfe_kw and i0_percent |
 | branch without impedance | bus-bus switch |
@@ -37,9 +38,9 @@ LEAST_RATING_PU = 1e-9
 def network_to_pandapower(network: Network) -> pandapowerNet:
     """Return the feeder as a pandapower net; `runpp(net, calculate_voltage_angles=True)` has the network's voltages.
 
-    A closed branch of kind 'tie' becomes a line like any other, and `paper_limit_mw` is not carried. Raises
-    `NetworkError` for a branch without impedance that has a tap or a shift or joins two nominal voltages: pandapower
-    has no ideal transformer.
+    A closed branch of kind 'tie' becomes a line like any other; `paper_limit_mw`, `s_max` and angle limits are not
+    carried. Raises `NetworkError` for a branch without impedance that has a tap or a shift or joins two nominal
+    voltages: pandapower has no ideal transformer.
     """
     ratio = (network.tap != 1) | (network.shift != 0)
     ideal = network.z == 0
@@ -57,6 +58,7 @@ def network_to_pandapower(network: Network) -> pandapowerNet:
     net = copy.deepcopy(_empty_net())
     net.name, net.sn_mva = network.name, network.base_mva
     _write_buses(net, network, _moved_shunts(network, ~kept))
+    _write_generators(net, network)
     _write_lines(net, network, np.flatnonzero(~wound & ~ideal), kept)
     _write_trafos(net, network, np.flatnonzero(wound), tee)
     _write_bus_switches(net, network, np.flatnonzero(ideal))
@@ -108,6 +110,29 @@ def _write_buses(net: pandapowerNet, network: Network, moved: ComplexArray) -> N
         pandapower.create_shunts(
             net, shunts, p_mw=y[shunts].real, q_mvar=-y[shunts].imag, vn_kv=vn_kv, name=names[shunts]
         )
+
+
+def _write_generators(net: pandapowerNet, network: Network) -> None:
+    base_mva, at_grid = network.base_mva, {int(bus): k for k, bus in enumerate(network.substation)}
+    for g, bus in enumerate(network.gen_bus.tolist()):
+        p_limits = {"min_p_mw": network.gen_p_min[g] * base_mva, "max_p_mw": network.gen_p_max[g] * base_mva}
+        q_limits = {"min_q_mvar": network.gen_q_min[g] * base_mva, "max_q_mvar": network.gen_q_max[g] * base_mva}
+        limits = {name: float(limit) for name, limit in (p_limits | q_limits).items() if np.isfinite(limit)}
+        if bus in at_grid:
+            table, element = "ext_grid", at_grid.pop(bus)
+            for column, value in {"controllable": True, "name": network.gen_name[g], **limits}.items():
+                if column not in net.ext_grid:
+                    net.ext_grid[column] = False if column == "controllable" else np.nan
+                net.ext_grid.at[element, column] = value
+        else:
+            table = "sgen"
+            element = pandapower.create_sgen(
+                net, bus, p_mw=0.0, q_mvar=0.0, name=network.gen_name[g], controllable=True, **limits
+            )
+        c2, c1, c0 = network.gen_cost[g].tolist()
+        pandapower.create_poly_cost(
+            net, element, table, cp1_eur_per_mw=c1, cp0_eur=c0, cp2_eur_per_mw2=c2
+        )  # fmt: skip
 
 
 def _write_lines(net: pandapowerNet, network: Network, lines: IntArray, kept: BoolArray) -> None:

@@ -4,13 +4,15 @@
 |---|---|
 | bus in service | a bus; those that closed bus-bus switches join are one, of the lowest index and tightest limits |
 | min_vm_pu, max_vm_pu | v_min, v_max; 0.90 and 1.10 where missing |
-| ext_grid | a substation at vm_pu and va_degree |
-| load, motor, storage, ward (power) | p_load, q_load: nominal times scaling, generation not subtracted |
-| sgen | p_gen, q_gen; asymmetric loads and sgens count with the sum of their phases |
+| ext_grid, gen with slack | a substation at vm_pu and va_degree |
+| gen; ext_grid, sgen, load, storage where dispatched | generators, by `pandapower_generators.py` |
+| other load, motor, storage, ward (power) | p_load, q_load: nominal times scaling, generation not subtracted |
+| other sgen | p_gen, q_gen; asymmetric loads and sgens count with the sum of their phases |
 | shunt, ward (impedance) | g_shunt, b_shunt |
 | line, impedance | a line rated at max_i_ka x df x parallel, or at the sn_mva of an impedance |
 | trafo | a branch from high to low voltage, its tap changer and vector group in `tap` and `shift`, rated at |
 |  | sn_mva x df x parallel at 1 pu voltage |
+| max_loading_percent | that share of the rating; all of it where missing |
 | trafo3w | three such branches that meet in an added bus, 'NAME star' |
 | line or trafo with an open switch | an open branch (a line becomes a 'tie'); `open_end` tells where |
 | open bus-bus switch | a 'tie' of its z_ohm, or of x = 1e-6 pu (`BUS_TIE_X_PU`) where that is 0, to close loops |
@@ -46,14 +48,14 @@ from feederguard.models.pandapower_buses import (
     read_buses,
     read_substations,
 )
+from feederguard.models.pandapower_generators import dispatched, has_costs, hold_voltages, read_generators
 
 _BUS_ELEMENTS = (
     *("load", "motor", "storage", "ward", "asymmetric_load", "shunt"),
-    *("sgen", "asymmetric_sgen", "ext_grid"),
+    *("sgen", "asymmetric_sgen", "ext_grid", "gen"),
 )
 _BRANCH_ELEMENTS = ("line", "trafo", "trafo3w", "impedance")
 _REMEDY = {
-    "gen": "make it an sgen (pandapower.toolbox.replace_gen_by_sgen), or an ext_grid where it feeds the net",
     "xward": "make it a ward (pandapower.toolbox.replace_xward_by_ward with its index)",
     "dcline": "make it a load at one end and an sgen at the other",
 }
@@ -64,10 +66,11 @@ def network_from_pandapower(net: pandapowerNet, base_mva: float | None = None) -
 
     A bus or branch keeps its name where that is unique; else it is called 'NAME (bus 3)', 'NAME (line 3)', and
     without a name '3' or 'line 3', by its index in pandapower. Warns of buses that not even an open branch joins to
-    an ext_grid, and leaves them out; warns of loads with a constant-impedance or constant-current part, and takes
-    them as constant power. Raises `NetworkError` where there is no ext_grid, where elements contradict each other,
-    and for what a `Network` cannot hold: PV generators, xwards, DC lines and links, FACTS, impedances that differ
-    by direction.
+    an ext_grid, and leaves them out; of sgens, loads and storages that a net with costs has as controllable, and of
+    gens in a net without costs, whose power is in none of p_gen, p_load and q_load; and of loads with a constant-impedance or
+    constant-current part, which it takes as constant power. Raises `NetworkError` where there is no ext_grid, where
+    elements contradict each other, for costs that are not quadratic in P, and for what a `Network` cannot hold: xwards,
+    DC lines and links, FACTS, impedances that differ by direction.
     """
     name = str(net.get("name") or "pandapower net")
     base_mva = float(net.sn_mva if base_mva is None else base_mva)
@@ -75,6 +78,7 @@ def network_from_pandapower(net: pandapowerNet, base_mva: float | None = None) -
         raise NetworkError(f"{name}: base_mva is {base_mva}; it must be positive")
     _refuse_unheld(net, name)
     _warn_voltage_dependent(net, name)
+    _warn_dispatched(net, name)
     fused = fused_buses(net, name)
     substations = read_substations(net, fused, name)
 
@@ -85,9 +89,12 @@ def network_from_pandapower(net: pandapowerNet, base_mva: float | None = None) -
     for bus, admittance in left.items():
         buses.loc[bus, ["g_shunt", "b_shunt"]] += [admittance.real, admittance.imag]
     buses = merge_buses(buses, fused)
+    generators = read_generators(net, fused, name)
+    hold_voltages(net, buses, generators, fused)
     buses["label"] = _labels(buses["text"], buses["table"], buses.index)
     buses, branches = _drop_islands(buses, branches, list(substations), name, base_mva)
-    return _network(name, base_mva, buses, branches, substations)
+    generators = generators[generators["bus"].isin(buses.index)]
+    return _network(name, base_mva, buses, branches, substations, generators)
 
 
 def _refuse_unheld(net: pandapowerNet, name: str) -> None:
@@ -118,6 +125,19 @@ def _warn_voltage_dependent(net: pandapowerNet, name: str) -> None:
         )
 
 
+def _warn_dispatched(net: pandapowerNet, name: str) -> None:
+    # In a net without costs, gens are there for their part in the power flow.
+    for table in ("sgen", "load", "storage") if has_costs(net) else ("gen",):
+        chosen = dispatched(net, table) & net[table]["bus"].isin(live_buses(net)).to_numpy()
+        if chosen.any():
+            remedy = "make it an sgen" if table == "gen" else "set controllable to False"
+            warnings.warn(
+                f"{name}: the power of {table} {_shown(net[table].index[chosen])} is for an optimal power flow to choose, "
+                f"and the power flow does not see it; {remedy} to keep it as it is",
+                stacklevel=4,
+            )
+
+
 def _convert_part_in_service(net: pandapowerNet, base_mva: float) -> tuple[pandapowerNet, dict[str, Any]]:
     """Return a copy with only what is in service, without generation and switches, and its pypower case.
 
@@ -129,7 +149,10 @@ def _convert_part_in_service(net: pandapowerNet, base_mva: float) -> tuple[panda
     part.sn_mva = base_mva
     live = live_buses(net)
     for table in (*_BUS_ELEMENTS, *_BRANCH_ELEMENTS):
-        part[table] = part[table][part[table]["in_service"].astype(bool)]
+        kept = part[table]["in_service"].astype(bool)
+        if table in ("load", "storage"):
+            kept &= ~dispatched(part, table)
+        part[table] = part[table][kept]
     for table in ("sgen", "asymmetric_sgen", "gen", "xward", "dcline"):
         part[table] = part[table][:0]
     joins = (part.switch["et"] == "b") & part.switch["bus"].isin(live) & part.switch["element"].isin(live)
@@ -165,7 +188,12 @@ def _drop_islands(
 
 
 def _network(
-    name: str, base_mva: float, buses: pd.DataFrame, branches: pd.DataFrame, substations: dict[int, complex]
+    name: str,
+    base_mva: float,
+    buses: pd.DataFrame,
+    branches: pd.DataFrame,
+    substations: dict[int, complex],
+    generators: pd.DataFrame,
 ) -> Network:
     position = {bus: i for i, bus in enumerate(buses.index)}
     open_from, open_to = branches["open_from"].to_numpy(bool), branches["open_to"].to_numpy(bool)
@@ -197,6 +225,13 @@ def _network(
         rating=branches["rating"].to_numpy(),
         closed=~(open_from | open_to),
         open_end=np.where(open_from & ~open_to, 1, np.where(open_to & ~open_from, 2, 0)),
+        gen_name=tuple(_labels(generators["text"], generators["table"], generators["index"])),
+        gen_bus=generators["bus"].map(position).to_numpy(),
+        gen_p_min=generators["p_min"].to_numpy() / base_mva,
+        gen_p_max=generators["p_max"].to_numpy() / base_mva,
+        gen_q_min=generators["q_min"].to_numpy() / base_mva,
+        gen_q_max=generators["q_max"].to_numpy() / base_mva,
+        gen_cost=generators[["c2", "c1", "c0"]].to_numpy(),
     )
 
 

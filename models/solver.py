@@ -20,8 +20,10 @@ from typing import Any
 
 import pyomo.environ as pyo
 
-from feederguard.models.solver_ipopt import find_ipopt, run_casadi_ipopt
+from feederguard.models.elastic import find_least_violations
+from feederguard.models.solver_ipopt import find_ipopt, ipopt_routes, ipopt_version, run_casadi_ipopt
 
+ELASTIC_TIME_LIMIT_S = 20.0
 SOLVERS = ("auto", "highs", "scip", "highs_outer_approximation", "ipopt")
 
 
@@ -82,32 +84,39 @@ def solve(
     solver: one of SOLVERS; rel_gap: relative gap at which a mixed-integer solve counts as optimal; options: passed to
     the solver under its own names (for SCIP on top of `_SCIP_OPTIONS`).
 
-    Raises `NotSolvedError` for anything short of optimal (`accept_incumbent=True` accepts a feasible point),
-    `SolverMissingError` when the solver is missing or cannot take this class of model, and ValueError for bad arguments.
+    Raises `NotSolvedError` for anything short of optimal (`accept_incumbent=True` accepts a feasible point); where a
+    continuous model is infeasible its message names the limits that would have to give (`elastic.py`), which takes at
+    most `ELASTIC_TIME_LIMIT_S` more. Raises `SolverMissingError` when the solver is missing or cannot take this class of
+    model, and ValueError for bad arguments.
     """
     if solver not in SOLVERS:
         raise ValueError(f"unknown solver {solver!r}; use one of {', '.join(SOLVERS)}")
     for name, number in (("time_limit_s", time_limit_s), ("rel_gap", rel_gap)):
         if not number > 0:
             raise ValueError(f"{name} is {number}; it must be positive")
-    kind = classify(model)
+    # Ipopt takes any degree: finding it would cost as much as reading a large model.
+    kind = ModelClass(_has_integers(model), 3, 3) if solver == "ipopt" else classify(model)
     chosen = choose_solver(kind, model.name) if solver == "auto" else solver
     refuse_unfit(chosen, kind, model.name)
     run = {"highs": _run_highs, "scip": _run_scip, "ipopt": _run_ipopt}.get(chosen, _run_outer_approximation)
     solution = run(model, time_limit_s, rel_gap, dict(options or {}))
     if solution.status == "optimal" or (solution.status == "feasible" and accept_incumbent):
         return solution
+    if solution.status == "none" and solution.reason in _PERHAPS_INFEASIBLE and not kind.integer:
+        words = _what_would_give(model, solution, min(time_limit_s, ELASTIC_TIME_LIMIT_S))
+        raise NotSolvedError(f"{_head(solution)}: {words}", solution)
     raise NotSolvedError(_explain(solution, time_limit_s, rel_gap), solution)
 
 
 def classify(model: pyo.ConcreteModel) -> ModelClass:
     """Return the model's class from its active components; fixed variables count as numbers."""
-    objectives = list(model.component_data_objects(pyo.Objective, active=True))
-    if len(objectives) != 1:
-        raise ValueError(f"{model.name}: {len(objectives)} active objectives; deactivate all but one")
-    integer = any(v.is_integer() and not v.fixed for v in model.component_data_objects(pyo.Var, active=True))
-    degree = max((_degree(c.body) for c in model.component_data_objects(pyo.Constraint, active=True)), default=1)
-    return ModelClass(integer, _degree(objectives[0].expr), degree)
+    objective = _the_objective(model)
+    degree = 1
+    for constraint in model.component_data_objects(pyo.Constraint, active=True):
+        degree = max(degree, _degree(constraint.body))
+        if degree == 3:
+            break
+    return ModelClass(_has_integers(model), _degree(objective.expr), degree)
 
 
 def choose_solver(kind: ModelClass, name: str) -> str:
@@ -143,7 +152,10 @@ def refuse_unfit(solver: str, kind: ModelClass, name: str) -> None:
 
 
 def available_solvers() -> list[tuple[str, str, str, str]]:
-    """Return rows (solver, version, where from, what it solves or how to install it)."""
+    """Return rows (solver, version, where from, what it solves or how to install it).
+
+    Ipopt has a row for each route in the order of `solver_ipopt.py`; the first that is not missing is used.
+    """
     rows = []
     for name, package, job in (
         ("HiGHS", "highspy", "linear, mixed-integer linear, convex quadratic objective"),
@@ -153,7 +165,13 @@ def available_solvers() -> list[tuple[str, str, str, str]]:
             rows.append((name, version(package), f"PyPI {package}", job))
         except PackageNotFoundError:
             rows.append((name, "-", "missing", f"pip install {package}"))
-    rows.append(("Ipopt", "-", find_ipopt().description, "nonlinear, continuous"))
+    used = find_ipopt()
+    for route in ipopt_routes():
+        job = "nonlinear, continuous" + (" (in use)" if route == used else "")
+        if route.missing:
+            rows.append(("Ipopt", "-", f"missing: {route.description}", route.missing))
+        else:
+            rows.append(("Ipopt", ipopt_version(route), route.description, job))
     return rows
 
 
@@ -165,6 +183,17 @@ def _installed(package: str) -> bool:
     return True
 
 
+def _the_objective(model: pyo.ConcreteModel) -> Any:
+    objectives = list(model.component_data_objects(pyo.Objective, active=True))
+    if len(objectives) != 1:
+        raise ValueError(f"{model.name}: {len(objectives)} active objectives; deactivate all but one")
+    return objectives[0]
+
+
+def _has_integers(model: pyo.ConcreteModel) -> bool:
+    return any(v.is_integer() and not v.fixed for v in model.component_data_objects(pyo.Var, active=True))
+
+
 def _degree(expression: Any) -> int:
     degree = expression.polynomial_degree() if hasattr(expression, "polynomial_degree") else 0
     return 3 if degree is None else max(1, min(3, int(degree)))
@@ -174,7 +203,7 @@ def _run_highs(model: Any, time_limit_s: float, rel_gap: float, options: dict[st
     from pyomo.contrib.solver.solvers.highs import Highs
 
     solution = _run_contrib(Highs(), "highs", model, time_limit_s, rel_gap, options)
-    if solution.status == "optimal" and classify(model).objective_degree == 2:
+    if solution.status == "optimal" and _degree(_the_objective(model).expr) == 2:
         return _verified(model, solution)
     return solution
 
@@ -206,8 +235,7 @@ def _run_outer_approximation(model: Any, time_limit_s: float, rel_gap: float, op
 
 def _run_ipopt(model: Any, time_limit_s: float, rel_gap: float, options: dict[str, Any]) -> Solution:
     route = find_ipopt()
-    sense = next(model.component_data_objects(pyo.Objective, active=True)).sense
-    unproven = -math.inf if sense == pyo.minimize else math.inf
+    unproven = -math.inf if _the_objective(model).sense == pyo.minimize else math.inf
     begin = perf_counter()
     if route.executable is None:
         result = run_casadi_ipopt(model, time_limit_s, options)
@@ -279,8 +307,32 @@ def _verified(model: Any, solution: Solution) -> Solution:
     )  # fmt: skip
 
 
+# What a solver says of a model that has no feasible point, or of one in which it found none.
+_PERHAPS_INFEASIBLE = ("infeasible", "infeasible or unbounded", "Restoration_Failed")
+
+
+def _what_would_give(model: Any, solution: Solution, time_limit_s: float) -> str:
+    """Return the least violations of an infeasible model in words."""
+    elastic = find_least_violations(model, time_limit_s)
+    if elastic.violations:
+        least = elastic.describe()
+        return f"no point meets every limit, and least would have to give {least}; relax these limits or the demand"
+    if not elastic.found:
+        return (
+            "no point meets every constraint, and what would have to give was not found "
+            f"({elastic.reason}); relax the voltage band or the branch limits"
+        )
+    if "unbounded" in solution.reason:
+        return "some point meets every limit, so the objective has none; bound the variables it improves with"
+    return "a re-solve with slacks meets every limit, so the start is at fault; give the variables other values to start from"
+
+
+def _head(solution: Solution) -> str:
+    return f"{solution.model}: {solution.solver} stopped with {solution.reason} after {solution.seconds:.1f} s"
+
+
 def _explain(solution: Solution, time_limit_s: float, rel_gap: float) -> str:
-    head = f"{solution.model}: {solution.solver} stopped with {solution.reason} after {solution.seconds:.1f} s"
+    head = _head(solution)
     if solution.status == "feasible":
         return (
             f"{head} (incumbent {solution.objective:.6g}, bound {solution.bound:.6g}, gap {100 * solution.gap:.2g} %); "

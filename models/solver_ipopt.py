@@ -2,15 +2,19 @@
 
     1. the executable that `idaes get-extensions` installs (idaes.bin_directory)
     2. `ipopt` on the PATH
-    3. the Ipopt bundled with CasADi: Pyomo writes the .nl file, CasADi reads it and differentiates it
+    3. the Ipopt bundled with CasADi
 
-The third needs no download. `PreparedNlp` reads a model once; variables that hold data (fixed in the Pyomo model) become
-columns whose bounds each solve sets, so a scenario costs an Ipopt run and nothing else.
+The third needs no download and writes no file: the model is read as shared terms (`nlp_terms.py`), which are
+differentiated shape by shape (`solver_ipopt_direct.py`). `PreparedNlp` reads a model once; variables that hold data (fixed
+in the Pyomo model) become columns whose bounds each solve sets, so a scenario costs an Ipopt run and nothing else.
 """
 
 from __future__ import annotations
 
+import math
+import re
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,17 +27,20 @@ import casadi
 import numpy as np
 import pyomo.environ as pyo
 from numpy.typing import ArrayLike, NDArray
-from pyomo.repn.plugins.nl_writer import NLWriter
+
+from feederguard.models.nlp_terms import read_terms
+from feederguard.models.solver_ipopt_direct import build_nlp_functions
 
 FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class IpoptRoute:
-    """Where Ipopt was found: an executable, or CasADi's library when `executable` is None."""
+    """A way to Ipopt: an executable, or CasADi's library when `executable` is None; `missing` says how to get it."""
 
     executable: Path | None
     description: str
+    missing: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,16 +55,47 @@ class IpoptResult:
 
 
 def find_ipopt() -> IpoptRoute:
-    """Return the first route to Ipopt in the order of this module."""
-    idaes_folder = _idaes_bin_directory()
-    if idaes_folder is not None:
-        found = shutil.which("ipopt", path=str(idaes_folder))
-        if found:
-            return IpoptRoute(Path(found), f"executable of idaes get-extensions ({found})")
-    found = shutil.which("ipopt")
+    """Return the first route to Ipopt in the order of this module that is there."""
+    return next(route for route in ipopt_routes() if not route.missing)
+
+
+def ipopt_routes() -> list[IpoptRoute]:
+    """Return the three routes in order, found or missing; the last is always there."""
+    folder = _idaes_bin_directory()
+    found = shutil.which("ipopt", path=str(folder)) if folder is not None else None
+    first = IpoptRoute(None, "executable of idaes get-extensions", missing="idaes get-extensions (it downloads)")
     if found:
-        return IpoptRoute(Path(found), f"executable on the PATH ({found})")
-    return IpoptRoute(None, f"bundled with CasADi {version('casadi')}")
+        first = IpoptRoute(Path(found), f"executable of idaes get-extensions ({found})")
+    found = shutil.which("ipopt")
+    second = IpoptRoute(None, "executable on the PATH", missing="put a folder with ipopt on the PATH")
+    if found:
+        second = IpoptRoute(Path(found), f"executable on the PATH ({found})")
+    return [first, second, IpoptRoute(None, f"bundled with CasADi {version('casadi')}")]
+
+
+def ipopt_version(route: IpoptRoute) -> str:
+    """Return the version that an Ipopt says of itself, "-" where it does not say."""
+    if route.executable is None:
+        said = _casadi_banner()
+    else:
+        try:
+            said = subprocess.run(
+                [str(route.executable), "-v"], capture_output=True, text=True, timeout=10, check=False
+            ).stdout
+        except (OSError, subprocess.TimeoutExpired):
+            said = ""
+    match = re.search(r"Ipopt (?:version )?(\d+\.\d+(?:\.\d+)?)", said)
+    return match.group(1) if match else "-"
+
+
+def _casadi_banner() -> str:
+    """Return what the Ipopt inside CasADi writes when it starts: it tells its version nowhere else."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "ipopt.txt"
+        x = casadi.MX.sym("x")
+        options = {"output_file": str(path), "file_print_level": 5}
+        start_ipopt({"x": x, "f": x**2}, {}, options)(x0=0.0)
+        return path.read_text() if path.exists() else ""
 
 
 def run_casadi_ipopt(model: pyo.ConcreteModel, time_limit_s: float, options: Mapping[str, Any]) -> IpoptResult:
@@ -68,10 +106,19 @@ def run_casadi_ipopt(model: pyo.ConcreteModel, time_limit_s: float, options: Map
     return result
 
 
+def start_ipopt(nlp: Mapping[str, Any], settings: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
+    """Return CasADi's solver of a problem (x, f, g); settings are CasADi's, options Ipopt's own."""
+    quiet = {"print_time": False, "verbose_init": False, "error_on_fail": False, "no_nlp_grad": True}
+    return casadi.nlpsol(
+        "ipopt_run", "ipopt", nlp, {**quiet, **settings, "ipopt": {"print_level": 0, "sb": "yes", **options}}
+    )
+
+
 class PreparedNlp:
     """A Pyomo model read by CasADi once, to be solved for many values of the variables named in `inputs`.
 
-    Raises ValueError when an input is not a variable of the model, or the model has no single active objective.
+    Raises ValueError when an input is not a variable of the model, the model has no single active objective, or an
+    expression has no derivatives (`UnreadableExpressionError`).
     """
 
     def __init__(self, model: pyo.ConcreteModel, inputs: Sequence[str] = ()) -> None:
@@ -79,14 +126,14 @@ class PreparedNlp:
         objectives = list(model.component_data_objects(pyo.Objective, active=True))
         if len(objectives) != 1:
             raise ValueError(f"{model.name}: {len(objectives)} active objectives; an NLP needs exactly one")
-        # CasADi reads a maximisation as the minimisation of the negated objective.
+        # A maximisation reaches Ipopt as the minimisation of the negated objective.
         self._sign = 1.0 if objectives[0].sense == pyo.minimize else -1.0
         data = [v for name in inputs for v in _variable(model, name).values()]
         fixed = [v for v in data if v.fixed]
         for v in fixed:
             v.unfix()
         try:
-            self._read(data)
+            self._read()
         finally:
             for v in fixed:
                 v.fix()
@@ -108,6 +155,8 @@ class PreparedNlp:
 
         start: a point from `point()`; default the values the model had when it was read.
         """
+        if self._impossible:
+            return IpoptResult(False, True, "Infeasible_Problem_Detected", math.nan, 0.0)
         lower, upper = self._lower.copy(), self._upper.copy()
         x0 = (self._start if start is None else start).copy()
         for name, value in values.items():
@@ -155,35 +204,19 @@ class PreparedNlp:
             if not variable.fixed:
                 variable.set_value(x, skip_validation=True)
 
-    def _read(self, inputs: list[Any]) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "model.nl"
-            with path.open("w") as stream:
-                info = NLWriter().write(self.model, stream, linear_presolve=False, symbolic_solver_labels=False)
-            builder = casadi.NlpBuilder()
-            builder.import_nl(str(path))
-        self._variables = list(info.variables)
-        self._nlp = {
-            "x": casadi.vertcat(*builder.x),
-            "f": builder.f,
-            "g": casadi.vertcat(*builder.g),
-        }
-        self._g_lower, self._g_upper = np.array(builder.g_lb), np.array(builder.g_ub)
-        self._lower, self._upper = np.array(builder.x_lb), np.array(builder.x_ub)
-        # A variable without a value starts inside its bounds, not at CasADi's zero.
-        middle = np.clip(0.0, self._lower, self._upper)
-        self._start = np.array(
-            [m if v.value is None else float(v.value) for v, m in zip(self._variables, middle, strict=True)]
-        )
+    def _read(self) -> None:
+        """Set the columns, the bounds, the starting point and what `casadi.nlpsol` takes."""
+        terms = read_terms(self.model)
+        self._variables = list(terms.variables)
+        self._g_lower, self._g_upper = terms.lower, terms.upper
+        self._lower, self._upper, self._start = terms.x_lower, terms.x_upper, terms.x_start
+        self._impossible = terms.impossible
+        self._nlp, self._settings = build_nlp_functions(terms)
 
     def _solver(self, options: Mapping[str, Any]) -> Any:
         key = tuple(sorted(options.items()))
         if key not in self._solvers:
-            settings = {"print_level": 0, "sb": "yes", **options}
-            self._solvers[key] = casadi.nlpsol(
-                "ipopt_run", "ipopt", self._nlp,
-                {"expand": True, "print_time": False, "ipopt": settings, "verbose_init": False, "error_on_fail": False},
-            )  # fmt: skip
+            self._solvers[key] = start_ipopt(self._nlp, self._settings, options)
         return self._solvers[key]
 
 

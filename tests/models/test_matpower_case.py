@@ -176,7 +176,6 @@ def test_the_line_of_the_fault_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("2 1 200", "2 2 200", r"^.*feeder\.m: bus 2 is a PV bus, .*not supported.*set its type to 1"),
         ("1 0 10 1 1.1 0.9;\n]", "1 0 0 1 1.1 0.9;\n]", "BASE_KV of bus 2 is 0; write its nominal voltage in kV"),
         ("10 1 9 0]", "10 0 9 0]", "reference bus 1 has no generator in service"),
         ("[1 2 0.1", "[1 7 0.1", "row 1 of mpc.branch is at bus 7, which mpc.bus does not list"),
@@ -195,11 +194,68 @@ def test_the_line_of_the_fault_is_named(tmp_path):
 )
 def test_a_case_that_is_no_feeder_is_refused(tmp_path, old, new, message):
     text = BARE.replace("Inf", "1.1")
-    if "PV" in message:
-        text = text.replace("10 1 9 0]", "10 1 9 0; 2 0 0 9 -9 1 10 1 9 0]")
     assert old in text
     with pytest.raises(NetworkError, match=message):
         network_from_matpower(write(tmp_path, text.replace(old, new)))
+
+
+PRICED = BARE.replace("2 1 200", "2 2 200").replace("Inf", "1.1").replace(
+    "mpc.gen = [1 0 0 9 -9 1 10 1 9 0];", "mpc.gen = [1 0 0 9 -9 1 10 1 9 0; 2 5 1 3 -2 1 10 1 6 1; 2 5 1 3 -2 1 10 0 6 1];"
+) + "mpc.gencost = [2 0 0 3 0.1 20 5; 2 0 0 2 30 7 0; 2 0 0 3 1 1 1];\n"  # fmt: skip
+
+
+def test_generators_at_reference_and_pv_buses_keep_limits_and_costs(tmp_path):
+    network = network_from_matpower(write(tmp_path, PRICED))
+
+    assert network.gen_name == ("1", "2") and network.gen_bus.tolist() == [0, 1]  # the third is out of service
+    np.testing.assert_allclose(network.gen_p_min, [0, 0.1])
+    np.testing.assert_allclose(network.gen_p_max, [0.9, 0.6])
+    np.testing.assert_allclose(network.gen_q_min, [-0.9, -0.2])
+    np.testing.assert_allclose(network.gen_q_max, [0.9, 0.3])
+    np.testing.assert_allclose(network.gen_cost, [[0.1, 20, 5], [0, 30, 7]])
+    assert not network.p_gen.any() and not network.q_gen.any()
+
+
+def test_power_and_angle_limits_of_branches(tmp_path):
+    """RATE_A of 5 MVA on 10; -30 to 0 degrees is a limit on both sides, twice 0 is none, and so is a full turn."""
+    line = "1 2 0.1 0.1 0 5 0 0 0 0 1"
+    rows = f"[{line} -30 0; {line} 0 0; {line} -360 40]"
+    network = network_from_matpower(write(tmp_path, PRICED.replace("[1 2 0.1 0.1 0 0 0 0 0 0 1]", rows)))
+
+    np.testing.assert_allclose(network.s_max, 0.5)
+    np.testing.assert_allclose(network.angle_min, [-np.pi / 6, -np.inf, -np.inf])
+    np.testing.assert_allclose(network.angle_max, [0, np.inf, np.deg2rad(40)])
+
+
+def test_a_case_without_any_base_kv_is_one_of_1_kv(tmp_path):
+    text = PRICED.replace(" 0 10 1 ", " 0 0 1 ")
+
+    with pytest.warns(UserWarning, match=r"feeder\.m: no bus has a BASE_KV; all are taken as 1 kV"):
+        network = network_from_matpower(write(tmp_path, text))
+
+    assert network.vn_kv.tolist() == [1, 1] and network.r.tolist() == [0.1]
+
+
+@pytest.mark.parametrize(
+    ("costs", "message"),
+    [
+        (
+            "1 0 0 2 0 0 5; 2 0 0 3 0 0 0; 2 0 0 3 0 0 0",
+            r"row 1 of mpc.gencost is no polynomial .* \(MODEL 1, NCOST 2\)",
+        ),
+        ("2 0 0 3 0 0 0; 2 0 0 4 1 0 0; 2 0 0 3 0 0 0", r"row 2 of mpc.gencost .* \(MODEL 2, NCOST 4\); fit one"),
+        ("2 0 0 3 0 0 0; 2 0 0 3 0 0 0", "mpc.gencost has 2 rows and mpc.gen 3; give one row per generator"),
+        (
+            "2 0 0 1 0; 2 0 0 1 0; 2 0 0 1 0; 2 0 0 1 9; 2 0 0 1 0; 2 0 0 1 0",
+            "row 4 of mpc.gencost prices reactive power",
+        ),
+    ],
+)
+def test_costs_that_a_network_cannot_hold_are_refused(tmp_path, costs, message):
+    text = PRICED.split("mpc.gencost")[0] + f"mpc.gencost = [{costs}];\n"
+
+    with pytest.raises(NetworkError, match=message):
+        network_from_matpower(write(tmp_path, text))
 
 
 def test_a_missing_file_is_named(tmp_path):

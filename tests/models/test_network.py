@@ -99,6 +99,45 @@ def test_a_network_error_is_a_value_error():
     assert issubclass(NetworkError, ValueError)
 
 
+GENERATORS = {
+    "gen_name": ("g", "h"), "gen_bus": [0, 3], "gen_p_min": [0.0, -0.1], "gen_p_max": [np.inf, 0.2],
+    "gen_q_min": [-1.0, -0.1], "gen_q_max": [1.0, 0.1],
+}  # fmt: skip
+
+
+def test_a_network_without_generators_and_limits_of_power_says_so():
+    network = drawn()
+
+    assert network.n_gen == 0 and network.gen_cost.shape == (0, 3) and network.gen_bus.dtype == np.int64
+    np.testing.assert_array_equal(network.s_max, np.full(4, np.inf))
+    np.testing.assert_array_equal(network.angle_min, np.full(4, -np.inf))
+    np.testing.assert_array_equal(network.angle_max, np.full(4, np.inf))
+
+
+def test_generators_carry_limits_and_a_cost_that_is_nothing_by_default():
+    network = drawn(**GENERATORS)
+
+    assert network.n_gen == 2 and network.gen_name == ("g", "h")
+    np.testing.assert_array_equal(network.gen_cost, np.zeros((2, 3)))
+    priced = network.with_changes(gen_cost=[[0.1, 20, 5], [0, 30, 0]])
+    np.testing.assert_array_equal(priced.gen_cost[:, 1], [20, 30])
+    np.testing.assert_array_equal(priced.gen_p_max, network.gen_p_max)
+
+
+def test_limits_that_limit_nothing_fit_any_number_of_branches():
+    keep = {
+        name: np.asarray(getattr(drawn(), name))[:3]
+        for name in (
+            *("branch_name", "kind", "from_bus", "to_bus", "r", "x", "g_from", "b_from", "g_to", "b_to"),
+            *("tap", "shift", "rating", "closed", "open_end"),
+        )
+    }
+
+    assert drawn().with_changes(**keep).s_max.shape == (3,)
+    with pytest.raises(NetworkError, match="s_max has 4 entries, expected 3"):
+        drawn(s_max=[1, 1, 1, 1]).with_changes(**keep)
+
+
 REFUSED = {
     "short array": ({"p_load": [0.0]}, "drawn: p_load has 1 entries, expected 4"),
     "two voltages": ({"v_substation": [1.0, 1.0]}, "v_substation has 2 entries, expected 1"),
@@ -124,6 +163,29 @@ REFUSED = {
     "substation outside": ({"substation": [4]}, "substation is outside buses 0 to 3"),
     "substation twice": ({"substation": [0, 0], "v_substation": [1, 1]}, "a bus is named twice as substation"),
     "dead substation": ({"v_substation": [0.0]}, "v_substation must be finite and not zero"),
+    "negative s_max": ({"s_max": [1, -1, 1, 1]}, "s_max of branch 'b' is -1; it must be zero or more"),
+    "short s_max": ({"s_max": [1, 1]}, "s_max has 2 entries, expected 4"),
+    "angles": (
+        {"angle_min": [0.3, -1, -1, -1], "angle_max": [0.2, 1, 1, 1]},
+        "branch 'a' has angle_min 0.3 and angle_max 0.2, between which there is nothing; give a lower limit not above",
+    ),
+    "generator limits": (
+        GENERATORS | {"gen_p_max": [-1, 0]},
+        "generator 'g' has gen_p_min 0 and gen_p_max -1, between",
+    ),
+    "generator without q": (GENERATORS | {"gen_q_min": [np.nan, 0]}, "generator 'g' has gen_q_min nan and gen_q_max 1"),
+    "generator at inf": (GENERATORS | {"gen_q_min": [-1, np.inf], "gen_q_max": [1, np.inf]}, "'h' has gen_q_min inf"),
+    "short limits": (GENERATORS | {"gen_q_max": [1]}, "gen_q_max has 1 entries, expected 2"),
+    "same generator": (GENERATORS | {"gen_name": ("g", "g")}, "generator 'g' appears twice; give every generator"),
+    "generator outside": (GENERATORS | {"gen_bus": [0, 4]}, "gen_bus of generator 'h' is 4; buses are numbered 0 to 3"),
+    "two coefficients": (
+        GENERATORS | {"gen_cost": [[1, 2], [3, 4]]},
+        r"gen_cost has shape \(2, 2\), expected \(2, 3\); give c2, c1 and c0 of every generator",
+    ),
+    "nan cost": (
+        GENERATORS | {"gen_cost": [[0, 1, 0], [0, np.nan, 0]]},
+        "gen_cost of generator 'h' is .* three finite",
+    ),
     "island": (
         {"from_bus": [0, 0, 2, 3], "to_bus": [1, 1, 3, 2]},
         r"2 bus\(es\) form an island that no branch or tie joins to a substation: v, w; add the missing branch",

