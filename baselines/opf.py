@@ -14,7 +14,8 @@ what was decided, each substation is held at the voltage the model gave it, and 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from time import perf_counter
 from typing import Any, Protocol
 
 import pandas as pd
@@ -25,9 +26,9 @@ from feederguard.baselines.opf_check import OpfCheck, check_opf
 from feederguard.baselines.opf_tables import battery_table, branch_table, bus_table, generator_table
 from feederguard.models.ac_opf import build_ac_opf
 from feederguard.models.battery import Batteries, net_batteries
-from feederguard.models.distflow_opf import build_distflow_opf
+from feederguard.models.distflow_opf import NEAR_START, build_distflow_opf, start_from
 from feederguard.models.network import Network
-from feederguard.models.solver import Solution, solve
+from feederguard.models.solver import NotSolvedError, Solution, solve
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +68,8 @@ class Opf:
     build: Callable[..., pyo.ConcreteModel]
     form: str
     solver: str = "auto"
-    time_limit_s: float = 300.0
+    time_limit_s: float = 300.0  # of each solve
+    first_form: str | None = None  # solved first over many periods, to start from: see `distflow_opf.start_from`
 
     def solve(
         self,
@@ -90,17 +92,40 @@ class Opf:
 
         Raises `NotSolvedError` naming the limits that would have to give when there is no answer, and as the builders do.
         """
-        model = self.build(
-            network, self.form, p_load=p_load, q_load=q_load, p_gen=p_gen, gen_p_max=gen_p_max, step_h=step_h,
-            batteries=batteries, objective=objective,
-        )  # fmt: skip
-        if change is not None:
-            change(model)
-        solution = solve(model, self.solver, self.time_limit_s)
+        begin = perf_counter()
+
+        def built(form: str) -> Any:
+            model = self.build(
+                network, form, p_load=p_load, q_load=q_load, p_gen=p_gen, gen_p_max=gen_p_max, step_h=step_h,
+                batteries=batteries, objective=objective,
+            )  # fmt: skip
+            if change is not None:
+                change(model)
+            return model
+
+        model = built(self.form)
+        solution = self._solve_from(model, built) if model.periods.n_step > 1 else None
+        if solution is None:
+            solution = solve(model, self.solver, self.time_limit_s)
+        solution = replace(solution, seconds=perf_counter() - begin)
         # Netting meets the builder's constraints; it knows nothing of those a caller has added.
         if change is None:
             net_batteries(model)
         return read_opf(model, solution, self.name)
+
+    def _solve_from(self, model: pyo.ConcreteModel, built: Callable[[str], Any]) -> Solution | None:
+        """Solve from the answer of `first_form`; None where there is no such answer, or none near it."""
+        if self.first_form is None:
+            return None
+        try:
+            first = built(self.first_form)
+            solve(first, self.solver, self.time_limit_s, explain=False)
+            start_from(model, first)
+            return solve(model, self.solver, self.time_limit_s, options=NEAR_START, explain=False)
+        except NotSolvedError:
+            # What stops the relaxation stops this form too, and the solve from the usual start says why; values left
+            # by the attempt are no worse a start than the usual one.
+            return None
 
 
 def read_opf(model: pyo.ConcreteModel, solution: Solution, method: str) -> OpfResult:
@@ -117,7 +142,7 @@ OPF_METHODS: dict[str, Opf] = {
     for method in (
         Opf("ac_opf", build_ac_opf, "polar"),
         Opf("ac_opf_soc", build_ac_opf, "soc"),
-        Opf("distflow_opf", build_distflow_opf, "exact"),
+        Opf("distflow_opf", build_distflow_opf, "exact", first_form="soc"),
         Opf("distflow_opf_soc", build_distflow_opf, "soc"),
         Opf("lindistflow_opf", build_distflow_opf, "linear"),
     )

@@ -1,8 +1,9 @@
 """What the AC power flow says of an optimal power flow's setpoints.
 
 Every step is run as a power flow of its own: demand less what local generation, generators and batteries feed, at every bus;
-substations held at the voltage the model gave them. Then the model's voltages are compared with the AC ones, and the
-limits of the network are read off the AC state.
+substations held at the voltage the model gave them. Where the model has voltage angles the flow starts from its state: in a
+meshed network with generators there may be several solutions, and it is the model's that is to be confirmed. Then the
+model's voltages are compared with the AC ones, and the limits of the network are read off the AC state.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 import pyomo.environ as pyo
 
 from feederguard.models.battery import simultaneous_use
-from feederguard.models.network import FloatArray, Network
+from feederguard.models.network import ComplexArray, FloatArray, Network
 from feederguard.models.power_flow import PowerFlow, solve_power_flow
 
 LIMIT_TOLERANCE_PU = 1e-5  # limits are held to this; Ipopt loosens bounds by 1e-8 and meets equations as closely
@@ -55,11 +56,10 @@ def check_opf(model: Any) -> OpfCheck:
         "v_difference_pu": _largest(np.abs(np.sqrt(np.maximum(w, 0.0)) - magnitude)),
         "p_substation_difference_mw": _largest(np.abs(supplied)),
         "mismatch_mva": _largest(flow.mismatch_mva),
-        "v_excess_pu": max(0.0, _largest(v_excess)),
-        # Where a branch has both, the current rating is the same limit at 1 pu, for those who count in ampere.
-        "loading_max": _largest(np.where(np.isfinite(network.s_max), 0.0, flow.loading)),
+        "v_excess_pu": _largest(np.maximum(v_excess, 0.0)),
+        "loading_max": _largest(np.where(np.isfinite(network.current_limit), flow.loading, 0.0)),
         "power_loading_max": _largest(s_loading),
-        "angle_excess_rad": max(0.0, _largest(angle_excess)),
+        "angle_excess_rad": _largest(np.maximum(angle_excess, 0.0)),
     }
     held = bool(
         flow.converged.all()
@@ -101,8 +101,25 @@ def _run(model: Any, w: FloatArray) -> PowerFlow:
     angle = np.angle(network.v_substation)
     held = np.sqrt(w[:, network.substation]) * np.exp(1j * angle)
     groups = _alike(held)
-    parts = [solve_power_flow(network.with_changes(v_substation=held[rows[0]]), p[rows], q[rows]) for rows in groups]
+    start = _state(model, w)
+    parts = [
+        solve_power_flow(
+            network.with_changes(v_substation=held[rows[0]]),
+            p[rows],
+            q[rows],
+            start=None if start is None else start[rows],
+        )
+        for rows in groups
+    ]
     return _join(network, parts, groups, p, q)
+
+
+def _state(model: Any, w: FloatArray) -> ComplexArray | None:
+    """Return the model's complex voltages, (T, n_bus), or None where its form has no angles."""
+    theta = model.find_component("theta")
+    if theta is None:
+        return None
+    return np.asarray(np.sqrt(np.maximum(w, 0.0)) * np.exp(1j * values_of(theta, *w.shape)))
 
 
 def _alike(held: Any) -> list[np.ndarray[Any, Any]]:

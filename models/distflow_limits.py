@@ -2,8 +2,8 @@
 
 Numbers and letters are those of `distflow_opf.py`:
 
-    (6)  P_b^2 + Q_b^2 <= I_b^2 w_i,  Pj_b^2 + Qj_b^2 <= I_b^2 w_j
-    (7)  P_b^2 + Q_b^2 <= s_max^2,    Pj_b^2 + Qj_b^2 <= s_max^2
+    (6)  P_b^2 + Q_b^2 <= I_b^2 w_i,  Pj_b^2 + Qj_b^2 <= I_b^2 w_j      where b has no s_max
+    (7)  P_b^2 + Q_b^2 <= s_max^2,    Pj_b^2 + Qj_b^2 <= s_max^2        where it has one
     (8)  tan(a_min) (u_b - a) <= x Ps_b - r Qs_b <= tan(a_max) (u_b - a),   a = r Ps_b + x Qs_b
 
 (8) is exact: V_i / tap times the conjugate of V_j is u_b - a + j (x Ps_b - r Qs_b), whose angle is that between the buses
@@ -36,8 +36,9 @@ def add_circles(model: pyo.ConcreteModel, network: Network) -> None:
     power_limit[t, b, end] the apparent power.
     """
     # Without charging the current is that of the series impedance, at the from end divided by tap.
-    squared = (network.rating**2 * np.minimum(1.0, network.tap**2)).tolist()
-    rated = [b for b in model.branch if np.isfinite(network.rating[b])]
+    limit = network.current_limit
+    squared = (limit**2 * np.minimum(1.0, network.tap**2)).tolist()
+    rated = [b for b in model.branch if np.isfinite(limit[b])]
     charged = {
         "from": (network.g_from != 0) | (network.b_from != 0),
         "to": (network.g_to != 0) | (network.b_to != 0),
@@ -52,7 +53,7 @@ def add_circles(model: pyo.ConcreteModel, network: Network) -> None:
     @model.Constraint(model.time, ends, doc="(6)")
     def end_current_limit(m: Any, t: int, b: int, end: str) -> Any:
         p, q, i = _end(m, network, t, b, end)
-        return p**2 + q**2 <= float(network.rating[b]) ** 2 * m.w[t, i]
+        return p**2 + q**2 <= float(limit[b]) ** 2 * m.w[t, i]
 
     @model.Constraint(model.time, limited, ENDS, doc="(7)")
     def power_limit(m: Any, t: int, b: int, end: str) -> Any:
@@ -69,7 +70,7 @@ def add_polygons(model: pyo.ConcreteModel, network: Network, reach: LosslessRang
     held = held_substations(network)
     v_low[network.substation[held]] = v_high[network.substation[held]] = np.abs(network.v_substation[held])
     inside = float(np.cos(np.pi / SIDES))
-    rated, most = inside * network.rating, inside * network.s_max
+    rated, most = inside * network.current_limit, inside * network.s_max
     low_at = {"from": v_low[network.from_bus], "to": v_low[network.to_bus]}
 
     @model.Constraint(_sides_within(model, reach, {end: rated * low_at[end] for end in ENDS}), doc="(6)")

@@ -10,8 +10,8 @@ what enters its series impedance r + jx there, w = |V|^2, ell = |J|^2 the square
     (3)  w_j = u_b - 2 (r Ps_b + x Qs_b) + |z|^2 ell_b
     (4)  Ps_b^2 + Qs_b^2 = u_b ell_b                                  exact;   <= in soc
     (5)  v_min^2 <= w_i <= v_max^2;  w_i = |v_s|^2 where the grid above holds a substation
-    (6)  P_b^2 + Q_b^2 <= I_b^2 w_i,  Pj_b^2 + Qj_b^2 <= I_b^2 w_j      current rating
-    (7)  P_b^2 + Q_b^2 <= s_max^2,    Pj_b^2 + Qj_b^2 <= s_max^2        apparent power
+    (6)  P_b^2 + Q_b^2 <= I_b^2 w_i,  Pj_b^2 + Qj_b^2 <= I_b^2 w_j      current rating, where b has no s_max
+    (7)  P_b^2 + Q_b^2 <= s_max^2,    Pj_b^2 + Qj_b^2 <= s_max^2        apparent power, where it has one
     (8)  a_min <= angle of V_i less that of V_j <= a_max                linear in P, Q, w: see `distflow_limits.py`
 
 with the injections p_i, q_i, generators and batteries of `opf_periods.py`, which numbers its equations on its own.

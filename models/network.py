@@ -90,7 +90,8 @@ class Network:
     closed: BoolArray  # (n_branch,) normal state; a tie is normally open
     open_end: IntArray  # (n_branch,) an open branch hangs from its other end: 0 open at both, 1 at from, 2 at to
     paper_limit_mw: float = float("inf")  # uniform limit on branch power in the `paper` setting of load transfer
-    s_max: FloatArray = _none()  # (n_branch,) limit of apparent power at both ends; inf (default) where there is none
+    # (n_branch,) limit of apparent power at both ends, in an optimal power flow in place of the current rating; default inf
+    s_max: FloatArray = _none()
     angle_min: FloatArray = _none()  # (n_branch,) least angle of V_from less that of V_to in rad; default -inf
     angle_max: FloatArray = _none()  # (n_branch,) greatest such angle in rad; default inf
     gen_name: tuple[str, ...] = ()
@@ -126,6 +127,11 @@ class Network:
     def z(self) -> ComplexArray:
         """Series impedance r + jx, (n_branch,)."""
         return np.asarray(self.r + 1j * self.x)
+
+    @property
+    def current_limit(self) -> FloatArray:
+        """The rating that an optimal power flow holds, (n_branch,); inf where there is none, or `s_max` in its place."""
+        return np.where(np.isfinite(self.s_max), np.inf, self.rating)
 
     @property
     def is_tie(self) -> BoolArray:

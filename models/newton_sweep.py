@@ -327,13 +327,14 @@ def _store_block(
 
 @njit(cache=True, parallel=True, error_model="numpy")
 def solve_many_forests(
-    p, q, closed, graph, branches, shunts, substation, v_substation, tolerance, max_iterations, n_chunk,
+    p, q, closed, graph, branches, shunts, substation, v_substation, start, tolerance, max_iterations, n_chunk,
     voltage, current, iterations, energised,
 ):  # fmt: skip
     """Solve items that each have their own closed branches, radial or meshed.
 
     closed: (B or 1, n_branch). graph: (start, near_branch, near_bus), branches by bus. branches: (from_bus, to_bus, z,
     ratio). shunts: (any_branch_shunt, open_end, y_closed, y_open, y_bus), admittances at the buses.
+    start: (B, 1 or 0, n_bus) voltages to begin with; without rows, and where one is 0 or not finite, from no load.
     Writes like `solve_one_forest`, and energised (B, n_bus).
     """
     n_item, n_bus = voltage.shape
@@ -359,7 +360,7 @@ def solve_many_forests(
                 demand[k, 0], demand[k, 1] = p[pi, walk[0, k]], q[qi, walk[0, k]]
             iterations[item] = solve_item(
                 item, n_live, n_link, walk, links, branches, demand, shunt, v_substation, tolerance, max_iterations,
-                state, line, voltage, current,
+                state, line, voltage, current, start,
             )  # fmt: skip
             for bus in range(n_bus):
                 energised[item, bus] = walk[3, bus] >= 0
@@ -374,14 +375,17 @@ _R, _X, _NEAR_RE, _NEAR_IM, _FAR_RE, _FAR_IM = range(6)
 @njit(error_model="numpy", fastmath=MATH)
 def solve_item(
     item, n, n_link, walk, links, branches, demand, shunt, v_substation, tolerance, max_iterations, state, line,
-    voltage, current,
+    voltage, current, start=None,
 ):  # fmt: skip
     """Solve one item, write its voltages and currents, and return its iterations, -1 where it failed.
 
+    start: as in `solve_many_forests`; link currents need none, as each step finds them anew from the voltages.
     Everything is indexed in place: a row view here would cost more than the arithmetic on it.
     """
     n_root = v_substation.shape[0]
     tapped = start_flat(n, walk, branches, v_substation, state, line)
+    if start is not None:
+        _start_warm(item, n_root, n, walk, start, state)
     j_link = np.zeros(n_link, np.complex128)
     error = np.inf
     n_iteration = 0
@@ -445,6 +449,18 @@ def start_flat(n, walk, branches, v_substation, state, line):
         v = complex(state[up, _S_E], state[up, _S_F]) * near * far
         state[k, _S_E], state[k, _S_F] = v.real, v.imag
     return tapped
+
+
+@njit(error_model="numpy")
+def _start_warm(item, n_root, n, walk, start, state):
+    """Take over the start voltages of one item, but at the substations."""
+    if not start.shape[0]:
+        return
+    row = item if start.shape[0] > 1 else 0
+    for k in range(n_root, n):
+        v = start[row, walk[0, k]]
+        if np.isfinite(v.real) and np.isfinite(v.imag) and v != 0:
+            state[k, _S_E], state[k, _S_F] = v.real, v.imag
 
 
 @njit(error_model="numpy", fastmath=MATH)

@@ -8,6 +8,7 @@ bus is below `tolerance_mva`, and one that fails is marked and filled with NaN w
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -142,6 +143,7 @@ def solve_power_flow(
     q: ArrayLike | None = None,
     closed: ArrayLike | None = None,
     *,
+    start: ArrayLike | None = None,
     tolerance_mva: float = 1e-8,
     max_iterations: int = 20,
 ) -> PowerFlow:
@@ -151,12 +153,20 @@ def solve_power_flow(
     generation. closed: branch states, (n_branch,) or (B, n_branch); default the normal ones. Batched and unbatched
     arguments mix. An item that fails (no solution, NaN demand) is marked in `converged`; it never raises.
 
+    Warns (UserWarning) when p is left to its default where generators wait to be dispatched, as they then feed nothing.
     Raises ValueError when a shape does not fit the network or two batch sizes disagree.
     """
+    if p is None:
+        warn_of_idle_generators(
+            network, "solve_power_flow: give p and q with their output, or run an optimal power flow"
+        )
     p_array = _as_batch(network.p_load - network.p_gen if p is None else p, "p", network.n_bus, "bus")
     q_array = _as_batch(network.q_load - network.q_gen if q is None else q, "q", network.n_bus, "bus")
     c_array = _as_batch(network.closed if closed is None else closed, "closed", network.n_branch, "branch", bool)
-    batched = {name: a.shape[0] for name, a in (("p", p_array), ("q", q_array), ("closed", c_array)) if a.ndim == 2}
+    given = {"p": p_array, "q": q_array, "closed": c_array}
+    if start is not None:
+        given["start"] = _as_batch(start, "start", network.n_bus, "bus", complex)
+    batched = {name: a.shape[0] for name, a in given.items() if a.ndim == 2}
     if len(set(batched.values())) > 1:
         sizes = ", ".join(f"{name} has {size}" for name, size in batched.items())
         raise ValueError(f"solve_power_flow: batch sizes disagree: {sizes}; give each 1 axis or the same first axis")
@@ -173,6 +183,7 @@ def solve_power_flow(
     with threads_for(0.1 * n_item * network.n_bus):
         _run(
             prepare(network), np.atleast_2d(p_array), np.atleast_2d(q_array), rows,
+            np.atleast_2d(given["start"]) if "start" in given else np.empty((0, network.n_bus), np.complex128),
             tolerance_mva / network.base_mva, max_iterations, voltage, current, iterations, energised,
         )  # fmt: skip
     # Demand that is not a number anywhere, even at the substation, makes no power flow.
@@ -185,6 +196,15 @@ def solve_power_flow(
     return PowerFlow(
         network, voltage[0], current[0], converged[0], energised[0], iterations[0], c_array, p_array, q_array
     )
+
+
+def warn_of_idle_generators(network: Network, remedy: str) -> None:
+    """Warn when the network has generators for an optimal power flow, which nothing but that reads."""
+    if network.n_gen:
+        warnings.warn(
+            f"{network.name}: its {network.n_gen} dispatchable generators feed nothing here, only p_gen and q_gen do; {remedy}",
+            stacklevel=3,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,15 +269,15 @@ def branch_admittances(network: Network) -> BranchAdmittances:
 
 
 def _run(
-    prepared: _Prepared, p: FloatArray, q: FloatArray, closed: BoolArray, tolerance: float, max_iterations: int,
-    voltage: ComplexArray, current: ComplexArray, iterations: IntArray, energised: BoolArray,
+    prepared: _Prepared, p: FloatArray, q: FloatArray, closed: BoolArray, start: ComplexArray, tolerance: float,
+    max_iterations: int, voltage: ComplexArray, current: ComplexArray, iterations: IntArray, energised: BoolArray,
 ) -> None:  # fmt: skip
     """Fill the outputs. Choose the kernel: side by side on one tree where the whole batch shares it, else item by item."""
     if not len(voltage):
         return
     n_chunk = max(1, min(4 * numba.get_num_threads(), len(voltage)))
     common: Any = (tolerance, max_iterations, n_chunk, voltage, current, iterations)
-    if len(closed) == 1 and len(voltage) >= _LANES_PAY_FROM:
+    if len(closed) == 1 and len(voltage) >= _LANES_PAY_FROM and not len(start):
         forest = _radial_forest(prepared, closed[0])
         if forest is not None:
             order, arguments = forest
@@ -267,7 +287,7 @@ def _run(
             return
     solve_many_forests(
         p, q, closed, prepared.graph, prepared.branches, prepared.shunts, prepared.substation, prepared.v_substation,
-        *common, energised,
+        start, *common, energised,
     )  # fmt: skip
 
 

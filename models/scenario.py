@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from feederguard.models.network import BoolArray, FloatArray, IntArray, Network
+from feederguard.models.power_flow import warn_of_idle_generators
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,10 +63,13 @@ def make_scenarios(
 ) -> Scenarios:
     """Return scenarios for one or more faults (branch index or name); default the network's nominal load.
 
+    Warns (UserWarning) when reactive generation is left out, or generators for an optimal power flow would feed nothing.
     Raises ValueError when a fault is not a branch, a shape does not fit, a value is not finite, or active demand or
     generation is negative.
     """
     faults = [_branch(network, f) for f in np.atleast_1d(np.asarray(fault, dtype=object))]
+    if p_gen is None:
+        warn_of_idle_generators(network, "make_scenarios: give p_gen with their output")
     if network.q_gen.any():
         warnings.warn(
             f"{network.name}: reactive power of local generation is left out; scenarios take generation at unity power factor",

@@ -11,6 +11,7 @@ The `solver*.py` files are the only ones that name solvers. `python -m feedergua
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -78,16 +79,18 @@ def solve(
     rel_gap: float = 1e-4,
     accept_incumbent: bool = False,
     options: Mapping[str, Any] | None = None,
+    explain: bool = True,
 ) -> Solution:
     """Solve the model, load the values back into it, and return the `Solution`.
 
     solver: one of SOLVERS; rel_gap: relative gap at which a mixed-integer solve counts as optimal; options: passed to
-    the solver under its own names (for SCIP on top of `_SCIP_OPTIONS`).
+    the solver under its own names (for SCIP on top of `_SCIP_OPTIONS`). explain: whether an infeasible continuous model is
+    solved once more to say why.
 
     Raises `NotSolvedError` for anything short of optimal (`accept_incumbent=True` accepts a feasible point); where a
     continuous model is infeasible its message names the limits that would have to give (`elastic.py`), which takes at
     most `ELASTIC_TIME_LIMIT_S` more. Raises `SolverMissingError` when the solver is missing or cannot take this class of
-    model, and ValueError for bad arguments.
+    model, and ValueError for bad arguments. Where HiGHS fails on a QP that "auto" gave it, Ipopt takes over, with a warning.
     """
     if solver not in SOLVERS:
         raise ValueError(f"unknown solver {solver!r}; use one of {', '.join(SOLVERS)}")
@@ -100,9 +103,18 @@ def solve(
     refuse_unfit(chosen, kind, model.name)
     run = {"highs": _run_highs, "scip": _run_scip, "ipopt": _run_ipopt}.get(chosen, _run_outer_approximation)
     solution = run(model, time_limit_s, rel_gap, dict(options or {}))
+    if (
+        solver == "auto"
+        and chosen == "highs"
+        and kind.objective_degree == 2
+        and solution.reason.startswith(_HIGHS_GAVE_UP)
+    ):
+        # Seen on multi-period QPs (1.15.1); Ipopt takes the same convex problem, without a proven bound.
+        warnings.warn(f"{model.name}: HiGHS stopped with {solution.reason} on this QP; Ipopt solves it", stacklevel=2)
+        solution = _run_ipopt(model, time_limit_s, rel_gap, {})
     if solution.status == "optimal" or (solution.status == "feasible" and accept_incumbent):
         return solution
-    if solution.status == "none" and solution.reason in _PERHAPS_INFEASIBLE and not kind.integer:
+    if explain and solution.status == "none" and solution.reason in _PERHAPS_INFEASIBLE and not kind.integer:
         words = _what_would_give(model, solution, min(time_limit_s, ELASTIC_TIME_LIMIT_S))
         raise NotSolvedError(f"{_head(solution)}: {words}", solution)
     raise NotSolvedError(_explain(solution, time_limit_s, rel_gap), solution)
@@ -302,10 +314,13 @@ def _verified(model: Any, solution: Solution) -> Solution:
     if worst <= 1e-5 and math.isfinite(solution.objective):
         return solution
     return Solution(
-        "none", f"a point that breaks a constraint by {worst:.1e} called optimal; use solver='ipopt'",
+        "none", f"{_FALSE_OPTIMUM} by {worst:.1e} called optimal; use solver='ipopt'",
         math.nan, solution.bound, solution.seconds, solution.solver, solution.model,
     )  # fmt: skip
 
+
+_FALSE_OPTIMUM = "a point that breaks a constraint"
+_HIGHS_GAVE_UP = ("error", "unknown", "iteration_limit", _FALSE_OPTIMUM)
 
 # What a solver says of a model that has no feasible point, or of one in which it found none.
 _PERHAPS_INFEASIBLE = ("infeasible", "infeasible or unbounded", "Restoration_Failed")

@@ -9,10 +9,11 @@ import pytest
 from feederguard.baselines.opf import OPF_METHODS, opf_method, solve_opf
 from feederguard.data.networks import load_network
 from feederguard.models.battery import Batteries
+from feederguard.models.distflow_opf import build_distflow_opf
 from feederguard.models.network import Network
 from feederguard.models.opf_objectives import losses_mw, regulation_power
 from feederguard.models.power_flow import solve_power_flow
-from feederguard.models.solver import NotSolvedError
+from feederguard.models.solver import NotSolvedError, solve
 
 EXACT = ("ac_opf", "distflow_opf", "distflow_opf_soc")
 
@@ -162,3 +163,17 @@ def test_an_infeasible_day_names_bus_step_and_amount():
 def test_an_unknown_method_lists_the_known():
     with pytest.raises(ValueError, match="unknown OPF method 'dc_opf'; use one of ac_opf, ac_opf_soc, distflow_opf, "):
         opf_method("dc_opf")
+
+
+def test_many_periods_of_the_exact_form_start_from_the_relaxed_answer():
+    """A change is made to both models, and the answer is that of a start from nothing."""
+    changed = []
+    warm = day("distflow_opf", change=lambda model: changed.append(model.name.strip("'")))
+    assert changed == ["DistFlow OPF (exact) of ieee33", "DistFlow OPF (soc) of ieee33"]
+    shape = np.array([0.5, 1.0, 0.8])
+    network = feeder()
+    model = build_distflow_opf(
+        network, p_load=np.outer(shape, network.p_load), q_load=np.outer(shape, network.q_load), step_h=2.0,
+        batteries=Batteries.at(network, ["18", "33"], p_max_mw=0.1, energy_mwh=0.4),
+    )  # fmt: skip
+    assert warm.solution.objective == pytest.approx(solve(model).objective, rel=1e-6)

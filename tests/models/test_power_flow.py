@@ -525,3 +525,48 @@ def test_random_switch_states_agree_with_pandapower(name):
 @pytest.mark.parametrize("name", ["ieee33", "mantovani136"])
 def test_two_hundred_random_switch_states_agree_with_pandapower(name):
     assert_agrees_with_pandapower(name, 200, seed=2)
+
+
+class TestStart:
+    """Two buses joined by r = 0.05: V (1 - V) = r p, so p = 1.8 has the two solutions 0.9 and 0.1."""
+
+    @staticmethod
+    def two_buses():
+        return feeder([(0, 1, 0.05, 0.0)], [0, 1.8])
+
+    def test_newton_finds_the_solution_near_the_start(self):
+        network = self.two_buses()
+        assert solve_power_flow(network).voltage[1] == pytest.approx(0.9)
+        low = solve_power_flow(network, start=[1.0, 0.12])
+        assert low.converged and low.voltage[1] == pytest.approx(0.1)
+        assert low.mismatch_mva < 1e-8
+        assert solve_power_flow(network, start=[0.5, 0.12]).voltage[0] == 1.0, "the substation stays where it is held"
+
+    def test_each_item_has_its_own_start_or_none(self):
+        starts = np.array([[1.0, 0.12], [1.0, 0.0], [1.0, np.nan], [1.0, 0.95]] * 5)
+        flow = solve_power_flow(self.two_buses(), start=starts)
+        np.testing.assert_allclose(flow.voltage[:, 1], [0.1, 0.9, 0.9, 0.9] * 5)
+
+    def test_a_loop_started_at_its_solution_needs_one_step(self):
+        network = load_network("ieee33")
+        closed = np.ones(network.n_branch, dtype=bool)
+        flat = solve_power_flow(network, closed=closed)
+        again = solve_power_flow(network, closed=closed, start=flat.voltage)
+        assert flat.iterations > 1 and again.iterations == 1
+        np.testing.assert_allclose(again.voltage, flat.voltage, atol=1e-12)
+        np.testing.assert_allclose(again.series_current, flat.series_current, atol=1e-9)
+
+    def test_a_start_that_does_not_fit_is_refused(self):
+        with pytest.raises(ValueError, match=r"start has shape \(3,\); expected \(2,\) or \(B, 2\), one per bus"):
+            solve_power_flow(self.two_buses(), start=np.ones(3))
+        with pytest.raises(ValueError, match="batch sizes disagree: p has 3, start has 2"):
+            solve_power_flow(self.two_buses(), np.zeros((3, 2)), start=np.ones((2, 2)))
+
+
+def test_generators_that_wait_for_a_dispatch_are_warned_of():
+    network = load_network("ieee33").with_changes(
+        gen_name=("g",), gen_bus=[5], gen_p_min=[0.0], gen_p_max=[1.0], gen_q_min=[0.0], gen_q_max=[0.0]
+    )
+    with pytest.warns(UserWarning, match="ieee33: its 1 dispatchable generators feed nothing here, .* give p and q"):
+        flow = solve_power_flow(network)
+    assert 1e3 * flow.loss_mw == pytest.approx(202.677, abs=0.01)

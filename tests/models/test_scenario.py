@@ -89,3 +89,11 @@ def test_demand_that_is_not_finite_is_refused(ieee33: Network, value: float) -> 
 
 def test_capacitive_reactive_demand_is_accepted(ieee33: Network) -> None:
     assert np.array_equal(make_scenarios(ieee33, 3, q_load=-ieee33.q_load).q_load[0], -ieee33.q_load)
+
+
+def test_generators_that_wait_for_a_dispatch_are_warned_of(ieee33: Network) -> None:
+    network = ieee33.with_changes(
+        gen_name=("g",), gen_bus=[5], gen_p_min=[0.0], gen_p_max=[1.0], gen_q_min=[0.0], gen_q_max=[0.0]
+    )
+    with pytest.warns(UserWarning, match="ieee33: its 1 dispatchable generators feed nothing here, .* give p_gen"):
+        make_scenarios(network, ["6"])

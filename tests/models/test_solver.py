@@ -337,6 +337,18 @@ def test_a_quadratic_answer_that_breaks_a_constraint_is_not_believed():
     assert solver._verified(model, claimed) is claimed
 
 
+def test_where_highs_fails_on_a_qp_ipopt_takes_over_and_says_so(monkeypatch):
+    failed = Solution("none", "error", math.nan, math.nan, 0.1, "highs", "qp")
+    expected = solve(qp()).objective
+    monkeypatch.setattr(solver, "_run_highs", lambda *_: failed)
+
+    with pytest.warns(UserWarning, match="qp: HiGHS stopped with error on this QP; Ipopt solves it"):
+        solution = solve(qp())
+    assert solution.solver.startswith("ipopt") and solution.objective == pytest.approx(expected, rel=1e-6)
+    with pytest.raises(NotSolvedError, match="qp: highs stopped with error"):
+        solve(qp(), "highs")
+
+
 def demand_model():
     """min (x0 - d0)^2 + exp(x1) with x1 >= d1; d is data."""
     model = pyo.ConcreteModel("demand")
