@@ -16,6 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 TORCH = "torch==2.13.0"
+TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 JOBS = {"compare": [str(ROOT / "studies" / "compare_methods.py")], "test": ["-m", "pytest"]}
 
 
@@ -52,8 +53,16 @@ def prepare(folder: Path) -> str:
 
 def _install_torch(install: list[str]) -> None:
     """Install PyTorch's CPU build where its index answers; on Linux the usual one brings gigabytes for a GPU."""
-    only_once = ["--retries", "0", "--timeout", "15", "--index-url", "https://download.pytorch.org/whl/cpu"]
-    if subprocess.run([*install, *only_once, TORCH], stderr=subprocess.DEVNULL).returncode:
+    only_once = ["--retries", "0", "--timeout", "15", "--index-url", TORCH_INDEX]
+    answer = subprocess.run([*install, *only_once, TORCH], stderr=subprocess.PIPE, text=True, errors="replace")
+    if answer.returncode:
+        errors = [line for line in answer.stderr.splitlines() if line.startswith("ERROR:")]
+        why = errors[-1].removeprefix("ERROR:").strip() if errors else f"pip stopped with {answer.returncode}"
+        print(
+            f"{TORCH} did not come from {TORCH_INDEX} ({why}); taking PyPI's build, which on Linux may bring gigabytes "
+            "of CUDA libraries",
+            flush=True,
+        )
         subprocess.run([*install, TORCH], check=True)
 
 

@@ -33,7 +33,8 @@ import numba
 import numpy as np
 from numba import njit, prange
 
-from feederguard.models.least_shedding import FLOW_TOLERANCE_MVA, column_kinds
+from feederguard.models.least_shedding import FLOW_TOLERANCE_MVA
+from feederguard.models.limit_layout import lay_out_limits
 from feederguard.models.line_node_ratio import CACHE_MB, RatioCache
 from feederguard.models.load_transfer import SAFE_TOLERANCE, check_decisions, transfer_rules
 from feederguard.models.network import BoolArray, IntArray, Network
@@ -93,14 +94,7 @@ class PaperCorrection:
         # One more a bus than 1 / alpha: a proposal need not be a multiple of alpha.
         self.max_steps = max_steps or network.n_bus * (int(np.ceil(1 / alpha)) + 1)
         self.cache = RatioCache(network, cache_mb)
-        limits = transfer_rules(network, self.setting).limits
-        rows = limits.limits
-        if len(rows.product_value):
-            raise ValueError(f"{limits.name}: a limit is quadratic; the correction takes limits linear in w, P, ell")
-        self._limits = (
-            self.setting.active_limit_mw is not None, *column_kinds(limits.columns), rows.constant, rows.start, rows.column,
-            rows.value, limits.lower, limits.upper,
-        )  # fmt: skip
+        self._limits = lay_out_limits(transfer_rules(network, self.setting))
 
     def correct(self, scenarios: Scenarios, decisions: Decisions) -> Decisions:
         """Return the decisions with the shedding that (20) adds; see `run` for which of them ended safe."""

@@ -13,7 +13,8 @@ of `opf_periods.py`, each with numbers of its own. For every step, bus i and clo
     polar  (6)  w_i = v_i^2, c_ij = v_i v_j cos(theta_i - theta_j), s_ij = v_i v_j sin(theta_i - theta_j);
                 theta is that of v_substation at every substation
     soc    (7)  (c_ij^2 + s_ij^2) / w_i <= w_j, and w, c, s are unknowns
-           (8)  tan(angle_min_b) c_ij <= s_ij <= tan(angle_max_b) c_ij   where both are within a right angle, for (5)
+           (8)  cos(angle_min_b) s_ij >= sin(angle_min_b) c_ij and cos(angle_max_b) s_ij <= sin(angle_max_b) c_ij, for (5),
+                where angle_max_b - angle_min_b <= pi: what a wider band lets c and s be is not convex
 
 Every point of the polar form has w, c and s that satisfy (7) and (8), so the optimum of soc is never above the polar one;
 Ipopt's optimum of the polar form is local, that of soc global. (7) divides by w_i because c^2 + s^2 - w_i w_j is not
@@ -187,18 +188,17 @@ def _add_angle_limits(model: pyo.ConcreteModel, network: Network) -> None:
 
 
 def _add_relaxed_angle_limits(model: pyo.ConcreteModel, network: Network, coefficients: BranchCoefficients) -> None:
-    within = np.maximum(np.abs(network.angle_min), np.abs(network.angle_max)) < np.pi / 2
-    tangents = {
-        side: np.tan(np.where(within, angle, 0.0)).tolist()
-        for side, angle in ((-1, network.angle_min), (1, network.angle_max))
-    }
+    convex = (network.angle_max - network.angle_min <= np.pi).tolist()  # hence both are finite
+    limits = {-1: network.angle_min, 1: network.angle_max}
     place = {b: (int(k), float(sign)) for b, k, sign in zip(
         coefficients.branch.tolist(), coefficients.pair_of, coefficients.sign, strict=True)}  # fmt: skip
 
-    @model.Constraint(model.time, [b for b in model.branch if within[b]], (-1, 1), doc="(8)")
+    @model.Constraint(model.time, [b for b in model.branch if convex[b]], (-1, 1), doc="(8)")
     def angle_limit(m: Any, t: int, b: int, side: int) -> Any:
-        k, sign = place[b]
-        return side * sign * m.s[t, k] <= side * tangents[side][b] * m.c[t, k]
+        (k, sign), limit = place[b], limits[side][b]
+        # w sin(theta_i - theta_j - limit): a half-plane of c and s, whichever quadrant the limit is in.
+        beyond = sign * float(np.cos(limit)) * m.s[t, k] - float(np.sin(limit)) * m.c[t, k]
+        return beyond >= 0 if side == -1 else beyond <= 0
 
 
 def _add_branch_limits(model: pyo.ConcreteModel, network: Network) -> None:

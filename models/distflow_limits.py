@@ -99,7 +99,8 @@ def add_angles(model: pyo.ConcreteModel, network: Network, series: Series) -> No
         tangent, r, x = float(np.tan(limit - network.shift[b])), float(network.r[b]), float(network.x[b])
         p, q = series(m, t, b)
         u = m.w[t, int(network.from_bus[b])] / float(network.tap[b]) ** 2
-        return side * (x * p - r * q) <= side * tangent * (u - r * p - x * q)
+        beyond = (x * p - r * q) - tangent * (u - r * p - x * q)
+        return beyond >= 0 if side == -1 else beyond <= 0
 
 
 def _end(m: Any, network: Network, t: int, b: int, end: str) -> tuple[Any, Any, int]:

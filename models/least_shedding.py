@@ -8,7 +8,6 @@ solved by Ipopt, is `transfer_opf.py`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -17,12 +16,13 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from feederguard.models.limit_layout import lay_out_limits
 from feederguard.models.load_transfer import SAFE_TOLERANCE, TransferRules, transfer_rules
 from feederguard.models.network import BoolArray, FloatArray, IntArray, Network
 from feederguard.models.power_flow import prepare
 from feederguard.models.scenario import Scenarios
 from feederguard.models.setting import Setting, resolve_setting
-from feederguard.models.shedding_sweep import COLUMN_ELL, COLUMN_P, COLUMN_W, COLUMN_Y, SAFE, race
+from feederguard.models.shedding_sweep import SAFE, race
 from feederguard.models.threads import threads_for
 
 FLOW_TOLERANCE_MVA = 1e-8  # of the AC flows inside, as in `power_flow.py`
@@ -122,7 +122,7 @@ def race_topologies(
         np.zeros(n_candidate, dtype=np.int64), np.zeros((n_candidate, len(rules.limits.limit_name)), dtype=bool),
     )  # fmt: skip
     status = np.zeros(n_candidate, dtype=np.int64)
-    prepared, (limits, load_cost) = prepare(network), _laid_out(network, rules)
+    prepared, limits, load_cost = prepare(network), lay_out_limits(rules), _load_cost(network, rules)
     # With one candidate there is nothing to screen.
     one_each = bool((np.diff(candidates.first) == 1).all())
     # A flow, the adjoints and the program of one candidate: about a microsecond a bus.
@@ -180,38 +180,15 @@ def _check_floor(network: Network, floor: FloatArray) -> None:
         )
 
 
-_known: WeakKeyDictionary[TransferRules, tuple[tuple[Any, ...], FloatArray]] = WeakKeyDictionary()
-
-
-def _laid_out(network: Network, rules: TransferRules) -> tuple[tuple[Any, ...], FloatArray]:
-    """Return the compiled limits and the cost of shed power as the kernel takes them, laid out once."""
-    if rules not in _known:
-        limits, rows = rules.limits, rules.limits.limits
-        if len(rows.product_value):
-            raise ValueError(f"{limits.name}: a limit is quadratic; least shedding takes limits linear in w, P, ell")
-        by_power = rules.setting.active_limit_mw is not None
-        laid_out = (
-            by_power, *column_kinds(limits.columns), rows.constant, rows.start, rows.column, rows.value, limits.lower,
-            limits.upper,
-        )  # fmt: skip
-        _known[rules] = laid_out, _load_cost(network, rules)
-    return _known[rules]
+_known_costs: WeakKeyDictionary[TransferRules, FloatArray] = WeakKeyDictionary()
 
 
 def _load_cost(network: Network, rules: TransferRules) -> FloatArray:
-    """Return the cost of total shed power S (pu) alone as a polynomial, read off the compiled cost at three points."""
-    shed = np.zeros((3, network.n_bus))
-    shed[:, 0] = [0.0, 1.0, 2.0]
-    points = rules.cost.point(shed=shed, y=network.closed.astype(float), failed=np.zeros(network.n_branch))
-    zero, one, two = rules.cost.objective(points)
-    return np.array([0.0, 2 * one - 0.5 * two - 1.5 * zero, 0.5 * two - one + 0.5 * zero])
-
-
-def column_kinds(columns: Mapping[str, IntArray]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return what each column of compiled limits is (COLUMN_W, ...) and of which bus or branch, (n_column,) each."""
-    n = sum(len(c) for c in columns.values())
-    kind, index = np.zeros(n, np.int64), np.zeros(n, np.int64)
-    for name, places in columns.items():
-        kind[places] = {"w": COLUMN_W, "P": COLUMN_P, "ell": COLUMN_ELL, "y": COLUMN_Y}[name]
-        index[places] = np.arange(len(places))
-    return kind, index
+    """Return the cost of total shed power S (pu) alone as a polynomial, read once off the compiled cost at three points."""
+    if rules not in _known_costs:
+        shed = np.zeros((3, network.n_bus))
+        shed[:, 0] = [0.0, 1.0, 2.0]
+        points = rules.cost.point(shed=shed, y=network.closed.astype(float), failed=np.zeros(network.n_branch))
+        zero, one, two = rules.cost.objective(points)
+        _known_costs[rules] = np.array([0.0, 2 * one - 0.5 * two - 1.5 * zero, 0.5 * two - one + 0.5 * zero])
+    return _known_costs[rules]

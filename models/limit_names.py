@@ -10,8 +10,6 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from feederguard.models.network import Network
 from feederguard.models.opf_periods import Periods
 
@@ -74,7 +72,9 @@ def describe_limit(model: Any, part: Any, limit: float, excess: float, squared: 
     thing = int(indices[1])
     step = None if periods.n_step == 1 or indices[0] is None else int(indices[0])
     place = f"{quantity.thing} {_name(periods, quantity.thing, thing)!r}"
-    amount = _amount(periods.network, name, quantity, thing, limit, excess, squared)
+    # `ell`'s own limit, [t, b], is linear in what is a square already; a polygon's side, [t, b, end, side], is no square.
+    squared = squared or name == "current_limit" and len(indices) == 2
+    amount = _amount(periods.network, quantity, thing, limit, excess, squared)
     return NamedLimit(quantity.limit, place, step, amount * _per_unit(periods, quantity, thing), quantity.unit)
 
 
@@ -86,17 +86,15 @@ def _name(periods: Periods, thing: str, k: int) -> str:
     return str(names.get(thing, periods.batteries.name)[k])
 
 
-def _amount(
-    network: Network, name: str, quantity: _Quantity, thing: int, limit: float, excess: float, squared: bool
-) -> float:
-    """Return the excess in per unit of the quantity itself, where the model limits its square."""
+def _amount(network: Network, quantity: _Quantity, thing: int, limit: float, excess: float, squared: bool) -> float:
+    """Return the excess in per unit of the quantity itself, where the model limits its square; currents at 1 pu."""
     if quantity.square:
         return abs(math.sqrt(max(limit + excess, 0.0)) - math.sqrt(max(limit, 0.0)))
-    if quantity.unit in ("A", "MVA"):
+    if quantity.unit in ("A", "MVA") and squared:
         rating = float((network.rating if quantity.unit == "A" else network.s_max)[thing])
-        # An ell <= rating^2 is linear where ell is a variable, and still a limit on a square.
-        if squared or np.isclose(limit, rating**2) or np.isclose(limit, (rating * network.tap[thing]) ** 2):
-            return abs(math.sqrt(max(rating**2 + excess, 0.0)) - rating)
+        # Behind a tap below 1 the model limits the square of tap times what flows at the rated end.
+        share = limit / rating**2 if limit > 0 and rating > 0 else 1.0
+        return abs(math.sqrt(max(rating**2 + excess / share, 0.0)) - rating)
     return abs(excess)
 
 

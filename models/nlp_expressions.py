@@ -53,7 +53,11 @@ class TermReader:
         self._named: dict[int, Row] = {}
 
     def row(self, component: Any, expression: Any) -> Row:
-        """Return the row of a component's expression."""
+        """Return the row of a component's expression.
+
+        Raises `UnreadableExpressionError` for an expression without a shape, nested too deeply, or whose numbers (fixed
+        variables, parameters) have no value or give none.
+        """
         row = Row()
         try:
             self._add(expression, 1.0, row)
@@ -62,6 +66,11 @@ class TermReader:
             raise UnreadableExpressionError(
                 f"{component.model().name}: {component.name} holds {what}; write it flat, with arithmetic, powers and "
                 f"{', '.join(FUNCTIONS)}"
+            ) from None
+        except (ArithmeticError, ValueError) as error:
+            raise UnreadableExpressionError(
+                f"{component.model().name}: the numbers of {component.name} give no value ({str(error).splitlines()[0]}); "
+                "give every fixed variable and parameter in it a value at which it is defined"
             ) from None
         return row
 

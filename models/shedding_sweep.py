@@ -18,8 +18,9 @@ vertices from taking turns. From round ONLY_MORE on an item sheds only ever more
 Of several topologies each gets one round first; then the one with the lowest bound is finished, and so on until no bound
 is below the best cost found.
 
-The functions taken from `newton_sweep.py` are compiled into the kernel here: after a change there, touch this file too,
-since numba's cache watches only the file it compiled.
+One long file on purpose: every function here is inlined into the one kernel `race`, and numba's cache watches only the
+file that holds the kernel. Split over files, a change to a helper would go on running as it was before. The functions
+taken from `newton_sweep.py` are the exception, as the power flow needs them too: after a change there, touch this file.
 """
 
 from __future__ import annotations

@@ -2,8 +2,13 @@
 
 Radial settings: a plain plan keeps every line that is left and closes one tie for each detached part; an exchange
 closes an open branch and opens one on the loop that this makes (branch exchange: Civanlar et al., IEEE Trans. Power
-Delivery 3(3), 1988). Meshed settings: a plain plan closes no tie or one; an exchange changes one tie, or closes one and opens
-another. Every plan feeds what can be fed; a faulted branch stays open.
+Delivery 3(3), 1988). Every such plan feeds what can be fed.
+
+Meshed settings: every state of the ties is a plain plan where there are at most MOST_STATES of them; where there are more, a
+plain plan closes no tie or one. An exchange changes one tie, or closes one and opens another. Among these are plans that
+leave dark what a tie could feed: that may be the cheapest way, or the only safe one.
+
+A faulted branch stays open in every plan.
 """
 
 from __future__ import annotations
@@ -57,9 +62,10 @@ class SwitchPlans:
         return self._neighbours[key]
 
     def every(self, fault: int, most: int) -> BoolArray | None:
-        """Return every state that feeds what can be fed after a fault, (n_plan, n_branch); None where they exceed `most`.
+        """Return every state there is to choose from after a fault, (n_plan, n_branch); None where they exceed `most`.
 
-        Meshed settings: every tie state. Radial settings: every forest, found chain by chain (`radial_states.py`).
+        Meshed settings: every tie state. Radial settings: every forest that feeds what can be fed, found chain by chain
+        (`radial_states.py`).
         """
         if not self.setting.radial:
             return self.plain(fault) if len(self.plain(fault)) == self.n_states(fault) <= most else None

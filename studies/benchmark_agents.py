@@ -10,7 +10,7 @@ references, less one:
     paper setting    the cheapest of all tie states, each with its least shedding
     radial setting   (of states that feed everything they can reach, as the MISOCP's)
                      the fewest operations that do, where no plan of so few sheds; for the rest the cheapest
-                     of all radial states where there are at most MOST_STATES, else the MISOCP's proven bound (--prove-s,
+                     of all radial states where there are at most MOST_LISTED, else the MISOCP's proven bound (--prove-s,
                      kept in --output and not computed twice), or without it the best of a wide search: no proof
 
 A scenario without any safe decision (not even with everything behind the fault dark) is counted apart.
@@ -50,7 +50,7 @@ from feederguard.studies.workers import n_cores, spread
 FEEDERS = ("ieee33", "bus69_zhou", "caracas141")
 METHODS = ("ddpg_corrected", "ranked_switching")
 WIDE_BEAM, WIDE_ROUNDS = 16, 5
-MOST_STATES = 60_000
+MOST_LISTED = 60_000  # radial states of one fault, all of which are then raced
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,7 +184,7 @@ def _try_every_state(plans: SwitchPlans, scenarios: Scenarios, items: IntArray, 
     """Lower `cost` (B,) to the optimum over all radial states; return their mean number, 0 where there are too many."""
     counts = []
     for fault in np.unique(scenarios.fault[items]).tolist():
-        states = plans.every(fault, MOST_STATES)
+        states = plans.every(fault, MOST_LISTED)
         if states is None:
             return 0
         for k in items[scenarios.fault[items] == fault].tolist():

@@ -44,8 +44,8 @@ def test_with_nothing_to_decide_the_answer_is_the_power_flow(method):
     result = solve_opf(feeder(), method)
 
     assert result.method == method
-    assert 1e3 * result.solution.objective == pytest.approx(202.677, abs=0.01)
-    assert 1e3 * result.check.loss_mwh == pytest.approx(202.677, abs=0.01)
+    assert 1e3 * result.solution.objective == pytest.approx(202.677, abs=1e-3)
+    assert 1e3 * result.check.loss_mwh == pytest.approx(202.677, abs=1e-3)
     assert result.check.v_difference_pu < 1e-6 and result.check.mismatch_mva < 1e-8
     assert result.check.converged and result.check.limits_held
     low = result.bus.loc[result.bus.v_pu.idxmin()]
@@ -56,14 +56,14 @@ def test_linear_voltages_are_never_below_the_ac_ones():
     result = solve_opf(feeder(), "lindistflow_opf")
 
     assert (result.bus.v_pu >= result.bus.v_pu_ac - 1e-9).all()
-    assert result.check.v_difference_pu == pytest.approx(0.0028, abs=1e-4)
+    assert result.check.v_difference_pu == pytest.approx(0.002844, abs=1e-6)
 
 
 @pytest.mark.parametrize(("case", "cost"), [("case9", 5296.69), ("case30", 576.89)])
 def test_published_costs_of_matpower(case, cost):
     result = solve_opf(matpower_case(case))
 
-    assert result.solution.objective == pytest.approx(cost, rel=1e-4)
+    assert result.solution.objective == pytest.approx(cost, abs=0.006)
     assert result.generator.cost_per_h.sum() == pytest.approx(result.solution.objective, rel=1e-9)
     assert result.check.limits_held and result.check.v_difference_pu < 1e-6
     assert result.check.p_substation_difference_mw < 1e-4
@@ -111,9 +111,9 @@ def test_batteries_lower_the_losses_that_the_ac_flow_counts(method):
 def test_relaxations_are_below_and_exact_forms_agree():
     optimum = {name: day(name).solution.objective for name in OPF_METHODS}
 
-    assert optimum["distflow_opf"] == pytest.approx(optimum["ac_opf"], rel=1e-4)
-    for relaxed in ("ac_opf_soc", "distflow_opf_soc"):
-        assert optimum[relaxed] <= optimum["ac_opf"] * (1 + 1e-5)
+    assert optimum["distflow_opf"] == pytest.approx(optimum["ac_opf"], rel=1e-7)
+    for relaxed, tightness in (("ac_opf_soc", 0.99), ("distflow_opf_soc", 1 - 1e-5)):
+        assert tightness * optimum["ac_opf"] <= optimum[relaxed] <= optimum["ac_opf"] * (1 + 1e-7)
 
 
 def test_limits_are_judged_by_the_ac_flow_not_by_the_model():
@@ -123,7 +123,7 @@ def test_limits_are_judged_by_the_ac_flow_not_by_the_model():
     result = solve_opf(network, "lindistflow_opf")
 
     assert not result.check.limits_held
-    assert result.check.v_excess_pu == pytest.approx(0.915 - 0.91309, abs=1e-4)
+    assert result.check.v_excess_pu == pytest.approx(0.915 - float(solve_power_flow(network).v_min_pu), abs=1e-9)
 
 
 def test_a_constraint_of_the_users_own_is_met():
@@ -156,7 +156,7 @@ def test_each_step_is_the_power_flow_of_its_own_load():
 def test_an_infeasible_day_names_bus_step_and_amount():
     network = feeder().with_changes(v_min=np.full(33, 0.93))
 
-    with pytest.raises(NotSolvedError, match=r"voltage at bus '18' below its limit by 0\.0\d+ pu in step 1"):
+    with pytest.raises(NotSolvedError, match=r"give voltage at bus '18' below its limit by 0\.0169 pu in step 1, "):
         solve_opf(network, "distflow_opf", p_load=np.outer([0.5, 1.0], network.p_load))
 
 

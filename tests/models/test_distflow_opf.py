@@ -138,7 +138,7 @@ class TestByHand:
         p = network.p_load - np.array([0.0, model.p_gen[0, 0].value])
         lead = np.angle(solve_power_flow(network, p).voltage)[1]
         assert 0.1 < model.p_gen[0, 0].value < 0.9
-        assert lead == pytest.approx(0.02, abs=1e-6 if form == "exact" else 1e-3)
+        assert lead == pytest.approx(0.02, abs=1e-7 if form == "exact" else 3e-5)
 
     def test_a_voltage_limit_curtails(self):
         """1.02 pu at most: 0.204 of 1 MW."""
@@ -243,8 +243,8 @@ def test_a_relaxation_costs_no_more_and_the_power_flow_confirms_the_dispatch():
     assert pyo.value(soc.objective) == pytest.approx(pyo.value(exact.objective), rel=1e-7)
     np.testing.assert_allclose(np.abs(flow.voltage), voltage(exact)[0], atol=1e-8)
     assert flow.s_from[0].real == pytest.approx(exact.p_gen[0, 0].value, abs=1e-7)
-    assert np.abs(flow.voltage).min() > 0.95 - 1e-6
-    assert np.abs(flow.s_from).max() < 0.4 + 1e-6
+    assert np.abs(flow.voltage).min() > 0.95 - 1e-6 and np.abs(flow.voltage).max() < 1.05 + 1e-6
+    assert np.maximum(np.abs(flow.s_from), np.abs(flow.s_to)).max() < 0.4 + 1e-6
 
 
 def test_excess_current_shows_where_losing_pays():
@@ -380,7 +380,9 @@ class TestADayOfEighteenBatteries:
         assert (soc[-1] > 0.5 - 1e-7).all()
         assert self.balance_error(model) < 1e-9
         assert simultaneous_use(model, tolerance_mw=1e-5) == []
-        assert 0.5 < pyo.value(model.objective) / pyo.value(linear.objective) < 1.5
+        # Which of the two is larger no theory says; these are what both came to.
+        assert pyo.value(model.objective) == pytest.approx(0.8154, abs=1e-3)
+        assert pyo.value(linear.objective) == pytest.approx(0.8660, abs=1e-3)
 
     def test_exact_from_the_relaxed_answer_costs_what_that_does(self):
         """Where losses are priced the cones are tight all day, and the exact form has nothing left to find."""

@@ -59,7 +59,8 @@ def test_a_feeder_that_sags_names_its_low_buses_as_the_power_flow_finds_them(for
 
     found = {v.place: v.amount for v in elastic.violations}
     expected = {f"bus {network.bus_name[i]!r}": sag[i] for i in np.flatnonzero(sag)}
-    assert found == pytest.approx(expected, abs=2e-4)
+    # The relaxed AC form meets its cones to 1e-8 in products of voltages, which a small impedance enlarges.
+    assert found == pytest.approx(expected, abs=1e-5 if form == "relaxed" else 1e-6)
     first = elastic.violations[0]
     assert (first.limit, first.place, first.side, first.unit, first.step) == (
         "voltage",
@@ -109,6 +110,31 @@ def test_a_current_limit_is_named_in_ampere():
     assert violation.amount == pytest.approx(abs(flow.current_from[0]) / amps - 200, abs=0.5)
 
 
+@pytest.mark.parametrize("form", [*BUILDERS, "linear"])
+@pytest.mark.parametrize(("side", "bound"), [("above", {"angle_max": -0.01}), ("below", {"angle_min": 0.02})])
+def test_an_angle_limit_is_named_by_its_side(form, side, bound):
+    """Over the branch from bus 2 to bus 3 the angle is -0.0014 rad: neither below -0.01 nor above 0.02."""
+    network = feeder()
+    v = solve_power_flow(network).voltage
+    apart = float(np.angle(v[1] * np.conj(v[2])))
+    assert -0.01 < apart < 0.02
+    (name, value), width = next(iter(bound.items())), 37
+    limits = {"angle_min": np.full(width, -np.inf), "angle_max": np.full(width, np.inf)}
+    limits["angle_min"][1], limits["angle_max"][1] = -0.5, 0.5
+    limits[name][1] = value
+    build = BUILDERS.get(form, lambda network: build_distflow_opf(network, "linear"))
+
+    elastic = find_least_violations(build(feeder(**limits)))
+
+    (violation,) = elastic.violations
+    assert (violation.limit, violation.place, violation.side) == ("angle difference", "branch '2'", side)
+    # All but polar count it times the two voltages, which are within 2 % of 1 pu; excess current in a cone may turn it.
+    if form in ("relaxed", "soc"):
+        assert 0.5 * abs(apart - value) < violation.amount < 1.05 * abs(apart - value)
+    else:
+        assert violation.amount == pytest.approx(abs(apart - value), rel=1e-5 if form == "polar" else 0.05)
+
+
 def test_steps_are_named_and_gathered_by_their_worst():
     network = tight(0.92)
     p_load = np.outer([0.5, 1.0, 1.1], network.p_load)
@@ -128,7 +154,11 @@ def test_demand_that_cannot_be_carried_gives_way_at_its_bus():
     elastic = find_least_violations(build_distflow_opf(network, p_load=12 * network.p_load, q_load=12 * network.q_load))
 
     assert elastic.found
-    assert {"current", "voltage"} <= {v.limit for v in elastic.violations}
+    assert "current at branch '1' above its limit by" in elastic.describe(1)  # the whole feeder goes through it
+    sides = {v.limit: v.side for v in elastic.violations}
+    assert sides == {
+        "current": "above", "voltage": "below", "active power balance": "off", "reactive power balance": "off",
+    }  # fmt: skip
 
 
 def test_a_battery_that_cannot_be_filled_is_named():
@@ -156,8 +186,10 @@ def test_a_contradiction_of_equalities_is_found_in_the_second_attempt():
 
     elastic = find_least_violations(model)
 
-    assert elastic.found and {v.limit for v in elastic.violations} <= {"one", "four"}
-    assert all(v.side == "off" for v in elastic.violations)
+    # |x - 1| + |x^2 - 4| falls as x grows from 0 to 2: there only the first gives, by 1.
+    (violation,) = elastic.violations
+    assert elastic.found and (violation.limit, violation.place, violation.side) == ("one", "every point", "off")
+    assert violation.amount == pytest.approx(1.0, abs=1e-5)
 
 
 def test_it_stops_at_its_time_limit():

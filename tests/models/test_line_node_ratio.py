@@ -116,12 +116,19 @@ def test_sensitivities_are_those_of_the_ac_flow_at_light_load(name: str, meshed:
         heads = [np.where(forward, f.s_from.real, f.s_to.real) for f in (more, less)]
         return ((heads[0] - heads[1]) / (2 * step)).T, (abs(more.voltage) - abs(less.voltage)).T / (2 * step)
 
+    def assert_within_a_percent(found: FloatArray, expected: FloatArray) -> None:
+        """Entries above 0.02 to one per cent of themselves, the rest to one per cent of that."""
+        large = np.abs(expected) > 0.02
+        assert large.any()
+        np.testing.assert_allclose(found[large], expected[large], rtol=0.01)
+        np.testing.assert_allclose(found[~large], expected[~large], atol=2e-4)
+
     found = power_sensitivity(network, ratio, flow)[:, loaded]
-    np.testing.assert_allclose(found, slope(np.zeros(network.n_bus))[0], atol=0.01)
+    assert_within_a_percent(found, slope(np.zeros(network.n_bus))[0])
     tangent = np.divide(q, p, out=np.zeros_like(p), where=p > 0)
     found = shedding_sensitivity(network, ratio, flow, p, q)[:, loaded]
     by_power, by_voltage = slope(tangent)
-    np.testing.assert_allclose(found, by_power, atol=0.01)
+    assert_within_a_percent(found, by_power)
     drawn = np.conj((1 + 1j * tangent) / flow.voltage)[loaded]
     drop = np.conj(flow.voltage / abs(flow.voltage))[:, None] * nodal_impedance(network, closed)[:, loaded] * drawn
     np.testing.assert_allclose(-drop.real, by_voltage, atol=0.01 * np.abs(by_voltage).max())

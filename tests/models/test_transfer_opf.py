@@ -112,7 +112,7 @@ def test_generation_that_lifts_the_voltage_out_of_the_band_has_no_answer() -> No
     network = line([1.0], [0.0], [0.0], gen_mw=0.2)
     answer = LeastSheddingSolver(network, "radial").solve(make_scenarios(network, "spare"), np.array([True, False]))
     assert not answer.found
-    assert answer.reason
+    assert answer.reason == "Infeasible_Problem_Detected"
 
 
 def test_one_solver_serves_many_scenarios_in_any_order() -> None:
