@@ -1,7 +1,8 @@
 """Checkpoints of agents: tensors and words in one safetensors file, and no code that loading could run.
 
-A checkpoint says what kind of agent it is, and the fingerprint of the feeder and the setting it was trained for; an agent
-of another feeder answers with the right number of switches and the wrong ones, so loading refuses it.
+A checkpoint says what kind of agent it is, and the fingerprint of the feeder and the setting it was trained for: a setting
+of load transfer, or what else in words the agent depends on, such as its batteries. An agent of another feeder answers with
+the right number of switches and the wrong ones, so loading refuses it.
 """
 
 from __future__ import annotations
@@ -94,18 +95,20 @@ def save_checkpoint(path: str | Path, tensors: dict[str, Tensor], metadata: dict
         temporary.unlink(missing_ok=True)
 
 
-def agent_metadata(kind: str, network: Network, setting: Setting) -> dict[str, str]:
-    """Return the metadata by which `load_checkpoint` knows an agent again."""
+def agent_metadata(kind: str, network: Network, setting: Setting | str) -> dict[str, str]:
+    """Return the metadata by which `load_checkpoint` knows an agent again; a setting in words stands as it is."""
     return {
         "kind": kind,
         "network": network.name,
         "fingerprint": network_fingerprint(network),
-        "setting": setting_text(setting),
+        "setting": _text(setting),
     }
 
 
-def load_checkpoint(path: str | Path, *, kind: str, network: Network, setting: Setting | None = None) -> Checkpoint:
-    """Return the checkpoint at `path`; setting None takes the one it was trained for.
+def load_checkpoint(
+    path: str | Path, *, kind: str, network: Network, setting: Setting | str | None = None
+) -> Checkpoint:
+    """Return the checkpoint at `path`; setting None takes the one it was trained for, a `Setting`.
 
     Raises `CheckpointError` when the file is missing, not a whole safetensors file, not of this kind of agent, or of another
     feeder or setting.
@@ -128,16 +131,22 @@ def load_checkpoint(path: str | Path, *, kind: str, network: Network, setting: S
             "limits or switches); "
             "train an agent for this feeder, or load the feeder it was trained on"
         )
-    if setting is not None and known["setting"] != setting_text(setting):
+    if setting is not None and known["setting"] != _text(setting):
         raise CheckpointError(
-            f"{path}: trained for setting {known['setting']}, expected {setting_text(setting)}; "
+            f"{path}: trained for setting {known['setting']}, expected {_text(setting)}; "
             "train an agent for this setting, or load the one of this setting"
         )
+    if isinstance(setting, str):
+        return checkpoint
     try:
         checkpoint.setting  # noqa: B018 (that it can be read is the question)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{path}: its setting cannot be read ({error}); train and save again") from error
     return checkpoint
+
+
+def _text(setting: Setting | str) -> str:
+    return setting if isinstance(setting, str) else setting_text(setting)
 
 
 def _tensors_digest(tensors: dict[str, Tensor]) -> str:

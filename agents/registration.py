@@ -1,13 +1,14 @@
-"""Importing this module makes `feederguard/LoadTransfer-v0` known to Gymnasium.
+"""Importing this module makes `feederguard/LoadTransfer-v0` and `feederguard/VoltageRegulation-v0` known to Gymnasium.
 
     import feederguard.agents.registration
     gymnasium.make("feederguard/LoadTransfer-v0", feeder="bus69", setting="radial")
     gymnasium.make_vec("feederguard/LoadTransfer-v0", num_envs=4096)
+    gymnasium.make("feederguard/VoltageRegulation-v0", feeder="cigre_lv18", weeks="train")
 
 or, in one string that imports it, `gymnasium.make("feederguard.agents.registration:feederguard/LoadTransfer-v0")`.
-Arguments are those of the factories in `studies/environments.py`, which load the feeder and the year of demand; they
-are named by string because environments know no data. Gymnasium reads no entry points of installed packages (it
-stopped with 1.0), so one of the two imports is needed.
+Arguments are those of the factories in `studies/environments.py` and `studies/voltage_environments.py`, which load the
+feeder and the year of demand; they are named by string because environments know no data. Gymnasium reads no entry
+points of installed packages (it stopped with 1.0), so one of the two imports is needed.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import gymnasium as gym
 
 LOAD_TRANSFER = "feederguard/LoadTransfer-v0"
+VOLTAGE_REGULATION = "feederguard/VoltageRegulation-v0"
 
 # Importing again, under whatever name, must not make Gymnasium warn of a second registration.
 if LOAD_TRANSFER not in gym.registry:
@@ -22,4 +24,10 @@ if LOAD_TRANSFER not in gym.registry:
         LOAD_TRANSFER,
         entry_point="feederguard.studies.environments:make_env",
         vector_entry_point="feederguard.studies.environments:make_vector_env",
+    )
+if VOLTAGE_REGULATION not in gym.registry:
+    gym.register(
+        VOLTAGE_REGULATION,
+        entry_point="feederguard.studies.voltage_environments:make_env",
+        vector_entry_point="feederguard.studies.voltage_environments:make_vector_env",
     )

@@ -27,6 +27,9 @@ class Transitions:
 class Replay:
     """A ring buffer of `capacity` transitions in preallocated float32; the oldest are overwritten.
 
+    Transitions may be marked, and a share of each sample be drawn from the marked ones: where little happens most of the
+    time, the steps in which something does.
+
     Raises ValueError for a capacity below 1, arrays of the wrong shape or values that are not finite, and for sampling
     from an empty memory.
     """
@@ -42,6 +45,7 @@ class Replay:
             np.zeros((capacity, n_observation), np.float32),
             np.zeros(capacity, np.float32),
         )
+        self._marked = np.zeros(capacity, dtype=bool)
         self._rng = np.random.default_rng(seed)
         self._next = 0
         self._size = 0
@@ -56,8 +60,9 @@ class Replay:
         rewards: ArrayLike,
         next_observations: ArrayLike,
         terminated: ArrayLike,
+        marked: ArrayLike | None = None,
     ) -> None:
-        """Store B transitions, in order; of more than `capacity` the last are kept."""
+        """Store B transitions, in order, `marked` (B,) or none of them; of more than `capacity` the last are kept."""
         given = (observations, actions, rewards, next_observations, terminated)
         arrays = [np.asarray(value, dtype=np.float32) for value in given]
         n = len(arrays[2]) if arrays[2].ndim == 1 else 0
@@ -70,12 +75,24 @@ class Replay:
         slots = (self._next + np.arange(n - kept, n)) % self.capacity
         for store, array in zip(vars(self._stored).values(), arrays, strict=True):
             store[slots] = array[n - kept :]
+        marks = np.zeros(n, dtype=bool) if marked is None else np.asarray(marked, dtype=bool)
+        if marks.shape != (n,):
+            raise ValueError(f"replay: marked has shape {marks.shape}; expected ({n},), one per transition")
+        self._marked[slots] = marks[n - kept :]
         self._next = (self._next + n) % self.capacity
         self._size = min(self._size + n, self.capacity)
 
-    def sample(self, count: int) -> Transitions:
-        """Return `count` transitions drawn uniformly, with repetition, by the memory's own generator."""
+    def sample(self, count: int, marked_share: float = 0.0) -> Transitions:
+        """Return `count` transitions drawn uniformly, with repetition, by the memory's own generator.
+
+        marked_share: share of them drawn from the marked ones alone, as long as there are any.
+        """
         if not self._size:
             raise ValueError("replay: the memory is empty; remember transitions before sampling")
         drawn = self._rng.integers(0, self._size, count)
+        n_marked = round(marked_share * count)
+        if n_marked:
+            marked = np.flatnonzero(self._marked[: self._size])
+            if len(marked):
+                drawn[:n_marked] = marked[self._rng.integers(0, len(marked), n_marked)]
         return Transitions(*(store[drawn] for store in vars(self._stored).values()))

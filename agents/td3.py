@@ -21,6 +21,14 @@ gradient left to come back with. The actor is linear at its end instead, clipped
 so that numbers rest at the bound and leave it at once where the critic says so. `project`, where given, maps actions to
 the ones that are carried out (a safety layer) and is differentiated through in (15).
 
+`known_reward`, where given, is the part k(s, a) of the reward that the actions carried out say themselves, such as what
+they cost. The critics then learn the rest of Q alone, and (15) takes the gradient of k as it is: with
+
+    (b)  Q(s, a) = k(s, a) + Q~(s, a),   Q~ learned towards r - k(s, a) + gamma Q'(s', a')
+
+nothing changes but what has to be approximated. A network's gradient of a sum of absolute values is poor where it matters:
+at 0.
+
 Longer than other files, because the two algorithms are one text.
 """
 
@@ -40,6 +48,7 @@ from feederguard.agents.one_thread import one_thread
 from feederguard.agents.replay import Replay
 
 Projection = Callable[[Tensor, Tensor], Tensor]  # observations (B, n_observation), actions (B, n_action) -> actions
+KnownReward = Callable[[Tensor, Tensor], Tensor]  # observations, actions carried out -> (B,) part of the reward
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,7 @@ class TD3Config:
     gamma: float = 0.9  # discount of (16)
     batch: int = 256  # transitions per gradient step
     memory: int = 100_000  # transitions remembered
+    marked_share: float = 0.0  # share of a batch drawn from the transitions that were marked when remembered
     warmup: int = 1_000  # transitions to remember before learning begins
     noise: float = 0.1  # standard deviation of the exploration noise
     redraw: float = 0.0  # probability that exploration draws a component of an action afresh from [0, 1]
@@ -74,7 +84,7 @@ class TD3Config:
         for name in ("target_noise", "target_clip"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"TD3Config: {name} is {getattr(self, name)}; it must be zero or more")
-        for name in ("tau", "gamma", "redraw"):
+        for name in ("tau", "gamma", "redraw", "marked_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"TD3Config: {name} is {getattr(self, name)}; it must lie between 0 and 1")
 
@@ -99,10 +109,12 @@ class Td3:
         config: TD3Config | None = None,
         project: Projection | None = None,
         start: ArrayLike | None = None,
+        known_reward: KnownReward | None = None,
     ) -> None:
         self.config = config or TD3Config()
         self.n_observation, self.n_action = n_observation, n_action
         self._project = project
+        self._known_reward = known_reward
         self.memory = Replay(self.config.memory, n_observation, n_action, self.config.seed)
         self._generator = torch.Generator().manual_seed(self.config.seed)
         with torch.random.fork_rng(devices=[]):
@@ -119,9 +131,21 @@ class Td3:
         self._n_learned = 0
 
     def act(self, observations: ArrayLike, explore: bool = False) -> NDArray[np.float32]:
-        """Return actions (B, n_action) in [0, 1] for observations (B, n_observation).
+        """Return actions (B, n_action) in [0, 1] for observations (B, n_observation), projected.
 
         Raises ValueError for observations of another shape, or that are not finite.
+        """
+        proposed = self.propose(observations, explore)
+        if self._project is None:
+            return proposed
+        with torch.no_grad(), one_thread():
+            seen = torch.from_numpy(np.asarray(observations, dtype=np.float32))
+            return np.asarray(self._projected(seen, torch.from_numpy(proposed)).numpy())
+
+    def propose(self, observations: ArrayLike, explore: bool = False) -> NDArray[np.float32]:
+        """Return the policy's own actions, before any projection: for an environment that corrects by itself.
+
+        Raises ValueError as `act`.
         """
         seen = np.asarray(observations, dtype=np.float32)
         if seen.ndim != 2 or seen.shape[1] != self.n_observation:
@@ -131,11 +155,8 @@ class Td3:
         if not np.isfinite(seen).all():
             raise ValueError("Td3: an observation holds a value that is not finite; check the demand it was made from")
         with torch.no_grad(), one_thread():
-            inputs = torch.from_numpy(seen)
-            actions = _bounded(self.actor(inputs))
-            if explore:
-                actions = self._explored(actions)
-            return np.asarray(self._projected(inputs, actions).numpy())
+            actions = _bounded(self.actor(torch.from_numpy(seen)))
+            return np.asarray((self._explored(actions) if explore else actions).numpy())
 
     def remember(
         self,
@@ -144,9 +165,13 @@ class Td3:
         rewards: ArrayLike,
         next_observations: ArrayLike,
         terminated: ArrayLike,
+        marked: ArrayLike | None = None,
     ) -> None:
-        """Store B transitions; `actions` are those the environment carried out, `terminated` leaves truncation out."""
-        self.memory.add(observations, actions, rewards, next_observations, terminated)
+        """Store B transitions; `actions` are those the environment carried out, `terminated` leaves truncation out.
+
+        marked: (B,) bool, those that `marked_share` of every batch is drawn from.
+        """
+        self.memory.add(observations, actions, rewards, next_observations, terminated, marked)
 
     def learn(self, steps: int = 1, rate_share: float = 1.0) -> float:
         """Take gradient steps and return the last loss (16); NaN while the memory holds fewer than `warmup`.
@@ -164,7 +189,7 @@ class Td3:
         return loss
 
     def targets(self, rewards: Tensor, next_observations: Tensor, terminated: Tensor) -> Tensor:
-        """Return what the critics of (16) should have said, (B,)."""
+        """Return what (16) says of Q, (B,): the critics are asked for it less the known reward of the action."""
         with torch.no_grad():
             actions = _bounded(self.target_actor(next_observations))
             if self.config.target_noise > 0:
@@ -172,6 +197,7 @@ class Td3:
                 actions = (actions + noise.clamp(-self.config.target_clip, self.config.target_clip)).clamp(0.0, 1.0)
             actions = self._projected(next_observations, actions)
             values = _values(self.target_critics, next_observations, actions).amin(dim=0)
+            values = values + self._known(next_observations, actions)
             return rewards + self.config.gamma * (1.0 - terminated) * values
 
     def tensors(self) -> dict[str, Tensor]:
@@ -207,10 +233,11 @@ class Td3:
         }
 
     def _learn_once(self) -> float:
-        batch = self.memory.sample(self.config.batch)
+        batch = self.memory.sample(self.config.batch, self.config.marked_share)
         observations, actions, rewards, following, terminated = (torch.from_numpy(a) for a in vars(batch).values())
         # Where every item ended there is nothing to bootstrap from, and two of six passes are saved.
         wanted = rewards if batch.terminated.all() else self.targets(rewards, following, terminated)
+        wanted = wanted - self._known(observations, actions)
         loss = (_values(self.critics, observations, actions) - wanted).square().mean(dim=1).sum()
         self._critic_step.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -224,7 +251,7 @@ class Td3:
     def _improve(self, observations: Tensor) -> None:
         """One step of (12), (15)."""
         actions = self._projected(observations, _bounded(self.actor(observations)))
-        loss = -_values(self.critics[:1], observations, actions).mean()
+        loss = -(_values(self.critics[:1], observations, actions)[0] + self._known(observations, actions)).mean()
         # Gradients of the actor alone: those of the critics, on the way, are not formed.
         gradients = torch.autograd.grad(loss, self._actor_parameters)
         for parameter, gradient in zip(self._actor_parameters, gradients, strict=True):
@@ -246,6 +273,9 @@ class Td3:
 
     def _normal(self, like: Tensor) -> Tensor:
         return torch.randn(like.shape, generator=self._generator)
+
+    def _known(self, observations: Tensor, actions: Tensor) -> Tensor:
+        return torch.zeros(()) if self._known_reward is None else self._known_reward(observations, actions)
 
     def _projected(self, observations: Tensor, actions: Tensor) -> Tensor:
         return actions if self._project is None else self._project(observations, actions)

@@ -23,12 +23,13 @@ import pyomo.environ as pyo
 from numpy.typing import ArrayLike
 
 from feederguard.baselines.opf_check import OpfCheck, check_opf
+from feederguard.baselines.opf_one_way import settle_batteries
 from feederguard.baselines.opf_tables import battery_table, branch_table, bus_table, generator_table
 from feederguard.models.ac_opf import build_ac_opf
-from feederguard.models.battery import Batteries, net_batteries
+from feederguard.models.battery import Batteries
 from feederguard.models.distflow_opf import NEAR_START, build_distflow_opf, start_from
 from feederguard.models.network import Network
-from feederguard.models.solver import NotSolvedError, Solution, solve
+from feederguard.models.solver import NotSolvedError, Solution, explain_infeasible, model_name, solve, solver_for
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +69,7 @@ class Opf:
     build: Callable[..., pyo.ConcreteModel]
     form: str
     solver: str = "auto"
-    time_limit_s: float = 300.0  # of each solve
+    time_limit_s: float = 300.0  # of all its solves together
     first_form: str | None = None  # solved first over many periods, to start from: see `distflow_opf.start_from`
 
     def solve(
@@ -88,7 +89,8 @@ class Opf:
 
         p_load, q_load, p_gen, gen_p_max: pu, (n,) or (T, n) for T steps of step_h hours; default the network's.
         objective: a sum of `models.opf_objectives`. change: called with the unsolved model, to add constraints to it.
-        Without `change`, batteries that charge and discharge at once are netted where that changes nothing at their bus.
+        Batteries that charge and discharge at once are netted, and where that is not for nothing excluded with a warning
+        (`opf_one_way.py`). Where an answer of `first_form` was tried as a start, `solution.solver` says whether it served.
 
         Raises `NotSolvedError` naming the limits that would have to give when there is no answer, and as the builders do.
         """
@@ -104,28 +106,65 @@ class Opf:
             return model
 
         model = built(self.form)
-        solution = self._solve_from(model, built) if model.periods.n_step > 1 else None
-        if solution is None:
-            solution = solve(model, self.solver, self.time_limit_s)
-        solution = replace(solution, seconds=perf_counter() - begin)
-        # Netting meets the builder's constraints; it knows nothing of those a caller has added.
-        if change is None:
-            net_batteries(model)
-        return read_opf(model, solution, self.name)
+        budget = _Budget(self.time_limit_s)
+        solution = self._solve(model, built, budget)
+        solution = settle_batteries(
+            model, solution, self.name, self.form, self.solver, budget.left, changed=change is not None
+        )
+        return read_opf(model, replace(solution, seconds=perf_counter() - begin), self.name)
 
-    def _solve_from(self, model: pyo.ConcreteModel, built: Callable[[str], Any]) -> Solution | None:
-        """Solve from the answer of `first_form`; None where there is no such answer, or none near it."""
-        if self.first_form is None:
+    def _solve(self, model: pyo.ConcreteModel, built: Callable[[str], Any], budget: _Budget) -> Solution:
+        """Solve the model, from the answer of `first_form` where there is one to Ipopt's use."""
+        if self.first_form is None or model.periods.n_step == 1 or solver_for(model, self.solver) != "ipopt":
+            return solve(model, self.solver, self.time_limit_s)
+        solution = self._solve_from_first(model, built(self.first_form), budget)
+        if solution is not None:
+            return replace(solution, solver=f"{solution.solver}, started from {self.first_form}")
+        try:
+            solution = solve(model, "ipopt", budget.left())
+        except NotSolvedError as error:
+            if error.solution.reason != "time_limit":
+                raise
+            raise NotSolvedError(
+                f"{error.solution.model}: {error.solution.solver} stopped with time_limit without any feasible "
+                f"point, the solve of its {self.first_form} form included; raise time_limit_s={self.time_limit_s:g}",
+                error.solution,
+            ) from None
+        return replace(solution, solver=f"{solution.solver}, cold")
+
+    def _solve_from_first(self, model: pyo.ConcreteModel, first: pyo.ConcreteModel, budget: _Budget) -> Solution | None:
+        """Solve from the answer of `first`; None where there is no such answer, or none near it."""
+        try:
+            solve(first, "ipopt", budget.left(), explain=False)
+        except NotSolvedError as error:
+            if error.solution.reason == "infeasible" and self.first_form == "soc":
+                # What no point of a relaxation meets, no point of this form does; and the relaxation says so faster.
+                told = explain_infeasible(first, error.solution, self.time_limit_s)
+                raise NotSolvedError(
+                    f"{model_name(model)}: infeasible, as its relaxation is. {told}", told.solution
+                ) from None
             return None
         try:
-            first = built(self.first_form)
-            solve(first, self.solver, self.time_limit_s, explain=False)
             start_from(model, first)
-            return solve(model, self.solver, self.time_limit_s, options=NEAR_START, explain=False)
-        except NotSolvedError:
-            # What stops the relaxation stops this form too, and the solve from the usual start says why; values left
-            # by the attempt are no worse a start than the usual one.
+        except ValueError:
+            # A caller's change may add variables that have no value, or that one form lacks.
             return None
+        try:
+            return solve(model, "ipopt", budget.left(), options=NEAR_START, explain=False)
+        except NotSolvedError:
+            # The solve from the usual start says why; values left by the attempt are no worse a start than the usual one.
+            return None
+
+
+class _Budget:
+    """A time limit that several solves share."""
+
+    def __init__(self, time_limit_s: float) -> None:
+        self._end = perf_counter() + time_limit_s
+
+    def left(self) -> float:
+        """Return the seconds that are left; a solver takes no limit of zero, so never less than a hundredth."""
+        return max(self._end - perf_counter(), 0.01)
 
 
 def read_opf(model: pyo.ConcreteModel, solution: Solution, method: str) -> OpfResult:

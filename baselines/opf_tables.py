@@ -69,7 +69,8 @@ def branch_table(model: Any, flow: PowerFlow) -> pd.DataFrame:
 def generator_table(model: Any) -> pd.DataFrame:
     """Return step, generator, kind, bus, p_mw, q_mvar, cost_per_h.
 
-    kind "substation" is what the grid above supplies at a substation without a generator, named by its bus; its cost is NaN.
+    kind "substation" is what the grid above supplies at a substation that no generator stands for, named by its bus, at a
+    cost of NaN.
     """
     periods = model.periods
     network: Network = periods.network

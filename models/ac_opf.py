@@ -5,7 +5,7 @@ the relaxation. Per unit. Branch and bus equations are those of `ac_flow.py`, ge
 of `opf_periods.py`, each with numbers of its own. For every step, bus i and closed branch b = (i, j):
 
     (1)  the flows and balances of `ac_flow.py`, the injections and batteries of `opf_periods.py`
-    (2)  v_min_i <= |V_i| <= v_max_i; |V_i| = |v_s| where the grid above holds a substation
+    (2)  v_min_i <= |V_i| <= v_max_i; |V_i| = |v_s| at a substation that no generator stands for (`gen_is_grid`)
     (3)  P_b^2 + Q_b^2 <= s_max_b^2 and P_to_b^2 + Q_to_b^2 <= s_max_b^2                  where b has an s_max
     (4)  P_b^2 + Q_b^2 <= rating_b^2 w_i and P_to_b^2 + Q_to_b^2 <= rating_b^2 w_j        where b has a rating only
     (5)  angle_min_b <= theta_i - theta_j <= angle_max_b

@@ -25,6 +25,7 @@ from numpy.typing import ArrayLike
 
 from feederguard.models.network import FloatArray, IntArray, Network
 
+_TOLERATED = 1e-5  # of a SOC, for what a solver may leave
 _FRACTIONS = ("efficiency_charge", "efficiency_discharge", "soc_min", "soc_max", "soc_start")
 
 
@@ -91,10 +92,12 @@ class Batteries:
 
         SOC in fractions of the energy; soc_end None asks for at least soc_start after the last step. A battery is named
         by its bus unless `names` are given; the second one at a bus gets " (2)" after that. Raises `NetworkError` for an
-        unknown bus, and ValueError as the class does.
+        unknown bus, and ValueError as the class does, naming p_max_mw and energy_mwh as they were given.
         """
         if isinstance(bus_names, str):
             raise ValueError(f"batteries: bus_names is the text {bus_names!r}; give a list of bus names")
+        for label, given in (("p_max_mw", p_max_mw), ("energy_mwh", energy_mwh)):
+            _check_typed(label, given, [str(bus) for bus in bus_names])
         order = [str(bus) for bus in bus_names]
         copies = [order[: k + 1].count(bus) for k, bus in enumerate(order)]
         labels = names or [bus if n == 1 else f"{bus} ({n})" for bus, n in zip(order, copies, strict=True)]
@@ -142,7 +145,8 @@ def net_batteries(model: Any) -> float:
 
     Power at every bus and step stays as it is, so the network and any objective of p_discharge - p_charge do too. Step by
     step min(c, d) is taken off both as far as the energy kept fits under soc_max, and under a fixed soc_end, in all later
-    steps; what has to be burnt is left, for `simultaneous_use` to name. SOC is recomputed by (1).
+    steps; what has to be burnt is left, for `simultaneous_use` to name. SOC is recomputed by (1), and where a solver's
+    tolerance (1e-5 or less) keeps it from the end that is asked for, the last power that can is moved by that.
 
     Raises ValueError when the model has not been solved.
     """
@@ -164,7 +168,12 @@ def net_batteries(model: Any) -> float:
         kept += worth * off
         charge[t] -= off
         discharge[t] -= off
+    _meet_end(periods, charge, discharge)
     soc = _soc(periods, charge, discharge)
+    if batteries.soc_end is not None:
+        # The sum of the steps may miss the end by the last bit of a float.
+        near = np.abs(soc[-1] - batteries.soc_end) < 1e-12
+        soc[-1] = np.where(near, batteries.soc_end, soc[-1])
     for variable, values in ((model.p_charge, charge), (model.p_discharge, discharge), (model.soc, soc)):
         for t, k in np.ndindex(*values.shape):
             variable[t, k].set_value(float(values[t, k]), skip_validation=True)
@@ -183,11 +192,50 @@ def _solved_powers(model: Any) -> tuple[FloatArray, FloatArray, FloatArray]:
     return np.maximum(arrays[0], 0.0), np.maximum(arrays[1], 0.0), arrays[2]
 
 
+def _meet_end(periods: Any, charge: FloatArray, discharge: FloatArray) -> None:
+    """Move one power of each battery, in place, by what a solver's tolerance left between its last SOC and the end asked."""
+    batteries = periods.batteries
+    last = _soc(periods, charge, discharge)[-1]
+    asked = np.maximum(last, batteries.soc_start) if batteries.soc_end is None else batteries.soc_end
+    for k in np.flatnonzero((asked != last) & (np.abs(asked - last) <= _TOLERATED)).tolist():
+        # More stored is more charged or less discharged; less stored the other way round.
+        energy = (asked[k] - last[k]) * batteries.energy[k] / periods.step_h
+        ways = (
+            (charge, energy / batteries.efficiency_charge[k]), (discharge, -energy * batteries.efficiency_discharge[k])
+        )  # fmt: skip
+        for power, more in ways:
+            moved = power[:, k] + more
+            # A power that is on stays on and within its limit, so that no battery comes to work both ways.
+            fit = np.flatnonzero(
+                (power[:, k] > 1e-6 * batteries.p_max[k]) & (moved >= 0) & (moved <= batteries.p_max[k])
+            )
+            if fit.size:
+                power[fit[-1], k] = moved[fit[-1]]
+                break
+        else:
+            idle = ways[0] if energy > 0 else ways[1]
+            idle[0][-1, k] += abs(idle[1])
+
+
 def _soc(periods: Any, charge: FloatArray, discharge: FloatArray) -> FloatArray:
     """Return soc_t by (1), (T, n_bat)."""
     batteries = periods.batteries
     flow = batteries.efficiency_charge * charge - discharge / batteries.efficiency_discharge
     return np.asarray(batteries.soc_start + np.cumsum(periods.step_h * flow / batteries.energy, axis=0))
+
+
+def _check_typed(label: str, given: ArrayLike, buses: Sequence[str]) -> None:
+    """Raise ValueError for a power or an energy as the user typed it, before it becomes per unit."""
+    allowed = "zero or more" if label == "p_max_mw" else "positive"
+    try:
+        values = np.atleast_1d(np.asarray(given, dtype=float))
+    except (TypeError, ValueError):
+        raise ValueError(f"batteries: {label} is {given!r}; give one number or one per battery, {allowed}") from None
+    bad = np.flatnonzero(~(np.isfinite(values) & ((values >= 0) if label == "p_max_mw" else (values > 0))))
+    if bad.size:
+        # A single number stands for all batteries, and a list of a wrong length is told of as such.
+        place = f"battery at bus {buses[bad[0]]!r}" if len(values) == len(buses) else "batteries"
+        raise ValueError(f"{place}: {label} is {values[bad[0]]:g}; give a finite number, {allowed}")
 
 
 def _check(batteries: Batteries, floats: Sequence[str]) -> None:

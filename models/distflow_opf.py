@@ -9,7 +9,7 @@ what enters its series impedance r + jx there, w = |V|^2, ell = |J|^2 the square
     (2)  q_i = -b_i w_i + sum of Q_b out of i + sum of Qj_b into i,   Qj_b = x ell_b - Qs_b - b_to w_j
     (3)  w_j = u_b - 2 (r Ps_b + x Qs_b) + |z|^2 ell_b
     (4)  Ps_b^2 + Qs_b^2 = u_b ell_b                                  exact;   <= in soc
-    (5)  v_min^2 <= w_i <= v_max^2;  w_i = |v_s|^2 where the grid above holds a substation
+    (5)  v_min^2 <= w_i <= v_max^2;  w_i = |v_s|^2 at a substation that no generator stands for (`gen_is_grid`)
     (6)  P_b^2 + Q_b^2 <= I_b^2 w_i,  Pj_b^2 + Qj_b^2 <= I_b^2 w_j      current rating, where b has no s_max
     (7)  P_b^2 + Q_b^2 <= s_max^2,    Pj_b^2 + Qj_b^2 <= s_max^2        apparent power, where it has one
     (8)  a_min <= angle of V_i less that of V_j <= a_max                linear in P, Q, w: see `distflow_limits.py`
@@ -22,9 +22,9 @@ with the injections p_i, q_i, generators and batteries of `opf_periods.py`, whic
 
 In exact and soc, (6) is ell <= I^2 min(1, tap^2), and (6) itself at an end where charging adds to the series current.
 soc may hold more current than flows where losses cost nothing in the objective, or where losing power helps, as at an upper
-voltage limit under surplus: `cone_gap` tells. A branch of no resistance never makes current cost anything. So that such
-current is bounded, soc has (9) ell <= (2 S tap / v_min)^2, S the largest power that the buses behind the branch can
-draw or feed: a current above it would mean losses larger than what is delivered.
+voltage limit under surplus: `cone_gap` tells. A branch of no resistance never makes current cost anything, and its gap
+says nothing. So that such current is bounded, soc has (9) ell <= (2 S tap / v_min)^2, S the largest power that the buses
+behind the branch can draw or feed: a current above it would mean losses larger than what is delivered.
 
 In linear, `ell` is the estimate (Ps^2 + Qs^2) tap^2 at nominal voltage, for losses in objectives only; the circles in (6) and
 (7) are polygons inside them, |V| in (6) is a chord below it, and limits that S cannot reach are left out. Losses being dropped,
@@ -52,6 +52,7 @@ from feederguard.models.feeding_tree import (
 )
 from feederguard.models.network import FloatArray, Network
 from feederguard.models.opf_periods import Periods, held_substations, read_periods, set_objective, start_opf
+from feederguard.models.solver import model_name
 
 FORMS = ("exact", "soc", "linear")
 # Ipopt settings that keep a good start: its defaults would first push it well away from every bound.
@@ -104,13 +105,18 @@ def build_distflow_opf(
 
 
 def cone_gap(model: Any) -> FloatArray:
-    """Return u ell - Ps^2 - Qs^2 of (4) in a solved exact or soc model, (T, n_branch) pu; 0 for open branches.
+    """Return u ell - Ps^2 - Qs^2 of (4) in a solved exact or soc model, (T, n_branch) pu^2; 0 for open branches.
 
-    A soc answer whose gaps vanish is an answer of the AC equations.
+    A soc answer whose gaps vanish is an answer of the AC equations, which `cone_gap(model).max() < 1e-5` tells at Ipopt's own
+    tolerance, and 1e-7 at solve(model, "ipopt", options={"tol": 1e-10, "bound_relax_factor": 0.0}). On a branch without
+    resistance current costs nothing and a solver leaves any amount of it, so the gap would say nothing: it is 0 there too.
+    What such current does to voltages, through x ell, the AC power flow tells.
     """
-    gap = np.zeros((model.periods.n_step, model.periods.network.n_branch))
+    network = model.periods.network
+    gap = np.zeros((model.periods.n_step, network.n_branch))
     for t, b in model.cone:
-        gap[t, b] = -pyo.value(model.cone[t, b].body)
+        if network.r[b] != 0:
+            gap[t, b] = -pyo.value(model.cone[t, b].body)
     return gap
 
 
@@ -118,8 +124,10 @@ def start_from(model: pyo.ConcreteModel, solved: pyo.ConcreteModel) -> None:
     """Give the model's free variables the values of the same variables in a solved model of another form.
 
     Many periods in exact form may take Ipopt a minute from the usual start and a second or two from the soc answer; it keeps
-    to such a point with solve(model, options=NEAR_START). Raises ValueError when a variable has no counterpart with a value.
+    to such a point with solve(model, options=NEAR_START). Raises ValueError when a variable has no counterpart with a value,
+    and then leaves the model as it was.
     """
+    values = []
     for variable in model.component_data_objects(pyo.Var):
         if variable.fixed:
             continue
@@ -127,10 +135,12 @@ def start_from(model: pyo.ConcreteModel, solved: pyo.ConcreteModel) -> None:
         value = None if other is None else pyo.value(other, exception=False)
         if value is None:
             raise ValueError(
-                f"{model.name}: {variable.name} has no value in {solved.name}; "
+                f"{model_name(model)}: {variable.name} has no value in {model_name(solved)}; "
                 "give a solved model of the same network, steps and batteries"
             )
-        variable.set_value(float(value), skip_validation=True)
+        values.append((variable, float(value)))
+    for variable, value in values:
+        variable.set_value(value, skip_validation=True)
 
 
 def _add_state(model: pyo.ConcreteModel, periods: Periods, form: str, tree: list[FedBranch]) -> None:

@@ -14,8 +14,9 @@ the least *sum* of violations, one of several ways out. For a nonconvex model it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,9 @@ BALANCES = ("active_balance", "reactive_balance")
 CONES = ("cone",)  # inequalities that are physics: a relaxation of an equality
 DERIVED = ("c", "s", "theta")  # variables whose bounds follow from other limits: they are lifted
 NEGLIGIBLE_PU = 1e-6
+FIRST_SHARE = 0.8  # of the time, for the attempt in which the physics stays
+
+_UNMET = ("active power balance", "reactive power balance")
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class Violation:
     step: int | None  # period, where the model has several
     side: str  # "below", "above", or "off" for a balance
     amount: float
-    unit: str  # "pu", "MW", "Mvar", "MVA", "A"; "" for what only the model knows
+    unit: str  # "pu", "MW", "Mvar", "MVA", "A", "MWh", "deg"; "" for what only the model knows
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,14 @@ class Elastic:
 
     found: bool
     reason: str
-    violations: tuple[Violation, ...]  # largest in per unit first
+    violations: tuple[
+        Violation, ...
+    ]  # bus balances first, then the largest in per unit first; one per limit, place and step
+
+    @property
+    def unmet(self) -> bool:
+        """Whether bus balances have to give: there is demand that no voltages and currents could meet."""
+        return any(violation.limit in _UNMET for violation in self.violations)
 
     def describe(self, most: int = 4) -> str:
         """Return the violations in words, the worst step of each limit and place, at most `most` of them."""
@@ -76,21 +87,21 @@ def find_least_violations(model: pyo.ConcreteModel, time_limit_s: float = 10.0) 
     """Return which limits of a continuous model would have to give, and by how much; the model stays as it is.
 
     Amounts are in engineering units for the variables and constraints that `build_ac_opf` and `build_distflow_opf` name,
-    else in the model's own. time_limit_s bounds the whole re-solve. A model that no solver could read, or whose re-solve
-    did not converge in time, gives `found` False.
+    else in the model's own. time_limit_s bounds the whole re-solve, most of which is for the first attempt, in which the
+    physics stays. A model that no solver could read, or whose re-solve did not converge in time, gives `found` False.
     """
+    end = perf_counter() + time_limit_s
     try:
         terms = read_terms(model)
     except UnreadableExpressionError as error:
         return Elastic(False, str(error), ())
     attempts = [~_is_physics(terms), np.ones(len(terms.constraints), dtype=bool)]
     reason = ""
-    for giving in attempts:
+    for giving, share in zip(attempts, (FIRST_SHARE, 1.0), strict=True):
         relaxed, slacks = _relax(terms, giving)
-        x, reason = _solve(relaxed, time_limit_s / len(attempts))
+        x, reason = _solve(relaxed, perf_counter() + share * (end - perf_counter()))
         if x is not None:
-            given = sorted((s for s in slacks if x[s.column] > NEGLIGIBLE_PU), key=lambda s: -x[s.column])
-            return Elastic(True, "converged", tuple(_violation(model, terms, slack, x) for slack in given))
+            return Elastic(True, "converged", _violations(model, terms, slacks, x))
     return Elastic(False, reason, ())
 
 
@@ -180,10 +191,10 @@ def _join(
     )
 
 
-def _solve(terms: NlpTerms, time_limit_s: float) -> tuple[NDArray[np.float64] | None, str]:
-    """Return the point of least violations, or None and why there is none."""
+def _solve(terms: NlpTerms, end: float) -> tuple[NDArray[np.float64] | None, str]:
+    """Return the point of least violations, or None and why there is none; end: the time of the clock to stop at."""
     problem, settings = build_nlp_functions(terms)
-    solver = start_ipopt(problem, settings, {"max_wall_time": max(time_limit_s, 0.01)})
+    solver = start_ipopt(problem, settings, {"max_wall_time": max(end - perf_counter(), 0.01)})
     answer = solver(
         x0=terms.x_start, lbx=terms.x_lower, ubx=terms.x_upper, lbg=terms.lower, ubg=terms.upper
     )  # fmt: skip
@@ -193,7 +204,18 @@ def _solve(terms: NlpTerms, time_limit_s: float) -> tuple[NDArray[np.float64] | 
     return (x if good else None), str(stats["return_status"])
 
 
-def _violation(model: Any, terms: NlpTerms, slack: _Slack, x: FloatArray) -> Violation:
+def _violations(model: Any, terms: NlpTerms, slacks: Sequence[_Slack], x: FloatArray) -> tuple[Violation, ...]:
+    """Return what gives: of the sides and ends of one limit, at one place and step, the worst."""
+    given = sorted((slack for slack in slacks if x[slack.column] > NEGLIGIBLE_PU), key=lambda slack: -x[slack.column])
+    values = {id(variable): float(value) for variable, value in zip(terms.variables, x, strict=False)}
+    worst: dict[tuple[str, str, int | None, str], Violation] = {}
+    for slack in given:
+        violation = _violation(model, terms, slack, x, values)
+        worst.setdefault((violation.limit, violation.place, violation.step, violation.side), violation)
+    return tuple(sorted(worst.values(), key=lambda violation: violation.limit not in _UNMET))
+
+
+def _violation(model: Any, terms: NlpTerms, slack: _Slack, x: FloatArray, values: Mapping[int, float]) -> Violation:
     if slack.row is not None:
         part, squared = terms.constraints[slack.row], terms.weights[slack.row].nnz > 0
         limit = terms.lower[slack.row] if slack.side == "below" else terms.upper[slack.row]
@@ -202,8 +224,21 @@ def _violation(model: Any, terms: NlpTerms, slack: _Slack, x: FloatArray) -> Vio
         part, squared = terms.variables[slack.variable], False
         limit = terms.x_lower[slack.variable] if slack.side == "below" else terms.x_upper[slack.variable]
     given = float(x[slack.column])
-    named = describe_limit(model, part, float(limit), given if slack.side != "below" else -given, squared)
+    excess = given if slack.side != "below" else -given
+    named = describe_limit(model, part, float(limit), excess, squared, _voltages(model, part, values))
     return Violation(named.limit, named.place, named.step, slack.side, named.amount, named.unit)
+
+
+def _voltages(model: Any, part: Any, values: Mapping[int, float]) -> float:
+    """Return |V_i| |V_j| in pu at the ends of the branch of an angle limit, at the point given by variable; 1 for others."""
+    w = model.find_component("w")
+    periods = model.__dict__.get("periods")
+    if part.parent_component().local_name != "angle_limit" or periods is None or w is None or w.ctype is not pyo.Var:
+        return 1.0
+    t, b, _ = part.index()
+    at = [w[t, int(bus)] for bus in (periods.network.from_bus[b], periods.network.to_bus[b])]
+    near, far = (max(values.get(id(v), v.value or 1.0), 1e-6) for v in at)
+    return float(np.sqrt(near * far))
 
 
 def _words(group: Sequence[Violation]) -> str:
@@ -213,4 +248,5 @@ def _words(group: Sequence[Violation]) -> str:
     text = f"{what} by {worst.amount:.3g}{unit}"
     if worst.step is None:
         return text
-    return f"{text} in step {worst.step}" + (f" (the worst of {len(group)} steps)" if len(group) > 1 else "")
+    n_step = len({violation.step for violation in group})
+    return f"{text} in step {worst.step}" + (f" (the worst of {n_step} steps)" if n_step > 1 else "")

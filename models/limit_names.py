@@ -46,7 +46,7 @@ _QUANTITIES = {
     "current_limit": _Quantity("current", "branch", "A"),
     "end_current_limit": _Quantity("current", "branch", "A"),
     "power_limit": _Quantity("apparent power", "branch", "MVA"),
-    "angle_limit": _Quantity("angle difference", "branch", ""),
+    "angle_limit": _Quantity("angle difference", "branch", "deg"),
     "p_charge": _Quantity("charging power", "battery", "MW"),
     "p_discharge": _Quantity("discharging power", "battery", "MW"),
     "battery_power": _Quantity("power", "battery", "MW"),
@@ -55,11 +55,14 @@ _QUANTITIES = {
 }
 
 
-def describe_limit(model: Any, part: Any, limit: float, excess: float, squared: bool) -> NamedLimit:
+def describe_limit(
+    model: Any, part: Any, limit: float, excess: float, squared: bool, voltages: float = 1.0
+) -> NamedLimit:
     """Return the name of a constraint's or variable's limit, and by how much it gives in engineering units.
 
     part: Pyomo's constraint or variable; limit: its bound in the model's unit; excess: what it is above (positive) or below
-    (negative) that; squared: whether the constraint is of second degree.
+    (negative) that; squared: whether the constraint is of second degree; voltages: |V_i| |V_j| in pu at the ends of a branch,
+    by which all forms but the polar one multiply its angle.
     """
     component, index = part.parent_component(), part.index()
     name = component.local_name
@@ -74,8 +77,22 @@ def describe_limit(model: Any, part: Any, limit: float, excess: float, squared: 
     place = f"{quantity.thing} {_name(periods, quantity.thing, thing)!r}"
     # `ell`'s own limit, [t, b], is linear in what is a square already; a polygon's side, [t, b, end, side], is no square.
     squared = squared or name == "current_limit" and len(indices) == 2
+    if quantity.unit == "deg":
+        angle = abs(excess) if model.find_component("theta") is not None else _angle(model, index, excess, voltages)
+        return NamedLimit(quantity.limit, place, step, math.degrees(angle), quantity.unit)
     amount = _amount(periods.network, quantity, thing, limit, excess, squared)
     return NamedLimit(quantity.limit, place, step, amount * _per_unit(periods, quantity, thing), quantity.unit)
+
+
+def _angle(model: Any, index: tuple[int, int, int], excess: float, voltages: float) -> float:
+    """Return in rad by how far an angle is beyond its limit, where the model limits a product of voltages."""
+    network = model.periods.network
+    _, b, side = index
+    sine = abs(excess) / voltages
+    if model.find_component("pair") is None:  # DistFlow's (8): behind the tap, and divided by the cosine of the limit
+        limit = float((network.angle_max if side == 1 else network.angle_min)[b] - network.shift[b])
+        sine *= float(network.tap[b]) * math.cos(limit)
+    return math.asin(min(sine, 1.0))
 
 
 def _name(periods: Periods, thing: str, k: int) -> str:
@@ -104,4 +121,4 @@ def _per_unit(periods: Periods, quantity: _Quantity, thing: int) -> float:
         return float(network.base_current_a[thing])
     if quantity.unit == "MWh":
         return float(network.base_mva * periods.batteries.energy[thing])
-    return 1.0 if quantity.unit in ("pu", "") else network.base_mva
+    return 1.0 if quantity.unit == "pu" else network.base_mva

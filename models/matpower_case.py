@@ -68,21 +68,22 @@ def parse_matpower(path: str | Path) -> MatpowerCase:
 def network_from_matpower(path: str | Path) -> Network:
     """Return the feeder of a MATPOWER .m file; buses bear their numbers, branches their row numbers from 1.
 
-    Reference buses are substations at their generator's VG. Generators at reference and PV buses become generator rows
-    with their limits and costs, and a PV bus a bus like any other: the power flow holds no voltage there and does not
-    see them. Generators at PQ buses are fixed p_gen, q_gen. RATE_A is both a current limit at 1 pu voltage (`rating`)
-    and the limit of apparent power (`s_max`), 0 meaning none; so are ANGMIN and ANGMAX where both are 0. A branch with
-    BR_STATUS 0 is kept as a normally open tie. Isolated buses (type 4) and what hangs on them are dropped. A branch is
-    a 'trafo' where TAP is not 0, the BASE_KV of its ends differ, or r is negative. A case that gives no
-    BASE_KV at all is read with a warning as one of 1 kV: nothing per unit depends on it.
+    Reference buses are substations at their generator's VG. Every generator in service becomes a generator row with its
+    limits and costs, those at reference buses as the grid above, and a PV bus a bus like any other: the power flow holds
+    no voltage there and, as it warns, does not see generators elsewhere, nor PG and QG. RATE_A is both a current limit at
+    1 pu voltage (`rating`) and the limit of apparent power (`s_max`), 0 meaning none; so are ANGMIN and ANGMAX where both
+    are 0. A branch with BR_STATUS 0 is kept as a normally open tie. Isolated buses (type 4) and what hangs on them are
+    dropped. A branch is a 'trafo' where TAP is not 0, the BASE_KV of its ends differ, or r is negative. A case that gives no
+    BASE_KV at all is read with a warning as one of 1 kV: nothing per unit depends on it. Limits of interfaces (mpc.if) are
+    left out: they act in MATPOWER only where they are toggled on.
 
     Raises `NetworkError` for a file that cannot be interpreted, a reference bus without a generator, a bus without
-    BASE_KV among others that have one, an unknown bus number, a DC line, costs that are piecewise linear, of a degree
+    BASE_KV among others that have one, an unknown bus number, a DC line, constraints or costs of the user's own (mpc.A, l, u,
+    N), a capability curve, a dispatchable load with reactive power, costs that are piecewise linear, of a degree
     above two or of reactive power, or what `Network` itself refuses.
     """
     path, case = Path(path), parse_matpower(path)
-    if "dcline" in case.other_fields:
-        raise NetworkError(f"{path}: mpc.dcline is not supported; model each DC line as a load and a generator instead")
+    _refuse_unheld(path, case)
     case = _with_base_kv(path, case)
     position = _bus_positions(path, case)
     bus = case.bus[column(case.bus, "BUS_TYPE") != COLUMN["NONE"]]
@@ -91,6 +92,18 @@ def network_from_matpower(path: str | Path) -> Network:
         return Network(name=case.name, base_mva=case.base_mva, **fields)
     except NetworkError as error:
         raise NetworkError(f"{path}: {str(error).removeprefix(f'{case.name}: ')}") from None
+
+
+def _refuse_unheld(path: Path, case: MatpowerCase) -> None:
+    """Raise for fields that change MATPOWER's optimal power flow and that a Network would lose in silence."""
+    if "dcline" in case.other_fields:
+        raise NetworkError(f"{path}: mpc.dcline is not supported; model each DC line as a load and a generator instead")
+    own = [field for field in ("A", "l", "u", "N") if field in case.other_fields]
+    if own:
+        raise NetworkError(
+            f"{path}: mpc.{own[0]} holds constraints or costs of the user's own on MATPOWER's variables, which a Network "
+            "cannot hold; remove them, and add the constraints to the model that build_ac_opf returns"
+        )
 
 
 def _matrix_field(path: Path, fields: Variables, name: str, width: int) -> FloatArray:

@@ -1,10 +1,8 @@
 """The generators of a MATPOWER case: their limits and costs, what they fix, and the voltage they hold.
 
-| generator in service at | Network |
-|---|---|
-| a reference (3) or PV (2) bus | a generator row, dispatched by an optimal power flow; PG and QG are not kept |
-| a reference bus, besides | VG of the last such row is the voltage of the substation |
-| a PQ (1) bus | p_gen, q_gen: PG and QG at that bus, fixed |
+Every generator in service becomes a generator row within its limits, at whatever type of bus, as in MATPOWER's optimal power
+flow; PG and QG are not kept. One at a reference bus stands for the grid above (`gen_is_grid`), and VG of the last such
+row is the voltage of the substation.
 
 Source of the meaning of each column: MATPOWER 8.1, caseformat.m, idx_gen.m, idx_cost.m and bustypes.m.
 """
@@ -29,19 +27,16 @@ def read_generators(path: Path, case: MatpowerCase, bus: FloatArray, gen_at: lis
     bus: the rows of mpc.bus that are kept; gen_at: for each row of mpc.gen the place of its bus among them, -1 where
     it is not kept. A generator bears the number of its row from 1.
 
-    Raises `NetworkError` for a reference bus that no generator in service holds, and for costs that are no polynomial
-    of degree two or less in P.
+    Raises `NetworkError` for a reference bus that no generator in service holds, for costs that are no polynomial of degree
+    two or less in P, and for capability curves and dispatchable loads with reactive power, which the limits cannot hold.
     """
-    at, kind = np.array(gen_at, dtype=np.int64), column(bus, "BUS_TYPE")
-    running = (column(case.gen, "GEN_STATUS") > 0) & (at >= 0)
-    fixed = running & (kind[at] == COLUMN["PQ"])
-    rows = np.flatnonzero(running & ~fixed)
+    at = np.array(gen_at, dtype=np.int64)
+    rows = np.flatnonzero((column(case.gen, "GEN_STATUS") > 0) & (at >= 0))
     gen = case.gen[rows]
-    power = {}
-    for name, source in (("p_gen", "PG"), ("q_gen", "QG")):
-        power[name] = np.zeros(len(bus))
-        np.add.at(power[name], at[fixed], column(case.gen, source)[fixed] / case.base_mva)
-    return power | {
+    _refuse_coupled_limits(path, gen, rows)
+    return {
+        "p_gen": np.zeros(len(bus)),
+        "q_gen": np.zeros(len(bus)),
         "v_substation": _held_voltage(path, bus, gen, at[rows]),
         "gen_name": tuple(str(row + 1) for row in rows),
         "gen_bus": at[rows],
@@ -50,7 +45,27 @@ def read_generators(path: Path, case: MatpowerCase, bus: FloatArray, gen_at: lis
         "gen_q_min": column(gen, "QMIN") / case.base_mva,
         "gen_q_max": column(gen, "QMAX") / case.base_mva,
         "gen_cost": _costs(path, case, rows),
+        "gen_is_grid": column(bus, "BUS_TYPE")[at[rows]] == COLUMN["REF"],
     }
+
+
+def _refuse_coupled_limits(path: Path, gen: FloatArray, rows: Any) -> None:
+    """Raise for limits of P and Q that hang together, which four numbers cannot say."""
+    if gen.shape[1] >= COLUMN["QC2MAX"]:
+        curved = np.flatnonzero(gen[:, COLUMN["PC1"] - 1 : COLUMN["QC2MAX"]].any(axis=1))
+        if curved.size:
+            raise NetworkError(
+                f"{path}: row {rows[curved[0]] + 1} of mpc.gen has a capability curve (PC1 to QC2MAX), which a Network cannot "
+                "hold; set these columns to 0 and give QMIN and QMAX that are safe at every output"
+            )
+    # isload.m; MATPOWER keeps the power factor of such a load as it is.
+    load = (column(gen, "PMIN") < 0) & (column(gen, "PMAX") == 0)
+    coupled = np.flatnonzero(load & ((column(gen, "QMIN") != 0) | (column(gen, "QMAX") != 0)))
+    if coupled.size:
+        raise NetworkError(
+            f"{path}: row {rows[coupled[0]] + 1} of mpc.gen is a dispatchable load with reactive power, whose constant power "
+            "factor a Network cannot hold; set its QMIN and QMAX to 0, or make it a fixed load (PD, QD)"
+        )
 
 
 def _held_voltage(path: Path, bus: FloatArray, gen: FloatArray, at: Any) -> ComplexArray:
@@ -92,6 +107,11 @@ def _polynomial(path: Path, cost: FloatArray, row: int) -> FloatArray:
     model, n = cost[COLUMN["MODEL"] - 1], int(cost[COLUMN["NCOST"] - 1])
     first = COLUMN["COST"] - 1
     coefficients = cost[first : first + n]
+    if model == COLUMN["PW_LINEAR"]:
+        raise NetworkError(
+            f"{path}: row {row + 1} of mpc.gencost is piecewise linear (MODEL 1), which a Network cannot hold; fit a "
+            "polynomial with MODEL 2 and NCOST 3"
+        )
     if model != COLUMN["POLYNOMIAL"] or len(coefficients) < n or coefficients[:-3].any():
         raise NetworkError(
             f"{path}: row {row + 1} of mpc.gencost is no polynomial of degree two or less (MODEL {model:g}, NCOST {n}); "

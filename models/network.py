@@ -10,8 +10,9 @@ are admittances to ground (b positive for a capacitor). Arrays keep the order of
 `branch_name` its labels. A *tie* is a branch that is normally open (`closed` false).
 
 Generators (`gen_*`) are what an optimal power flow may dispatch, several to a bus where the source has it so; the power
-flow and load transfer know nothing of them and read `p_gen`, `q_gen` alone. A substation without a generator draws
-what it needs from the grid above.
+flow and load transfer know nothing of them and read `p_gen`, `q_gen` alone. A substation draws what it needs from the grid
+above at a fixed voltage, whatever else is connected there. Where `gen_is_grid` says that generators *stand for* the grid
+above, with its limits and cost, an optimal power flow draws from those alone, and chooses the voltage within its band.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Network:
 
     Raises `NetworkError` when arrays disagree in length, values are not finite or physically impossible, names
     repeat, a branch or generator lies outside the feeder, a lower limit is above its upper one, there is no substation,
-    or no path of branches and ties leads to some bus.
+    a generator stands for the grid above elsewhere, or no path of branches and ties leads to some bus.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Network:
     gen_q_min: FloatArray = _none()  # (n_gen,) least reactive output; -inf for none
     gen_q_max: FloatArray = _none()  # (n_gen,) greatest reactive output; inf for none
     gen_cost: FloatArray = _none()  # (n_gen, 3) c2, c1, c0 of c2 P^2 + c1 P + c0 in $/h with P in MW; default 0
+    gen_is_grid: BoolArray = _none()  # (n_gen,) stands for the grid above, at a substation; default none does
 
     def __post_init__(self) -> None:
         _coerce(self)
@@ -191,6 +193,8 @@ class Network:
             for name, idle in _BRANCH_LIMITS.items():
                 if (getattr(self, name) == idle).all():
                     changes.setdefault(name, np.zeros(0))
+        if len(changes.get("gen_name", self.gen_name)) != self.n_gen and not self.gen_is_grid.any():
+            changes.setdefault("gen_is_grid", np.zeros(0))
         return replace(self, **changes)
 
     @classmethod
@@ -217,7 +221,7 @@ class Network:
 def _coerce(network: Network) -> None:
     """Freeze every array in its declared type, so that kernels get what they were compiled for."""
     kinds = {"substation": np.int64, "from_bus": np.int64, "to_bus": np.int64, "open_end": np.int64,
-             "gen_bus": np.int64, "closed": np.bool_, "v_substation": np.complex128}  # fmt: skip
+             "gen_bus": np.int64, "gen_is_grid": np.bool_, "closed": np.bool_, "v_substation": np.complex128}  # fmt: skip
     for item in fields(network):
         value = getattr(network, item.name)
         if item.name in _NAMES:
@@ -228,6 +232,8 @@ def _coerce(network: Network) -> None:
                 array = np.full(network.n_branch, _BRANCH_LIMITS[item.name])
             elif not array.size and item.name == "gen_cost":
                 array = np.zeros((network.n_gen, 3))
+            elif not array.size and item.name == "gen_is_grid":
+                array = np.zeros(network.n_gen, dtype=np.bool_)
             array.setflags(write=False)
             object.__setattr__(network, item.name, array)
 
@@ -237,7 +243,7 @@ def _check_shapes(network: Network) -> None:
     expected |= {name: network.n_branch for name in (*_BRANCH_FLOATS, *_BRANCH_LIMITS, "rating", "closed", "open_end")}
     expected |= {"kind": network.n_branch, "from_bus": network.n_branch, "to_bus": network.n_branch}
     expected |= {"v_substation": len(network.substation)}
-    expected |= {name: network.n_gen for name in ("gen_bus", *_GEN_LIMITS, "gen_cost")}
+    expected |= {name: network.n_gen for name in ("gen_bus", *_GEN_LIMITS, "gen_cost", "gen_is_grid")}
     for name, length in expected.items():
         if len(getattr(network, name)) != length:
             raise NetworkError(f"{network.name}: {name} has {len(getattr(network, name))} entries, expected {length}")
@@ -353,6 +359,13 @@ def _check_substations(network: Network) -> None:
         raise NetworkError(f"{network.name}: a bus is named twice as substation; name it once")
     if not (np.isfinite(network.v_substation).all() and (np.abs(network.v_substation) > 0).all()):
         raise NetworkError(f"{network.name}: v_substation must be finite and not zero")
+    astray = np.flatnonzero(network.gen_is_grid & ~np.isin(network.gen_bus, network.substation))
+    if astray.size:
+        raise NetworkError(
+            f"{network.name}: generator {network.gen_name[astray[0]]!r} stands for the grid above (gen_is_grid) at bus "
+            f"{network.bus_name[network.gen_bus[astray[0]]]!r}, which is no substation; move it to one, or set gen_is_grid to "
+            "False"
+        )
 
 
 def _check_reachable(network: Network) -> None:

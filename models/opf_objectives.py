@@ -27,6 +27,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from feederguard.models.network import FloatArray
+
 
 def generation_cost(model: Any) -> Any:
     """Return (1), the cost of generation over all steps in $; in $/h for one step of an hour."""
@@ -91,19 +93,32 @@ def voltage_deviation(model: Any, v_ref_pu: float = 1.0) -> Any:
 def energy_price(model: Any, price_per_mwh: ArrayLike) -> Any:
     """Return (6), what the energy drawn at the substations costs in $; a price per MWh, one or one per step.
 
-    Power fed back earns the same price. Raises ValueError when the prices do not fit the steps, or no substation draws from
-    the grid above (one with a generator is supplied by that, at its cost).
+    Power fed back earns the same price. Raises ValueError when the prices do not fit the steps or are not finite, or every
+    substation is supplied by generators that stand for the grid above, at their cost.
     """
     periods = model.periods
     network, n_step = periods.network, periods.n_step
-    price = np.asarray(price_per_mwh, dtype=float)
-    if price.shape not in ((), (n_step,)) or not np.isfinite(price).all():
-        raise ValueError(
-            f"{network.name}: price_per_mwh has shape {price.shape}; give one finite price or one for each of {n_step} steps"
-        )
+    price = _prices(price_per_mwh, network.name, n_step)
     if not len(model.substation):
         raise ValueError(
-            f"{network.name}: every substation has a generator; use generation_cost, or remove its generator"
+            f"{network.name}: generators stand for the grid above at every substation (gen_is_grid); use generation_cost, "
+            "or set gen_is_grid to False"
         )
     rate = (periods.step_h * network.base_mva * np.broadcast_to(price, (n_step,))).tolist()
     return sum(rate[t] * model.p_substation[t, s] for t in model.time for s in model.substation)
+
+
+def _prices(price_per_mwh: ArrayLike, name: str, n_step: int) -> FloatArray:
+    """Return the prices as numbers, () or (n_step,); raises ValueError for anything else."""
+    wanted = f"give one finite price or one for each of {n_step} steps"
+    try:
+        price = np.asarray(price_per_mwh, dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}: price_per_mwh is {price_per_mwh!r}; {wanted}") from None
+    if price.shape not in ((), (n_step,)):
+        raise ValueError(f"{name}: price_per_mwh has shape {price.shape}; {wanted}")
+    bad = np.flatnonzero(~np.isfinite(price))
+    if bad.size:
+        place = f" of step {bad[0]}" if price.shape else ""
+        raise ValueError(f"{name}: price_per_mwh{place} is {price.ravel()[bad[0]]}; {wanted}")
+    return price

@@ -7,12 +7,14 @@ and DistFlow OPF start here, then state how the injections p_i, q_i flow through
          q_i = sum of q_g + q_s at i + q^_gen_i - q^_load_i(t)
     (2)  p_min_g <= p_g <= p_max_g(t),   q_min_g <= q_g <= q_max_g
 
-A substation without a generator draws p_s, q_s freely from the grid above, which holds its voltage. The charging power c_k
-and discharging power d_k of batteries obey `battery_equations.py`.
+A substation draws p_s, q_s freely from the grid above, which holds its voltage, whatever generators are connected there;
+where generators stand for the grid above (`Network.gen_is_grid`), those supply it within (2) in place of p_s and q_s, and its
+voltage is free within its band. The charging power c_k and discharging power d_k of batteries obey `battery_equations.py`.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -69,13 +71,12 @@ def read_periods(
     }
     arrays: dict[str, FloatArray] = {}
     for name, (given, nominal, width, label) in fields.items():
-        array = np.asarray(nominal if given is None else given, dtype=float)
+        array = _numbers(network, name, nominal if given is None else given, label)
         if array.ndim not in (1, 2) or array.shape[-1] != width or not len(array) and width:
             raise ValueError(
                 f"{network.name}: {name} has shape {array.shape}; give ({width},) or (T, {width}), one per {label}"
             )
-        if np.isnan(array).any() or (name != "gen_p_max" and np.isinf(array).any()):
-            raise ValueError(f"{network.name}: {name} holds values that are not finite; give a number per {label}")
+        _check_numbers(network, name, array, label)
         arrays[name] = array
     lengths = {name: len(array) for name, array in arrays.items() if array.ndim == 2}
     if len(set(lengths.values())) > 1:
@@ -83,8 +84,13 @@ def read_periods(
         raise ValueError(
             f"{network.name}: numbers of steps disagree: {sizes}; give each the same, or one row without steps"
         )
-    if not (np.isfinite(step_h) and step_h > 0):
-        raise ValueError(f"{network.name}: step_h is {step_h}; it must be a positive number of hours")
+    if isinstance(step_h, str) or not (np.isfinite(step_h) and step_h > 0):
+        raise ValueError(f"{network.name}: step_h is {step_h!r}; it must be a positive number of hours")
+    if not (batteries is None or isinstance(batteries, Batteries)):
+        raise ValueError(
+            f"{network.name}: batteries is a {type(batteries).__name__}; give Batteries.at(network, bus_names, p_max_mw=..., "
+            "energy_mwh=...) of feederguard.models.battery"
+        )
     n_step = next(iter(lengths.values()), 1)
     rows = {name: np.broadcast_to(array, (n_step, array.shape[-1])) for name, array in arrays.items()}
     periods = Periods(network, **rows, step_h=float(step_h), batteries=batteries or Batteries(*np.zeros((3, 0))))
@@ -97,7 +103,7 @@ def start_opf(name: str, periods: Periods) -> pyo.ConcreteModel:
     """Return a model with sets, generators, substations and batteries, to which a network model is added.
 
     Sets: time, bus, branch (closed ones, by their number in the network), gen, substation (positions in
-    network.substation of those without a generator), battery. Variables: p_gen, q_gen [t, g]; p_substation,
+    network.substation of those that no generator stands for), battery. Variables: p_gen, q_gen [t, g]; p_substation,
     q_substation [t, s]; p_charge, p_discharge, soc [t, k]. Expressions: p_injected, q_injected [t, i].
     """
     network = periods.network
@@ -116,14 +122,33 @@ def start_opf(name: str, periods: Periods) -> pyo.ConcreteModel:
 
 
 def held_substations(network: Network) -> BoolArray:
-    """Return which substations have no generator: the grid above holds their voltage and supplies them, (n_substation,)."""
-    return np.asarray(~np.isin(network.substation, network.gen_bus))
+    """Return which substations the grid above itself holds and supplies, no generator standing for it, (n_substation,)."""
+    return np.asarray(~np.isin(network.substation, network.gen_bus[network.gen_is_grid]))
 
 
 def set_objective(model: pyo.ConcreteModel, objective: Callable[[Any], Any] | None) -> None:
-    """Minimise `objective(model)`; None is generation cost where any generator has a cost, and losses elsewhere."""
-    default = generation_cost if model.periods.network.gen_cost.any() else losses_mw
-    model.objective = pyo.Objective(expr=(objective or default)(model))
+    """Minimise `objective(model)`; None is generation cost where any generator has a cost, and losses elsewhere.
+
+    Warns where that cost leaves the energy from the grid above free. Raises ValueError when `objective` is no function or
+    returns no expression.
+    """
+    network = model.periods.network
+    if objective is None:
+        objective = generation_cost if network.gen_cost.any() else losses_mw
+        if objective is generation_cost and len(model.substation):
+            warnings.warn(
+                f"{network.name}: the default objective is the cost of generators, in which energy from the grid above is "
+                "free; give objective=lambda m: generation_cost(m) + energy_price(m, ...) to price that too",
+                stacklevel=3,
+            )
+    elif not callable(objective):
+        raise ValueError(
+            f"{network.name}: objective is {objective!r}; give a function of the model, such as those of opf_objectives"
+        )
+    expression = objective(model)
+    if expression is None:
+        raise ValueError(f"{network.name}: objective returned nothing; return the expression to be minimised")
+    model.objective = pyo.Objective(expr=expression)
 
 
 def _add_generators(model: pyo.ConcreteModel, periods: Periods) -> None:
@@ -174,6 +199,25 @@ def _by_bus(bus: ArrayLike, n_bus: int) -> list[list[int]]:
 
 def _bound(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
+
+
+def _numbers(network: Network, name: str, given: Any, label: str) -> FloatArray:
+    try:
+        return np.asarray(given, dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError(f"{network.name}: {name} is {given!r}; give numbers in pu, one per {label}") from None
+
+
+def _check_numbers(network: Network, name: str, array: FloatArray, label: str) -> None:
+    """Raise ValueError for the first value that is no number, or infinite where that limits nothing."""
+    names = network.gen_name if label == "generator" else network.bus_name
+    bad = np.argwhere(np.isnan(array) | (np.isinf(array) & (label != "generator")))
+    if bad.size:
+        *step, k = bad[0].tolist()
+        at = f" at step {step[0]}" if step else ""
+        raise ValueError(
+            f"{network.name}: {name} of {label} {names[k]!r}{at} is {array[tuple(bad[0])]}; give a finite number in pu"
+        )
 
 
 def _check_available(periods: Periods) -> None:

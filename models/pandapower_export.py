@@ -4,7 +4,8 @@ Bus i of the network is bus i of the net, and every element bears the label of t
 
 | Network | pandapower |
 |---|---|
-| substation | ext_grid; the first generator there is its limits and cost, and its voltage is controllable |
+| substation | ext_grid |
+| generator that stands for the grid above | that ext_grid, another for each further one: limits, cost, controllable voltage |
 | any other generator | controllable sgen that gives nothing in the power flow, with limits and cost |
 | p_load, q_load; p_gen, q_gen; g_shunt, b_shunt | load; sgen; shunt |
 | branch of kind 'trafo', or with a tap or shift | trafo: the tap in vn_hv_kv, shunts in pfe_kw and i0_percent |
@@ -118,8 +119,8 @@ def _write_generators(net: pandapowerNet, network: Network) -> None:
         p_limits = {"min_p_mw": network.gen_p_min[g] * base_mva, "max_p_mw": network.gen_p_max[g] * base_mva}
         q_limits = {"min_q_mvar": network.gen_q_min[g] * base_mva, "max_q_mvar": network.gen_q_max[g] * base_mva}
         limits = {name: float(limit) for name, limit in (p_limits | q_limits).items() if np.isfinite(limit)}
-        if bus in at_grid:
-            table, element = "ext_grid", at_grid.pop(bus)
+        if network.gen_is_grid[g]:
+            table, element = "ext_grid", _grid_element(net, network, at_grid, bus)
             for column, value in {"controllable": True, "name": network.gen_name[g], **limits}.items():
                 if column not in net.ext_grid:
                     net.ext_grid[column] = False if column == "controllable" else np.nan
@@ -133,6 +134,15 @@ def _write_generators(net: pandapowerNet, network: Network) -> None:
         pandapower.create_poly_cost(
             net, element, table, cp1_eur_per_mw=c1, cp0_eur=c0, cp2_eur_per_mw2=c2
         )  # fmt: skip
+
+
+def _grid_element(net: pandapowerNet, network: Network, at_grid: dict[int, int], bus: int) -> int:
+    """Return the ext_grid at a substation, or a new one beside it once that is taken out of `at_grid`."""
+    if bus in at_grid:
+        return at_grid.pop(bus)
+    voltage = network.v_substation[network.substation.tolist().index(bus)]
+    va_degree = float(np.angle(voltage, deg=True))
+    return int(pandapower.create_ext_grid(net, bus, vm_pu=abs(voltage), va_degree=va_degree))
 
 
 def _write_lines(net: pandapowerNet, network: Network, lines: IntArray, kept: BoolArray) -> None:

@@ -2,13 +2,16 @@
 
 | pandapower, in service | generator row |
 |---|---|
-| ext_grid with a cost or a limit of power, or controllable | P and Q limits; its voltage held unless it is controllable |
+| ext_grid with a cost or a limit of power, or controllable | the grid above; its voltage held unless it is controllable |
 | gen | P and Q limits; P and voltage held where controllable is False |
 | sgen, load, storage with controllable True, in a net with costs | P and Q limits (of a load or storage, sign turned) |
 
 A net without any cost is one for power flows: what is controllable there stays fixed at its p_mw and q_mvar. A missing limit
 is none, as in `pandapower.runopp`. Costs are those of poly_cost, and of pwl_cost where it is a straight line; what has
-none costs nothing. A cost of a load or storage is of what it consumes.
+none costs nothing. A cost of a load or storage is of what it consumes, and its constant counts negative, as in runopp.
+
+Rows of ext_grids stand for the grid above (`Network.gen_is_grid`), and so do gens that are slacks; but at a bus with an
+ext_grid that is no row none does, for that one supplies what is needed, free of cost and limits, and holds the voltage.
 """
 
 from __future__ import annotations
@@ -43,15 +46,19 @@ def dispatched(net: pandapowerNet, table: str) -> BoolArray:
 
 
 def read_generators(net: pandapowerNet, fused: dict[int, int], name: str) -> pd.DataFrame:
-    """Return a row per generator: `text`, `table`, `index`, fused `bus`, limits (MW, Mvar, inf), `c2`, `c1`, `c0`, `v_held`.
+    """Return a row per generator: `text`, `table`, `index`, fused `bus`, limits (MW, Mvar, inf), `c2`, `c1`, `c0` and more.
 
-    `v_held` is the voltage in pu that the element holds, NaN where an optimal power flow chooses it. Raises
-    `NetworkError` for costs that are not quadratic, and for those of reactive power.
+    `v_held` is the voltage in pu that the element holds, NaN where an optimal power flow chooses it; `is_grid` whether it
+    stands for the grid above. Raises `NetworkError` for costs that are not quadratic, for quadratic ones of loads and
+    storages, for those of reactive power, and for a gen that is not controllable and has a scaling.
     """
+    _refuse_scaled(net, fused, name)
     frames = [_rows(net, table, sign, fused) for table, sign in _TABLES.items()]
     rows = pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
     costs = [_cost(net, table, index, name) for table, index in zip(rows["table"], rows["index"], strict=True)]
     rows[["c2", "c1", "c0"]] = np.array(costs, dtype=float).reshape(-1, 3)
+    free = net.ext_grid["in_service"].to_numpy(bool) & ~dispatched(net, "ext_grid") & net.ext_grid["bus"].isin(fused)
+    rows["is_grid"] &= ~rows["bus"].isin([fused[bus] for bus in net.ext_grid["bus"][free]])
     return rows
 
 
@@ -90,8 +97,19 @@ def _rows(net: pandapowerNet, table: str, sign: float, fused: dict[int, int]) ->
             "bus": elements["bus"].map(fused).to_numpy(),
             **limits,
             "v_held": v_held,
+            "is_grid": np.full(len(elements), True) if table == "ext_grid" else _flag(elements, "slack", False),
         }
     )
+
+
+def _refuse_scaled(net: pandapowerNet, fused: dict[int, int], name: str) -> None:
+    held = dispatched(net, "gen") & net.gen["bus"].isin(fused).to_numpy() & ~_flag(net.gen, "controllable", True)
+    scaled = net.gen.index[held & (_number(net.gen, "scaling") != 1.0)]
+    if has_costs(net) and len(scaled):
+        raise NetworkError(
+            f"{name}: gen {scaled[0]} is not controllable and has scaling {net.gen['scaling'].at[scaled[0]]:g}, which "
+            "pandapower's runpp applies and its runopp does not; write the product into p_mw and set scaling to 1"
+        )
 
 
 def _cost(net: pandapowerNet, table: str, index: int, name: str) -> FloatArray:
@@ -103,7 +121,12 @@ def _cost(net: pandapowerNet, table: str, index: int, name: str) -> FloatArray:
                 f"{name}: poly_cost {cost.Index} prices reactive power, which a Network cannot hold; set cq1_eur_per_mvar "
                 "and cq2_eur_per_mvar2 to 0"
             )
-        total += [cost.cp2_eur_per_mw2, _TABLES[table] * cost.cp1_eur_per_mw, cost.cp0_eur]
+        if _TABLES[table] < 0 and cost.cp2_eur_per_mw2:
+            raise NetworkError(
+                f"{name}: poly_cost {cost.Index} is quadratic in what {table} {index} consumes, and pandapower's runopp turns "
+                "the sign of that part, which makes it a reward; set cp2_eur_per_mw2 to 0"
+            )
+        total += [cost.cp2_eur_per_mw2, _TABLES[table] * cost.cp1_eur_per_mw, _TABLES[table] * cost.cp0_eur]
     for cost in net.pwl_cost[(net.pwl_cost["et"] == table) & (net.pwl_cost["element"] == index)].itertuples():
         slopes = {float(slope) for *_, slope in cost.points}
         if cost.power_type != "p" or len(slopes) != 1:

@@ -69,7 +69,7 @@ def network_from_pandapower(net: pandapowerNet, base_mva: float | None = None) -
     an ext_grid, and leaves them out; of sgens, loads and storages that a net with costs has as controllable, and of
     gens in a net without costs, whose power is in none of p_gen, p_load and q_load; and of loads with a constant-impedance or
     constant-current part, which it takes as constant power. Raises `NetworkError` where there is no ext_grid, where
-    elements contradict each other, for costs that are not quadratic in P, and for what a `Network` cannot hold: xwards,
+    elements contradict each other, for costs as `pandapower_generators` says, and for what a `Network` cannot hold: xwards,
     DC lines and links, FACTS, impedances that differ by direction.
     """
     name = str(net.get("name") or "pandapower net")
@@ -232,6 +232,7 @@ def _network(
         gen_q_min=generators["q_min"].to_numpy() / base_mva,
         gen_q_max=generators["q_max"].to_numpy() / base_mva,
         gen_cost=generators[["c2", "c1", "c0"]].to_numpy(),
+        gen_is_grid=generators["is_grid"].to_numpy(bool),
     )
 
 

@@ -199,10 +199,14 @@ def solve_power_flow(
 
 
 def warn_of_idle_generators(network: Network, remedy: str) -> None:
-    """Warn when the network has generators for an optimal power flow, which nothing but that reads."""
-    if network.n_gen:
+    """Warn when the network has generators for an optimal power flow, which nothing but that reads.
+
+    Those that stand for the grid above are left out: what they would supply, the substation does.
+    """
+    idle = int((~network.gen_is_grid).sum())
+    if idle:
         warnings.warn(
-            f"{network.name}: its {network.n_gen} dispatchable generators feed nothing here, only p_gen and q_gen do; {remedy}",
+            f"{network.name}: its {idle} dispatchable generators feed nothing here, only p_gen and q_gen do; {remedy}",
             stacklevel=3,
         )
 

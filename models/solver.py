@@ -24,7 +24,7 @@ import pyomo.environ as pyo
 from feederguard.models.elastic import find_least_violations
 from feederguard.models.solver_ipopt import find_ipopt, ipopt_routes, ipopt_version, run_casadi_ipopt
 
-ELASTIC_TIME_LIMIT_S = 20.0
+ELASTIC_TIME_LIMIT_S = 60.0
 SOLVERS = ("auto", "highs", "scip", "highs_outer_approximation", "ipopt")
 
 
@@ -89,8 +89,9 @@ def solve(
 
     Raises `NotSolvedError` for anything short of optimal (`accept_incumbent=True` accepts a feasible point); where a
     continuous model is infeasible its message names the limits that would have to give (`elastic.py`), which takes at
-    most `ELASTIC_TIME_LIMIT_S` more. Raises `SolverMissingError` when the solver is missing or cannot take this class of
-    model, and ValueError for bad arguments. Where HiGHS fails on a QP that "auto" gave it, Ipopt takes over, with a warning.
+    most another time_limit_s or `ELASTIC_TIME_LIMIT_S`, whichever is less. Raises `SolverMissingError` when the solver is
+    missing or cannot take this class of model, and ValueError for bad arguments. Where HiGHS fails on a QP that "auto" gave
+    it, Ipopt takes over, with a warning.
     """
     if solver not in SOLVERS:
         raise ValueError(f"unknown solver {solver!r}; use one of {', '.join(SOLVERS)}")
@@ -99,8 +100,8 @@ def solve(
             raise ValueError(f"{name} is {number}; it must be positive")
     # Ipopt takes any degree: finding it would cost as much as reading a large model.
     kind = ModelClass(_has_integers(model), 3, 3) if solver == "ipopt" else classify(model)
-    chosen = choose_solver(kind, model.name) if solver == "auto" else solver
-    refuse_unfit(chosen, kind, model.name)
+    chosen = choose_solver(kind, model_name(model)) if solver == "auto" else solver
+    refuse_unfit(chosen, kind, model_name(model))
     run = {"highs": _run_highs, "scip": _run_scip, "ipopt": _run_ipopt}.get(chosen, _run_outer_approximation)
     solution = run(model, time_limit_s, rel_gap, dict(options or {}))
     if (
@@ -110,14 +111,34 @@ def solve(
         and solution.reason.startswith(_HIGHS_GAVE_UP)
     ):
         # Seen on multi-period QPs (1.15.1); Ipopt takes the same convex problem, without a proven bound.
-        warnings.warn(f"{model.name}: HiGHS stopped with {solution.reason} on this QP; Ipopt solves it", stacklevel=2)
+        warnings.warn(
+            f"{model_name(model)}: HiGHS stopped with {solution.reason} on this QP; Ipopt solves it", stacklevel=2
+        )
         solution = _run_ipopt(model, time_limit_s, rel_gap, {})
     if solution.status == "optimal" or (solution.status == "feasible" and accept_incumbent):
         return solution
     if explain and solution.status == "none" and solution.reason in _PERHAPS_INFEASIBLE and not kind.integer:
-        words = _what_would_give(model, solution, min(time_limit_s, ELASTIC_TIME_LIMIT_S))
-        raise NotSolvedError(f"{_head(solution)}: {words}", solution)
+        raise explain_infeasible(model, solution, time_limit_s)
     raise NotSolvedError(_explain(solution, time_limit_s, rel_gap), solution)
+
+
+def explain_infeasible(model: Any, solution: Solution, time_limit_s: float) -> NotSolvedError:
+    """Return the error of a continuous model found infeasible, naming the limits that would have to give.
+
+    That takes at most time_limit_s or `ELASTIC_TIME_LIMIT_S`, whichever is less.
+    """
+    words = _what_would_give(model, solution, min(time_limit_s, ELASTIC_TIME_LIMIT_S))
+    return NotSolvedError(f"{_head(solution)}: {words}", solution)
+
+
+def model_name(model: Any) -> str:
+    """Return what a model is called; Pyomo puts names with brackets or dots between quotes."""
+    return str(model.name).removeprefix("'").removesuffix("'")
+
+
+def solver_for(model: pyo.ConcreteModel, solver: str = "auto") -> str:
+    """Return which of SOLVERS `solve` gives the model to; raises `SolverMissingError` as that does."""
+    return choose_solver(classify(model), model_name(model)) if solver == "auto" else solver
 
 
 def classify(model: pyo.ConcreteModel) -> ModelClass:
@@ -198,7 +219,7 @@ def _installed(package: str) -> bool:
 def _the_objective(model: pyo.ConcreteModel) -> Any:
     objectives = list(model.component_data_objects(pyo.Objective, active=True))
     if len(objectives) != 1:
-        raise ValueError(f"{model.name}: {len(objectives)} active objectives; deactivate all but one")
+        raise ValueError(f"{model_name(model)}: {len(objectives)} active objectives; deactivate all but one")
     return objectives[0]
 
 
@@ -241,7 +262,7 @@ def _run_outer_approximation(model: Any, time_limit_s: float, rel_gap: float, op
     result = outer_approximation(model, time_limit_s, rel_gap, options)
     return Solution(
         result.status, result.reason, result.objective, result.bound, perf_counter() - begin,
-        "highs_outer_approximation", model.name,
+        "highs_outer_approximation", model_name(model),
     )  # fmt: skip
 
 
@@ -254,12 +275,20 @@ def _run_ipopt(model: Any, time_limit_s: float, rel_gap: float, options: dict[st
         status = "optimal" if result.converged else "none"
         reason = "converged" if result.converged else _ipopt_reason(result.reason)
         objective = result.objective if result.converged else math.nan
-        return Solution(status, reason, objective, unproven, perf_counter() - begin, "ipopt (casadi)", model.name)
+        return Solution(
+            status, reason, objective, unproven, perf_counter() - begin, "ipopt (casadi)", model_name(model)
+        )
     from pyomo.contrib.solver.solvers.ipopt import Ipopt
 
     found = _run_contrib(Ipopt(executable=str(route.executable)), "ipopt", model, time_limit_s, None, options)
     return Solution(
-        found.status, found.reason, found.objective, unproven, perf_counter() - begin, "ipopt (executable)", model.name
+        found.status,
+        found.reason,
+        found.objective,
+        unproven,
+        perf_counter() - begin,
+        "ipopt (executable)",
+        model_name(model),
     )
 
 
@@ -282,7 +311,7 @@ def _run_contrib(
         results.solution_loader.load_vars()
     objective = math.nan if status == "none" or results.incumbent_objective is None else results.incumbent_objective
     bound = math.nan if results.objective_bound is None else results.objective_bound
-    return Solution(status, reason, float(objective), float(bound), perf_counter() - begin, name, model.name)
+    return Solution(status, reason, float(objective), float(bound), perf_counter() - begin, name, model_name(model))
 
 
 _REASONS = {
@@ -322,6 +351,8 @@ def _verified(model: Any, solution: Solution) -> Solution:
 _FALSE_OPTIMUM = "a point that breaks a constraint"
 _HIGHS_GAVE_UP = ("error", "unknown", "iteration_limit", _FALSE_OPTIMUM)
 
+_OUT_OF_TIME = ("Maximum_WallTime_Exceeded", "Maximum_CpuTime_Exceeded")
+
 # What a solver says of a model that has no feasible point, or of one in which it found none.
 _PERHAPS_INFEASIBLE = ("infeasible", "infeasible or unbounded", "Restoration_Failed")
 
@@ -329,14 +360,30 @@ _PERHAPS_INFEASIBLE = ("infeasible", "infeasible or unbounded", "Restoration_Fai
 def _what_would_give(model: Any, solution: Solution, time_limit_s: float) -> str:
     """Return the least violations of an infeasible model in words."""
     elastic = find_least_violations(model, time_limit_s)
-    if elastic.violations:
-        least = elastic.describe()
-        return f"no point meets every limit, and least would have to give {least}; relax these limits or the demand"
+    if not elastic.found and elastic.reason in _OUT_OF_TIME:
+        more = (
+            "time_limit_s"
+            if time_limit_s < ELASTIC_TIME_LIMIT_S
+            else "the time_limit_s of elastic.find_least_violations"
+        )
+        return (
+            f"no point meets every constraint, and what would have to give was not found within {time_limit_s:g} s; "
+            f"raise {more} to be told, or relax the voltage band or the branch limits"
+        )
     if not elastic.found:
         return (
             "no point meets every constraint, and what would have to give was not found "
             f"({elastic.reason}); relax the voltage band or the branch limits"
         )
+    if elastic.unmet:
+        least = elastic.describe()
+        return (
+            f"the demand cannot be met, not even outside the limits, and least would have to give {least}; lower the demand, "
+            "or add generation or branches"
+        )
+    if elastic.violations:
+        least = elastic.describe()
+        return f"no point meets every limit, and least would have to give {least}; relax these limits or the demand"
     if "unbounded" in solution.reason:
         return "some point meets every limit, so the objective has none; bound the variables it improves with"
     return "a re-solve with slacks meets every limit, so the start is at fault; give the variables other values to start from"

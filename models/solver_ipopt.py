@@ -11,6 +11,7 @@ in the Pyomo model) become columns whose bounds each solve sets, so a scenario c
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import shutil
@@ -61,9 +62,11 @@ def find_ipopt() -> IpoptRoute:
 
 def ipopt_routes() -> list[IpoptRoute]:
     """Return the three routes in order, found or missing; the last is always there."""
-    folder = _idaes_bin_directory()
+    folder, reason = _idaes_bin_directory()
     found = shutil.which("ipopt", path=str(folder)) if folder is not None else None
-    first = IpoptRoute(None, "executable of idaes get-extensions", missing="idaes get-extensions (it downloads)")
+    first = IpoptRoute(
+        None, "executable of idaes get-extensions", missing=reason or "idaes get-extensions (it downloads)"
+    )
     if found:
         first = IpoptRoute(Path(found), f"executable of idaes get-extensions ({found})")
     found = shutil.which("ipopt")
@@ -228,10 +231,18 @@ def _variable(model: pyo.ConcreteModel, name: str) -> Any:
     return component
 
 
-def _idaes_bin_directory() -> Path | None:
+@functools.cache  # a second import of what failed half way would fail for another reason
+def _idaes_bin_directory() -> tuple[Path | None, str]:
+    """Return the folder of idaes's executables, or None and, where idaes itself fails, why."""
     try:
         from idaes.config import bin_directory
-    except ImportError:
-        return None
-    folder = Path(bin_directory)
-    return folder if folder.is_dir() else None
+    except ModuleNotFoundError as error:
+        return None, f"pip install idaes-pse ({error})"
+    except Exception as error:  # importing idaes makes folders in the user's home, which may be missing or not writable
+        return (
+            None,
+            f"idaes does not start ({type(error).__name__}: {error}); set HOME or IDAES_DATA to a writable folder",
+        )
+    # idaes has no folder at all where it finds no home.
+    folder = None if bin_directory is None else Path(bin_directory)
+    return (folder, "") if folder is not None and folder.is_dir() else (None, "")

@@ -1,12 +1,14 @@
-"""Compare load-transfer methods on one feeder: the same random faults, every decision judged by the same AC power flow.
+"""Compare methods on one feeder, every decision judged by the same AC power flow: load transfer, or voltage regulation.
 
     python studies/compare_methods.py                        60 test scenarios on ieee33, both settings
     python studies/compare_methods.py --feeder my_net.json   a pandapower net, a MATPOWER .m file, or a CSV folder
     python studies/compare_methods.py --profiles load.csv    hourly load of your own, or an ISO-NE / EIA file
     python studies/compare_methods.py --tables paper         the tables of Zhou et al. 2024; add --help for its options
+    python studies/compare_methods.py --job voltage          voltage regulation with batteries; add --help for its options
 
-Prints a table per setting and writes summary.csv, decisions.parquet and cost.png into the output folder. Agents that are not
-in the cache yet are trained first.
+Load transfer meets the same random faults with every method. It prints a table per setting and writes summary.csv,
+decisions.parquet and cost.png into the output folder. Agents that are not in the cache yet are trained first. Voltage
+regulation: `feederguard.studies.voltage_study`.
 
 Longer than other files: it is the whole command line of the comparison.
 """
@@ -44,6 +46,7 @@ from feederguard.models.solver import NotSolvedError, SolverMissingError
 from feederguard.studies.paper_tables import Bench, PaperTablesConfig, make_tables
 from feederguard.studies.trained_agents import TRAINED, AgentConfigs, Course, train_agents
 from feederguard.studies.transfer_tables import Row, print_tables, summarise, write_results
+from feederguard.studies.voltage_study import VoltageConfig, load_bench, run_voltage
 from feederguard.studies.workers import n_cores, spread
 
 MethodBuilder = Callable[[Network, Setting, "Config"], Method]
@@ -212,7 +215,9 @@ def _decide_and_judge(piece: tuple[Setting, str, int]) -> Row:
     return Row.judged(setting.name, name, k, network, sampled, seconds, decision, outcome, reports)
 
 
-Options = TypeVar("Options", Config, PaperTablesConfig)
+JOBS = ("transfer", "voltage")
+
+Options = TypeVar("Options", Config, PaperTablesConfig, VoltageConfig)
 
 
 def parse(arguments: list[str]) -> Config:
@@ -225,21 +230,42 @@ def parse_tables(arguments: list[str]) -> PaperTablesConfig:
     return _parse(PaperTablesConfig, arguments)
 
 
+def parse_voltage(arguments: list[str]) -> VoltageConfig:
+    """Return the configuration of a command line with --job voltage; wrong values end the program with one sentence."""
+    return _parse(VoltageConfig, arguments)
+
+
 def _parse(kind: type[Options], arguments: list[str]) -> Options:
     parser = argparse.ArgumentParser(
         prog="compare_methods", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--tables", choices=("paper",), help="make the paper's tables instead; has options of its own")
+    parser.add_argument(
+        "--job",
+        choices=JOBS,
+        default=JOBS[kind is VoltageConfig],
+        help="what is compared; voltage has options of its own (default: transfer)",
+    )
+    if kind is not VoltageConfig:
+        parser.add_argument(
+            "--tables", choices=("paper",), help="make the paper's tables instead; has options of its own"
+        )
     for option in (option for option in fields(kind) if "help" in option.metadata):
+        flag, told = "--" + option.name.replace("_", "-"), option.metadata["help"]
+        if option.type == "bool":
+            parser.add_argument(flag, action="store_true", help=told)
+            continue
         many: dict[str, Any] = {"nargs": "+"} if str(option.type).startswith("tuple") else {}
-        type_ = {"int": int, "float": float, "float | None": float, "Path": Path}.get(str(option.type), str)
+        types = {"int": int, "int | None": int, "float": float, "float | None": float, "Path": Path}
         shown = " ".join(option.default) if many and isinstance(option.default, tuple) else option.default
         parser.add_argument(
-            "--" + option.name.replace("_", "-"), type=type_, default=option.default,
-            help=f"{option.metadata['help']} (default: {shown})", **many,
+            flag, type=types.get(str(option.type), str), default=option.default,
+            help=told if "(default:" in told else f"{told} (default: {shown})", **many,
         )  # fmt: skip
     given = vars(parser.parse_args(arguments))
-    given.pop("tables")
+    if given.pop("job") != JOBS[kind is VoltageConfig]:
+        # argparse takes abbreviations, by which the job was not yet known.
+        parser.error("--job is abbreviated; write it out")
+    given.pop("tables", None)
     values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
     try:
         return kind(**values)
@@ -252,9 +278,13 @@ def main() -> None:
     arguments = sys.argv[1:]
     which = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     which.add_argument("--tables", nargs="?")
-    tables = which.parse_known_args(arguments)[0].tables is not None
-    console = Console(width=120 if tables else 100) if not sys.stdout.isatty() else Console()
-    if tables:
+    which.add_argument("--job", nargs="?")
+    asked = which.parse_known_args(arguments)[0]
+    tables, voltage = asked.tables is not None, asked.job == "voltage"
+    console = Console(width=120 if tables or voltage else 100) if not sys.stdout.isatty() else Console()
+    if voltage:
+        _run_voltage(parse_voltage(arguments), console)
+    elif tables:
         _run_tables(parse_tables(arguments), console)
     else:
         _run_comparison(parse(arguments), console)
@@ -288,6 +318,21 @@ def _run_tables(config: PaperTablesConfig, console: Console) -> None:
     _compile(console)
     try:
         written = make_tables(config, console)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    console.print(f"wrote {', '.join(str(path) for path in written)} in {perf_counter() - begin:.0f} s")
+
+
+def _run_voltage(config: VoltageConfig, console: Console) -> None:
+    begin = perf_counter()
+    try:
+        bench = load_bench(config)
+        config.output.mkdir(parents=True, exist_ok=True)
+        config.agents_cache.mkdir(parents=True, exist_ok=True)
+    except (ValueError, OSError) as error:
+        _refuse(error)
+    try:
+        written = run_voltage(config, bench, console)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     console.print(f"wrote {', '.join(str(path) for path in written)} in {perf_counter() - begin:.0f} s")

@@ -70,3 +70,18 @@ def test_what_it_refuses():
     with pytest.raises(ValueError, match="replay: rewards holds a value that is not finite"):
         memory.add(*right[:2], np.array([0.0, np.nan, 0.0]), *right[3:])
     assert len(memory) == 0
+
+
+def test_a_share_of_a_sample_comes_from_the_marked():
+    memory = Replay(100, 2, 1)
+    for value in range(100):
+        memory.add([[value, value]], [[value]], [value], [[value, value]], [0.0], [value in (7, 8)])
+    drawn = memory.sample(1000, marked_share=0.5).rewards
+    assert np.isin(drawn[:500], (7, 8)).all() and np.isin(drawn, (7, 8)).mean() < 0.55
+    add(memory, range(100))  # overwritten by transitions without a mark
+    assert len(np.unique(memory.sample(1000, marked_share=0.5).rewards)) > 90
+
+
+def test_marks_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match=r"replay: marked has shape \(2,\); expected \(1,\), one per transition"):
+        Replay(4, 2, 1).add([[1, 1]], [[1]], [1], [[1, 1]], [0.0], [True, False])

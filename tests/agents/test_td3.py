@@ -203,3 +203,42 @@ def test_what_it_refuses():
         TD3Config(policy_delay=0)
     with pytest.raises(ValueError, match="gamma is 1.5; it must lie between 0 and 1"):
         TD3Config.ddpg(gamma=1.5)
+
+
+class TestKnownReward:
+    """k(s, a) = -|a_0 - 0.3| - |a_1 - 0.7|, and nothing else in the reward."""
+
+    @staticmethod
+    def known(seen, actions):
+        return -(actions - torch.tensor([0.3, 0.7])).abs().sum(dim=1)
+
+    def test_targets_count_it_for_the_next_action_and_leave_it_out_of_this_one(self):
+        config = TD3Config(**SMALL, gamma=0.5, target_noise=0.0)
+        agent = Td3(2, 2, config, start=0.5, known_reward=self.known)
+        constant_critics(agent, 4.0, 3.0)
+        with torch.no_grad():
+            for parameter in agent.target_actor[-1].parameters():
+                parameter.zero_()
+            agent.target_actor[-1].bias.fill_(0.5)
+        seen = torch.zeros((2, 2))
+        found = agent.targets(torch.tensor([1.0, 1.0]), seen, torch.tensor([0.0, 1.0]))
+        # k of the action (0.5, 0.5) that follows is -0.4.
+        np.testing.assert_allclose(found, [1.0 + 0.5 * (3.0 - 0.4), 1.0], rtol=1e-6)
+
+    def test_its_gradient_reaches_the_kink_that_a_network_blurs(self):
+        rng = np.random.default_rng(1)
+        agent = Td3(2, 2, TD3Config(**SMALL, gamma=0.0, noise=0.02), known_reward=self.known)
+        for step in range(150):
+            seen = rng.random((32, 2), dtype=np.float32)
+            actions = agent.act(seen, explore=True)
+            agent.remember(seen, actions, self.known(None, torch.from_numpy(actions)), seen, np.zeros(32))
+            agent.learn(2, rate_share=1.0 - step / 150)
+        found = agent.act(rng.random((100, 2), dtype=np.float32))
+        assert np.abs(found - [0.3, 0.7]).mean() < 0.01
+
+
+def test_proposals_are_not_projected():
+    agent = Td3(2, 2, TD3Config(**SMALL), project=lambda seen, actions: 0.0 * actions)
+    seen = np.ones((3, 2), dtype=np.float32)
+    assert (agent.act(seen) == 0.0).all()
+    assert (agent.propose(seen) != 0.0).all()

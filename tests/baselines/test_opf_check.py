@@ -12,6 +12,8 @@ from feederguard.data.networks import load_network
 from feederguard.models.ac_opf import build_ac_opf
 from feederguard.models.distflow_opf import build_distflow_opf
 from feederguard.models.network import Network
+from feederguard.models.opf_objectives import energy_price
+from feederguard.models.power_flow import solve_power_flow
 from feederguard.models.solver import solve
 
 
@@ -58,6 +60,64 @@ def test_limits_are_read_off_the_ac_state():
     assert power.loading_max == 0.0, "a branch with s_max is limited by that"
     assert power.power_loading_max == pytest.approx(2.0 / 1.9, rel=1e-9)
     assert not power.limits_held
+
+
+def supplied(p_max, q_max=10.0, form="linear", **changes):
+    """The two buses, supplied by two generators that stand for the grid above and one that does not, at the substation."""
+    network = two_buses(
+        gen_name=("a", "b", "beside"), gen_bus=[0, 0, 0], gen_p_min=[0.2, 0, 0.1], gen_p_max=[1.0, p_max - 1.0, 0.1],
+        gen_q_min=[-q_max, 0, 0], gen_q_max=[q_max, 0, 0], gen_is_grid=[True, True, False],
+        v_min=[1.0, 0.85], v_max=[1.0, 1.1], **changes,
+    )  # fmt: skip
+    return check_opf(solved(network, form=form))
+
+
+def test_what_the_ac_flow_draws_from_grid_generators_is_held_to_their_limits():
+    """The linear form feeds 1.8 pu, 0.1 of it by the third; 2 pu are true, so the first two give 1.9 pu, of 19 MW allowed."""
+    enough, short = supplied(1.9001), supplied(1.75)
+    assert enough.generator_excess_mw == 0.0 and enough.limits_held
+    assert short.generator_excess_mw == pytest.approx(10 * (1.9 - 1.75), rel=1e-6) and not short.limits_held
+    assert short.v_excess_pu == 0.0 and short.generator_excess_mvar == 0.0, "nothing else is out"
+    assert np.isposinf(two_buses().rating[0]) and supplied(np.inf).limits_held
+
+
+def test_so_is_the_reactive_power_they_give():
+    """With x = 0.05 and no r, q = 0.05 (p^2 + q^2) / V^2 is drawn that the linear form does not know of."""
+    check = supplied(3.0, q_max=0.05, r=[0.0], x=[0.05])
+    drawn = check.flow.s_from[0, 0].imag
+    assert check.generator_excess_mvar == pytest.approx(10 * (drawn - 0.05), rel=1e-6) and drawn > 0.1
+    assert check.generator_excess_mw < 1e-9 and not check.limits_held
+
+
+def test_a_generator_at_the_substation_beside_the_grid_above_has_no_say_there():
+    network = two_buses(
+        gen_name=("pv",), gen_bus=[0], gen_p_min=[0], gen_p_max=[0.1], gen_q_min=[0], gen_q_max=[0], gen_cost=[[0, 5, 0]]
+    )  # fmt: skip
+    model = solved(network, objective=lambda m: energy_price(m, 20.0))
+    check = check_opf(model)
+    assert check.limits_held and check.generator_excess_mw == 0.0
+    # 2 pu are drawn, the pv's 0.1 among them as it costs nothing in this objective.
+    assert pyo.value(model.p_gen[0, 0]) == pytest.approx(0.1, abs=1e-6)
+    assert pyo.value(model.p_substation[0, 0]) == pytest.approx(1.9, abs=1e-6)
+    assert pyo.value(model.w[0, 0]) == 1.0
+
+
+def test_a_polar_answer_is_confirmed_from_a_flat_start_too():
+    """The check starts at the model's own state; on a radial feeder no start finds another."""
+    feeder = load_network("ieee33")
+    network = feeder.with_changes(
+        gen_name=("g",), gen_bus=[17], gen_p_min=[0], gen_p_max=[0.1], gen_q_min=[-0.05], gen_q_max=[0.05]
+    )  # fmt: skip
+    model = build_ac_opf(network)
+    solve(model)
+    check = check_opf(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        flat = solve_power_flow(network, check.flow.p[0], check.flow.q[0])
+    assert model.p_gen[0, 0].value > 0.01 and check.v_difference_pu < 1e-7
+    np.testing.assert_allclose(flat.voltage, check.flow.voltage[0], atol=1e-9)
+    v = [pyo.value(model.v[0, i]) for i in model.bus]
+    np.testing.assert_allclose(np.abs(flat.voltage), v, atol=1e-7)
 
 
 def test_what_has_no_ac_solution_is_nan_and_not_held():

@@ -144,7 +144,7 @@ def test_a_substation_with_a_generator_is_that_generator() -> None:
     """Of two substations s has a generator, and the grid above supplies e alone."""
     network = feeder(
         substation=[0, 2], v_substation=[1.0, 1.0], closed=[True, False, False], gen_name=("plant",), gen_bus=[0],
-        gen_p_min=[0], gen_p_max=[1], gen_q_min=[0], gen_q_max=[1],
+        gen_p_min=[0], gen_p_max=[1], gen_q_min=[0], gen_q_max=[1], gen_is_grid=[True],
     )  # fmt: skip
     model = model_of(network)
     model.p_gen[:, :].set_value(0.6)
@@ -184,7 +184,15 @@ def test_batteries() -> None:
 
 def test_without_things_tables_keep_their_columns() -> None:
     model = model_of(
-        feeder(gen_name=("plant",), gen_bus=[0], gen_p_min=[0], gen_p_max=[1], gen_q_min=[0], gen_q_max=[1])
+        feeder(
+            gen_name=("plant",),
+            gen_bus=[0],
+            gen_p_min=[0],
+            gen_p_max=[1],
+            gen_q_min=[0],
+            gen_q_max=[1],
+            gen_is_grid=[True],
+        )  # fmt: skip
     )
     assert len(model.substation) == 0
 

@@ -45,8 +45,10 @@ def test_engineering_units_become_per_unit(network):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"energy_mwh": 0.0}, "battery '5': energy is 0; give a finite number, positive"),
-        ({"p_max_mw": np.nan}, "p_max is nan; give a finite number, zero or more"),
+        ({"energy_mwh": [1.0, 0.0]}, "battery at bus '9': energy_mwh is 0; give a finite number, positive"),
+        ({"energy_mwh": -3.0}, "batteries: energy_mwh is -3; give a finite number, positive"),
+        ({"p_max_mw": np.nan}, "p_max_mw is nan; give a finite number, zero or more"),
+        ({"p_max_mw": "much"}, "p_max_mw is 'much'; give one number or one per battery, zero or more"),
         ({"efficiency_charge": 1.1}, "efficiency_charge is 1.1; give a finite number, above 0 and at most 1"),
         ({"soc_max": 90.0}, "soc_max is 90; give a finite number, a fraction between 0 and 1"),
         ({"soc_start": [0.5, 0.1], "soc_min": 0.2}, "battery '9': soc_start is 0.1; it must lie between soc_min 0.2"),
@@ -119,6 +121,29 @@ def test_a_battery_without_loss_is_netted_whole(network):
 
     charge, discharge, soc = powers(model)
     assert (charge[0], discharge[0], soc[0]) == pytest.approx((0.1, 0.0, 0.6))
+
+
+@pytest.mark.parametrize(
+    ("charge", "discharge", "soc_end", "expected"),
+    [
+        # 0.8 of 0.3 is stored: 1e-8 more of soc takes 1.25e-8 more charging, in the last step that charges.
+        ([0.2, 0.1], [0.0, 0.0], 0.74 + 1e-8, ([0.2, 0.1 + 1.25e-8], [0.0, 0.0])),
+        # 0.128 / 0.8 is what 0.2 has stored; a hair more is taken out, and none is asked but to end no lower.
+        ([0.2, 0.0], [0.0, 0.128 + 8e-9], None, ([0.2 + 1.25e-8, 0.0], [0.0, 0.128 + 8e-9])),
+        ([0.0, 0.0], [0.0, 0.0], 0.5 - 1e-8, ([0.0, 0.0], [0.0, 8e-9])),
+    ],
+)
+def test_the_end_that_a_solver_misses_by_its_tolerance_is_met(network, charge, discharge, soc_end, expected):
+    model = held(network, charge, discharge, soc_end=soc_end)
+    for variable in model.soc.values():
+        variable.set_value(0.5)
+
+    net_batteries(model)
+
+    after = powers(model)
+    assert after[2][-1] == (pytest.approx(0.5, abs=1e-15) if soc_end is None else soc_end)
+    np.testing.assert_allclose(after[0], expected[0], atol=1e-14)
+    np.testing.assert_allclose(after[1], expected[1], atol=1e-14)
 
 
 def test_an_unsolved_model_is_refused(network):

@@ -128,11 +128,12 @@ def test_an_angle_limit_is_named_by_its_side(form, side, bound):
 
     (violation,) = elastic.violations
     assert (violation.limit, violation.place, violation.side) == ("angle difference", "branch '2'", side)
-    # All but polar count it times the two voltages, which are within 2 % of 1 pu; excess current in a cone may turn it.
-    if form in ("relaxed", "soc"):
-        assert 0.5 * abs(apart - value) < violation.amount < 1.05 * abs(apart - value)
+    assert violation.unit == "deg"
+    beyond = np.degrees(abs(apart - value))
+    if form in ("relaxed", "soc"):  # excess current in a cone may turn it
+        assert 0.5 * beyond < violation.amount < 1.0001 * beyond
     else:
-        assert violation.amount == pytest.approx(abs(apart - value), rel=1e-5 if form == "polar" else 0.05)
+        assert violation.amount == pytest.approx(beyond, rel=0.05 if form == "linear" else 1e-4)
 
 
 def test_steps_are_named_and_gathered_by_their_worst():
@@ -148,17 +149,53 @@ def test_steps_are_named_and_gathered_by_their_worst():
 
 
 def test_demand_that_cannot_be_carried_gives_way_at_its_bus():
-    """Twelve times the load is beyond what any voltage could deliver over limits that give only so far: all is named."""
+    """Twelve times the load is beyond what any voltage could deliver over limits that give only so far: that comes first."""
     network = feeder()
 
     elastic = find_least_violations(build_distflow_opf(network, p_load=12 * network.p_load, q_load=12 * network.q_load))
 
-    assert elastic.found
-    assert "current at branch '1' above its limit by" in elastic.describe(1)  # the whole feeder goes through it
+    assert elastic.found and elastic.unmet
+    assert elastic.describe(1).startswith(("active power balance at bus ", "reactive power balance at bus "))
+    first = [v.limit.endswith("power balance") for v in elastic.violations]
+    assert first == sorted(first, reverse=True)
+    assert "current at branch '1' above its limit by" in elastic.describe(
+        len(first)
+    )  # the whole feeder goes through it
     sides = {v.limit: v.side for v in elastic.violations}
     assert sides == {
         "current": "above", "voltage": "below", "active power balance": "off", "reactive power balance": "off",
     }  # fmt: skip
+
+
+def test_the_error_of_demand_that_cannot_be_met_asks_for_no_other_limits():
+    network = feeder()
+    with pytest.raises(
+        NotSolvedError, match="the demand cannot be met, not even outside the limits, .* power balance at bus"
+    ):
+        solve(build_distflow_opf(network, p_load=12 * network.p_load, q_load=12 * network.q_load))
+    assert not find_least_violations(build_distflow_opf(tight(0.95))).unmet
+
+
+def test_sides_and_ends_of_a_limit_are_one_place():
+    """A limit of 1 MVA on the first branch, as polygons of 32 sides at two ends, in two steps."""
+    s_max = np.full(37, np.inf)
+    s_max[0] = 1.0 / feeder().base_mva
+    p_load = np.outer([1.0, 0.9], feeder().p_load)
+
+    elastic = find_least_violations(build_distflow_opf(feeder(s_max=s_max), "linear", p_load=p_load))
+
+    assert [(v.limit, v.place) for v in elastic.violations] == [("apparent power", "branch '1'")] * 2
+    assert elastic.describe().endswith(" in step 0 (the worst of 2 steps)")
+
+
+def test_time_that_runs_out_is_said_with_what_to_raise(monkeypatch):
+    model = build_distflow_opf(tight(0.95))
+    assert find_least_violations(model, time_limit_s=1e-4).reason == "Maximum_WallTime_Exceeded"
+    monkeypatch.setattr("feederguard.models.solver.ELASTIC_TIME_LIMIT_S", 1e-4)
+    with pytest.raises(
+        NotSolvedError, match="was not found within 0.0001 s; raise the time_limit_s of elastic.find_least"
+    ):
+        solve(model)
 
 
 def test_a_battery_that_cannot_be_filled_is_named():

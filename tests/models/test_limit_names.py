@@ -10,6 +10,8 @@ from feederguard.models.distflow_opf import build_distflow_opf
 from feederguard.models.limit_names import NamedLimit, describe_limit
 from feederguard.models.network import Network
 
+ASIN_DEG = float(np.degrees(np.arcsin(0.02)))
+BEHIND = 0.02 / float(np.cos(0.5))
 AMPERE = 1e4 / (np.sqrt(3) * 10)  # of one pu of current
 
 
@@ -58,7 +60,10 @@ def build(form: str, n_step: int = 2, **changes):
         ("polar", "power_limit", (1, 1, "to"), 0.09, 0.07, True, ("apparent power", "branch 'b'", 1.0, "MVA")),
         # A polygon's side is linear in the power itself.
         ("linear", "power_limit", (1, 1, "from", 3), 0.2985, 0.02, False, ("apparent power", "branch 'b'", 0.2, "MVA")),
-        ("relaxed", "angle_limit", (1, 1, 1), 0.0, 0.02, False, ("angle difference", "branch 'b'", 0.02, "")),
+        # Beyond 0.5 rad the product of voltages, here 1, turns by asin 0.02; DistFlow divides it by cos 0.5.
+        ("polar", "angle_limit", (1, 1), 0.5, 0.02, False, ("angle difference", "branch 'b'", np.degrees(0.02), "deg")),
+        ("relaxed", "angle_limit", (1, 1, 1), 0, 0.02, False, ("angle difference", "branch 'b'", ASIN_DEG, "deg")),
+        ("soc", "angle_limit", (1, 1, -1), 0, -BEHIND, False, ("angle difference", "branch 'b'", ASIN_DEG, "deg")),
         ("exact", "p_charge", (1, 0), 0.1, 0.03, False, ("charging power", "battery 'store'", 0.3, "MW")),
         ("exact", "p_discharge", (1, 0), 0.1, 0.03, False, ("discharging power", "battery 'store'", 0.3, "MW")),
         ("exact", "battery_power", (1, 0), 0.1, 0.03, False, ("power", "battery 'store'", 0.3, "MW")),

@@ -25,7 +25,7 @@ mpc.bus = [ % Pd in kVA
 %{
 mpc.bus(:, 3) = 7;
 %}
-mpc.gen = [1 0 0 9 -9 1.02 2 1 9 0; 2 0.3 0.1 9 -9 1 2 1 9 0; 3 5 5 9 -9 1 2 0 9 0; 5 1 1 9 -9 1 2 1 9 0];
+mpc.gen = [1 0 0 9 -9 1.02 2 1 9 0; 2 0.3 0.1 8 -6 1 2 1 4 1; 3 5 5 9 -9 1 2 0 9 0; 5 1 1 9 -9 1 2 1 9 0];
 mpc.branch = [  % r and x in ohm
     1  2  1    2    0.04  4  0  0  0     0   1  -360  360;
     2  3  0.5  4    0     0  0  0  0     30  1  -360  360;
@@ -79,8 +79,11 @@ def test_every_conversion_of_a_hand_written_case(tmp_path):
     np.testing.assert_allclose(network.q_load, [0, 0.075, 0.15, 0], rtol=1e-12)
     np.testing.assert_allclose(network.g_shunt, [0, 0.1, 0, 0], rtol=1e-12)
     np.testing.assert_allclose(network.b_shunt, [0, 0.2, 0, 0], rtol=1e-12)
-    np.testing.assert_allclose(network.p_gen, [0, 0.15, 0, 0], rtol=1e-12)
-    np.testing.assert_allclose(network.q_gen, [0, 0.05, 0, 0], rtol=1e-12)
+    # A generator at a PQ bus is dispatched like any other; the third is out of service, the fourth at the isolated bus.
+    assert network.gen_name == ("1", "2") and network.gen_is_grid.tolist() == [True, False]
+    np.testing.assert_allclose([network.gen_p_min[1], network.gen_p_max[1]], [0.5, 2], rtol=1e-12)
+    np.testing.assert_allclose([network.gen_q_min[1], network.gen_q_max[1]], [-3, 4], rtol=1e-12)
+    assert not network.p_gen.any() and not network.q_gen.any()
     np.testing.assert_allclose(network.b_from, [0.02, 0, 0, 0])
     np.testing.assert_allclose(network.b_to, [0.02, 0, 0, 0])
     assert network.rating.tolist() == [2, np.inf, np.inf, np.inf]
@@ -204,10 +207,11 @@ PRICED = BARE.replace("2 1 200", "2 2 200").replace("Inf", "1.1").replace(
 ) + "mpc.gencost = [2 0 0 3 0.1 20 5; 2 0 0 2 30 7 0; 2 0 0 3 1 1 1];\n"  # fmt: skip
 
 
-def test_generators_at_reference_and_pv_buses_keep_limits_and_costs(tmp_path):
+def test_generators_keep_limits_and_costs(tmp_path):
     network = network_from_matpower(write(tmp_path, PRICED))
 
     assert network.gen_name == ("1", "2") and network.gen_bus.tolist() == [0, 1]  # the third is out of service
+    assert network.gen_is_grid.tolist() == [True, False]
     np.testing.assert_allclose(network.gen_p_min, [0, 0.1])
     np.testing.assert_allclose(network.gen_p_max, [0.9, 0.6])
     np.testing.assert_allclose(network.gen_q_min, [-0.9, -0.2])
@@ -241,7 +245,7 @@ def test_a_case_without_any_base_kv_is_one_of_1_kv(tmp_path):
     [
         (
             "1 0 0 2 0 0 5; 2 0 0 3 0 0 0; 2 0 0 3 0 0 0",
-            r"row 1 of mpc.gencost is no polynomial .* \(MODEL 1, NCOST 2\)",
+            r"row 1 of mpc.gencost is piecewise linear \(MODEL 1\), .*; fit a polynomial with MODEL 2",
         ),
         ("2 0 0 3 0 0 0; 2 0 0 4 1 0 0; 2 0 0 3 0 0 0", r"row 2 of mpc.gencost .* \(MODEL 2, NCOST 4\); fit one"),
         ("2 0 0 3 0 0 0; 2 0 0 3 0 0 0", "mpc.gencost has 2 rows and mpc.gen 3; give one row per generator"),
@@ -256,6 +260,47 @@ def test_costs_that_a_network_cannot_hold_are_refused(tmp_path, costs, message):
 
     with pytest.raises(NetworkError, match=message):
         network_from_matpower(write(tmp_path, text))
+
+
+GEN_ROW = "2 5 1 3 -2 1 10 1 6 1"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "define_constants;",
+            "mpc.A = [1 0];\nmpc.l = 1;\nmpc.u = 2;",
+            "mpc.A holds constraints or costs of the user's own",
+        ),
+        (
+            "1 0 0 9 -9 1 10 1 9 0; 2 5 1 3 -2 1 10 1 6 1; 2 5 1 3 -2 1 10 0 6 1",
+            "1 0 0 9 -9 1 10 1 9 0 0 0 0 0 0 0; 2 5 1 3 -2 1 10 1 6 1 1 6 -2 3 -1 2; 2 5 1 3 -2 1 10 0 6 1 1 1 1 1 1 1",
+            r"row 2 of mpc.gen has a capability curve \(PC1 to QC2MAX\), .*; set these columns to 0",
+        ),
+        (
+            GEN_ROW,
+            "2 -5 -1 0 -2 1 10 1 0 -5",
+            "row 2 of mpc.gen is a dispatchable load with reactive power, .* QMIN and QMAX",
+        ),
+    ],
+)
+def test_what_couples_or_constrains_generators_otherwise_is_refused(tmp_path, old, new, message):
+    assert old in PRICED
+    with pytest.raises(NetworkError, match=message):
+        network_from_matpower(write(tmp_path, PRICED.replace(old, new)))
+
+
+def test_a_dispatchable_load_without_reactive_power_is_a_generator(tmp_path):
+    network = network_from_matpower(write(tmp_path, PRICED.replace(GEN_ROW, "2 -5 0 0 0 1 10 1 0 -5")))
+
+    np.testing.assert_allclose([network.gen_p_min[1], network.gen_p_max[1], network.gen_q_max[1]], [-0.5, 0, 0])
+
+
+def test_limits_of_interfaces_are_left_out(tmp_path):
+    path = write(tmp_path, PRICED + "mpc.if.map = [1 1];\nmpc.if.lims = [1 -10 10];\n")
+
+    assert network_from_matpower(path).n_gen == 2
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -124,6 +124,19 @@ def test_generators_carry_limits_and_a_cost_that_is_nothing_by_default():
     np.testing.assert_array_equal(priced.gen_p_max, network.gen_p_max)
 
 
+def test_generators_stand_for_the_grid_above_only_where_that_is_said():
+    network = drawn(**GENERATORS)
+    assert network.gen_is_grid.dtype == np.bool_ and network.gen_is_grid.tolist() == [False, False]
+
+    grid = network.with_changes(gen_is_grid=[True, False])
+
+    assert grid.with_changes(name="other").gen_is_grid.tolist() == [True, False]
+    fewer = {name: np.asarray(value)[:1] for name, value in GENERATORS.items()} | {"gen_cost": np.zeros((1, 3))}
+    assert network.with_changes(**fewer).gen_is_grid.tolist() == [False]
+    with pytest.raises(NetworkError, match="gen_is_grid has 2 entries, expected 1"):
+        grid.with_changes(**fewer)
+
+
 def test_limits_that_limit_nothing_fit_any_number_of_branches():
     keep = {
         name: np.asarray(getattr(drawn(), name))[:3]
@@ -178,6 +191,10 @@ REFUSED = {
     "short limits": (GENERATORS | {"gen_q_max": [1]}, "gen_q_max has 1 entries, expected 2"),
     "same generator": (GENERATORS | {"gen_name": ("g", "g")}, "generator 'g' appears twice; give every generator"),
     "generator outside": (GENERATORS | {"gen_bus": [0, 4]}, "gen_bus of generator 'h' is 4; buses are numbered 0 to 3"),
+    "grid elsewhere": (
+        GENERATORS | {"gen_is_grid": [True, True]},
+        r"generator 'h' stands for the grid above \(gen_is_grid\) at bus 'w', which is no substation; move it to one, or set",
+    ),
     "two coefficients": (
         GENERATORS | {"gen_cost": [[1, 2], [3, 4]]},
         r"gen_cost has shape \(2, 2\), expected \(2, 3\); give c2, c1 and c0 of every generator",

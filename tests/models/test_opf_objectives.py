@@ -39,7 +39,7 @@ def model():
     batteries = Batteries.at(network, ["1"], p_max_mw=1.0, energy_mwh=2.0)
     model = build_distflow_opf(
         network, "exact", p_load=np.zeros((2, 2)), gen_p_max=[[0.3, np.inf], [0.2, np.inf]], step_h=0.5,
-        batteries=batteries,
+        batteries=batteries, objective=generation_cost,
     )  # fmt: skip
     for t, (p, ell, drawn, charge, discharge, w) in enumerate(
         [(0.1, 0.04, 0.5, 0.03, 0.0, 1.1025), (0.2, 0.01, -0.2, 0.0, 0.05, 0.9025)]
@@ -57,7 +57,7 @@ def model():
 def test_generation_cost(model):
     """1 MW then 2 MW, half an hour each: (2 + 5 + 1) / 2 + (8 + 10 + 1) / 2 $."""
     assert pyo.value(generation_cost(model)) == pytest.approx(4.0 + 9.5)
-    assert pyo.value(model.objective) == pytest.approx(13.5)  # the default where a generator has a cost
+    assert pyo.value(model.objective) == pytest.approx(13.5)
 
 
 def test_losses(model):
@@ -89,15 +89,22 @@ def test_energy_price(model):
     """5 MW for half an hour at 40, then -2 MW at 10 $/MWh."""
     assert pyo.value(energy_price(model, [40.0, 10.0])) == pytest.approx(100.0 - 10.0)
     assert pyo.value(energy_price(model, 40.0)) == pytest.approx(100.0 - 40.0)
-    for wrong in ([1.0, 2.0, 3.0], np.nan):
-        with pytest.raises(ValueError, match="give one finite price or one for each of 2 steps"):
+    for wrong, told in (([1.0, 2.0, 3.0], r"has shape \(3,\)"), (np.nan, "is nan"), ([1, np.inf], "of step 1 is inf")):
+        with pytest.raises(ValueError, match=f"price_per_mwh {told}; give one finite price or one for each of 2 steps"):
             energy_price(model, wrong)
+    with pytest.raises(ValueError, match="price_per_mwh is 'high'; give one finite price"):
+        energy_price(model, "high")
 
 
 def test_energy_price_needs_a_grid_above():
-    at_the_root = build_distflow_opf(pair(gen_bus=[0, 1]), "linear")
-    with pytest.raises(ValueError, match="every substation has a generator; use generation_cost"):
+    at_the_root = build_distflow_opf(pair(gen_bus=[0, 1], gen_is_grid=[True, False]), "linear")
+    with pytest.raises(
+        ValueError, match="generators stand for the grid above at every substation .*; use generation_cost"
+    ):
         energy_price(at_the_root, 10.0)
+    beside = build_distflow_opf(pair(gen_bus=[0, 1]), "linear", objective=losses_mw)
+    beside.p_substation[0, 0].set_value(0.5)
+    assert pyo.value(energy_price(beside, 10.0)) == pytest.approx(50.0), "a generator beside it leaves the grid above"
 
 
 def test_sums_of_objectives_are_objectives():

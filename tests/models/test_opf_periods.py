@@ -12,12 +12,12 @@ from feederguard.models.opf_periods import held_substations, read_periods, set_o
 
 @pytest.fixture(scope="module")
 def network() -> Network:
-    """ieee33 with generator g1 at bus 18 (at most 0.2 pu) and g2 at its substation."""
+    """ieee33 with generator g1 at bus 18 (at most 0.2 pu) and g2 at its substation, as the grid above."""
     feeder = load_network("ieee33")
     return feeder.with_changes(
         gen_name=("g1", "g2"), gen_bus=np.array([17, 0]), gen_p_min=np.array([0.0, -np.inf]),
         gen_p_max=np.array([0.2, np.inf]), gen_q_min=np.array([-0.1, -np.inf]), gen_q_max=np.array([0.1, np.inf]),
-        gen_cost=np.array([[0.0, 0.0, 0.0], [0.0, 20.0, 0.0]]),
+        gen_cost=np.array([[0.0, 0.0, 0.0], [0.0, 20.0, 0.0]]), gen_is_grid=[False, True],
     )  # fmt: skip
 
 
@@ -43,7 +43,12 @@ def test_one_period_is_one_step(network):
         ({"p_gen": np.zeros((0, 33))}, r"p_gen has shape \(0, 33\)"),
         ({"gen_p_max": 1.0}, r"gen_p_max has shape \(\); give \(2,\) or \(T, 2\), one per generator"),
         ({"p_load": np.zeros((4, 33)), "p_gen": np.zeros((3, 33))}, "steps disagree: p_load has 4, p_gen has 3"),
-        ({"q_load": np.full(33, np.nan)}, "q_load holds values that are not finite"),
+        ({"q_load": np.full(33, np.nan)}, "q_load of bus '1' is nan; give a finite number in pu"),
+        ({"p_load": np.outer([1, 1], [0.0] * 5 + [np.inf] + [0.0] * 27)}, "p_load of bus '6' at step 0 is (inf|nan)"),
+        ({"gen_p_max": [np.nan, 1.0]}, "gen_p_max of generator 'g1' is nan; give a finite number"),
+        ({"p_load": "high"}, "p_load is 'high'; give numbers in pu, one per bus"),
+        ({"step_h": "1"}, "step_h is '1'; it must be a positive number of hours"),
+        ({"batteries": ["18"]}, r"batteries is a list; give Batteries.at\(network, bus_names"),
         ({"step_h": 0.0}, "step_h is 0.0; it must be a positive number of hours"),
         ({"gen_p_max": [-0.1, 1.0]}, "gen_p_max of generator 'g1' at step 0 is -0.1 pu, below its gen_p_min 0"),
     ],
@@ -53,8 +58,11 @@ def test_data_that_do_not_fit_are_refused(network, changes, message):
         read_periods(network, **changes)
 
 
-def test_a_substation_with_a_generator_is_not_held(network):
+def test_a_substation_is_held_unless_a_generator_stands_for_the_grid_above(network):
     assert not held_substations(network).any()
+    assert held_substations(network.with_changes(gen_is_grid=[False, False])).all(), (
+        "any other generator there is one more"
+    )
     assert held_substations(load_network("ieee33")).all()
 
 
@@ -101,3 +109,23 @@ def test_the_default_objective_is_cost_where_there_is_a_cost(network):
         model.p_gen[:, :].set_value(3.0, skip_validation=True)
         set_objective(model, None)
         assert pyo.value(model.objective) == pytest.approx(expected)
+
+
+def test_a_free_grid_above_beside_generators_that_cost_is_warned_of(network):
+    model = start_opf("test", read_periods(network.with_changes(gen_is_grid=[False, False])))
+    with pytest.warns(
+        UserWarning, match="ieee33: the default objective .* energy from the grid above is free; .*energy_price"
+    ):
+        set_objective(model, None)
+
+
+@pytest.mark.parametrize(
+    ("objective", "message"),
+    [
+        (3.0, "objective is 3.0; give a function of the model"),
+        (lambda model: None, "objective returned nothing; return"),
+    ],
+)
+def test_an_objective_that_is_none_is_refused(network, objective, message):
+    with pytest.raises(ValueError, match=message):
+        set_objective(start_opf("test", read_periods(network)), objective)

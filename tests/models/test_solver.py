@@ -1,5 +1,6 @@
 """The right solver for each class of model, and an honest word about what it found."""
 
+import functools
 import math
 import random
 import subprocess
@@ -431,7 +432,7 @@ def place_ipopt(monkeypatch, idaes=None, path=None):
     def which(name, path_searched=path, **options):
         return str(idaes / name) if "path" in options and idaes else (None if "path" in options else path_searched)
 
-    monkeypatch.setattr(solver_ipopt, "_idaes_bin_directory", lambda: idaes)
+    monkeypatch.setattr(solver_ipopt, "_idaes_bin_directory", lambda: (idaes, ""))
     monkeypatch.setattr(solver_ipopt.shutil, "which", which)
 
 
@@ -477,6 +478,35 @@ def test_each_route_to_ipopt_says_how_to_get_it(monkeypatch):
     assert rows[0][1:3] == ("-", "missing: executable of idaes get-extensions")
     assert "idaes get-extensions" in rows[0][3] and "PATH" in rows[1][3]
     assert rows[2][2].startswith("bundled with CasADi") and "in use" in rows[2][3]
+
+
+def test_an_idaes_that_fails_to_start_is_a_route_that_is_missing(monkeypatch, tmp_path):
+    """Importing it makes folders in the user's home; where that cannot be written to, it raises what it likes."""
+    (tmp_path / "idaes").mkdir()
+    (tmp_path / "idaes" / "__init__.py").write_text("raise PermissionError('cannot write to /home/me')")
+    for name in [name for name in sys.modules if name.split(".")[0] == "idaes"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(solver_ipopt.shutil, "which", lambda *_, **__: None)
+    monkeypatch.setattr(
+        solver_ipopt, "_idaes_bin_directory", functools.cache(solver_ipopt._idaes_bin_directory.__wrapped__)
+    )
+
+    rows = available_solvers()[2:]
+
+    assert rows[0][2] == "missing: executable of idaes get-extensions"
+    assert "idaes does not start (PermissionError: cannot write to /home/me); set HOME or IDAES_DATA" in rows[0][3]
+    assert find_ipopt().executable is None and solve(nlp()).solver == "ipopt (casadi)"
+
+
+def test_models_whose_names_pyomo_quotes_are_called_without_quotes():
+    model = nlp()
+    model.name = "a model (of mine)"
+    assert model.name != "a model (of mine)", "Pyomo puts it between quotes"
+    assert solve(model).model == "a model (of mine)"
+    model.never = pyo.Constraint(expr=sum(model.component_data_objects(pyo.Var)) ** 2 <= -1)
+    with pytest.raises(NotSolvedError, match=r"^a model \(of mine\): ipopt"):
+        solve(model)
 
 
 def test_an_executable_that_does_not_run_has_no_version(monkeypatch):

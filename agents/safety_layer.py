@@ -1,0 +1,406 @@
+"""The safety layer of voltage regulation: from any proposal to the nearest battery powers that are safe by AC flow.
+
+Its problem is the safety QP of `feederguard.models.safety_qp`, compiled from that Pyomo model and projected onto in
+batch. With a = p / p_max and the idle AC voltages v of the state, the first linearisation is LinDistFlow,
+
+    (1)  v_i^2 + (G a)_i >= v_min_i^2,   w_0_i + (G a)_i <= v_max_i^2
+
+w_0 the lossless voltage: its distance to v_i^2 is the margin, needed below only. Every further one is exact at the AC
+state of the last answer a_r, with the true slopes J_r of `voltage_sensitivity.py`:
+
+    (2)  v_min_i^2 <= w_i(a_r) + (J_r (a - a_r))_i <= v_max_i^2
+
+and is projected onto from the same proposal, so that the answers converge to the AC-safe action nearest to it (a
+Gauss-Newton iteration; voltages are nearly linear in power, so two or three suffice). A proposal that is safe as it is
+stays as it is. What is applied is always an action whose own AC flow was computed; where that flow is inside the band
+to the tolerance, it is certified.
+
+Powers lead to a state of charge inside the tube, if there is one, where power and SOC limits let them; but for its sake
+no battery must charge or discharge by more than all at once have room for in the band, else others would have to make
+up for it. (A day's own plan keeps to that too, so what `soc_tube.py` promises holds.) Where the band cannot be held
+that way the tube gives way: the proposal is brought into it, and projected with power and SOC limits
+alone. Where the band cannot be held even so, slack is used, and `status` says it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from feederguard.models.battery import Batteries
+from feederguard.models.battery_step import power_interval
+from feederguard.models.network import BoolArray, FloatArray, IntArray, Network
+from feederguard.models.power_flow import solve_power_flow
+from feederguard.models.projection import SLACK, Projection, project, pull_back
+from feederguard.models.safety_matrices import safety_matrices
+from feederguard.models.safety_qp import TOLERANCE_PU
+from feederguard.models.soc_tube import SocTube, charging_factor, tube_interval
+from feederguard.models.voltage_days import VoltageState
+from feederguard.models.voltage_regulation import judged_buses
+from feederguard.models.voltage_sensitivity import voltage_sensitivity
+
+ROUNDS = 6  # linearisations at AC states; those an item does not need are not spent
+AS_PROPOSED, CORRECTED, TUBE_LEFT, SLACK_USED, FAILED_ITEM = range(5)
+STATUSES = ("as_proposed", "corrected", "tube_left", "slack_used", "failed")
+
+_SAME_ACTION = 1e-9  # in units of p_max: closer than that is the same action
+_SETTLED = 1e-5  # change of action between two linearisations that ends an item
+
+
+@dataclass(frozen=True, eq=False)
+class SafeActions:
+    """What the layer answers to a batch of proposals."""
+
+    p: FloatArray  # (B, n_bat) pu, to be applied
+    status: IntArray  # (B,) position in STATUSES
+    slack_pu: FloatArray  # (B,) by how much the QP had to leave the band, 0 where it had not
+    v: FloatArray  # (B, n_bus) AC voltage magnitudes at p; NaN where the flow has no solution
+    certified: BoolArray  # (B,) these are inside the band to the tolerance
+    rounds: IntArray  # (B,) linearisations at AC states spent
+
+    def __len__(self) -> int:
+        return len(self.status)
+
+    @property
+    def words(self) -> NDArray[np.str_]:
+        """The status of each item in words, (B,)."""
+        return np.array(STATUSES)[self.status]
+
+
+class SafetyLayer:
+    """Makes battery powers safe; `correct` for acting, `project` for an actor's gradient.
+
+    tube: keeps SOC where the rest of the day can be held; None leaves SOC its physical limits alone. rounds: most
+    linearisations at AC states; 0 leaves LinDistFlow alone, checked but not improved.
+
+    Raises `NetworkError` for a meshed feeder or a bus that is not fed; ValueError for batteries without bus or power, a tube of
+    other batteries, and numbers that are not positive.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        batteries: Batteries,
+        step_h: float = 0.25,
+        tube: SocTube | None = None,
+        rounds: int = ROUNDS,
+        tolerance_pu: float = TOLERANCE_PU,
+    ) -> None:
+        if rounds < 0:
+            raise ValueError(f"{network.name}: rounds of the safety layer is {rounds}; it must be zero or more")
+        if tube is not None and tube.low.shape[1] != len(batteries):
+            raise ValueError(
+                f"{network.name}: the SOC tube is of {tube.low.shape[1]} batteries and there are {len(batteries)}; "
+                "compute it with these batteries"
+            )
+        self.network, self.batteries, self.step_h, self.tube = network, batteries, float(step_h), tube
+        self.rounds, self.tolerance_pu = rounds, tolerance_pu
+        self.matrices = safety_matrices(network, batteries, step_h, tolerance_pu)
+        self._cap = 0.5 * self.matrices.rho
+        # What an action of 1 of each battery draws at each bus.
+        self._drawn = np.zeros((len(batteries), network.n_bus))
+        self._drawn[np.arange(len(batteries)), batteries.bus] = batteries.p_max
+        self._judged = judged_buses(network)
+        self._band = network.v_min[self._judged], network.v_max[self._judged]
+
+    def correct(self, state: VoltageState, p_proposed: FloatArray) -> SafeActions:
+        """Return the safe powers nearest to the proposals (B, n_bat) pu, each with its status and certificate.
+
+        Raises ValueError when shapes do not fit, or a proposal or SOC is not finite.
+        """
+        proposal = self._read(state, p_proposed)
+        lo, hi = self._interval(state)
+        answer = self._make_safe(state, proposal, lo, hi)
+        if self.tube is not None:
+            stuck = np.flatnonzero(~answer.certified)
+            if len(stuck):
+                part = state[stuck]
+                inside = np.clip(proposal[stuck], lo[stuck], hi[stuck])
+                physical = self._physical(part)
+                wider = self._make_safe(part, inside, *physical)
+                took = wider.certified & (wider.status != FAILED_ITEM)
+                wider.status[took] = TUBE_LEFT
+                _put(answer, stuck, wider)
+        return answer
+
+    def project(self, state: VoltageState, p_proposed: torch.Tensor) -> torch.Tensor:
+        """Return the projection onto (1), (B, n_bat) pu like the proposals, differentiable in them; no AC check.
+
+        The derivative is that of the active set found. float32 and float64; the arithmetic is float64.
+        Raises ValueError as `correct`, and RuntimeError naming the item whose projection failed.
+        """
+        return _Projected.apply(p_proposed, self, state)  # type: ignore[no-untyped-call,no-any-return]
+
+    def project_ac(self, state: VoltageState, p_proposed: torch.Tensor) -> torch.Tensor:
+        """Return the projection onto (2) at the AC state of `project`'s answer, (B, n_bat) pu, differentiable in the proposals.
+
+        A proposal that the AC power flow calls safe stays, cut to its interval. So it follows `correct` to second order, but
+        for the tube, which it never leaves; no AC check of the answer. Raises as `project`.
+        """
+        return _ProjectedAtAc.apply(p_proposed, self, state)  # type: ignore[no-untyped-call,no-any-return]
+
+    def project_batch(self, state: VoltageState, p_proposed: FloatArray) -> tuple[FloatArray, IntArray]:
+        """Return the projections onto (1), (B, n_bat) pu, and their status, positions in `projection.STATUSES`.
+
+        A failed item is NaN. Raises ValueError as `correct`.
+        """
+        answer, _ = self._project(state, self._read(state, p_proposed))
+        return answer.a * self.batteries.p_max, answer.status
+
+    def _read(self, state: VoltageState, p_proposed: FloatArray) -> FloatArray:
+        """Return proposals as actions after checking what came in."""
+        n_item, n_bat = len(state), len(self.batteries)
+        proposed = np.asarray(p_proposed, dtype=float)
+        for name, array, shape in (
+            ("p_proposed", proposed, (n_item, n_bat)),
+            ("soc", state.soc, (n_item, n_bat)),
+            ("p_net", state.p_net, (n_item, self.network.n_bus)),
+            ("q_net", state.q_net, (n_item, self.network.n_bus)),
+            ("v_idle", state.v_idle, (n_item, self.network.n_bus)),
+        ):
+            if np.shape(array) != shape:
+                raise ValueError(
+                    f"{self.network.name}: {name} has shape {np.shape(array)}; the safety layer expects {shape}"
+                )
+            if name != "v_idle" and not np.isfinite(array).all():
+                item, k = np.argwhere(~np.isfinite(array))[0]
+                what = (
+                    f"battery {self.batteries.name[k]!r}"
+                    if name in ("p_proposed", "soc")
+                    else f"bus {self.network.bus_name[k]!r}"
+                )
+                raise ValueError(
+                    f"{self.network.name}: {name} of {what} in item {item} is {array[item, k]:g}; give a finite number"
+                )
+        if self.tube is not None and n_item and not (0 <= state.step.min() and state.step.max() < self.tube.n_step):
+            raise ValueError(
+                f"{self.network.name}: step {state.step.max()} lies outside the {self.tube.n_step} steps of the SOC tube; "
+                "compute the tube for days of this length"
+            )
+        return proposed / self.batteries.p_max
+
+    def _excess(self, v: FloatArray) -> FloatArray:
+        """Return what `voltage_regulation.band_excess` does, its buses looked up once."""
+        judged = v[:, self._judged]
+        excess = np.maximum(self._band[0] - judged, judged - self._band[1]).max(axis=-1)
+        return np.where(np.isnan(excess), np.inf, excess)
+
+    def _physical(self, state: VoltageState) -> tuple[FloatArray, FloatArray]:
+        low, high = power_interval(self.batteries, state.soc, self.step_h)
+        return low / self.batteries.p_max, high / self.batteries.p_max
+
+    def _interval(self, state: VoltageState) -> tuple[FloatArray, FloatArray]:
+        if self.tube is None:
+            return self._physical(state)
+        low, high = tube_interval(self.tube, self.batteries, state.soc, state.step, self.step_h)
+        charge, discharge = self._room(state)
+        low, high = low / self.batteries.p_max, high / self.batteries.p_max
+        return np.where(low > 0, np.minimum(low, charge), low), np.where(high < 0, np.maximum(high, -discharge), high)
+
+    def _room(self, state: VoltageState) -> tuple[FloatArray, FloatArray]:
+        """Return the share of their power that all batteries may charge, or discharge, inside the band, each (B, 1)."""
+        below, above = self._limits(state)
+        effect = np.abs(self.matrices.columns.sum(axis=0))
+        shares = np.stack([-below, above]) / np.maximum(effect, 1e-9)
+        charge, discharge = np.maximum(np.where(effect > 1e-9, shares, np.inf).min(axis=-1), 0.0)
+        return charge[:, None] / charging_factor(self.network), discharge[:, None]
+
+    def _limits(self, state: VoltageState) -> tuple[FloatArray, FloatArray]:
+        """Return the limits of G a by (1), each (B, m)."""
+        m = self.matrices
+        lossless = m.lossless(state.p_net, state.q_net)
+        idle = state.v_idle[:, m.bus] ** 2
+        # Without an idle AC solution there is no margin to derive: the AC flow of the answer decides.
+        idle = np.where(np.isfinite(idle), np.minimum(idle, lossless), lossless)
+        return m.w_low - idle, m.w_high - lossless
+
+    def _project(self, state: VoltageState, proposal: FloatArray) -> tuple[Projection, BoolArray]:
+        """Return the projection onto (1), tube first, and where the proposal passed through uncut, (B, n_bat)."""
+        lo, hi = self._interval(state)
+        low, high = self._limits(state)
+        answer = project(proposal, lo, hi, self.matrices.columns, low, high, self._cap)
+        through = np.ones(proposal.shape, dtype=bool)
+        stuck = np.flatnonzero(answer.status == SLACK) if self.tube is not None else np.zeros(0, np.int64)
+        if len(stuck):
+            inside = np.clip(proposal[stuck], lo[stuck], hi[stuck])
+            through[stuck] = inside == proposal[stuck]
+            wider = project(
+                inside, *self._physical(state[stuck]), self.matrices.columns, low[stuck], high[stuck], self._cap
+            )
+            _put(answer, stuck, wider)
+        return answer, through
+
+    def _make_safe(self, state: VoltageState, proposal: FloatArray, lo: FloatArray, hi: FloatArray) -> SafeActions:
+        """Return safe actions within an interval: nothing to do, or (1) and then (2) until it settles."""
+        search = _Search(self, state, proposal, np.clip(proposal, lo, hi))
+        left = np.flatnonzero(~search.safe)
+        if len(left):
+            low, high = (limit[left] for limit in self._limits(state))
+            step = project(proposal[left], lo[left], hi[left], self.matrices.columns, low, high, self._cap)
+            search.visit(left, step, low, high, self.matrices.columns)
+            for _ in range(self.rounds):
+                left = left[~search.settled[left]]
+                if not len(left):
+                    break
+                low, high, columns = search.linearise(left)
+                step = project(proposal[left], lo[left], hi[left], columns, low, high, self._cap)
+                search.visit(left, step, low, high, columns)
+        return search.answer()
+
+
+class _Search:
+    """What is known of each item while it is made safe: the last action and its AC state, and the best one so far."""
+
+    def __init__(self, layer: SafetyLayer, state: VoltageState, proposal: FloatArray, clipped: FloatArray) -> None:
+        n_item = len(state)
+        self.layer, self.state, self.proposal = layer, state, proposal
+        self.voltage = np.empty((n_item, layer.network.n_bus), np.complex128)
+        self.a = clipped
+        self.excess = self._flow(np.arange(n_item))
+        self.safe = self.excess <= layer.tolerance_pu
+        self.best, self.best_v, self.best_excess = self.a.copy(), np.abs(self.voltage), self.excess.copy()
+        self.slack = np.zeros(n_item)
+        self.rounds = np.zeros(n_item, dtype=np.int64)
+        self.settled = self.safe.copy()
+        self.moved = np.zeros(n_item, dtype=bool)
+
+    def visit(self, items: IntArray, step: Projection, low: FloatArray, high: FloatArray, columns: FloatArray) -> None:
+        """Go to the projections, compute their AC flows, and keep what is better than before."""
+        found = ~step.failed
+        self.settled[items[~found]] = True
+        items, a, low, high = items[found], step.a[found], low[found], high[found]
+        own = columns if columns.ndim == 2 else columns[found]
+        first = ~self.moved[items]
+        near = np.abs(a - self.a[items]).max(axis=1, initial=0.0) <= _SETTLED
+        # Settled: what the last flow was computed for is the answer.
+        self.settled[items[near & ~first]] = True
+        go = ~near | first
+        items, a, low, high = items[go], a[go], low[go], high[go]
+        own = own if own.ndim == 2 else own[go]
+        self.rounds[items[self.moved[items]]] += 1
+        self.moved[items] = True
+        self.a[items] = a
+        self.excess[items] = self._flow(items)
+        y = a @ own if own.ndim == 2 else np.einsum("bn,bnm->bm", a, own)
+        self.slack[items] = self._slack_pu(y, low, high)
+        self._keep(items)
+
+    def linearise(self, items: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return (2) at the last actions as limits of J a, each (B, m), and the columns of J, (B, n, m)."""
+        layer, m = self.layer, self.layer.matrices
+        p, q = self._demand(items)
+        voltage = self.voltage[items]
+        slope = voltage_sensitivity(layer.network, voltage, p, q, layer.batteries.bus, m.bus)
+        columns = slope * layer.batteries.p_max[:, None]
+        rest = np.einsum("bn,bnm->bm", self.a[items], columns) - np.abs(voltage[:, m.bus]) ** 2
+        # An action without an AC solution has no slopes: the item ends there, as its projection fails.
+        return m.w_low + rest, m.w_high + rest, columns
+
+    def answer(self) -> SafeActions:
+        layer = self.layer
+        certified = self.best_excess <= layer.tolerance_pu
+        same = np.abs(self.best - self.proposal).max(axis=1, initial=0.0) <= _SAME_ACTION
+        status = np.where(same, AS_PROPOSED, CORRECTED)
+        status[~certified] = np.where(self.slack[~certified] > 0.1 * layer.tolerance_pu, SLACK_USED, FAILED_ITEM)
+        slack = np.where(certified, 0.0, self.slack)
+        return SafeActions(
+            self.best * layer.batteries.p_max, status, slack, self.best_v, certified, self.rounds
+        )  # fmt: skip
+
+    def _keep(self, items: IntArray) -> None:
+        """Of safe actions the one nearest to the proposal is kept, of others the least unsafe."""
+        tolerance = self.layer.tolerance_pu
+        distance = ((self.a[items] - self.proposal[items]) ** 2).sum(axis=1)
+        before = ((self.best[items] - self.proposal[items]) ** 2).sum(axis=1)
+        safe, was = self.excess[items] <= tolerance, self.best_excess[items] <= tolerance
+        # The latest safe action is nearest to the AC-safe projection, but for rounding.
+        better = np.where(safe & was, distance < before + 1e-12, self.excess[items] < self.best_excess[items])
+        kept = items[better]
+        self.best[kept], self.best_excess[kept] = self.a[kept], self.excess[kept]
+        self.best_v[kept] = np.abs(self.voltage[kept])
+
+    def _demand(self, items: IntArray) -> tuple[FloatArray, FloatArray]:
+        return self.state.p_net[items] + self.a[items] @ self.layer._drawn, self.state.q_net[items]
+
+    def _flow(self, items: IntArray) -> FloatArray:
+        """Compute the AC flows of the items' actions; return how far each leaves the band, pu, inf without solution."""
+        p, q = self._demand(items)
+        flow = solve_power_flow(self.layer.network, p, q)
+        self.voltage[items] = flow.voltage
+        return self.layer._excess(np.abs(flow.voltage))
+
+    def _slack_pu(self, y: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
+        """Return the largest slack of an answer in pu of voltage, (B,)."""
+        m = self.layer.matrices
+        below = (low - y) / (2 * np.sqrt(m.w_low))
+        above = (y - high) / (2 * np.sqrt(m.w_high))
+        return np.asarray(np.maximum(below, above).max(axis=1, initial=0.0))
+
+
+class _Projected(torch.autograd.Function):
+    """The projection as torch sees it; the gradient goes back through the active set."""
+
+    @staticmethod
+    def forward(ctx: Any, p_proposed: torch.Tensor, layer: SafetyLayer, state: VoltageState) -> torch.Tensor:
+        proposal = layer._read(state, p_proposed.detach().cpu().double().numpy())
+        answer, through = layer._project(state, proposal)
+        if answer.failed.any():
+            raise RuntimeError(
+                f"{layer.network.name}: the safety projection of item {np.flatnonzero(answer.failed)[0]} failed; "
+                "check its voltages, and the batteries' limits"
+            )
+        ctx.layer, ctx.answer, ctx.through = layer, answer, through
+        return torch.from_numpy(answer.a * layer.batteries.p_max).to(p_proposed)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        layer = ctx.layer
+        p_max = layer.batteries.p_max
+        along = pull_back(ctx.answer, layer.matrices.columns, gradient.cpu().double().numpy() * p_max)
+        return torch.from_numpy(along * ctx.through / p_max).to(gradient), None, None
+
+
+class _ProjectedAtAc(torch.autograd.Function):
+    """`project_ac`: the gradient goes back through the active set of the second projection."""
+
+    @staticmethod
+    def forward(ctx: Any, p_proposed: torch.Tensor, layer: SafetyLayer, state: VoltageState) -> torch.Tensor:
+        proposal = layer._read(state, p_proposed.detach().cpu().double().numpy())
+        lo, hi = layer._interval(state)
+        search = _Search(layer, state, proposal, np.clip(proposal, lo, hi))
+        a, left = search.a.copy(), np.flatnonzero(~search.safe)
+        ctx.layer, ctx.left, ctx.uncut = layer, left, (proposal > lo) & (proposal < hi)
+        if len(left):
+            low, high = (limit[left] for limit in layer._limits(state))
+            first = project(proposal[left], lo[left], hi[left], layer.matrices.columns, low, high, layer._cap)
+            search.visit(left, first, low, high, layer.matrices.columns)
+            low, high, columns = search.linearise(left)
+            answer = project(proposal[left], lo[left], hi[left], columns, low, high, layer._cap)
+            failed = first.failed | answer.failed
+            if failed.any():
+                raise RuntimeError(
+                    f"{layer.network.name}: the safety projection of item {left[np.flatnonzero(failed)[0]]} failed; "
+                    "check its voltages, and the batteries' limits"
+                )
+            ctx.answer, ctx.columns = answer, columns
+            a[left] = answer.a
+        return torch.from_numpy(a * layer.batteries.p_max).to(p_proposed)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        p_max = ctx.layer.batteries.p_max
+        wanted = gradient.cpu().double().numpy() * p_max
+        along = wanted * ctx.uncut
+        if len(ctx.left):
+            along[ctx.left] = pull_back(ctx.answer, ctx.columns, wanted[ctx.left])
+        return torch.from_numpy(along / p_max).to(gradient), None, None
+
+
+def _put(whole: Any, items: IntArray, part: Any) -> None:
+    """Write the items of one batched result over those of another of the same kind."""
+    for name in vars(part):
+        getattr(whole, name)[items] = getattr(part, name)

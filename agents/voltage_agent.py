@@ -1,0 +1,319 @@
+"""Learned voltage regulation: TD3 and DDPG on `VoltageVectorEnv`, alone or, as DF-SRL, with the safety layer inside.
+
+Source: Hou et al., DF-SRL, JMPCE 13(1), 2025. An agent with a `SafetyLayer` has it in acting, so that every action of training
+and of use is projected and AC-checked before the grid receives it, and in the actor's gradient, so that the policy
+learns what its proposals become. What is stored is the action the grid received. With s the state, u in [0, 1] the policy's
+output per battery (as `td3.py` has it) and p the power applied:
+
+    (1)  a~ = 2 u - 1, moved by DEAD_ZONE towards 0, and 0 where that would pass it
+    (2)  p = layer(s, p_max a~), or without a layer what power and SOC limits leave of p_max a~
+    (3)  r = -0.001 sum |p_kW| - penalty of voltages: the first part is known from p ((b) of `td3.py`), the second is learned
+    (4)  the policy sees the observation, and once more, enlarged, how far idle voltages are outside their band
+
+(1) because most steps need nothing, and a network's output is never exactly 0; backwards its derivative counts as 1, so
+that an output at rest can begin to move. The gradient through (2) is that of the projection onto the AC linearisation at which
+the layer's first answer ends (`SafetyLayer.project_ac`). Half of what is learned from are steps in which something had to be
+done (`marked_share`): the idle feeder is outside its band, or the layer changed the proposal.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from feederguard.agents.checkpoint import CheckpointError, agent_metadata, load_checkpoint, save_checkpoint
+from feederguard.agents.td3 import Td3, TD3Config
+from feederguard.agents.voltage_env import VoltageVectorEnv
+from feederguard.agents.voltage_observation import Float32Array, observe, read_observations, soc_columns
+from feederguard.models.battery import Batteries
+from feederguard.models.network import BoolArray, FloatArray, IntArray, Network
+from feederguard.models.voltage_days import VoltageDays, VoltageState
+from feederguard.models.voltage_regulation import judged_buses
+
+DEAD_ZONE = 0.02  # of p_max
+EXCESS_SCALE = 5.0  # of (4), in units of half the band
+_CHANGED = 1e-5  # of p_max: more than float32 rounds
+
+Progress = Callable[[int, int], None]  # steps done, steps in all
+
+
+class Corrected(Protocol):
+    """What a layer answers."""
+
+    @property
+    def p(self) -> FloatArray: ...
+
+
+class Layer(Protocol):
+    """What stands behind a policy: `SafetyLayer`, or `LinearSafetyLayer` of safe DDPG."""
+
+    @property
+    def network(self) -> Network: ...
+
+    @property
+    def batteries(self) -> Batteries: ...
+
+    def correct(self, state: VoltageState, p_proposed: FloatArray) -> Corrected: ...
+
+    def project_ac(self, state: VoltageState, p_proposed: Tensor) -> Tensor: ...
+
+
+def _learner_settings() -> TD3Config:
+    return TD3Config(
+        hidden=(256, 256), actor_rate=1e-3, critic_rate=1e-3, tau=0.01, gamma=0.0, batch=256, marked_share=0.5,
+        warmup=2_000, noise=0.02, target_noise=0.02, target_clip=0.05,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class VoltageAgentConfig:
+    """Settings of the training; the defaults were chosen on the train weeks of cigre_lv18."""
+
+    learner: TD3Config = field(default_factory=_learner_settings)
+    num_envs: int = 128  # days side by side
+    episodes: int = 1_280  # days in all
+    learn_steps: int = 4  # gradient steps per step of the environments
+    reward_scale: float = 1.0  # what rewards are multiplied with before they are learned
+
+    @classmethod
+    def unsafe(cls, ddpg: bool = False, **changes: Any) -> VoltageAgentConfig:
+        """Return the setting for learning without a layer: wider exploration, since what breaks the band must be learned
+        from breaking it, and rewards scaled down, since a penalty is hundreds of times what power costs."""
+        learner = replace(
+            _learner_settings(), noise=0.2, redraw=0.1, gamma=0.9, target_noise=0.05, target_clip=0.1
+        )  # fmt: skip
+        if ddpg:
+            learner = replace(learner, twin=False, policy_delay=1, target_noise=0.0)
+        return replace(cls(learner=learner, reward_scale=0.02), **changes)
+
+    def __post_init__(self) -> None:
+        for name in ("num_envs", "episodes", "learn_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"VoltageAgentConfig: {name} is {getattr(self, name)}; it must be at least 1")
+        if not self.reward_scale > 0:
+            raise ValueError(f"VoltageAgentConfig: reward_scale is {self.reward_scale}; it must be positive")
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingRecord:
+    """What happened while an agent learned: an entry for each day that it ended, in that order."""
+
+    reward: FloatArray  # (n_episode,) sum over the day
+    n_violation_steps: IntArray  # (n_episode,) steps with a bus outside its band by the AC flow, exploration included
+    worst_excess_pu: FloatArray  # (n_episode,) largest distance outside the band, 0 where none
+    regulation_kwh: FloatArray  # (n_episode,)
+    steps: int  # environment steps taken
+    seconds: float
+
+
+class VoltageAgent:
+    """A trained policy of one feeder and its batteries, a `VoltageMethod`; made by `train` or `load`."""
+
+    def __init__(
+        self, name: str, network: Network, batteries: Batteries, learner: Td3, layer: Layer | None, n_step: int
+    ) -> None:
+        self.name, self.network, self.batteries = name, network, batteries
+        self.learner, self.layer, self.n_step = learner, layer, n_step
+
+    @classmethod
+    def train(
+        cls,
+        network: Network,
+        batteries: Batteries,
+        days: VoltageDays,
+        layer: Layer | None = None,
+        config: VoltageAgentConfig | None = None,
+        name: str | None = None,
+        progress: Progress | None = None,
+    ) -> tuple[VoltageAgent, TrainingRecord]:
+        """Return an agent trained on the days, and what happened; `config.learner.seed` settles every number of both.
+
+        layer: in acting and in the gradient; None learns from violations instead. name: default df_srl with a layer, else
+        td3 or ddpg as the learner is.
+
+        Raises ValueError for a layer of another feeder or batteries, and as `VoltageVectorEnv`.
+        """
+        config = config or VoltageAgentConfig()
+        _check_layer(network, batteries, layer)
+        correct = None if layer is None else (lambda state, p: layer.correct(state, p).p)
+        env = VoltageVectorEnv(network, batteries, days, config.num_envs, correct)
+        learner = _new_learner(network, batteries, config, layer, days.n_step)
+        log, begin = _Log(config.num_envs), perf_counter()
+        observations, _ = env.reset(seed=config.learner.seed)
+        n_step = days.n_step * -(-config.episodes // config.num_envs)
+        for step in range(n_step):
+            seen = see(network, batteries, observations)
+            sent = _shrink(2.0 * learner.propose(seen, explore=True) - 1.0)
+            observations, rewards, terminated, truncated, info = env.step(sent)
+            ended = terminated | truncated
+            after = np.where(ended[:, None], info["final_obs"], observations) if ended.any() else observations
+            received = info["applied_action"]
+            learner.remember(
+                seen, 0.5 * (received + 1.0), config.reward_scale * rewards, see(network, batteries, after), terminated,
+                _eventful(network, seen, sent, received),
+            )  # fmt: skip
+            # Falling rates let the last policy settle: what is kept is one policy, not the average of many.
+            learner.learn(config.learn_steps, rate_share=1.0 - step / n_step)
+            log.add(rewards, info, ended)
+            if progress is not None:
+                progress(step + 1, n_step)
+        agent = cls(name or _kind(layer, config.learner), network, batteries, learner, layer, days.n_step)
+        return agent, log.record(n_step * config.num_envs, perf_counter() - begin)
+
+    def decide(self, state: VoltageState) -> FloatArray:
+        """Return the power of each battery, (B, n_bat) pu: what is proposed, made safe by the layer where there is one."""
+        proposed = self.propose(state)
+        return proposed if self.layer is None else self.layer.correct(state, proposed).p
+
+    def propose(self, state: VoltageState) -> FloatArray:
+        """Return what the policy asks for, (B, n_bat) pu, before the layer.
+
+        Raises ValueError when a net demand or SOC is not finite.
+        """
+        seen = see(self.network, self.batteries, observe(self.network, self.batteries, state, self.n_step))
+        return np.asarray(_shrink(2.0 * self.learner.propose(seen) - 1.0).astype(float) * self.batteries.p_max)
+
+    def with_layer(self, layer: Layer | None, name: str) -> VoltageAgent:
+        """Return the same policy behind another layer, or behind none."""
+        _check_layer(self.network, self.batteries, layer)
+        return VoltageAgent(name, self.network, self.batteries, self.learner, layer, self.n_step)
+
+    def save(self, path: str | Path) -> None:
+        """Write the policy to a safetensors file; `load` reads it. The layer is not in it."""
+        metadata = agent_metadata("voltage", self.network, batteries_text(self.network, self.batteries))
+        save_checkpoint(path, self.learner.tensors(), metadata | {
+            "learner": json.dumps(asdict(self.learner.config)), "name": self.name, "n_step": str(self.n_step),
+        })  # fmt: skip
+
+    @classmethod
+    def load(cls, path: str | Path, network: Network, batteries: Batteries, layer: Layer | None = None) -> VoltageAgent:
+        """Return the agent saved at `path`, behind the layer given.
+
+        Raises `CheckpointError` when the file is damaged or of another feeder or other batteries, or when an agent that was
+        trained with a layer is loaded without one: alone its proposals are not safe (`with_layer` takes a layer off).
+        """
+        _check_layer(network, batteries, layer)
+        wanted = batteries_text(network, batteries)
+        checkpoint = load_checkpoint(path, kind="voltage", network=network, setting=wanted)
+        try:
+            name, n_step = checkpoint.metadata["name"], int(checkpoint.metadata["n_step"])
+            values: dict[str, Any] = json.loads(checkpoint.metadata["learner"])
+            config = VoltageAgentConfig(TD3Config(**{**values, "hidden": tuple(values["hidden"])}))
+            learner = _new_learner(network, batteries, config, layer, n_step)
+            learner.load_tensors(checkpoint.tensors)
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path}: its agent does not fit together ({error}); train and save again") from error
+        if layer is None and name not in ("td3", "ddpg"):
+            raise CheckpointError(f"{path}: {name} was trained behind a safety layer; load it with one")
+        return cls(name, network, batteries, learner, layer, n_step)
+
+
+def batteries_text(network: Network, batteries: Batteries) -> str:
+    """Return every number of the batteries as one line of JSON, powers and energies in pu of the network's base."""
+    known = {
+        item.name: None if value is None else [f"{number:.10g}" for number in np.asarray(value, dtype=float).tolist()]
+        for item in fields(batteries)
+        if item.name != "name"
+        for value in [getattr(batteries, item.name)]
+    }
+    return json.dumps({"base_mva": network.base_mva, **known}, sort_keys=True)
+
+
+def see(network: Network, batteries: Batteries, observations: Float32Array) -> Float32Array:
+    """Return observations (B, n_observation) with (4) appended, (B, n_observation + n_judged)."""
+    end = soc_columns(network, batteries).start
+    v = observations[:, end - len(judged_buses(network)) : end]
+    return np.concatenate([observations, EXCESS_SCALE * (v - np.clip(v, -1.0, 1.0))], axis=1)
+
+
+def _new_learner(
+    network: Network, batteries: Batteries, config: VoltageAgentConfig, layer: Layer | None, n_step: int
+) -> Td3:
+    """Return an untrained learner that knows (1), (2) and the known part of (3)."""
+    n_bus, n_judged = network.n_bus, len(judged_buses(network))
+    p_max = torch.from_numpy(np.array(batteries.p_max, dtype=np.float32))
+    price = -0.001 * config.reward_scale * 1e3 * network.base_mva * p_max  # of a whole p_max
+    nothing = VoltageState(
+        np.zeros((1, n_bus)),
+        np.zeros((1, n_bus)),
+        np.ones((1, n_bus)),
+        batteries.soc_start[None],
+        np.zeros(1, np.int64),
+    )
+    width = see(network, batteries, observe(network, batteries, nothing, n_step)).shape[1]
+
+    def project(seen: Tensor, actions: Tensor) -> Tensor:
+        wanted: Tensor = _ShrinkThrough.apply(2.0 * actions - 1.0)  # type: ignore[no-untyped-call]
+        if layer is not None:
+            state = read_observations(network, batteries, seen[:, : width - n_judged].numpy(), n_step)
+            wanted = layer.project_ac(state, wanted * p_max) / p_max
+        return 0.5 * (wanted + 1.0)
+
+    def known_reward(seen: Tensor, actions: Tensor) -> Tensor:
+        cost: Tensor = (2.0 * actions - 1.0).abs() @ price
+        return cost
+
+    return Td3(width, len(batteries), config.learner, project, start=0.5, known_reward=known_reward)
+
+
+def _shrink(action: Float32Array) -> Float32Array:
+    """(1)."""
+    return np.asarray(np.sign(action) * np.maximum(np.abs(action) - DEAD_ZONE, 0.0), dtype=np.float32)
+
+
+class _ShrinkThrough(torch.autograd.Function):
+    """(1) forwards, nothing backwards."""
+
+    @staticmethod
+    def forward(ctx: Any, action: Tensor) -> Tensor:
+        return torch.sign(action) * torch.clamp(action.abs() - DEAD_ZONE, min=0.0)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient
+
+
+def _eventful(network: Network, seen: Float32Array, sent: Float32Array, received: Float32Array) -> BoolArray:
+    outside = (seen[:, -len(judged_buses(network)) :] != 0.0).any(axis=1)
+    return np.asarray(outside | (np.abs(sent - received).max(axis=1) > _CHANGED))
+
+
+def _kind(layer: Layer | None, learner: TD3Config) -> str:
+    if layer is not None:
+        return "df_srl"
+    return "td3" if learner.twin else "ddpg"
+
+
+def _check_layer(network: Network, batteries: Batteries, layer: Layer | None) -> None:
+    if layer is not None and (layer.network is not network or layer.batteries is not batteries):
+        raise ValueError(
+            f"{network.name}: the safety layer was made for {layer.network.name} with {len(layer.batteries)} batteries; "
+            "make it for the same network and batteries as the agent"
+        )
+
+
+class _Log:
+    """Sums over the running day of each environment, and those of the days that have ended."""
+
+    def __init__(self, n: int) -> None:
+        self._sums, self._worst = np.zeros((3, n)), np.zeros(n)
+        self._ended: list[FloatArray] = []
+
+    def add(self, rewards: FloatArray, info: dict[str, Any], ended: BoolArray) -> None:
+        self._sums += np.stack([rewards, info["n_violations"] > 0, info["regulation_kwh"]])
+        self._worst = np.maximum(self._worst, info["worst_excess_pu"])
+        if ended.any():
+            self._ended.append(np.vstack([self._sums[:, ended], self._worst[ended]]))
+            self._sums[:, ended], self._worst[ended] = 0.0, 0.0
+
+    def record(self, steps: int, seconds: float) -> TrainingRecord:
+        reward, violations, regulation, worst = np.hstack([np.zeros((4, 0)), *self._ended])
+        return TrainingRecord(reward, violations.astype(np.int64), worst, regulation, steps, seconds)

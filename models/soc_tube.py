@@ -1,0 +1,351 @@
+"""The SOC tube: per step and battery, the state of charge from which the rest of the day can still be held.
+
+A policy can spend in the morning the energy that the evening needs. Each of the days given (those that a method may learn from)
+is known to the tube by its effect: per step t and limited bus i the squared AC voltage with idle batteries, and the
+lossless one,
+
+    (1)  w^low_ti = v_ti^2,   w^high_ti = w_0,ti
+
+Per unit; all batteries charge with the share c of their power, or discharge with d, so that what happens can be planned for
+all at once; P_k power, E_k energy, h hours a step, S_i = |sum over k of P_k dw_i/dp_k| by LinDistFlow. For each day and side a
+linear program finds a plan that holds it from as little energy (low), or as little room (high), as it can; a day that the
+plan of a worse one holds too needs none:
+
+    low    min  mean over t, k of soc_tk + 10 max_tk (soc_tk - soc_start_k)+
+    high   the same with 1 - soc and 1 - soc_start for soc and soc_start
+    (2)    low   kappa c_t - d_t <= min_i (w^low_ti - v_min_i^2) / S_i
+           high  d_t - c_t <= min_i (v_max_i^2 - w^high_ti) / S_i
+    (3)          soc_(t+1)k = soc_tk + h P_k (eta_c c_t - d_t / eta_d) / E_k
+    (4)          soc_min <= soc_t <= soc_max,  c + d <= 1,  c, d >= 0
+    (5)    low   soc_0 <= soc_start <= soc_T                high   soc_T <= soc_0,  soc_start <= soc_T
+
+kappa = v_min / (2 v_min - v_0), v_0 the substation's voltage, is how much more charging lowers w than LinDistFlow says where w
+comes down to v_min^2 (exact for one line, by the derivative of its power flow). In all other directions LinDistFlow errs
+to the safe side: discharging lifts a low voltage more, and a high one less, than it says.
+
+The tube is, per step and battery, the highest of the low plans and the lowest of the high ones. The second term of the
+objective keeps an idle battery's SOC inside where that can be, so that no energy is moved every day that only the rarest day
+needs. Charging and discharging at once burns energy, which only a high plan could gain from; it therefore charges in steps in
+which the day leaves the band somewhere and discharges in others.
+
+What it promises. Whoever is inside at t, and charges or discharges for the tube's sake no more than all batteries have room for
+in the band (the safety layer sees to that), on one of these days, or on one with no worse voltages at any step, can hold that
+side's limit to the end of the day with soc_T >= soc_start: by that day's plan, or discharging more where he has more. By (5)
+the end of a day lies in what its beginning may be, so whoever carries SOC over can hold tomorrow too. Where no plan exists,
+or two plans leave nothing between them, there is an error.
+
+What it does not promise. It is a box within a coupled set: other SOC may do as well, since batteries can help each other out,
+and the best are asked no more than the worst. Other days, the losses that batteries themselves cause, and steps in which some
+buses are too low while others are too high (each plan looks at one side) are not covered. In all these the tube gives way
+before voltage does (`agents/safety_layer.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyomo.environ as pyo
+
+from feederguard.models.battery import Batteries
+from feederguard.models.battery_step import power_interval
+from feederguard.models.network import BoolArray, FloatArray, IntArray, Network
+from feederguard.models.safety_matrices import SafetyMatrices, safety_matrices
+from feederguard.models.solver import NotSolvedError, solve
+from feederguard.models.voltage_days import VoltageDays, check_feeder
+from feederguard.models.voltage_regulation import idle_voltages, net_demand
+
+SIDES = ("low", "high")
+TIME_LIMIT_S = 60.0
+FORCED_PRICE = 10.0  # of SOC that an idle battery must give up or take in, against the mean level that it would buy
+_HELD = 1e-6  # of all power, by which a plan may miss (2)
+_ROUNDING = 1e-6  # of SOC, in what a solver returns
+
+
+@dataclass(frozen=True, eq=False)
+class SocTube:
+    """Per step the interval of SOC of each battery from which the day can be held to its end; fractions of the energy.
+
+    Raises ValueError when shapes differ, a value is not a fraction, or low exceeds high, naming step and battery (position).
+    """
+
+    low: FloatArray  # (T + 1, n_bat) before each step, and at the end
+    high: FloatArray  # (T + 1, n_bat)
+
+    def __post_init__(self) -> None:
+        for name in SIDES:
+            array = np.array(getattr(self, name), dtype=float)
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+        if self.low.shape != self.high.shape or self.low.ndim != 2 or len(self.low) < 2:
+            raise ValueError(
+                f"SOC tube: low has shape {self.low.shape} and high {self.high.shape}; give both (T + 1, n_bat)"
+            )
+        bad = np.argwhere(~((self.low >= 0) & (self.low <= self.high) & (self.high <= 1)))
+        if bad.size:
+            t, k = bad[0]
+            raise ValueError(
+                f"SOC tube: battery {k} has low {self.low[t, k]:g} and high {self.high[t, k]:g} before step {t}; "
+                "give fractions of the energy, low not above high"
+            )
+
+    @property
+    def n_step(self) -> int:
+        """T, steps in a day."""
+        return len(self.low) - 1
+
+
+def power_towards(batteries: Batteries, soc: FloatArray, target: FloatArray, step_h: float) -> FloatArray:
+    """Return the power (..., n_bat) pu that takes SOC from `soc` to `target` in one step, whatever the power limits."""
+    energy = (target - soc) * batteries.energy / step_h
+    return np.where(energy > 0, energy / batteries.efficiency_charge, energy * batteries.efficiency_discharge)
+
+
+def tube_interval(
+    tube: SocTube, batteries: Batteries, soc: FloatArray, step: IntArray, step_h: float
+) -> tuple[FloatArray, FloatArray]:
+    """Return the least and the greatest power (B, n_bat) pu that end the step inside the tube and its power and SOC limits.
+
+    soc: (B, n_bat) before the step; step: (B,) from 0. Where nothing does, both are the power that ends as near to the tube as
+    those limits allow.
+    """
+    least, greatest = power_interval(batteries, soc, step_h)
+    low = power_towards(batteries, soc, tube.low[step + 1], step_h)
+    high = power_towards(batteries, soc, tube.high[step + 1], step_h)
+    return np.clip(low, least, greatest), np.clip(high, least, greatest)
+
+
+def compute_soc_tube(network: Network, batteries: Batteries, days: VoltageDays) -> SocTube:
+    """Return the tube of `days`; a linear program of milliseconds for each side of the days that need one.
+
+    Raises ValueError where a day cannot be held, naming the bus that no power holds, or the battery that must be larger; for
+    days on which the idle feeder has no AC solution; and as `build_safety_qp`.
+    """
+    check_feeder(network, days)
+    if not len(days):
+        raise ValueError(f"{network.name}: the SOC tube is of no days; give the days that a method may learn from")
+    matrices = safety_matrices(network, batteries, days.step_h)
+    idle = idle_squares(network, matrices, days)
+    plans = {
+        side: _plans(network, batteries, matrices, side, idle[side], days.step_h, [str(date) for date in days.date])
+        for side in SIDES
+    }
+    return _between(network, batteries, np.max(plans["low"], axis=0), np.min(plans["high"], axis=0))
+
+
+def idle_squares(network: Network, matrices: SafetyMatrices, days: VoltageDays) -> dict[str, FloatArray]:
+    """Return (1), squared voltages (B, T, m) of the limited buses for each of SIDES; raises ValueError without AC solution."""
+    v = idle_voltages(network, days)[..., matrices.bus]
+    missing = np.argwhere(~np.isfinite(v))
+    if missing.size:
+        day, t, _ = missing[0]
+        raise ValueError(
+            f"{network.name}: with idle batteries there is no AC solution on {days.date[day]} at step {t}; lower the demand of "
+            "that day, or leave it out"
+        )
+    p, q = (x.reshape(-1, network.n_bus) for x in net_demand(network, days))
+    return {"low": v**2, "high": matrices.lossless(p, q).reshape(v.shape)}
+
+
+def charging_factor(network: Network) -> float:
+    """Return kappa of (2); 1 where the band is so low that it has no meaning."""
+    v_min, v_0 = float(network.v_min.min()), float(np.abs(network.v_substation).max())
+    return max(1.0, v_min / (2 * v_min - v_0)) if 2 * v_min > v_0 else 1.0
+
+
+def share_limits(matrices: SafetyMatrices, side: str, squares: FloatArray) -> FloatArray:
+    """Return the right side of (2), (..., T): the share of all power that may be charged (low) or discharged (high).
+
+    Below zero it is the share that must be discharged or charged. squares: (1) of that side, (..., T, m).
+    """
+    room = squares - matrices.w_low if side == "low" else matrices.w_high - squares
+    effect = np.abs(matrices.columns.sum(axis=0))
+    # A bus that no battery moves is not for them to hold.
+    shares = np.where(effect > 1e-9, room / np.maximum(effect, 1e-9), np.inf)
+    return np.asarray(shares.min(axis=-1))
+
+
+def build_tube_plan(
+    network: Network,
+    batteries: Batteries,
+    side: str,
+    limit: FloatArray,
+    step_h: float,
+    outside: BoolArray,
+    elastic: bool = False,
+) -> pyo.ConcreteModel:
+    """Return the linear program of one day and side, unsolved.
+
+    limit: (T,) right side of (2). outside: (T,) steps in which the day is above its band somewhere. Variables: c, d[t];
+    soc[t, k] for t = 0..T; forced; short[k]. Constraints: voltage (2); soc_balance (3); soc_least, soc_most, power (4);
+    first, last (5); forced_bound. Batteries of the same make are one k, `alike`. elastic: battery k may miss its limits by
+    short[k] of SOC, and the least energy that this stands for is the objective instead.
+    """
+    n_step, low_side = len(limit), side == "low"
+    model = pyo.ConcreteModel(f"SOC tube of {network.name} ({side} side)")
+    model.alike = alike(batteries)
+    model.time, model.point = pyo.RangeSet(0, n_step - 1), pyo.RangeSet(0, n_step)
+    model.battery = pyo.Set(initialize=sorted(set(model.alike.tolist())))
+    model.c = pyo.Var(model.time, bounds=lambda m, t: (0, 1 if low_side or outside[t] else 0), doc="share charged")
+    model.d = pyo.Var(
+        model.time, bounds=lambda m, t: (0, 1 if low_side or not outside[t] else 0), doc="share discharged"
+    )
+    model.soc = pyo.Var(model.point, model.battery, doc="before step t")
+    model.forced = pyo.Var(bounds=(0, None), doc="how far the plan leaves an idle battery's SOC, at most")
+    model.short = pyo.Var(model.battery, bounds=(0, None if elastic else 0), initialize=0.0)
+    kappa, sign = (charging_factor(network), 1.0) if low_side else (1.0, -1.0)
+
+    @model.Constraint([t for t in range(n_step) if np.isfinite(limit[t])], doc="(2)")
+    def voltage(m: Any, t: int) -> Any:
+        return (kappa * m.c[t] - m.d[t] if low_side else m.d[t] - m.c[t]) <= float(limit[t])
+
+    _add_storage(model, batteries, low_side, step_h)
+
+    @model.Constraint(model.point, model.battery)
+    def forced_bound(m: Any, t: int, k: int) -> Any:
+        return sign * (m.soc[t, k] - float(batteries.soc_start[k])) <= m.forced
+
+    used = sum(model.soc[t, k] for t in model.point for k in model.battery) / (n_step + 1) / len(model.battery)
+    missing = sum(float(batteries.energy[k]) * model.short[k] for k in model.battery)
+    model.objective = pyo.Objective(expr=missing if elastic else sign * used + FORCED_PRICE * model.forced)
+    return model
+
+
+def alike(batteries: Batteries) -> IntArray:
+    """Return for each battery the first one of the same power per energy, efficiencies and SOC limits, (n_bat,)."""
+    make = np.stack(
+        [
+            batteries.p_max / batteries.energy, batteries.efficiency_charge, batteries.efficiency_discharge,
+            batteries.soc_min, batteries.soc_max, batteries.soc_start,
+        ], axis=1,
+    )  # fmt: skip
+    _, first, which = np.unique(make.round(12), axis=0, return_index=True, return_inverse=True)
+    return np.asarray(first[which.ravel()], dtype=np.int64)
+
+
+def _add_storage(model: Any, batteries: Batteries, low_side: bool, step_h: float) -> None:
+    moved = step_h * batteries.p_max / batteries.energy
+    stored = (moved * batteries.efficiency_charge).tolist()
+    taken = (moved / batteries.efficiency_discharge).tolist()
+    start, end = batteries.soc_start.tolist(), model.point.last()
+    least, most = batteries.soc_min.tolist(), batteries.soc_max.tolist()
+
+    @model.Constraint(model.time, model.battery, doc="(3)")
+    def soc_balance(m: Any, t: int, k: int) -> Any:
+        return m.soc[t + 1, k] == m.soc[t, k] + stored[k] * m.c[t] - taken[k] * m.d[t]
+
+    @model.Constraint(model.time, doc="(4)")
+    def power(m: Any, t: int) -> Any:
+        return m.c[t] + m.d[t] <= 1.0
+
+    @model.Constraint(model.point, model.battery, doc="(4)")
+    def soc_least(m: Any, t: int, k: int) -> Any:
+        return m.soc[t, k] >= least[k] - m.short[k]
+
+    @model.Constraint(model.point, model.battery, doc="(4)")
+    def soc_most(m: Any, t: int, k: int) -> Any:
+        return m.soc[t, k] <= most[k] + m.short[k]
+
+    @model.Constraint(model.battery, doc="(5)")
+    def first(m: Any, k: int) -> Any:
+        return m.soc[0, k] <= start[k] + m.short[k] if low_side else m.soc[end, k] <= m.soc[0, k]
+
+    @model.Constraint(model.battery, doc="(5)")
+    def last(m: Any, k: int) -> Any:
+        return m.soc[end, k] >= start[k] - m.short[k] if low_side else m.soc[end, k] >= start[k]
+
+
+def _plans(
+    network: Network,
+    batteries: Batteries,
+    matrices: SafetyMatrices,
+    side: str,
+    squares: FloatArray,
+    step_h: float,
+    dates: list[str],
+) -> list[FloatArray]:
+    """Return the SOC (T + 1, n_bat) of plans that hold every day between them, the worst day's first."""
+    limit = share_limits(matrices, side, squares)
+    outside: BoolArray = np.any(squares > matrices.w_high, axis=-1)
+    kappa, sign = (charging_factor(network), 1.0) if side == "low" else (1.0, -1.0)
+    socs: list[FloatArray] = []
+    powers: list[FloatArray] = []
+    for day in np.argsort(np.minimum(limit, 0.0).sum(axis=1), kind="stable").tolist():
+        if any((sign * power <= limit[day] + _HELD).all() for power in powers):
+            continue
+        _check_power(network, batteries, matrices, side, squares[day], dates[day])
+        model = build_tube_plan(network, batteries, side, limit[day], step_h, outside[day])
+        try:
+            solve(model, "highs", time_limit_s=TIME_LIMIT_S, explain=False)
+        except NotSolvedError as error:
+            if "infeasible" not in error.solution.reason:
+                raise
+            words = _shortage(network, batteries, side, limit[day], step_h, outside[day], dates[day])
+            raise ValueError(words) from None
+        c, d = (np.array([pyo.value(x) for x in variable.values()]) for variable in (model.c, model.d))
+        powers.append(kappa * c - d)
+        soc = np.array([[pyo.value(model.soc[t, k]) for k in model.alike.tolist()] for t in model.point])
+        socs.append(np.clip(soc, batteries.soc_min, batteries.soc_max))
+    return socs
+
+
+def _between(network: Network, batteries: Batteries, low: FloatArray, high: FloatArray) -> SocTube:
+    if (low > high + _ROUNDING).any():
+        t, k = np.unravel_index(int((low - high).argmax()), low.shape)
+        lacks = network.base_mva * batteries.energy[k] * (low[t, k] - high[t, k])
+        raise ValueError(
+            f"{network.name}: before step {t} battery {batteries.name[k]!r} needs {low[t, k]:.3f} of its energy stored for the "
+            f"heaviest demand and must not have more than {high[t, k]:.3f} for the most generation; raise its energy by some "
+            f"{lacks:.2g} MWh"
+        )
+    # A solver's rounding must not put the start outside, nor low above high.
+    low[0], high[0] = np.minimum(low[0], batteries.soc_start), np.maximum(high[0], batteries.soc_start)
+    return SocTube(np.minimum(low, high), high)
+
+
+_WHAT = {"low": "demand", "high": "generation"}
+
+
+def _check_power(
+    network: Network, batteries: Batteries, matrices: SafetyMatrices, side: str, squares: FloatArray, date: str
+) -> None:
+    """Raise ValueError where all batteries at full power, whatever their SOC, do not hold a bus."""
+    effect = -matrices.columns.sum(axis=0)  # charging lowers every voltage
+    reached = squares + effect if side == "low" else squares - effect
+    beyond = np.where(effect > 1e-9, matrices.w_low - reached if side == "low" else reached - matrices.w_high, -np.inf)
+    t, i = np.unravel_index(int(beyond.argmax()), beyond.shape)
+    if beyond[t, i] <= 0:
+        return
+    raise ValueError(
+        f"{network.name}: all batteries at full power leave bus {network.bus_name[matrices.bus[i]]!r} at "
+        f"{np.sqrt(max(reached[t, i], 0.0)):.4f} pu, {'below' if side == 'low' else 'above'} its limit, with the "
+        f"{_WHAT[side]} of {date} at step {t}; raise p_max of battery "
+        f"{batteries.name[int(np.argmin(matrices.columns[:, i]))]!r}"
+    )
+
+
+def _shortage(
+    network: Network,
+    batteries: Batteries,
+    side: str,
+    limit: FloatArray,
+    step_h: float,
+    outside: BoolArray,
+    date: str,
+) -> str:
+    """Return in words which battery must be larger for the day to be held."""
+    head = f"{network.name}: no plan from soc_start holds the {_WHAT[side]} of {date} to the end of the day"
+    model = build_tube_plan(network, batteries, side, limit, step_h, outside, elastic=True)
+    try:
+        solve(model, "highs", time_limit_s=TIME_LIMIT_S, explain=False)
+    except NotSolvedError as error:
+        if "infeasible" not in error.solution.reason:
+            raise
+        return f"{head}, however much energy the batteries have; raise their p_max, or leave that day out"
+    missing = {k: network.base_mva * float(batteries.energy[k]) * pyo.value(model.short[k]) for k in model.battery}
+    k = max(missing, key=lambda k: missing[k])
+    return (
+        f"{head}; battery {batteries.name[k]!r} lacks most, {missing[k]:.3g} MWh beside its "
+        f"{network.base_mva * batteries.energy[k]:.3g}: raise its energy, or move its soc_start"
+    )

@@ -1,0 +1,297 @@
+"""Time and check the safety layer in one run: projections, gradients, single decisions, and where its margin matters.
+
+    python studies/benchmark_safety_layer.py [--items 2000] [--rounds 15] [--threads 2]
+
+The projections are those of `cigre_lv18` with a battery at each of R1..R18: random net demand that leaves the band on
+either side, random intervals, random proposals. What it prints:
+
+    projections a second in batches of 1024, beside DAQP called in a loop on the same items (DAQP soft rows left out)
+    forward plus backward per item through torch, and the rate of building and solving the Pyomo model each time
+    the worst difference to independent solvers over `--items` projections: HiGHS on the Pyomo model, and DAQP
+    one single safe decision with its AC check, median and 99th percentile
+    a feeder at deep sag, where the published margin of 0.002 pu fails (see `deep_sag`)
+
+Rounds are timed one by one and the median reported.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+
+import numba
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from feederguard.agents.safety_layer import SafetyLayer
+from feederguard.data.networks import load_network
+from feederguard.models.battery import Batteries
+from feederguard.models.network import BoolArray, FloatArray, Network
+from feederguard.models.power_flow import solve_power_flow
+from feederguard.models.projection import SLACK, TIGHT, Projection, project, pull_back
+from feederguard.models.safety_matrices import SafetyMatrices, safety_matrices
+from feederguard.models.safety_qp import build_safety_qp, set_state
+from feederguard.models.solver import NotSolvedError, solve
+from feederguard.models.voltage_days import VoltageState
+from feederguard.models.voltage_regulation import band_excess
+
+BATCH = 1024
+PUBLISHED_MARGIN_PU = 0.002
+REFERENCE_RHO = 1e4  # HiGHS stands no larger prices; above every multiplier of the items drawn
+
+
+@dataclass(frozen=True, eq=False)
+class Items:
+    """Random projections of one feeder, and the states that they come from."""
+
+    state: VoltageState
+    proposal: FloatArray  # (B, n) actions
+    lo: FloatArray
+    hi: FloatArray
+    low: FloatArray  # (B, m) of G a
+    high: FloatArray
+    margin: FloatArray  # (B, n_bus)
+
+    def __getitem__(self, rows: slice) -> Items:
+        """Return some of them."""
+        return Items(*(value[rows] for value in vars(self).values()))
+
+
+@dataclass(frozen=True)
+class DeepSag:
+    """How far outside the band three margins leave a feeder at deep sag, by AC power flow, pu."""
+
+    lindistflow_error_pu: float  # the largest, batteries idle
+    published_excess_pu: float  # both sides tightened by 0.002 pu, one projection
+    derived_excess_pu: float  # the derived margin, one projection
+    layer_excess_pu: float  # the whole layer
+    layer_certified: bool
+
+
+def main() -> None:
+    """Run the benchmark as a program."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--items", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    numba.set_num_threads(min(options.threads, numba.config.NUMBA_NUM_THREADS))
+    network, batteries = benchmark_feeder()
+    table = Table("figure", "value", "note")
+    _time_projections(table, network, batteries, options.rounds)
+    _check_exactness(table, network, batteries, options.items)
+    _time_decisions(table, network, batteries)
+    sag = deep_sag()
+    note = f"LinDistFlow errs by {sag.lindistflow_error_pu:.4f} pu"
+    table.add_row("deep sag, both sides tightened by 0.002 pu", f"{sag.published_excess_pu:+.5f} pu outside", note)
+    table.add_row("deep sag, derived margin, one projection", f"{sag.derived_excess_pu:+.5f} pu outside", "")
+    certified = "certified" if sag.layer_certified else "NOT certified"
+    table.add_row("deep sag, the layer", f"{sag.layer_excess_pu:+.6f} pu outside", certified)
+    Console(width=130).print(table)
+
+
+def benchmark_feeder() -> tuple[Network, Batteries]:
+    """Return cigre_lv18 with a battery of 40 kW and 200 kWh at each of R1..R18."""
+    network = load_network("cigre_lv18")
+    return network, Batteries.at(network, [f"R{k}" for k in range(1, 19)], 0.04, 0.2)
+
+
+def draw_items(
+    network: Network, batteries: Batteries, matrices: SafetyMatrices, n_item: int, seed: int = 0, heavy: float = 1.0
+) -> Items:
+    """Return random items: demand or surplus common to all buses times each bus's own share; heavy scales it."""
+    rng = np.random.default_rng(seed)
+    common = heavy * rng.uniform(-0.026, 0.018, (n_item, 1)) / network.base_mva
+    p = np.zeros((n_item, network.n_bus))
+    p[:, batteries.bus] = common * rng.uniform(0.5, 1.5, (n_item, len(batteries)))
+    q = 0.3 * np.maximum(p, 0.0)
+    v = np.abs(solve_power_flow(network, p, q).voltage)
+    lossless = matrices.lossless(p, q)
+    margin = np.zeros(v.shape)
+    margin[:, matrices.bus] = np.maximum(lossless - v[:, matrices.bus] ** 2, 0.0)
+    box = rng.uniform(0.0, 1.0, (2, n_item, len(batteries))) ** 0.3
+    soc = rng.uniform(0.1, 0.9, (n_item, len(batteries)))
+    state = VoltageState(p, q, v, soc, rng.integers(0, 96, n_item))
+    proposal = np.clip(rng.normal(0.0, 0.4, (n_item, len(batteries))), -1.0, 1.0)
+    return Items(
+        state, proposal, -box[0], box[1], matrices.w_low + margin[:, matrices.bus] - lossless,
+        matrices.w_high - lossless, margin,
+    )  # fmt: skip
+
+
+def active(answer: Projection) -> BoolArray:
+    """Return which items have a voltage row at work, (B,): those that clipping alone does not answer."""
+    return np.asarray((answer.status == TIGHT) | (answer.status == SLACK))
+
+
+def solve_by_daqp(items: Items, k: int, matrices: SafetyMatrices) -> FloatArray | None:
+    """Return DAQP's answer to item k without slack, None where it finds none."""
+    import daqp  # type: ignore[import-not-found]
+
+    n, m = matrices.columns.shape
+    x, _, flag, _ = daqp.solve(
+        np.eye(n), -items.proposal[k], np.ascontiguousarray(matrices.columns.T),
+        np.concatenate([items.hi[k], items.high[k]]), np.concatenate([items.lo[k], items.low[k]]),
+        np.zeros(n + m, dtype=np.int32), primal_tol=1e-10, dual_tol=1e-12,
+    )  # fmt: skip
+    return np.asarray(x) if flag == 1 else None
+
+
+def solve_by_highs(
+    network: Network, batteries: Batteries, items: Items, k: int, rho: float = REFERENCE_RHO
+) -> FloatArray | None:
+    """Build the Pyomo model of item k, solve it by HiGHS, and return its actions; None where HiGHS fails or breaks a bound."""
+    model = build_safety_qp(network, batteries, rho=rho)
+    p_max = batteries.p_max
+    set_state(
+        model, p_net=items.state.p_net[k], q_net=items.state.q_net[k], a_policy=items.proposal[k],
+        p_low=items.lo[k] * p_max, p_high=items.hi[k] * p_max, margin=items.margin[k],
+    )  # fmt: skip
+    try:
+        solve(model, "highs")
+    except NotSolvedError:
+        return None
+    if min(s.value for s in (*model.slack_low.values(), *model.slack_high.values())) < -1e-9:
+        return None
+    return np.array([model.p_battery[j].value for j in model.battery]) / p_max
+
+
+def deep_sag(load: float = 1.25, n_item: int = 64, seed: int = 0) -> DeepSag:
+    """Return what three margins do on ieee33 at `load` times its nominal demand, batteries of 0.6 MW at nine buses.
+
+    Its band is 0.90..1.05 here, so that the deep end sags below it; the proposals are small random powers.
+    """
+    network = load_network("ieee33")
+    network = network.with_changes(v_min=np.full(network.n_bus, 0.90), v_max=np.full(network.n_bus, 1.05))
+    batteries = Batteries.at(network, ["6", "9", "12", "15", "18", "25", "28", "30", "33"], 0.6, 3.0)
+    rng = np.random.default_rng(seed)
+    scale = load * rng.uniform(0.95, 1.0, (n_item, network.n_bus))
+    p, q = scale * network.p_load, scale * network.q_load
+    v = np.abs(solve_power_flow(network, p, q).voltage)
+    layer = SafetyLayer(network, batteries)
+    m = layer.matrices
+    state = VoltageState(p, q, v, np.full((n_item, len(batteries)), 0.5), np.zeros(n_item, dtype=np.int64))
+    proposal = rng.uniform(-0.1, 0.1, (n_item, len(batteries)))
+    one = np.ones_like(proposal)
+    lossless = m.lossless(p, q)
+    low = (np.sqrt(m.w_low) + PUBLISHED_MARGIN_PU) ** 2 - lossless
+    high = (np.sqrt(m.w_high) - PUBLISHED_MARGIN_PU) ** 2 - lossless
+    published = project(proposal, -one, one, m.columns, low, high, 0.5 * m.rho).a
+    derived, _ = layer.project_batch(state, proposal * batteries.p_max)
+    safe = layer.correct(state, proposal * batteries.p_max)
+    return DeepSag(
+        float(np.abs(np.sqrt(lossless) - v[:, m.bus]).max()),
+        _worst_excess(network, batteries, state, published * batteries.p_max),
+        _worst_excess(network, batteries, state, derived),
+        _worst_excess(network, batteries, state, safe.p),
+        bool(safe.certified.all()),
+    )
+
+
+def _worst_excess(network: Network, batteries: Batteries, state: VoltageState, power: FloatArray) -> float:
+    drawn = state.p_net.copy()
+    for k, bus in enumerate(batteries.bus.tolist()):
+        drawn[:, bus] += power[:, k]
+    return float(band_excess(network, np.abs(solve_power_flow(network, drawn, state.q_net).voltage)).max())
+
+
+def _time_projections(table: Table, network: Network, batteries: Batteries, rounds: int) -> None:
+    matrices = safety_matrices(network, batteries)
+    items = draw_items(network, batteries, matrices, BATCH, heavy=0.75)
+    layer = SafetyLayer(network, batteries)
+    power = items.proposal * batteries.p_max
+    tensor = torch.tensor(power, requires_grad=True)
+
+    def kernel() -> Projection:
+        return project(
+            items.proposal, items.lo, items.hi, matrices.columns, items.low, items.high, 0.5 * matrices.rho
+        )  # fmt: skip
+
+    def both() -> None:
+        answer = kernel()
+        pull_back(answer, matrices.columns, items.proposal)
+
+    def through_torch() -> None:
+        layer.project(items.state, tensor).sum().backward()  # type: ignore[no-untyped-call]
+
+    share = active(kernel()).mean()
+    slack = (kernel().status == SLACK).mean()
+    seconds = _median(kernel, rounds)
+    note = f"{share:.0%} of them active, {slack:.0%} with slack"
+    table.add_row("projections a second, batches of 1024", f"{BATCH / seconds:,.0f}", note)
+    peer = _daqp_rate(items, matrices, rounds)
+    if peer is not None:
+        table.add_row(
+            "DAQP in a loop, same items, a second", f"{peer:,.0f}", f"ours {BATCH / seconds / peer:.1f} times that"
+        )
+    table.add_row("forward plus backward, kernels", f"{1e6 * _median(both, rounds) / BATCH:.2f} us an item", "")
+    wanted = 1e6 * _median(through_torch, rounds) / BATCH
+    table.add_row(
+        "forward plus backward through torch", f"{wanted:.2f} us an item", "state to limits, checks and copies in"
+    )
+    once = _median(lambda: solve_by_highs(network, batteries, items, 0), max(3, rounds // 3))
+    note = f"ours {once * BATCH / seconds:,.0f} times that"
+    table.add_row("building and solving the Pyomo model, a second", f"{1 / once:,.0f}", note)
+
+
+def _daqp_rate(items: Items, matrices: SafetyMatrices, rounds: int) -> float | None:
+    try:
+        import daqp  # noqa: F401
+    except ImportError:
+        return None
+    return BATCH / _median(lambda: [solve_by_daqp(items, k, matrices) for k in range(BATCH)], max(3, rounds // 3))
+
+
+def _check_exactness(table: Table, network: Network, batteries: Batteries, n_item: int) -> None:
+    matrices = safety_matrices(network, batteries, rho=REFERENCE_RHO)
+    items = draw_items(network, batteries, matrices, n_item, seed=1, heavy=2.5)
+    answer = project(items.proposal, items.lo, items.hi, matrices.columns, items.low, items.high, 0.5 * matrices.rho)
+    found = [solve_by_highs(network, batteries, items, k) for k in range(n_item)]
+    highs = [np.abs(a - answer.a[k]).max() for k, a in enumerate(found) if a is not None]
+    slack = answer.status == SLACK
+    note = (
+        f"{len(highs)} of {n_item} answered; {active(answer).mean():.0%} active, {slack.mean():.0%} infeasible before slack; "
+        f"{answer.failed.sum()} failed"
+    )
+    table.add_row("worst difference to HiGHS on the Pyomo model", f"{max(highs, default=np.nan):.1e}", note)
+    try:
+        peers = [solve_by_daqp(items, k, matrices) for k in range(n_item)]
+    except ImportError:
+        return
+    daqp = [np.abs(a - answer.a[k]).max() for k, a in enumerate(peers) if a is not None and not slack[k]]
+    table.add_row("worst difference to DAQP", f"{max(daqp, default=np.nan):.1e}", f"{len(daqp)} feasible items")
+
+
+def _time_decisions(table: Table, network: Network, batteries: Batteries) -> None:
+    layer = SafetyLayer(network, batteries)
+    items = draw_items(network, batteries, layer.matrices, 1000, seed=2)
+    power = items.proposal * batteries.p_max
+    layer.correct(items.state[:1], power[:1])
+    seconds, rounds = [], []
+    for k in range(len(power)):
+        state = items.state[k : k + 1]
+        begin = perf_counter()
+        answer = layer.correct(state, power[k : k + 1])
+        seconds.append(perf_counter() - begin)
+        rounds.append(int(answer.rounds[0]))
+    value = f"median {1e3 * np.median(seconds):.2f} ms, p99 {1e3 * np.quantile(seconds, 0.99):.2f} ms"
+    corrected = float(np.mean(np.array(rounds) > 0))
+    table.add_row("one safe decision with its AC check", value, f"{corrected:.0%} of them linearised at an AC state")
+
+
+def _median(run: Callable[[], object], rounds: int) -> float:
+    run()
+    seconds = []
+    for _ in range(rounds):
+        begin = perf_counter()
+        run()
+        seconds.append(perf_counter() - begin)
+    return float(np.median(seconds))
+
+
+if __name__ == "__main__":
+    main()

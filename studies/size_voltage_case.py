@@ -1,0 +1,173 @@
+"""What the sizing of a voltage case leads to: how often the feeder leaves its band, and that batteries can hold it.
+
+    python studies/size_voltage_case.py                     # cigre_lv18
+    python studies/size_voltage_case.py --feeder ieee33
+    python studies/size_voltage_case.py --no-tube           # without SOC tube: what it is for
+
+Three parts are printed: sizes beside load and generation; the share of steps in which some bus is below and above its band
+without control, for the train and the test weeks and the year; and, for every day of the year, the idle policy (it
+proposes no power at all) under the safety layer with the SOC tube of the training weeks: steps outside the band by the AC
+power flow, steps in which slack was used and in which the tube was left, days that end short of energy, largest loading.
+Where none is outside, used slack or ended short, each day's trajectory satisfies every equation of the AC optimal power flow
+with perfect information, and its limits of voltage, power and SOC: that is feasible on every day.
+Exit status 1 when a step is outside the band or used slack.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from feederguard.agents.safety_layer import STATUSES, SafetyLayer
+from feederguard.data.voltage_cases import VoltageCase, load_voltage_case
+from feederguard.models.network import FloatArray, IntArray
+from feederguard.models.power_flow import solve_power_flow
+from feederguard.models.soc_tube import SocTube, compute_soc_tube
+from feederguard.models.voltage_days import VoltageState
+from feederguard.models.voltage_regulation import (
+    SAFE_TOLERANCE_PU,
+    VoltageOutcomes,
+    battery_demand,
+    idle_voltages,
+    judged_buses,
+    net_demand,
+    simulate,
+)
+
+
+@dataclass(frozen=True)
+class SizeConfig:
+    """What to show."""
+
+    feeder: str = "cigre_lv18"  # one with a bundled case
+    tube: bool = True  # whether the layer keeps SOC inside the tube
+
+
+class IdleUnderLayer:
+    """The idle policy under a safety layer; counts the statuses of its steps."""
+
+    name = "idle_safe"
+
+    def __init__(self, layer: SafetyLayer) -> None:
+        self.layer = layer
+        self.count: IntArray = np.zeros(len(STATUSES), dtype=np.int64)
+        self.uncertified = 0
+
+    def decide(self, state: VoltageState) -> FloatArray:
+        """Return the power nearest to none that the layer lets through, (B, n_bat) pu."""
+        actions = self.layer.correct(state, np.zeros(state.soc.shape))
+        self.count += np.bincount(actions.status, minlength=len(STATUSES))
+        self.uncertified += int((~actions.certified).sum())
+        return actions.p
+
+
+def main() -> int:
+    """Run the study as a program."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--feeder", default=SizeConfig.feeder)
+    parser.add_argument("--no-tube", action="store_true", help="let policies use every SOC that the batteries allow")
+    options = parser.parse_args()
+    config = SizeConfig(options.feeder, not options.no_tube)
+    console = Console(width=120)
+    year = load_voltage_case(config.feeder, "all")
+    console.print(sizes(year))
+    console.print(uncontrolled(config.feeder))
+    begun = perf_counter()
+    tube = (
+        compute_soc_tube(year.network, year.batteries, load_voltage_case(config.feeder, "train").days)
+        if config.tube
+        else None
+    )
+    if tube is not None:
+        console.print(f"SOC tube of the training weeks: {perf_counter() - begun:.0f} s\n")
+    table, held = controlled(year, tube)
+    console.print(table)
+    return 0 if held else 1
+
+
+def sizes(case: VoltageCase) -> Table:
+    """Return the sizes of batteries and plants beside demand."""
+    network, batteries, days = case.network, case.batteries, case.days
+    base, day_mwh = network.base_mva, network.base_mva * days.step_h
+    load, made = days.p_load.sum(axis=2), days.p_gen.sum(axis=2)
+    table = Table(title=f"Sizes of {network.name}", show_header=False)
+    for label, value in (
+        ("highest load", f"{base * load.max():.3f} MW"),
+        ("energy used, mean day", f"{day_mwh * load.sum(axis=1).mean():.2f} MWh"),
+        ("photovoltaics installed", f"{base * network.p_gen.sum():.3f} MWp at {(network.p_gen > 0).sum()} buses"),
+        (
+            "energy made, mean and best day",
+            f"{day_mwh * made.sum(axis=1).mean():.2f}, {day_mwh * made.sum(axis=1).max():.2f} MWh",
+        ),
+        (
+            "batteries",
+            f"{base * batteries.p_max.sum():.3f} MW, {base * batteries.energy.sum():.2f} MWh at {len(batteries)} buses",
+        ),
+    ):
+        table.add_row(label, value)
+    return table
+
+
+def uncontrolled(feeder: str) -> Table:
+    """Return the share of steps outside the band without control."""
+    table = Table(title="Without control: % of steps with a bus outside its band")
+    for column in ("weeks", "days", "below", "above", "either", "days with any", "lowest pu", "highest pu"):
+        table.add_column(column, justify="left" if column == "weeks" else "right")
+    for weeks in ("train", "test", "all"):
+        case = load_voltage_case(feeder, weeks)
+        buses = judged_buses(case.network)
+        v = idle_voltages(case.network, case.days)[..., buses]
+        below = ~(v >= case.network.v_min[buses] - SAFE_TOLERANCE_PU).all(axis=2)
+        above = (v > case.network.v_max[buses] + SAFE_TOLERANCE_PU).any(axis=2)
+        either = np.asarray(below | above)
+        percent = [f"{100 * np.mean(share):.1f}" for share in (below, above, either, either.any(axis=1))]
+        table.add_row(weeks, str(len(v)), *percent, f"{np.nanmin(v):.4f}", f"{np.nanmax(v):.4f}")
+    return table
+
+
+def controlled(case: VoltageCase, tube: SocTube | None) -> tuple[Table, bool]:
+    """Return what the idle policy under the layer does over all days, and whether it held each step without slack."""
+    layer = SafetyLayer(case.network, case.batteries, case.days.step_h, tube)
+    method = IdleUnderLayer(layer)
+    outcome = simulate(case.network, case.batteries, case.days, method)
+    table = Table(
+        title=f"Idle policy under the safety layer, {'SOC tube' if tube else 'no tube'}, all days", show_header=False
+    )
+    short = outcome.soc_short_mwh > 1e-9 * case.network.base_mva
+    slack = int(method.count[STATUSES.index("slack_used")] + method.count[STATUSES.index("failed")])
+    for label, value in (
+        ("days, steps", f"{len(outcome)}, {outcome.converged.size}"),
+        (
+            "steps outside the band (AC, over 1e-5 pu)",
+            f"{outcome.n_violation_steps.sum()} on {(outcome.n_violation_steps > 0).sum()} days",
+        ),
+        ("farthest outside", f"{outcome.worst_excess_pu.max():.2e} pu"),
+        ("statuses", ", ".join(f"{name} {n}" for name, n in zip(STATUSES, method.count.tolist(), strict=True))),
+        ("steps without a certificate", str(method.uncertified)),
+        ("SOC, lowest and highest", f"{outcome.soc.min():.3f}, {outcome.soc.max():.3f}"),
+        ("days that end below soc_start", f"{short.sum()}, at most {outcome.soc_short_mwh.max():.2e} MWh"),
+        ("regulation energy, mean day", f"{outcome.regulation_mwh.mean():.3f} MWh"),
+        ("largest loading of a branch", f"{100 * largest_loading(case, outcome):.0f} % of its rating"),
+    ):
+        table.add_row(label, value)
+    return table, not (outcome.n_violation_steps.any() or slack)
+
+
+def largest_loading(case: VoltageCase, outcome: VoltageOutcomes) -> float:
+    """Return the largest current over rating of any branch in any step."""
+    p_net, q_net = net_demand(case.network, case.days)
+    p = p_net + battery_demand(case.network, case.batteries, outcome.p_battery)
+    largest = 0.0
+    for day_p, day_q in zip(p, q_net, strict=True):
+        largest = max(largest, float(solve_power_flow(case.network, day_p, day_q).loading.max()))
+    return largest
+
+
+if __name__ == "__main__":
+    sys.exit(main())

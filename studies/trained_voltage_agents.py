@@ -1,0 +1,346 @@
+"""Voltage agents trained once and kept: a few files per agent, named after everything that decides what training gives.
+
+    <cache>/<kind>-<feeder>-<key>.safetensors   the agent
+    <cache>/<kind>-<feeder>-<key>.slopes        the learned linear models of `safe_ddpg`
+    <cache>/<kind>-<feeder>-<key>.parquet       what happened in training, a line per finished day
+    <cache>/<kind>-<feeder>-<key>.json          what it was trained on, and for how long
+    <cache>/soc_tube-<feeder>-<key>.npz         the SOC tube of the feeder's training days
+
+The key is a hash of the numbers of feeder and batteries, the training days, the SOC tube where the agent acts inside it,
+the whole configuration of the agent with its seed, and the version of this package. Where training ends, the agent is read
+back from its file, so that a run that trains and one that finds the files give the same figures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from feederguard.agents.checkpoint import network_fingerprint
+from feederguard.agents.safe_ddpg import LinearSafety, LinearSafetyConfig, LinearSafetyLayer, try_random_actions
+from feederguard.agents.safety_layer import SafetyLayer
+from feederguard.agents.sb3_agents import Sb3Config, Sb3Policy
+from feederguard.agents.voltage_agent import TrainingRecord, VoltageAgent, VoltageAgentConfig
+from feederguard.agents.voltage_env import VoltageVectorEnv
+from feederguard.models.battery import Batteries
+from feederguard.models.network import Network
+from feederguard.models.soc_tube import SocTube, compute_soc_tube
+from feederguard.models.voltage_days import VoltageDays
+from feederguard.models.voltage_regulation import SAFE_TOLERANCE_PU, VoltageMethod, band_excess, regulation_reward
+from feederguard.studies.trained_agents import hash_of, write_whole
+from feederguard.studies.workers import spread
+
+# Those that take longest first, so that no core waits for the last one.
+KINDS = ("df_srl", "sac", "ppo", "safe_ddpg", "td3", "ddpg")
+SHORT_EPISODES = 640
+FULL_SAC_STEPS, FULL_PPO_STEPS = 122_880, 307_200
+RECORD = ("reward", "n_violation_steps", "worst_excess_pu", "regulation_kwh")
+
+
+@dataclass(frozen=True)
+class SafeDdpgConfig:
+    """DDPG and the learned linear correction behind it."""
+
+    agent: VoltageAgentConfig = field(default_factory=lambda: VoltageAgentConfig.unsafe(ddpg=True))
+    safety: LinearSafetyConfig = field(default_factory=LinearSafetyConfig)
+
+
+@dataclass(frozen=True)
+class VoltageAgentConfigs:
+    """How each kind of agent is trained; the seeds in them are replaced by the course's."""
+
+    df_srl: VoltageAgentConfig = field(default_factory=VoltageAgentConfig)
+    td3: VoltageAgentConfig = field(default_factory=VoltageAgentConfig.unsafe)
+    ddpg: VoltageAgentConfig = field(default_factory=lambda: VoltageAgentConfig.unsafe(ddpg=True))
+    safe_ddpg: SafeDdpgConfig = field(default_factory=SafeDdpgConfig)
+    sac: Sb3Config = field(default_factory=lambda: Sb3Config.of("sac", steps=FULL_SAC_STEPS))
+    ppo: Sb3Config = field(default_factory=lambda: Sb3Config.of("ppo", steps=FULL_PPO_STEPS))
+
+    @classmethod
+    def short(cls) -> VoltageAgentConfigs:
+        """Return settings that train for minutes: the same learners on fewer days."""
+        td3, ddpg = (replace(one, episodes=SHORT_EPISODES) for one in (cls().td3, cls().ddpg))
+        return cls(
+            cls().df_srl, td3, ddpg, SafeDdpgConfig(ddpg), Sb3Config.of("sac"), Sb3Config.of("ppo")
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class VoltageCourse:
+    """What agents are trained on, and the folder they are kept in."""
+
+    feeder: str  # its name among the bundled cases
+    network: Network
+    batteries: Batteries
+    days: VoltageDays  # of the train weeks
+    tube: SocTube | None  # that `df_srl` acts inside
+    cache: Path
+    configs: VoltageAgentConfigs = field(default_factory=VoltageAgentConfigs)
+
+    def layer(self) -> SafetyLayer:
+        """Return the safety layer with the course's SOC tube."""
+        return SafetyLayer(self.network, self.batteries, self.days.step_h, self.tube)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedVoltage:
+    """An agent, and how it was come by."""
+
+    agent: VoltageMethod
+    record: TrainingRecord
+    path: Path
+    cached: bool
+    note: str  # why files that were there could not be used
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """How one kind of agent is trained, written and read."""
+
+    train: Callable[[VoltageCourse, Any], tuple[Any, TrainingRecord]]
+    save: Callable[[Any, Path], None]
+    load: Callable[[VoltageCourse, Path], VoltageMethod]
+    in_tube: bool = False
+
+
+def _with_seed(config: Any, seed: int) -> Any:
+    if isinstance(config, Sb3Config):
+        return replace(config, seed=seed)
+    if isinstance(config, SafeDdpgConfig):
+        return SafeDdpgConfig(_with_seed(config.agent, seed), replace(config.safety, seed=seed))
+    return replace(config, learner=replace(config.learner, seed=seed))
+
+
+def _train_plain(course: VoltageCourse, config: VoltageAgentConfig) -> tuple[VoltageAgent, TrainingRecord]:
+    name = "td3" if config.learner.twin else "ddpg"
+    return VoltageAgent.train(course.network, course.batteries, course.days, None, config, name)
+
+
+def _train_df_srl(course: VoltageCourse, config: VoltageAgentConfig) -> tuple[VoltageAgent, TrainingRecord]:
+    return VoltageAgent.train(course.network, course.batteries, course.days, course.layer(), config, "df_srl")
+
+
+def _save_agent(agent: VoltageAgent, path: Path) -> None:
+    agent.save(path)
+
+
+def _load_plain(course: VoltageCourse, path: Path) -> VoltageAgent:
+    return VoltageAgent.load(path, course.network, course.batteries)
+
+
+def _load_df_srl(course: VoltageCourse, path: Path) -> VoltageAgent:
+    return VoltageAgent.load(path, course.network, course.batteries, course.layer())
+
+
+def _train_safe_ddpg(course: VoltageCourse, config: SafeDdpgConfig) -> tuple[VoltageAgent, TrainingRecord]:
+    """Train the correction, then the agent; the days of random actions are days of training like the others."""
+    network, batteries, days = course.network, course.batteries, course.days
+    begin = perf_counter()
+    # Each environment goes through one whole day.
+    n_day = -(-config.safety.samples // days.n_step)
+    env = VoltageVectorEnv(network, batteries, days, n_day)
+    tried = try_random_actions(env, n_day * days.n_step, config.safety.seed)
+    safety = LinearSafety.fit(tried, config.safety, network, batteries)
+    seconds = perf_counter() - begin
+    layer = LinearSafetyLayer(safety, days.n_step)
+    agent, record = VoltageAgent.train(network, batteries, days, layer, config.agent, "safe_ddpg")
+    by_day = (days.n_step, n_day)
+    excess = np.maximum(band_excess(network, tried.v), 0.0).reshape(by_day)
+    p_kw = 1e3 * network.base_mva * batteries.p_max * tried.actions
+    before = (
+        regulation_reward(network, p_kw, tried.v).reshape(by_day).sum(axis=0), (excess > SAFE_TOLERANCE_PU).sum(axis=0),
+        excess.max(axis=0), days.step_h * np.abs(p_kw).sum(axis=1).reshape(by_day).sum(axis=0),
+    )  # fmt: skip
+    both = [np.concatenate([first, getattr(record, name)]) for first, name in zip(before, RECORD, strict=True)]
+    return agent, _record(both, record.steps + len(tried), record.seconds + seconds)
+
+
+def _save_safe_ddpg(agent: VoltageAgent, path: Path) -> None:
+    layer: Any = agent.layer
+    save_file(layer.safety.tensors(), _slopes(path))
+    agent.save(path)
+
+
+def _load_safe_ddpg(course: VoltageCourse, path: Path) -> VoltageAgent:
+    safety = LinearSafety(course.network, course.batteries, course.configs.safe_ddpg.safety)
+    safety.load_tensors(load_file(_slopes(path)))
+    layer = LinearSafetyLayer(safety, course.days.n_step)
+    return VoltageAgent.load(path, course.network, course.batteries, layer)
+
+
+def _slopes(path: Path) -> Path:
+    return path.with_suffix(".slopes")
+
+
+def _train_sb3(course: VoltageCourse, config: Sb3Config) -> tuple[Sb3Policy, TrainingRecord]:
+    policy, record = Sb3Policy.train(config, feeder=course.feeder, weeks="train")
+    return policy, _record([getattr(record, name) for name in RECORD], record.steps, record.seconds)
+
+
+def _save_sb3(policy: Sb3Policy, path: Path) -> None:
+    policy.save(path)
+
+
+def _load_sb3(course: VoltageCourse, path: Path) -> Sb3Policy:
+    return Sb3Policy.load(path, course.network, course.batteries)
+
+
+MAKERS: dict[str, _Maker] = {
+    "df_srl": _Maker(_train_df_srl, _save_agent, _load_df_srl, in_tube=True),
+    "td3": _Maker(_train_plain, _save_agent, _load_plain),
+    "ddpg": _Maker(_train_plain, _save_agent, _load_plain),
+    "safe_ddpg": _Maker(_train_safe_ddpg, _save_safe_ddpg, _load_safe_ddpg),
+    "sac": _Maker(_train_sb3, _save_sb3, _load_sb3),
+    "ppo": _Maker(_train_sb3, _save_sb3, _load_sb3),
+}
+
+
+def missing_for(method: str) -> str:
+    """Return what a method lacks to run here and how to get it, empty where nothing does."""
+    if method in ("sac", "ppo") and find_spec("stable_baselines3") is None:
+        return "stable-baselines3 is not installed; pip install 'feederguard[sb3]'"
+    return ""
+
+
+def trained_voltage(kind: str, course: VoltageCourse, seed: int) -> TrainedVoltage:
+    """Return the agent of one kind and seed, from the cache or trained and kept there.
+
+    Raises ValueError for an unknown kind, and OSError when the cache cannot be written.
+    """
+    if kind not in MAKERS:
+        raise ValueError(f"unknown voltage agent {kind!r}; use one of {', '.join(KINDS)}")
+    maker, config = MAKERS[kind], _with_seed(getattr(course.configs, kind), seed)
+    parts = _parts(kind, course, maker, config)
+    path = course.cache / f"{kind}-{_file_name(course.network.name)}-{hash_of(parts)}.safetensors"
+    note = ""
+    if path.exists():
+        try:
+            return TrainedVoltage(maker.load(course, path), _read_record(path), path, True, "")
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            note = f"{path}: cannot be used ({error}); trained anew"
+    course.cache.mkdir(parents=True, exist_ok=True)
+    agent, record = maker.train(course, config)
+    _write_record(record, path, parts)
+    maker.save(agent, path)
+    return TrainedVoltage(maker.load(course, path), _read_record(path), path, False, note)
+
+
+def train_voltage_agents(
+    course: VoltageCourse, kinds: Sequence[str], seeds: Sequence[int], workers: int, console: Console
+) -> dict[tuple[str, int], TrainedVoltage]:
+    """Return the agents of these kinds and seeds; those that are not in the cache are trained side by side first.
+
+    Says what came from where. Raises as `trained_voltage`.
+    """
+    ordered = [kind for kind in KINDS if kind in kinds]
+    pieces = [(kind, seed) for kind in ordered for seed in seeds]
+    columns = (TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not pieces) as progress:
+        task = progress.add_task("training agents", total=len(pieces))
+        done = spread(_train_piece, pieces, min(workers, max(len(pieces), 1)), _hold, course)
+        for (kind, seed), (seconds, cached, note, name) in zip(pieces, done, strict=True):
+            if note:
+                console.print(note, soft_wrap=True, markup=False)
+            how = "from the cache, trained" if cached else "trained"
+            console.print(f"{kind}, seed {seed}: {how} in {seconds:.0f} s ({name})", soft_wrap=True, markup=False)
+            progress.advance(task)
+    return {(kind, seed): trained_voltage(kind, course, seed) for kind, seed in pieces}
+
+
+def kept_tube(feeder: Network, batteries: Batteries, days: VoltageDays, cache: Path) -> SocTube:
+    """Return the SOC tube of these days, from the cache or computed and kept there; raises as `compute_soc_tube`."""
+    parts = {"network": network_fingerprint(feeder), **_digests(batteries, days), "version": version("feederguard")}
+    path = cache / f"soc_tube-{_file_name(feeder.name)}-{hash_of(parts)}.npz"
+    if path.exists():
+        try:
+            with np.load(path) as kept:
+                return SocTube(kept["low"], kept["high"])
+        except (OSError, ValueError, KeyError, EOFError):
+            path.unlink()
+    tube = compute_soc_tube(feeder, batteries, days)
+    cache.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{os.getpid()}-{path.name}")
+    np.savez(partial, low=tube.low, high=tube.high)
+    os.replace(partial, path)
+    return tube
+
+
+# What a process that trains holds.
+_held: dict[str, VoltageCourse] = {}
+
+
+def _hold(course: VoltageCourse) -> None:
+    _held["course"] = course
+
+
+def _train_piece(piece: tuple[str, int]) -> tuple[float, bool, str, str]:
+    trained = trained_voltage(piece[0], _held["course"], piece[1])
+    return trained.record.seconds, trained.cached, trained.note, trained.path.name
+
+
+def _parts(kind: str, course: VoltageCourse, maker: _Maker, config: Any) -> dict[str, Any]:
+    """Return what decides an agent, to be hashed."""
+    tube = course.tube if maker.in_tube else None
+    return {
+        "kind": kind, "network": network_fingerprint(course.network), **_digests(course.batteries, course.days),
+        "soc_tube": None if tube is None else _digest(tube.low, tube.high), "config": asdict(config),
+        "version": version("feederguard"),
+    }  # fmt: skip
+
+
+def _digests(batteries: Batteries, days: VoltageDays) -> dict[str, str]:
+    numbers = [getattr(batteries, item.name) for item in fields(batteries) if item.name not in ("name", "soc_end")]
+    # NaN stands for an end that is the start.
+    end = np.full(len(batteries), np.nan) if batteries.soc_end is None else batteries.soc_end
+    demand = (days.p_load, days.q_load, days.p_gen, np.array(days.step_h), days.date.astype(np.int64))
+    return {"batteries": _digest(*numbers, end), "days": _digest(*demand)}
+
+
+def _digest(*arrays: Any) -> str:
+    """Return a hash of the numbers to ten digits: one feeder read by two machines may differ in the last bit."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        numbers = np.asarray(array, dtype=float)
+        digest.update(f"{numbers.shape}".encode())
+        # Adding 0.0 makes one zero of the two.
+        digest.update(np.ascontiguousarray(np.round(numbers, 10) + 0.0).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", text)
+
+
+def _write_record(record: TrainingRecord, path: Path, parts: dict[str, Any]) -> None:
+    partial = path.with_name(f".{os.getpid()}-{path.stem}.parquet")
+    pd.DataFrame({name: getattr(record, name) for name in RECORD}).to_parquet(partial, index=False)
+    os.replace(partial, path.with_suffix(".parquet"))
+    told = {"seconds": record.seconds, "steps": record.steps, **parts}
+    write_whole(path.with_suffix(".json"), json.dumps(told, indent=1).encode())
+
+
+def _read_record(path: Path) -> TrainingRecord:
+    told = json.loads(path.with_suffix(".json").read_text())
+    lines = pd.read_parquet(path.with_suffix(".parquet"))
+    return _record([lines[name].to_numpy() for name in RECORD], int(told["steps"]), float(told["seconds"]))
+
+
+def _record(columns: Sequence[Any], steps: int, seconds: float) -> TrainingRecord:
+    """Return a record of columns in the order of RECORD."""
+    return TrainingRecord(columns[0], columns[1], columns[2], columns[3], steps, seconds)

@@ -1,0 +1,168 @@
+"""Learned voltage regulation on a toy of three buses: what it learns, what it stores, its seed, its file, what it refuses."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from feederguard.agents.checkpoint import CheckpointError
+from feederguard.agents.safety_layer import SafetyLayer
+from feederguard.agents.td3 import TD3Config
+from feederguard.agents.voltage_agent import EXCESS_SCALE, VoltageAgent, VoltageAgentConfig, see
+from feederguard.agents.voltage_observation import observe, read_observations
+from feederguard.baselines.no_control import NoControl
+from feederguard.baselines.voltage_opf import VoltageOpf
+from feederguard.models.battery import Batteries
+from feederguard.models.network import Network
+from feederguard.models.power_flow import solve_power_flow
+from feederguard.models.voltage_days import VoltageDays, VoltageState
+from feederguard.models.voltage_regulation import battery_demand, simulate
+
+QUICK = VoltageAgentConfig(
+    TD3Config(
+        hidden=(32, 32), batch=64, warmup=64, actor_rate=3e-3, critic_rate=3e-3, tau=0.05, gamma=0.0, noise=0.05,
+        target_noise=0.0, marked_share=0.5,
+    ),
+    num_envs=32, episodes=640, learn_steps=4,
+)  # fmt: skip
+
+
+def feeder():
+    """0 --r = 0.05-- 1 --r = 0.05-- 2, 0.6 of sunshine at both ends: some 1.045 pu at the end where half of it shines."""
+    zero, line = np.zeros(3), np.zeros(2)
+    return Network(
+        name="toy", base_mva=1.0, bus_name=("0", "1", "2"), vn_kv=zero + 10.0, v_min=zero + 0.95, v_max=zero + 1.05,
+        p_load=zero, q_load=zero, p_gen=[0, 0.6, 0.6], q_gen=zero, g_shunt=zero, b_shunt=zero, substation=[0],
+        v_substation=[1.0], branch_name=("a", "b"), kind=("line",) * 2, from_bus=[0, 1], to_bus=[1, 2], r=[0.05, 0.05],
+        x=line, g_from=line, b_from=line, g_to=line, b_to=line, tap=[1, 1], shift=line, rating=[np.inf] * 2,
+        closed=[True] * 2, open_end=[0, 0],
+    )  # fmt: skip
+
+
+def batteries():
+    """At both buses, and so large that no day fills them: what they took in they may keep."""
+    return Batteries([1, 2], 0.5, 50.0, soc_start=0.1, name=("one", "two"))
+
+
+def days(n=40, seed=0):
+    """Four steps of an hour, sunshine between 0.3 and 1: too high in most steps."""
+    sun = np.random.default_rng(seed).uniform(0.3, 1.0, (n, 4, 1)) * np.array([0.0, 0.6, 0.6])
+    return VoltageDays(0 * sun, 0 * sun, sun, 1.0, np.datetime64("2016-01-01") + np.arange(n))
+
+
+@pytest.fixture(scope="module")
+def trained():
+    network, stores = feeder(), batteries()
+    layer = SafetyLayer(network, stores, 1.0)
+    return layer, *VoltageAgent.train(network, stores, days(), layer, QUICK)
+
+
+class Idle:
+    name = "idle"
+
+    def __init__(self, layer):
+        self.layer = layer
+
+    def decide(self, state):
+        return self.layer.correct(state, np.zeros((len(state), 2))).p
+
+
+def test_df_srl_is_safe_all_the_time_and_learns_where_power_counts(trained):
+    """The nearest safe action burdens both batteries; the least power is that of the far one alone."""
+    layer, agent, record = trained
+    network, stores, unseen = layer.network, layer.batteries, days(30, seed=1)
+    assert agent.name == "df_srl" and record.steps == 640 * 4 and len(record.reward) == 640
+    assert record.n_violation_steps.sum() == 0 and record.worst_excess_pu.max() <= 1e-5
+    found = simulate(network, stores, unseen, agent)
+    best = simulate(network, stores, unseen, VoltageOpf(network, stores, "ac_opf")).regulation_mwh.sum()
+    assert found.n_violation_steps.sum() == 0
+    assert best <= found.regulation_mwh.sum() + 1e-6
+    assert found.regulation_mwh.sum() < 1.05 * best
+    assert simulate(network, stores, unseen, Idle(layer)).regulation_mwh.sum() > 1.15 * best
+
+
+def test_td3_without_a_layer_breaks_the_band_while_it_learns():
+    network, stores = feeder(), batteries()
+    wild = replace(QUICK.learner, noise=0.2, redraw=0.1)
+    agent, record = VoltageAgent.train(
+        network, stores, days(), None, VoltageAgentConfig.unsafe(learner=wild, num_envs=32, episodes=640)
+    )
+    assert agent.name == "td3"
+    assert record.n_violation_steps[:32].sum() > 32
+    idle = simulate(network, stores, days(30, seed=1), NoControl())
+    assert simulate(network, stores, days(30, seed=1), agent).reward.sum() > 0.5 * idle.reward.sum()
+
+
+def test_what_is_stored_is_what_the_grid_received(trained):
+    """Every stored action, carried out in the state stored beside it, is inside the band."""
+    layer, agent, _ = trained
+    network, stores = layer.network, layer.batteries
+    kept = agent.learner.memory.sample(500)
+    state = read_observations(network, stores, kept.observations[:, :-2], 4)
+    power = (2.0 * kept.actions - 1.0) * stores.p_max
+    v = np.abs(solve_power_flow(network, state.p_net + battery_demand(network, stores, power), state.q_net).voltage)
+    assert v.min() > 0.95 - 1.1e-5 and v.max() < 1.05 + 1.1e-5
+    np.testing.assert_allclose(kept.rewards, -np.abs(power).sum(axis=1), atol=2e-3)
+
+
+def test_one_seed_gives_the_same_numbers_twice():
+    network, stores = feeder(), batteries()
+    layer, short = SafetyLayer(network, stores, 1.0), replace(QUICK, episodes=64)
+    (one, first), (two, second) = (VoltageAgent.train(network, stores, days(), layer, short) for _ in range(2))
+    np.testing.assert_array_equal(first.reward, second.reward)
+    np.testing.assert_array_equal(first.regulation_kwh, second.regulation_kwh)
+    unseen = days(3, seed=2)
+    np.testing.assert_array_equal(
+        simulate(network, stores, unseen, one).p_battery, simulate(network, stores, unseen, two).p_battery
+    )
+    other = replace(short, learner=replace(short.learner, seed=1))
+    assert (VoltageAgent.train(network, stores, days(), layer, other)[1].reward != first.reward).any()
+
+
+def test_the_policy_sees_how_far_the_idle_feeder_is_outside():
+    """0.94 pu is 0.01 below a band of 0.05 either way: a fifth of it."""
+    network, stores = feeder(), batteries()
+    v = np.array([[1.0, 0.97, 0.94], [1.0, 1.0, 1.06]])
+    state = VoltageState(np.zeros((2, 3)), np.zeros((2, 3)), v, np.full((2, 2), 0.5), np.zeros(2, np.int64))
+    observations = observe(network, stores, state, 4)
+    seen = see(network, stores, observations)
+    np.testing.assert_array_equal(seen[:, :-2], observations)
+    np.testing.assert_allclose(seen[:, -2:], [[0.0, -0.2 * EXCESS_SCALE], [0.0, 0.2 * EXCESS_SCALE]], atol=1e-5)
+
+
+def test_a_saved_agent_decides_the_same(trained, tmp_path):
+    layer, agent, _ = trained
+    agent.save(tmp_path / "agent.safetensors")
+    again = VoltageAgent.load(tmp_path / "agent.safetensors", layer.network, layer.batteries, layer)
+    unseen = days(3, seed=3)
+    outcomes = [simulate(layer.network, layer.batteries, unseen, one).p_battery for one in (agent, again)]
+    np.testing.assert_array_equal(*outcomes)
+    assert again.name == "df_srl"
+
+
+def test_an_agent_of_something_else_is_refused(trained, tmp_path):
+    layer, agent, _ = trained
+    path = tmp_path / "agent.safetensors"
+    agent.save(path)
+    with pytest.raises(CheckpointError, match="df_srl was trained behind a safety layer; load it with one"):
+        VoltageAgent.load(path, layer.network, layer.batteries)
+    with pytest.raises(CheckpointError, match="trained for setting .*; train an agent for this setting"):
+        VoltageAgent.load(path, layer.network, Batteries([1, 2], 0.4, 50.0))
+    with pytest.raises(CheckpointError, match="trained on feeder 'toy', which differs from this 'toy'"):
+        VoltageAgent.load(path, feeder().with_changes(r=[0.05, 0.06]), layer.batteries)
+    with pytest.raises(
+        ValueError, match="toy: the safety layer was made for toy with 2 batteries; make it for the same"
+    ):
+        VoltageAgent.train(feeder(), layer.batteries, days(), layer, QUICK)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"episodes": 0}, "VoltageAgentConfig: episodes is 0; it must be at least 1"),
+        ({"reward_scale": 0.0}, "VoltageAgentConfig: reward_scale is 0.0; it must be positive"),
+    ],
+)
+def test_settings_are_checked(changes, message):
+    with pytest.raises(ValueError, match=message):
+        VoltageAgentConfig(**changes)

@@ -1,0 +1,160 @@
+"""The SOC tube by hand on a two-bus feeder, what it is for, and what is refused."""
+
+import numpy as np
+import pytest
+
+from feederguard.agents.safety_layer import SafetyLayer
+from feederguard.models.battery import Batteries
+from feederguard.models.network import Network
+from feederguard.models.soc_tube import SocTube, compute_soc_tube, power_towards, tube_interval
+from feederguard.models.voltage_days import VoltageDays, VoltageState
+from feederguard.models.voltage_regulation import simulate
+
+STEPS = 8
+
+
+def two_buses() -> Network:
+    """0 --0.1-- 1 without reactance, a substation at 1 pu, 1 MVA, band 0.95..1.05."""
+    bus, branch = np.zeros(2), np.zeros(1)
+    return Network(
+        name="two buses", base_mva=1.0, bus_name=("0", "1"), vn_kv=bus + 10.0, v_min=bus + 0.95, v_max=bus + 1.05,
+        p_load=bus, q_load=bus, p_gen=bus, q_gen=bus, g_shunt=bus, b_shunt=bus, substation=[0], v_substation=[1.0],
+        branch_name=("l",), kind=("line",), from_bus=[0], to_bus=[1], r=[0.1], x=branch, g_from=branch, b_from=branch,
+        g_to=branch, b_to=branch, tap=branch + 1, shift=branch, rating=branch + np.inf, closed=[True], open_end=[0],
+    )  # fmt: skip
+
+
+def battery(network, energy=1.0, p_max=0.5, **changes) -> Batteries:
+    """Lossless unless said otherwise, half full."""
+    return Batteries.at(
+        network, ["1"], p_max, energy, **({"efficiency_charge": 1.0, "efficiency_discharge": 1.0} | changes)
+    )
+
+
+def days(*profiles) -> VoltageDays:
+    """Days of STEPS steps of an hour; net demand at bus 1, pu."""
+    net = np.zeros((len(profiles), STEPS, 2))
+    net[:, :, 1] = profiles
+    return VoltageDays(
+        np.maximum(net, 0),
+        np.zeros_like(net),
+        np.maximum(-net, 0),
+        1.0,
+        np.datetime64("2016-01-01") + np.arange(len(net)),
+    )
+
+
+# Two heavy hours, 4 and 5: 0.475 takes the voltage to exactly 0.95 (0.5 of current through 0.1), what is above must be
+# discharged; the light hours leave 0.475 - 0.4 for charging.
+HEAVY = [0.4, 0.4, 0.4, 0.4, 0.675, 0.675, 0.0, 0.0]
+
+
+class Always:
+    """A policy that always wants one power, through a layer."""
+
+    name = "always"
+
+    def __init__(self, layer, power):
+        self.layer, self.power = layer, power
+
+    def decide(self, state):
+        return self.layer.correct(state, np.full(state.soc.shape, self.power)).p
+
+
+class TestByHand:
+    def test_a_heavy_evening_must_be_kept_in_store(self):
+        """Linear about idle: w = v^2 - 0.2 p. At 0.675, v^2 = 0.855...: each heavy hour takes (0.9025 - v^2) / 0.2."""
+        network = two_buses()
+        unit = battery(network)
+        tube = compute_soc_tube(network, unit, days(HEAVY))
+        # The AC voltage behind 0.1 at demand p: v = (1 + sqrt(1 - 0.4 p)) / 2.
+        v2 = (0.5 * (1 + np.sqrt(1 - 0.4 * 0.675))) ** 2
+        need = (0.9025 - v2) / 0.2
+
+        assert tube.low.shape == (STEPS + 1, 1)
+        # Before the heavy hours both must be in store, before the second one of them, and half the energy at the end.
+        assert tube.low[4, 0] == pytest.approx(2 * need, abs=1e-4)
+        assert tube.low[5, 0] == pytest.approx(need, abs=1e-4)
+        assert tube.low[8, 0] == pytest.approx(0.5, abs=1e-4)
+        assert tube.low[0, 0] <= 0.5 <= tube.high[0, 0]
+        # Nothing is too high on this day, so from above only the capacity counts.
+        assert tube.high[:, 0] == pytest.approx(1.0, abs=1e-4)
+
+    def test_a_sunny_noon_needs_room(self):
+        """Lossless w = 1 + 0.2 s at surplus s; above 1.1025, that is s > 0.5125, the rest is charged."""
+        network = two_buses()
+        sunny = [0.0, 0.0, -0.7125, -0.7125, 0.0, 0.0, 0.0, 0.0]
+        tube = compute_soc_tube(network, battery(network), days(sunny))
+
+        assert tube.high[3, 0] == pytest.approx(0.8, abs=1e-4)
+        assert tube.high[2, 0] == pytest.approx(0.6, abs=1e-4)
+        assert tube.high[-1, 0] <= tube.high[0, 0] + 1e-6
+
+    def test_powers_that_lead_into_the_tube(self):
+        network = two_buses()
+        unit = battery(network, efficiency_charge=0.9, efficiency_discharge=0.8)
+        tube = SocTube(np.array([[0.0], [0.5], [0.5]]), np.array([[1.0], [0.6], [1.0]]))
+        step = np.zeros(4, dtype=np.int64)
+        low, high = tube_interval(tube, unit, np.array([[0.5], [0.4], [0.9], [0.0]]), step, 1.0)
+
+        # From 0.5: hold, or charge 0.1 / 0.9; from 0.4: charge at least 0.1 / 0.9; from 0.9: discharge 0.3 * 0.8 at least.
+        assert low[:3, 0] == pytest.approx([0.0, 0.1 / 0.9, -0.4 * 0.8])
+        assert high[:3, 0] == pytest.approx([0.1 / 0.9, 0.2 / 0.9, -0.3 * 0.8])
+        # From empty 0.5 cannot be reached with 0.5: as near as it gets.
+        assert low[3, 0] == high[3, 0] == 0.5
+        assert power_towards(unit, np.array([0.5]), np.array([0.4]), 0.5) == pytest.approx([-0.1 * 0.8 / 0.5])
+
+
+class TestWhatItIsFor:
+    def test_a_wasteful_policy_holds_the_day_with_the_tube_and_not_without(self):
+        network = two_buses()
+        unit = battery(network)
+        day = days(HEAVY)
+        tube = compute_soc_tube(network, unit, day)
+        without = simulate(network, unit, day, Always(SafetyLayer(network, unit, 1.0), -0.5))
+        within = simulate(network, unit, day, Always(SafetyLayer(network, unit, 1.0, tube), -0.5))
+
+        assert without.n_violation_steps[0] == 2 and without.soc_short_mwh[0] > 0.1
+        assert within.n_violation_steps[0] == 0 and within.soc_short_mwh[0] < 1e-6
+
+    def test_the_tube_gives_way_before_voltage(self):
+        """Inside the tube only with more charging than the voltage allows: the band holds, and the status says so."""
+        network = two_buses()
+        unit = battery(network)
+        tube = SocTube(np.full((STEPS + 1, 1), 0.8), np.ones((STEPS + 1, 1)))
+        p = np.array([[0.0, 0.4]])
+        v = np.array([[1.0, 0.5 * (1 + np.sqrt(1 - 0.4 * 0.4))]])
+        state = VoltageState(p, np.zeros((1, 2)), v, np.array([[0.5]]), np.zeros(1, dtype=np.int64))
+        answer = SafetyLayer(network, unit, 1.0, tube).correct(state, np.zeros((1, 1)))
+
+        assert answer.words[0] == "tube_left" and answer.certified[0]
+        # As near to the tube as the band lets it: 0.475 in all.
+        assert answer.p[0, 0] == pytest.approx(0.075, abs=1e-4)
+
+
+class TestBadInput:
+    def test_too_little_energy_names_the_battery(self):
+        network = two_buses()
+        with pytest.raises(ValueError, match="battery '1' lacks most, 0.* MWh beside its 0.2"):
+            compute_soc_tube(network, battery(network, energy=0.2), days(HEAVY))
+
+    def test_too_little_power_names_bus_and_battery(self):
+        network = two_buses()
+        with pytest.raises(ValueError, match="leave bus '1' at 0.9.* raise p_max of battery '1'"):
+            compute_soc_tube(network, battery(network, p_max=0.1), days(HEAVY))
+
+    def test_days_without_a_solution_are_named(self):
+        network = two_buses()
+        with pytest.raises(ValueError, match="no AC solution on 2016-01-02 at step 3"):
+            compute_soc_tube(network, battery(network), days(HEAVY, [0.1] * 3 + [9.0] + [0.1] * 4))
+
+    def test_no_days(self):
+        network = two_buses()
+        with pytest.raises(ValueError, match="of no days"):
+            compute_soc_tube(network, battery(network), days(HEAVY)[:0])
+
+    def test_a_tube_must_be_one(self):
+        with pytest.raises(ValueError, match="battery 0 has low 0.7 and high 0.6 before step 1"):
+            SocTube(np.array([[0.1], [0.7]]), np.array([[0.2], [0.6]]))
+        with pytest.raises(ValueError, match="give both"):
+            SocTube(np.zeros((3, 1)), np.zeros((2, 1)))
