@@ -79,7 +79,7 @@ class VoltageAgentConfig:
 
     learner: TD3Config = field(default_factory=_learner_settings)
     num_envs: int = 128  # days side by side
-    episodes: int = 1_280  # days in all
+    episodes: int = 2_560  # days in all
     learn_steps: int = 4  # gradient steps per step of the environments
     reward_scale: float = 1.0  # what rewards are multiplied with before they are learned
 

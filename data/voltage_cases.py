@@ -11,9 +11,9 @@ on every day the idle policy under the safety layer needs no slack. `studies/siz
 
     feeder       peak load           photovoltaics and batteries, each                at
     cigre_lv18   250 kW, R1..R18     110 kWp at R11..R18 only; 40 kW, 400 kWh         R1..R18
-    ieee33       80 % of nominal     1.2 MWp; 0.5 MW, 3 MWh                           9 12 15 18 25 28 31 33
-    bus69        80 % of nominal     1.1 MWp; 0.5 MW, 4 MWh                           12 17 22 27 54 58 61 65
-    caracas141   nominal             7 MWp; 2 MW, 20 MWh                              36 52 71 80 84 87
+    ieee33       80 % of nominal     1.2 MWp; 0.5 MW, 5 MWh                           9 12 15 18 25 28 31 33
+    bus69        80 % of nominal     1.1 MWp; 0.5 MW, 7 MWh                           12 17 22 27 54 58 61 65
+    caracas141   nominal             7 MWp; 2 MW, 30 MWh                              36 52 71 80 84 87
 
 On `cigre_lv18` the load is shared equally by its 18 buses at a power factor of 0.95; R11..R18 are the buses off the trunk.
 A battery starts each day half full and must end it at least so. Ratings of branches are no limit here; the script prints the
@@ -69,9 +69,9 @@ _BUS69 = ("12", "17", "22", "27", "54", "58", "61", "65")
 _CARACAS = ("36", "52", "71", "80", "84", "87")
 _SIZINGS = {
     "cigre_lv18": _Sizing(_CIGRE, 0.040, 0.400, _CIGRE[10:], 0.110, _CIGRE, 0.250),
-    "ieee33": _Sizing(_IEEE33, 0.5, 3.0, _IEEE33, 1.2, load_scale=0.8),
-    "bus69": _Sizing(_BUS69, 0.5, 4.0, _BUS69, 1.1, load_scale=0.8),
-    "caracas141": _Sizing(_CARACAS, 2.0, 20.0, _CARACAS, 7.0),
+    "ieee33": _Sizing(_IEEE33, 0.5, 5.0, _IEEE33, 1.2, load_scale=0.8),
+    "bus69": _Sizing(_BUS69, 0.5, 7.0, _BUS69, 1.1, load_scale=0.8),
+    "caracas141": _Sizing(_CARACAS, 2.0, 30.0, _CARACAS, 7.0),
 }
 
 

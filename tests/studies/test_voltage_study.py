@@ -376,7 +376,7 @@ def test_every_voltage_option_arrives() -> None:
     assert given == VoltageConfig("ieee33", ("droop", "ac_opf"), 3, True, 5, 1, Path("here"), Path("there"))
     assert given.seed_numbers == (0, 1, 2)
     assert len(VoltageConfig(full=True).seed_numbers) == 10 and len(VoltageConfig().seed_numbers) == 1
-    assert VoltageConfig(full=True).agent_configs.df_srl.episodes > VoltageConfig().agent_configs.df_srl.episodes
+    assert VoltageConfig(full=True).agent_configs.td3.episodes > VoltageConfig().agent_configs.td3.episodes
     # The other job is what it was.
     assert parse([]) == parse(["--job", "transfer"])
 
