@@ -117,19 +117,39 @@ class TestWhatItIsFor:
         assert without.n_violation_steps[0] == 2 and without.soc_short_mwh[0] > 0.1
         assert within.n_violation_steps[0] == 0 and within.soc_short_mwh[0] < 1e-6
 
-    def test_the_tube_gives_way_before_voltage(self):
-        """Inside the tube only with more charging than the voltage allows: the band holds, and the status says so."""
+    def test_the_tube_asks_for_no_more_than_the_band_has_room_for(self):
+        """At 0.4 of demand w = 0.9182...: it may fall by 0.2 kappa p to 0.9025, kappa = 0.95 / 0.9."""
         network = two_buses()
         unit = battery(network)
         tube = SocTube(np.full((STEPS + 1, 1), 0.8), np.ones((STEPS + 1, 1)))
-        p = np.array([[0.0, 0.4]])
-        v = np.array([[1.0, 0.5 * (1 + np.sqrt(1 - 0.4 * 0.4))]])
-        state = VoltageState(p, np.zeros((1, 2)), v, np.array([[0.5]]), np.zeros(1, dtype=np.int64))
-        answer = SafetyLayer(network, unit, 1.0, tube).correct(state, np.zeros((1, 1)))
+        v = 0.5 * (1 + np.sqrt(1 - 0.4 * 0.4))
+        answer = SafetyLayer(network, unit, 1.0, tube).correct(*asked(0.4, v))
+
+        assert answer.words[0] == "corrected" and answer.certified[0]
+        assert answer.p[0, 0] == pytest.approx((v**2 - 0.9025) / (0.2 * 0.95 / 0.9), abs=1e-9)
+        # Where there is no room at all the tube asks for nothing, however far below it the battery is.
+        low = 0.5 * (1 + np.sqrt(1 - 0.4 * 0.475))
+        assert SafetyLayer(network, unit, 1.0, tube).correct(*asked(0.475, low)).p[0, 0] == pytest.approx(0.0, abs=1e-6)
+
+    def test_the_tube_gives_way_before_voltage(self):
+        """Full as far as the tube goes, and the sun lifts the bus above 1.05 pu: it charges all the same, and says so."""
+        network = two_buses()
+        unit = battery(network)
+        tube = SocTube(np.zeros((STEPS + 1, 1)), np.full((STEPS + 1, 1), 0.5))
+        v = 0.5 * (1 + np.sqrt(1 + 0.4 * 0.7))
+        answer = SafetyLayer(network, unit, 1.0, tube).correct(*asked(-0.7, v))
 
         assert answer.words[0] == "tube_left" and answer.certified[0]
-        # As near to the tube as the band lets it: 0.475 in all.
-        assert answer.p[0, 0] == pytest.approx(0.075, abs=1e-4)
+        # v (v - 1) = 0.1 s: at 1.05 pu a surplus of 0.525 is left.
+        assert answer.p[0, 0] == pytest.approx(0.175, abs=1e-4)
+
+
+def asked(p_net, v_idle):
+    """A state of one item, half full, and a proposal of nothing."""
+    state = VoltageState(
+        np.array([[0.0, p_net]]), np.zeros((1, 2)), np.array([[1.0, v_idle]]), np.array([[0.5]]), np.zeros(1, np.int64)
+    )
+    return state, np.zeros((1, 1))
 
 
 class TestBadInput:
