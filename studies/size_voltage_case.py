@@ -4,12 +4,13 @@
     python studies/size_voltage_case.py --feeder ieee33
     python studies/size_voltage_case.py --no-tube           # without SOC tube: what it is for
 
-Three parts are printed: sizes beside load and generation; the share of steps in which some bus is below and above its band
-without control, for the train and the test weeks and the year; and, for every day of the year, the idle policy (it
-proposes no power at all) under the safety layer with the SOC tube of the training weeks: steps outside the band by the AC
-power flow, steps in which slack was used and in which the tube was left, days that end short of energy, largest loading.
-Where none is outside, used slack or ended short, each day's trajectory satisfies every equation of the AC optimal power flow
-with perfect information, and its limits of voltage, power and SOC: that is feasible on every day.
+Four parts are printed: sizes beside load and generation; the share of steps in which some bus is below and above its band
+without control, for the train and the test weeks and the year; for every day of the year, the idle policy (it proposes no
+power at all) under the safety layer with the SOC tube of the training weeks: steps outside the band by the AC power flow, steps
+in which slack was used and in which the tube was left, days that end short of energy, largest loading; and what wasteful
+policies do under the layer with the tube and without.
+Where the idle policy is never outside, used no slack and did not end short, each day's trajectory satisfies every equation of
+the AC optimal power flow with perfect information, and its limits of voltage, power and SOC: that is feasible on every day.
 Exit status 1 when a step is outside the band or used slack.
 """
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -49,19 +51,22 @@ class SizeConfig:
     tube: bool = True  # whether the layer keeps SOC inside the tube
 
 
-class IdleUnderLayer:
-    """The idle policy under a safety layer; counts the statuses of its steps."""
+Ask = Callable[[VoltageState], FloatArray]
 
-    name = "idle_safe"
 
-    def __init__(self, layer: SafetyLayer) -> None:
-        self.layer = layer
+class UnderLayer:
+    """A policy under a safety layer, the idle one unless told otherwise; counts the statuses of its steps."""
+
+    name = "under layer"
+
+    def __init__(self, layer: SafetyLayer, ask: Ask = lambda state: np.zeros(state.soc.shape)) -> None:
+        self.layer, self.ask = layer, ask
         self.count: IntArray = np.zeros(len(STATUSES), dtype=np.int64)
         self.uncertified = 0
 
     def decide(self, state: VoltageState) -> FloatArray:
-        """Return the power nearest to none that the layer lets through, (B, n_bat) pu."""
-        actions = self.layer.correct(state, np.zeros(state.soc.shape))
+        """Return the power nearest to what the policy asks for that the layer lets through, (B, n_bat) pu."""
+        actions = self.layer.correct(state, self.ask(state))
         self.count += np.bincount(actions.status, minlength=len(STATUSES))
         self.uncertified += int((~actions.certified).sum())
         return actions.p
@@ -88,7 +93,43 @@ def main() -> int:
         console.print(f"SOC tube of the training weeks: {perf_counter() - begun:.0f} s\n")
     table, held = controlled(year, tube)
     console.print(table)
+    if tube is not None:
+        console.print(what_the_tube_is_for(year, tube))
     return 0 if held else 1
+
+
+def what_the_tube_is_for(case: VoltageCase, tube: SocTube) -> Table:
+    """Return what wasteful policies do to the year under the layer, with the tube and without."""
+    p_max, rng = case.batteries.p_max, np.random.default_rng(0)
+    policies: dict[str, Ask] = {
+        "discharges all it can": lambda state: np.broadcast_to(-p_max, state.soc.shape),
+        "charges all it can": lambda state: np.broadcast_to(p_max, state.soc.shape),
+        "acts at random": lambda state: rng.uniform(-1.0, 1.0, state.soc.shape) * p_max,
+    }
+    table = Table(title="Wasteful policies under the safety layer, all days")
+    for column in (
+        "policy",
+        "SOC tube",
+        "steps outside",
+        "worst, pu",
+        "slack used",
+        "tube left",
+        "days short",
+        "MWh/day",
+    ):
+        table.add_column(column, justify="left" if column in ("policy", "SOC tube") else "right")
+    for name, ask in policies.items():
+        for kept in (tube, None):
+            method = UnderLayer(SafetyLayer(case.network, case.batteries, case.days.step_h, kept), ask)
+            outcome = simulate(case.network, case.batteries, case.days, method)
+            count = dict(zip(STATUSES, method.count.tolist(), strict=True))
+            short = outcome.soc_short_mwh > 1e-9 * case.network.base_mva
+            table.add_row(
+                name, "with" if kept else "without", str(outcome.n_violation_steps.sum()),
+                f"{outcome.worst_excess_pu.max():.4f}", str(count["slack_used"] + count["failed"]), str(count["tube_left"]),
+                str(short.sum()), f"{outcome.regulation_mwh.mean():.2f}",
+            )  # fmt: skip
+    return table
 
 
 def sizes(case: VoltageCase) -> Table:
@@ -134,7 +175,7 @@ def uncontrolled(feeder: str) -> Table:
 def controlled(case: VoltageCase, tube: SocTube | None) -> tuple[Table, bool]:
     """Return what the idle policy under the layer does over all days, and whether it held each step without slack."""
     layer = SafetyLayer(case.network, case.batteries, case.days.step_h, tube)
-    method = IdleUnderLayer(layer)
+    method = UnderLayer(layer)
     outcome = simulate(case.network, case.batteries, case.days, method)
     table = Table(
         title=f"Idle policy under the safety layer, {'SOC tube' if tube else 'no tube'}, all days", show_header=False
