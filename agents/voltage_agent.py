@@ -10,6 +10,10 @@ output per battery (as `td3.py` has it) and p the power applied:
     (3)  r = -0.001 sum |p_kW| - penalty of voltages: the first part is known from p ((b) of `td3.py`), the second is learned
     (4)  the policy sees the observation, and once more, enlarged, how far idle voltages are outside their band
 
+With a layer the discount is 0 by default: its SOC tube carries the future, and what is learned is each step by itself; the
+critics' part is then the penalty alone. Trained once with 0.9 (six sunny test days, no tube, 1280 days of training) the
+policy used 20 % more energy than the optimum where with 0 it used 6 % more. Without a layer it is 0.9.
+
 (1) because most steps need nothing, and a network's output is never exactly 0; backwards its derivative counts as 1, so
 that an output at rest can begin to move. The gradient through (2) is that of the projection onto the AC linearisation at which
 the layer's first answer ends (`SafetyLayer.project_ac`). Half of what is learned from are steps in which something had to be

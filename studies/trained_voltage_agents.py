@@ -74,7 +74,7 @@ class VoltageAgentConfigs:
 
     @classmethod
     def short(cls) -> VoltageAgentConfigs:
-        """Return settings that train for minutes: the same learners on fewer days."""
+        """Return settings that train for minutes: df_srl as ever, the others on fewer days."""
         td3, ddpg = (replace(one, episodes=SHORT_EPISODES) for one in (cls().td3, cls().ddpg))
         return cls(
             cls().df_srl, td3, ddpg, SafeDdpgConfig(ddpg), Sb3Config.of("sac"), Sb3Config.of("ppo")
