@@ -122,9 +122,11 @@ class SafetyLayer:
                 inside = np.clip(proposal[stuck], lo[stuck], hi[stuck])
                 physical = self._physical(part)
                 wider = self._make_safe(part, inside, *physical)
-                took = wider.certified & (wider.status != FAILED_ITEM)
-                wider.status[took] = TUBE_LEFT
-                _put(answer, stuck, wider)
+                wider.status[wider.certified] = TUBE_LEFT
+                # Where neither is safe, the one that leaves the band less is applied.
+                before, after = (self._excess(v) for v in (answer.v[stuck], wider.v))
+                better = np.flatnonzero(wider.certified | (after < before))
+                _put(answer, stuck[better], _take(wider, better))
         return answer
 
     def project(self, state: VoltageState, p_proposed: torch.Tensor) -> torch.Tensor:
@@ -398,6 +400,11 @@ class _ProjectedAtAc(torch.autograd.Function):
         if len(ctx.left):
             along[ctx.left] = pull_back(ctx.answer, ctx.columns, wanted[ctx.left])
         return torch.from_numpy(along / p_max).to(gradient), None, None
+
+
+def _take(whole: SafeActions, items: IntArray) -> SafeActions:
+    """Return some items of a batched result."""
+    return SafeActions(*(getattr(whole, name)[items] for name in vars(whole)))
 
 
 def _put(whole: Any, items: IntArray, part: Any) -> None:

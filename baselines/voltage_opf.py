@@ -171,6 +171,12 @@ class _Feeder:
     ) -> None:
         self.network, self.batteries, self.exact = network, batteries, exact
         self.bus: IntArray = judged_buses(network)
+        free = np.setdiff1d(self.bus, matrices.bus)
+        if free.size:
+            raise ValueError(
+                f"{network.name}: the voltage of substation {network.bus_name[free[0]]!r} is free, as a generator stands for "
+                "the grid above it; this optimum takes substations held at a voltage: use baselines.opf, or drop gen_is_grid"
+            )
         place = np.searchsorted(matrices.bus, self.bus)
         self.p_net, self.q_net = (net[0] for net in net_demand(network, day))
         self.lossless = matrices.lossless(self.p_net, self.q_net)[:, place]

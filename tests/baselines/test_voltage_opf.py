@@ -204,3 +204,12 @@ def test_every_bundled_day_has_an_optimum():
         outcome = simulate(case.network, case.batteries, case.days, VoltageOpf(case.network, case.batteries))
         assert outcome.n_violation_steps.sum() == 0 and outcome.worst_excess_pu.max() <= 2e-6
         assert outcome.soc_short_mwh.max() <= 1e-9
+
+
+def test_a_substation_of_free_voltage_is_refused():
+    network = pair(
+        gen_name=("grid",), gen_bus=[0], gen_p_min=[-5.0], gen_p_max=[5.0], gen_q_min=[-5.0], gen_q_max=[5.0],
+        gen_is_grid=[True],
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="pair: the voltage of substation '0' is free, .* use baselines.opf"):
+        simulate(network, battery(), days([0.6, 0.0]), VoltageOpf(network, battery()))

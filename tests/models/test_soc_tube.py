@@ -143,6 +143,17 @@ class TestWhatItIsFor:
         # v (v - 1) = 0.1 s: at 1.05 pu a surplus of 0.525 is left.
         assert answer.p[0, 0] == pytest.approx(0.175, abs=1e-4)
 
+    def test_where_nothing_is_safe_the_band_is_left_least(self):
+        """0.2 of power cannot bring 0.9 of demand down to 0.475: discharging all of it is the least evil, tube or not."""
+        network = two_buses()
+        unit = battery(network, p_max=0.2)
+        v = 0.5 * (1 + np.sqrt(1 - 0.4 * 0.9))
+        for low in (0.0, 0.5):
+            tube = SocTube(np.full((STEPS + 1, 1), low), np.ones((STEPS + 1, 1)))
+            answer = SafetyLayer(network, unit, 1.0, tube).correct(*asked(0.9, v))
+            assert not answer.certified[0] and answer.words[0] == "slack_used"
+            assert answer.p[0, 0] == pytest.approx(-0.2, abs=1e-9)
+
 
 def asked(p_net, v_idle):
     """A state of one item, half full, and a proposal of nothing."""
