@@ -1,0 +1,137 @@
+"""What a run has finished, kept in one SQLite file: a task is in it whole or not at all, whatever interrupts.
+
+A run is known by its key, a hash of all that decides its tables and of this package's source text, so that results of other
+settings or of other code are never taken for one's own. Each table of a task is kept as the bytes of a Parquet file and
+read back from there, in an undisturbed run as in a resumed one. One process writes at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import sqlite3
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pandas as pd
+
+Tables = dict[str, pd.DataFrame]
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS run (key TEXT PRIMARY KEY, n_task INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS result (key TEXT, task TEXT, name TEXT, content BLOB NOT NULL, PRIMARY KEY (key, task, name));
+"""
+
+
+class Journal:
+    """The finished tasks of one run. A context manager: the file is ours alone until it is left.
+
+    path: made if it is not there. key: named values that decide the tables, JSON's kinds of value. n_task: tasks of the
+    whole run. resume: go on with what an interrupted run of the same key left.
+
+    Raises ValueError where the file is no journal, another process writes to it, or an interrupted run of this key lies in it
+    and resume is False: what was computed is not thrown away unasked.
+    """
+
+    def __init__(self, path: Path, key: Mapping[str, Any], n_task: int, resume: bool) -> None:
+        self.path, self.key, self.resume = path, key_of(key), resume
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = sqlite3.connect(path, timeout=0.5, isolation_level=None)
+        except (OSError, sqlite3.Error) as error:
+            raise ValueError(f"{path} cannot be opened ({error}); name another output folder") from None
+        try:
+            self._file.execute("PRAGMA locking_mode = EXCLUSIVE")
+            self._file.executescript(_SCHEMA)
+            # With exclusive locking the first write takes the lock and keeps it.
+            self._file.execute("BEGIN IMMEDIATE")
+            self._begin(n_task)
+            self._file.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            self._file.close()
+            raise ValueError(f"{path} is in use ({error}): wait for the other run, or name another output folder") from None
+        except sqlite3.DatabaseError as error:
+            self._file.close()
+            raise ValueError(f"{path} is damaged or no journal ({error}); delete it, or name another folder") from None
+        except ValueError:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def tasks(self) -> set[str]:
+        """Return the names of the finished tasks."""
+        found = self._file.execute("SELECT DISTINCT task FROM result WHERE key = ?", (self.key,))
+        return {task for (task,) in found}
+
+    def write(self, task: str, tables: Tables) -> None:
+        """Keep the tables of a task; they are all there when this returns, and none before.
+
+        Raises ValueError for a task without a table, which could not be told from one not done.
+        """
+        if not tables:
+            raise ValueError(f"task {task} returned no table; return at least one, which may be empty")
+        rows = [(self.key, task, name, _bytes_of(table)) for name, table in tables.items()]
+        with self._file:
+            self._file.execute("BEGIN IMMEDIATE")
+            self._file.executemany("INSERT OR REPLACE INTO result VALUES (?, ?, ?, ?)", rows)
+
+    def read(self, task: str) -> Tables:
+        """Return the tables of a finished task in the order they were written; raises KeyError for another."""
+        found = self._file.execute(
+            "SELECT name, content FROM result WHERE key = ? AND task = ? ORDER BY rowid", (self.key, task)
+        ).fetchall()
+        if not found:
+            raise KeyError(f"{self.path} holds no task {task!r}")
+        return {name: pd.read_parquet(io.BytesIO(content)) for name, content in found}
+
+    def _begin(self, n_task: int) -> None:
+        """Make room for this run: finished runs give way, interrupted ones stay."""
+        counts = {key: (n, self._count(key)) for key, n in self._file.execute("SELECT key, n_task FROM run").fetchall()}
+        own = counts.get(self.key)
+        if own is not None and 0 < own[1] < own[0] and not self.resume:
+            raise ValueError(
+                f"{self.path} holds {own[1]} of {own[0]} tasks of an interrupted run with the same settings: go on with "
+                "--resume, or delete the file to start anew"
+            )
+        for key, (n, done) in counts.items():
+            if done in (0, n) and not (self.resume and key == self.key):
+                self._file.execute("DELETE FROM result WHERE key = ?", (key,))
+                self._file.execute("DELETE FROM run WHERE key = ?", (key,))
+        self._file.execute("INSERT OR REPLACE INTO run VALUES (?, ?)", (self.key, n_task))
+
+    def _count(self, key: str) -> int:
+        (n,) = self._file.execute("SELECT COUNT(DISTINCT task) FROM result WHERE key = ?", (key,)).fetchone()
+        return int(n)
+
+
+def key_of(parts: Mapping[str, Any]) -> str:
+    """Return a hash of named values, JSON's kinds and paths, and of the source text of this package."""
+    text = json.dumps({**parts, "code": _code_digest()}, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@cache
+def _code_digest() -> str:
+    digest = hashlib.sha256()
+    root = Path(__file__).resolve().parents[1]
+    for folder in ("agents", "baselines", "data", "models", "studies"):
+        for path in sorted((root / folder).glob("*.py")):
+            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _bytes_of(table: pd.DataFrame) -> bytes:
+    content = io.BytesIO()
+    table.to_parquet(content, index=False)
+    return content.getvalue()
