@@ -53,7 +53,9 @@ class Journal:
             self._file.execute("COMMIT")
         except sqlite3.OperationalError as error:
             self._file.close()
-            raise ValueError(f"{path} is in use ({error}): wait for the other run, or name another output folder") from None
+            raise ValueError(
+                f"{path} is in use ({error}): wait for the other run, or name another output folder"
+            ) from None
         except sqlite3.DatabaseError as error:
             self._file.close()
             raise ValueError(f"{path} is damaged or no journal ({error}); delete it, or name another folder") from None

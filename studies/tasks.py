@@ -21,6 +21,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -29,12 +30,12 @@ from typing import Any
 import dask
 import numba
 import torch
-from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin, as_completed
+from distributed import Client, KilledWorker, LocalCluster, as_completed
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from threadpoolctl import threadpool_limits
 
-from feederguard.studies.journal import Journal, Tables, key_of
+from feederguard.studies.journal import Journal, Tables
 
 
 def n_cores() -> int:
@@ -73,9 +74,9 @@ def run_tasks(
 ) -> dict[str, Tables]:
     """Return the tables of every task, in the order of `tasks`, after doing those that the journal does not hold.
 
-    tasks: unique names and arguments. work(bench, *arguments) returns the tables of one; setup(*context) returns the bench, once
-    per process: both functions of a module, context small enough to be sent with every task. key: all that decides the
-    tables, to know an interrupted run by; where they are computed is no part of it.
+    tasks: unique names and arguments. work(bench, *arguments) returns the tables of one; setup(*context) returns the bench,
+    once per process: both functions of a module, context small enough to be sent with every task. key: all that decides
+    the tables, to know an interrupted run by; where they are computed is no part of it.
 
     Raises ValueError as `Journal` and for a scheduler that does not answer, KeyboardInterrupt after saying how to go on,
     RuntimeError where a task killed its workers, and whatever a task raises; what was finished stays in the journal.
@@ -86,13 +87,17 @@ def run_tasks(
         done = kept.tasks() & tasks.keys()
         todo = {name: arguments for name, arguments in tasks.items() if name not in done}
         if run.resume and tasks:
-            found = f"{len(done)} of {len(tasks)} tasks are done already" if done else "nothing to resume, starting anew"
+            found = (
+                f"{len(done)} of {len(tasks)} tasks are done already" if done else "nothing to resume, starting anew"
+            )
             console.print(f"{label}: {found} ({journal})", soft_wrap=True, markup=False)
         try:
             _do(todo, work, setup, context, kept, run, console, label, len(tasks))
         except KeyboardInterrupt:
             left = len(tasks.keys() - kept.tasks())
-            console.print(f"stopped: {left} of {len(tasks)} tasks are left; the same command with --resume goes on from here")
+            console.print(
+                f"stopped: {left} of {len(tasks)} tasks are left; the same command with --resume goes on from here"
+            )
             raise
         return {name: kept.read(name) for name in tasks}
 
@@ -146,13 +151,15 @@ def _on_cluster(
     run: RunConfig,
 ) -> Iterator[tuple[str, Tables]]:
     """Yield tasks as workers finish them, each sent with its context: what is scattered dies with the worker that held it."""
-    digest = key_of({"setup": setup.__qualname__, "context": repr(context)})
-    with _client(run, len(todo)) as client:
+    digest = str(dask.base.tokenize(setup.__qualname__, context))[:16]
+    with _client(run) as client:
         # Earlier tasks first where a worker is free: they are the longer ones.
-        futures = {
-            client.submit(_on_worker, digest, work, setup, context, arguments, key=f"{name}-{digest}", pure=False, priority=-k): name
-            for k, (name, arguments) in enumerate(todo.items())
-        }  # fmt: skip
+        futures = {}
+        for k, (name, arguments) in enumerate(todo.items()):
+            future = client.submit(
+                _on_worker, digest, work, setup, context, arguments, key=f"{name}-{digest}", pure=False, priority=-k
+            )
+            futures[future] = name
         try:
             for future in as_completed(futures):
                 try:
@@ -167,8 +174,33 @@ def _on_cluster(
             client.cancel(list(futures), force=True)
 
 
+# The cluster of `shared_workers`, while it is open.
+_shared: ContextVar[Client | None] = ContextVar("shared workers", default=None)
+
+
 @contextmanager
-def _client(run: RunConfig, n_task: int) -> Iterator[Client]:
+def shared_workers(run: RunConfig) -> Iterator[None]:
+    """Keep one set of workers for every `run_tasks` inside, since each must load what it computes with.
+
+    Raises ValueError for a scheduler that does not answer.
+    """
+    if run.scheduler is None and run.workers == 1:
+        yield
+        return
+    with _client(run) as client:
+        token = _shared.set(client)
+        try:
+            yield
+        finally:
+            _shared.reset(token)
+
+
+@contextmanager
+def _client(run: RunConfig) -> Iterator[Client]:
+    shared = _shared.get()
+    if shared is not None:
+        yield shared
+        return
     if run.scheduler is not None:
         try:
             client = Client(run.scheduler, timeout="10s")
@@ -179,28 +211,18 @@ def _client(run: RunConfig, n_task: int) -> Iterator[Client]:
         with client:
             yield client
         return
-    quiet = {"distributed.worker.memory.terminate": False, "distributed.admin.low-level-log-length": 0}
-    with (
-        dask.config.set(quiet),
-        LocalCluster(
-            n_workers=min(run.workers, n_task), threads_per_worker=1, processes=True, dashboard_address=None,
-            memory_limit=None, silence_logs=logging.CRITICAL, host="127.0.0.1",
-        ) as cluster,
-        Client(cluster) as client,
-    ):  # fmt: skip
-        client.register_plugin(_LeaveInterrupts(), name="leave interrupts")
+    # Threads and processes inherit what their maker blocks: Ctrl-C reaches every process of a terminal, and only this one
+    # should tell about it. One that comes while the workers start is heard when they are there.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        cluster = LocalCluster(
+            n_workers=run.workers, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=None,
+            silence_logs=logging.CRITICAL, host="127.0.0.1",
+        )  # fmt: skip
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    with cluster, Client(cluster) as client:
         yield client
-
-
-class _LeaveInterrupts(WorkerPlugin):
-    """Ctrl-C reaches every process of a terminal; only the first should tell about it."""
-
-    def setup(self, worker: Any) -> None:
-        # Signals are set by a process's main thread alone; where the worker is in another, its parent tells of the interrupt.
-        try:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-        except ValueError:
-            pass
 
 
 # What a worker process holds, by what it was made of.
