@@ -19,17 +19,16 @@ A scenario without any safe decision (not even with everything behind the fault 
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import numpy as np
+import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from feederguard.agents.checkpoint import network_fingerprint, setting_text
 from feederguard.agents.ranked_switching import RankedSwitching
 from feederguard.baselines.misocp import Misocp
 from feederguard.data.networks import load_network
@@ -44,8 +43,9 @@ from feederguard.models.scenario import Scenarios
 from feederguard.models.setting import SETTING_NAMES, Setting, resolve_setting
 from feederguard.models.solver import NotSolvedError
 from feederguard.models.switch_plans import SwitchPlans
+from feederguard.studies.journal import Tables
+from feederguard.studies.tasks import RunConfig, n_cores, run_tasks
 from feederguard.studies.trained_agents import TRAINED, Course, course_parts, hash_of, train_agents
-from feederguard.studies.workers import n_cores, spread
 
 FEEDERS = ("ieee33", "bus69_zhou", "caracas141")
 METHODS = ("ddpg_corrected", "ranked_switching")
@@ -79,7 +79,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.scenarios < 1 or options.train_scenarios < 1 or options.workers < 1:
         parser.error("--scenarios, --train-scenarios and --workers must be at least 1")
-    console = Console(width=140)
+    console, run = Console(width=140), RunConfig(options.workers, resume=True)
     try:
         profiles, networks = load_profiles(options.profiles), [load_network(feeder) for feeder in options.feeders]
     except (ValueError, OSError) as error:
@@ -88,11 +88,11 @@ def main() -> None:
     for network in networks:
         scenarios = sample_scenarios(network, profiles, options.scenarios, options.seed).scenarios
         settings = [resolve_setting(network, name) for name in options.settings]
-        seconds = train_agents(network, settings, options.methods, course, options.workers, console)
+        seconds = train_agents(network, settings, options.methods, course, run, console)
         for setting in settings:
             key = hash_of(course_parts(network, setting, course) | {"test": [options.scenarios, options.seed]})
-            proofs = options.output / f"bounds-{network.name}-{setting.name}-{key}.jsonl"
-            reference = _reference(network, setting, scenarios, options.prove_s, proofs, options.workers)
+            proofs = options.output / f"bounds-{network.name}-{setting.name}-{key}.sqlite"
+            reference = _reference(network, setting, scenarios, options.prove_s, proofs, run)
             table = Table(
                 "method", "safe %", "none safe", "cost", "gap %", "shed", "oper.", "decisions/s", "median ms", "p99 ms",
                 "training s", title=f"{network.name}, {setting.name} setting, {options.scenarios} test scenarios",
@@ -152,7 +152,7 @@ def _timed(network: Network, setting: Setting, agent: Method, scenario: Scenario
 
 
 def _reference(
-    network: Network, setting: Setting, scenarios: Scenarios, prove_s: float | None, proofs: Path, workers: int
+    network: Network, setting: Setting, scenarios: Scenarios, prove_s: float | None, proofs: Path, run: RunConfig
 ) -> Reference:
     plans = SwitchPlans(network, setting)
     found = search_plans(plans, scenarios, beam=WIDE_BEAM, max_rounds=WIDE_ROUNDS)
@@ -170,7 +170,7 @@ def _reference(
         )
     if prove_s is None:
         return Reference(cost, f"the best of a wide search ({len(left)} scenarios shed; the others are proven)")
-    bounds = _bounds(network, setting, scenarios, left, prove_s, proofs, workers)
+    bounds = _bounds(network, setting, scenarios, left, prove_s, proofs, run)
     share = np.array([bounds[k] for k in left.tolist()])
     open_gap = cost[left].sum() / share.sum() - 1 if len(left) else 0.0
     cost[left] = share
@@ -205,46 +205,35 @@ def _fewest(plans: SwitchPlans, scenarios: Scenarios, shed: FloatArray) -> BoolA
 
 def _bounds(
     network: Network, setting: Setting, scenarios: Scenarios, items: IntArray, prove_s: float,
-    path: Path, workers: int,
+    path: Path, run: RunConfig,
 ) -> dict[int, float]:  # fmt: skip
-    """Return the MISOCP's lower bound of each item; a line per item is appended to `path` as soon as it is known."""
-    known: dict[int, float] = {}
-    if path.exists():
-        known = {row["scenario"]: row["bound"] for row in _lines(path)}
-    missing = [int(k) for k in items if int(k) not in known]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        for k, bound, seconds in spread(_prove, missing, workers, _hold, network, setting, scenarios, prove_s):
-            known[k] = bound
-            file.write(json.dumps({"scenario": k, "bound": bound, "seconds": round(seconds, 2)}) + "\n")
-            file.flush()
-    return known
+    """Return the MISOCP's lower bound of each item; each is in the journal at `path` as soon as it is known."""
+    tasks = {str(k): (int(k),) for k in items}
+    key = {"setting": setting_text(setting), "prove_s": prove_s, "network": network_fingerprint(network)}
+    done = run_tasks(
+        tasks, _prove, _Prover, (network, setting, scenarios, prove_s), path, key, run, Console(), "proofs"
+    )  # fmt: skip
+    return {int(k): float(tables["bound"]["bound"].iloc[0]) for k, tables in done.items()}
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    for line in path.read_text().splitlines():
-        try:
-            yield json.loads(line)
-        except ValueError:
-            continue  # a line that an interruption cut short
+class _Prover:
+    """What a process that proves holds."""
+
+    def __init__(self, network: Network, setting: Setting, scenarios: Scenarios, prove_s: float) -> None:
+        self.method, self.scenarios = Misocp(network, setting, time_limit_s=prove_s), scenarios
 
 
-_held: dict[str, Any] = {}
-
-
-def _hold(network: Network, setting: Setting, scenarios: Scenarios, prove_s: float) -> None:
-    _held.update(method=Misocp(network, setting, time_limit_s=prove_s), scenarios=scenarios)
-
-
-def _prove(k: int) -> tuple[int, float, float]:
-    begin = perf_counter()
+def _prove(prover: _Prover, k: int) -> Tables:
     try:
-        _held["method"].decide(_held["scenarios"][k : k + 1])
-        bound = float(_held["method"].reports[0].bound)
+        prover.method.decide(prover.scenarios[k : k + 1])
+        bound = float(prover.method.reports[0].bound)
     except NotSolvedError:
         bound = 0.0  # nothing found in time: no cost lies below zero
-    return k, max(bound, 0.0), perf_counter() - begin
+    return {"bound": pd.DataFrame({"bound": [max(bound, 0.0)]})}
 
 
 if __name__ == "__main__":
-    main()
+    # Workers import functions by their module's name, which a program's own is not.
+    from feederguard.studies.benchmark_agents import main as run_main
+
+    run_main()

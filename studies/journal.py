@@ -27,13 +27,17 @@ CREATE TABLE IF NOT EXISTS result (key TEXT, task TEXT, name TEXT, content BLOB 
 """
 
 
+class RunError(ValueError):
+    """A run that cannot begin as asked: its journal or its workers are not to be had."""
+
+
 class Journal:
     """The finished tasks of one run. A context manager: the file is ours alone until it is left.
 
     path: made if it is not there. key: named values that decide the tables, JSON's kinds of value. n_task: tasks of the
     whole run. resume: go on with what an interrupted run of the same key left.
 
-    Raises ValueError where the file is no journal, another process writes to it, or an interrupted run of this key lies in it
+    Raises RunError where the file is no journal, another process writes to it, or an interrupted run of this key lies in it
     and resume is False: what was computed is not thrown away unasked.
     """
 
@@ -43,7 +47,7 @@ class Journal:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = sqlite3.connect(path, timeout=0.5, isolation_level=None)
         except (OSError, sqlite3.Error) as error:
-            raise ValueError(f"{path} cannot be opened ({error}); name another output folder") from None
+            raise RunError(f"{path} cannot be opened ({error}); name another output folder") from None
         try:
             self._file.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._file.executescript(_SCHEMA)
@@ -58,8 +62,8 @@ class Journal:
             ) from None
         except sqlite3.DatabaseError as error:
             self._file.close()
-            raise ValueError(f"{path} is damaged or no journal ({error}); delete it, or name another folder") from None
-        except ValueError:
+            raise RunError(f"{path} is damaged or no journal ({error}); delete it, or name another folder") from None
+        except RunError:
             self._file.close()
             raise
 
@@ -102,7 +106,7 @@ class Journal:
         counts = {key: (n, self._count(key)) for key, n in self._file.execute("SELECT key, n_task FROM run").fetchall()}
         own = counts.get(self.key)
         if own is not None and 0 < own[1] < own[0] and not self.resume:
-            raise ValueError(
+            raise RunError(
                 f"{self.path} holds {own[1]} of {own[0]} tasks of an interrupted run with the same settings: go on with "
                 "--resume, or delete the file to start anew"
             )

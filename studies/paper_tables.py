@@ -4,9 +4,8 @@
     python studies/compare_methods.py --tables paper --seeds 1 --scenarios 20 --tables-feeders ieee33
 
 Learned methods are trained anew for every seed; all seeds answer the same test scenarios. Every (feeder, method, seed) is a
-file under <output>/pieces, written whole and named after all that decides it, so a run that was stopped goes on
-where it was. With c the costs of the safe decisions of a method, c* those of the same scenarios by `plan_search`, which tries
-every tie state here,
+task of `feederguard.studies.tasks`; a run that was stopped goes on with --resume, and so does one with more seeds. With c the
+costs of the safe decisions of a method, c* those of the same scenarios by `plan_search`, which tries every tie state here,
 
     (a)  gap = sum c / sum c* - 1, sums over scenarios and seeds
 
@@ -18,19 +17,17 @@ Longer than other files: what is measured, how it is kept and what it is printed
 
 from __future__ import annotations
 
-import io
-import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+import tyro
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from feederguard.baselines.genetic import Genetic, GeneticConfig
@@ -44,8 +41,9 @@ from feederguard.models.network import BoolArray, FloatArray, Network
 from feederguard.models.scenario import Decisions
 from feederguard.models.setting import resolve_setting
 from feederguard.models.switch_plans import MOST_STATES
-from feederguard.studies.trained_agents import TRAINED, AgentConfigs, Course, course_parts, hash_of, write_whole
-from feederguard.studies.workers import n_cores, spread
+from feederguard.studies.journal import Tables
+from feederguard.studies.tasks import RunConfig, run_tasks
+from feederguard.studies.trained_agents import TRAINED, AgentConfigs, Course, course_parts, write_whole
 
 FEEDERS = ("ieee33", "bus69_zhou", "caracas141")
 METHODS = ("genetic", "ddpg", "ddpg_corrected", "ddpg_safe", "ranked_switching", "plan_search")
@@ -75,27 +73,33 @@ PRINTED: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class PaperTablesConfig:
-    """The settings of the tables; each field with a help text is a command-line option."""
+    """Settings of the paper's tables."""
 
-    seeds: int = field(default=10, metadata={"help": "trainings of each learned method, and runs of the genetic one"})
-    scenarios: int = field(default=1000, metadata={"help": "test scenarios, the same for all seeds"})
-    genetic_scenarios: int = field(default=100, metadata={"help": "the first of them, for the genetic algorithm"})
-    timed_scenarios: int = field(default=100, metadata={"help": "the first of them, decided one by one and timed"})
-    tables_feeders: tuple[str, ...] = field(default=FEEDERS, metadata={"help": "bundled feeders by name, or paths"})
-    methods: tuple[str, ...] = field(default=METHODS, metadata={"help": "methods to compare"})
-    profiles: str = field(default="simbench_2016", metadata={"help": "bundled year by name, or a load file"})
-    pv_share: float = field(
-        default=PV_SHARE, metadata={"help": "installed PV over nominal load, where the feeder has none"}
-    )
-    train_scenarios: int = field(default=4000, metadata={"help": "training pool of each agent, from train weeks"})
-    agents_cache: Path = field(default=Path("results/agents"), metadata={"help": "folder of trained agents"})
-    workers: int = field(default=n_cores(), metadata={"help": "processes that work side by side"})
-    output: Path = field(default=Path("results/paper_tables"), metadata={"help": "folder for the results"})
-    agents: AgentConfigs = field(default_factory=AgentConfigs)
-    genetic: GeneticConfig = field(default_factory=GeneticConfig)
+    seeds: int = 10
+    """Trainings of each learned method, and runs of the genetic one."""
+    scenarios: int = 1000
+    """Test scenarios, the same for all seeds."""
+    genetic_scenarios: int = 100
+    """The first of them, for the genetic algorithm."""
+    timed_scenarios: int = 100
+    """The first of them, decided one by one and timed."""
+    tables_feeders: tuple[str, ...] = FEEDERS
+    """Bundled feeders by name, or paths."""
+    methods: tuple[str, ...] = METHODS
+    """Methods to compare."""
+    profiles: str = "simbench_2016"
+    """Bundled year by name, or a load file."""
+    pv_share: float = PV_SHARE
+    """Installed PV over nominal load, where the feeder has none."""
+    train_scenarios: int = 4000
+    """Training pool of each agent, from the train weeks."""
+    agents: Annotated[AgentConfigs, tyro.conf.Suppress] = field(default_factory=AgentConfigs)
+    """How agents are trained."""
+    genetic: Annotated[GeneticConfig, tyro.conf.Suppress] = field(default_factory=GeneticConfig)
+    """How the genetic algorithm searches."""
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "scenarios", "genetic_scenarios", "timed_scenarios", "train_scenarios", "workers"):
+        for name in ("seeds", "scenarios", "genetic_scenarios", "timed_scenarios", "train_scenarios"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for method in self.methods:
@@ -104,9 +108,6 @@ class PaperTablesConfig:
         for name, values in (("methods", self.methods), ("tables_feeders", self.tables_feeders)):
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"{name} is {' '.join(values) or 'empty'}; name at least one, and each once")
-        for name in ("output", "agents_cache"):
-            if getattr(self, name).exists() and not getattr(self, name).is_dir():
-                raise ValueError(f"{name} {getattr(self, name)} is a file; name a folder")
 
 
 @dataclass(frozen=True)
@@ -118,37 +119,34 @@ class Job:
     seed: int
 
 
-@dataclass(frozen=True)
-class Done:
-    """What there is to say of a finished job."""
-
-    trained: int
-    cached: int
-    training_s: float
-    notes: tuple[str, ...]
-
-
 class Bench:
-    """The feeders of a configuration, and where each piece is kept.
+    """The feeders of a configuration.
 
     Raises as `load_network`, `resolve_setting` and `load_profiles`.
     """
 
-    def __init__(self, config: PaperTablesConfig) -> None:
-        self.config = config
+    def __init__(self, config: PaperTablesConfig, agents_cache: Path) -> None:
+        self.config, self.agents_cache = config, agents_cache
         self.networks = {name: load_network(name) for name in config.tables_feeders}
         self.settings = {name: resolve_setting(network, "paper") for name, network in self.networks.items()}
         self.profiles = load_profiles(config.profiles)
-        self._parts = {
-            name: course_parts(network, self.settings[name], self.course(0)) for name, network in self.networks.items()
-        }
 
     def course(self, seed: int) -> Course:
         """Return what the agents of a seed are trained on."""
         config = self.config
         return Course(
-            self.profiles, config.pv_share, config.train_scenarios, seed, config.agents_cache, config.agents
+            self.profiles, config.pv_share, config.train_scenarios, seed, self.agents_cache, config.agents
         )  # fmt: skip
+
+    def key(self) -> dict[str, Any]:
+        """Return what decides each task beside its name, to be hashed."""
+        known = asdict(self.config)
+        for name in ("seeds", "methods", "tables_feeders"):
+            del known[name]
+        parts = {
+            name: course_parts(network, self.settings[name], self.course(0)) for name, network in self.networks.items()
+        }
+        return {**known, "feeders": parts, "test_seed": TEST_SEED}
 
     def jobs(self) -> Iterator[Job]:
         """Yield every job: the reference first, then seed by seed."""
@@ -163,99 +161,58 @@ class Bench:
                     if kept and (kept != ("genetic",) or feeder == FEEDERS[0]):
                         yield Job(feeder, kept, seed)
 
-    def path(self, feeder: str, method: str, seed: int) -> Path:
-        """Return the file of a piece."""
-        config = self.config
-        parts = {**self._parts[feeder], "test_seed": TEST_SEED, "scenarios": config.scenarios}
-        if method == "genetic":
-            parts |= {"answered": config.genetic_scenarios, "config": asdict(config.genetic)}
-        else:
-            parts["timed"] = config.timed_scenarios
-        if method in TRAINED:
-            parts["config"] = asdict(getattr(config.agents, "ddpg" if method == "ddpg_safe" else method))
-        else:
-            del parts["pool"], parts["pool_seed"]
-        key = hash_of(parts)
-        return config.output / "pieces" / f"{self.networks[feeder].name}-{method}-{seed}-{key}.npz"
 
-    def missing(self, job: Job) -> tuple[str, ...]:
-        """Return the methods of a job whose pieces are not there, or cannot be read."""
-        return tuple(m for m in job.methods if read_piece(self.path(job.feeder, m, job.seed)) is None)
-
-
-def make_tables(config: PaperTablesConfig, console: Console) -> list[Path]:
-    """Make the pieces that are missing, print the tables, and return the files written.
+def make_tables(
+    config: PaperTablesConfig, output: Path, agents_cache: Path, run: RunConfig, console: Console
+) -> list[Path]:
+    """Do what is missing, print the tables, and return the files written.
 
     Raises NetworkError where a feeder lacks its limit of the paper setting, ValueError and OSError for what else cannot
     be used, and KeyboardInterrupt after saying how to go on.
     """
-    bench = Bench(config)
-    (config.output / "pieces").mkdir(parents=True, exist_ok=True)
-    jobs = list(bench.jobs())
-    todo = [job for job in jobs if bench.missing(job)]
-    if len(todo) < len(jobs):
-        console.print(f"{len(jobs) - len(todo)} of {len(jobs)} jobs are done already (in {config.output / 'pieces'})")
-    finished: list[Done] = []
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
-        TimeRemainingColumn(),
+    bench = Bench(config, agents_cache)
+    jobs = {f"{job.feeder}/{'+'.join(job.methods)}/{job.seed}": job for job in bench.jobs()}
+    done = run_tasks(
+        {name: (job,) for name, job in jobs.items()}, work, Bench, (config, agents_cache), output / "journal.sqlite",
+        bench.key(), run, console, "training and judging",
     )  # fmt: skip
-    try:
-        with Progress(*columns, console=console, speed_estimate_period=3600) as progress:
-            task = progress.add_task("training and judging", total=len(jobs), completed=len(jobs) - len(todo))
-            for done in spread(_run_job, todo, config.workers, _set_up, config):
-                finished.append(done)
-                for note in done.notes:
-                    console.print(note)
-                progress.advance(task)
-    except KeyboardInterrupt:
-        left = sum(bool(bench.missing(job)) for job in jobs)
-        console.print(f"stopped: {left} of {len(jobs)} jobs are left; the same command goes on from here")
-        raise
-    if todo:
-        trained, cached = sum(done.trained for done in finished), sum(done.cached for done in finished)
-        seconds = sum(done.training_s for done in finished)
-        console.print(f"agents: {trained} trained in {seconds:.0f} s in all, {cached} taken from {config.agents_cache}")
-    trials = gather(bench)
-    tables = paper_tables(bench, trials)
-    for table in tables:
+    trained, cached, seconds = 0, 0, 0.0
+    for tables in done.values():
+        for told in tables["training"].to_dict("records"):
+            trained, cached = trained + (not told["cached"]), cached + told["cached"]
+            seconds += 0.0 if told["cached"] else told["training_s"]
+            if told["note"]:
+                console.print(told["note"], soft_wrap=True, markup=False)
+    if trained or cached:
+        console.print(f"agents: {trained} trained in {seconds:.0f} s in all, {cached} taken from {agents_cache}")
+    trials = gather(jobs, done)
+    shown = paper_tables(bench, trials)
+    for table in shown:
         table.show(console)
-    return _write(tables, figures(bench, trials), config.output)
+    return _write(shown, figures(bench, trials), output)
 
 
-# What a worker process holds.
-_worker: dict[str, Bench] = {}
-
-
-def _set_up(config: PaperTablesConfig) -> None:
-    _worker["bench"] = Bench(config)
-
-
-def _run_job(job: Job) -> Done:
-    bench = _worker["bench"]
+def work(bench: Bench, job: Job) -> Tables:
+    """Return the judged test scenarios of a job's methods, their seconds, and how its agents were come by."""
     course, network, setting = bench.course(job.seed), bench.networks[job.feeder], bench.settings[job.feeder]
-    n_trained, n_cached, training_s, notes = 0, 0, 0.0, []
-    for name in bench.missing(job):
+    tables: Tables = {}
+    training = []
+    for name in job.methods:
         method: Method
-        seconds = 0.0
         if name in TRAINED:
             trained = TRAINED[name](network, setting, course)
-            method, seconds = trained.agent, trained.seconds
-            n_trained, n_cached = n_trained + (not trained.cached), n_cached + trained.cached
-            training_s += 0.0 if trained.cached else seconds
-            notes += [trained.note] if trained.note else []
+            method = trained.agent
+            training.append([name, trained.seconds, trained.cached, trained.note])
         elif name == "genetic":
             method = Genetic(network, setting, bench.config.genetic, job.seed)
         else:
             method = PlanSearch(network, setting)
-        piece = _measure(bench, network, method) | {"training_s": np.array([seconds])}
-        content = io.BytesIO()
-        np.savez_compressed(content, **piece)
-        write_whole(bench.path(job.feeder, name, job.seed), content.getvalue())
-    return Done(n_trained, n_cached, training_s, tuple(notes))
+        tables[name], tables[f"{name} seconds"] = _measure(bench, network, method)
+    tables["training"] = pd.DataFrame(training, columns=["method", "training_s", "cached", "note"])
+    return tables
 
 
-def _measure(bench: Bench, network: Network, method: Method) -> dict[str, FloatArray]:
+def _measure(bench: Bench, network: Network, method: Method) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the judge's findings of each test scenario, and the seconds of single decisions."""
     config = bench.config
     slow = method.name == "genetic"
@@ -272,29 +229,23 @@ def _measure(bench: Bench, network: Network, method: Method) -> dict[str, FloatA
         seconds.append(perf_counter() - begin)
     decisions = Decisions.join(singles) if slow else method.decide(scenarios)
     outcome = judge(network, scenarios, decisions, "paper")
-    return {name: np.asarray(getattr(outcome, name), float) for name in JUDGED} | {"seconds": np.array(seconds)}
-
-
-def read_piece(path: Path) -> dict[str, FloatArray] | None:
-    """Return what a piece holds; None where it is not there or damaged."""
-    try:
-        with np.load(path, allow_pickle=False) as held:
-            return {name: held[name] for name in (*JUDGED, "seconds", "training_s")}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None
+    judged = {name: np.asarray(getattr(outcome, name), float) for name in JUDGED}
+    return pd.DataFrame(judged), pd.DataFrame({"seconds": seconds})
 
 
 Trials = dict[tuple[str, str], dict[str, FloatArray]]  # (feeder, method) -> name -> (seed, scenario)
 
 
-def gather(bench: Bench) -> Trials:
-    """Return all pieces, the seeds of a method stacked."""
+def gather(jobs: Mapping[str, Job], done: Mapping[str, Tables]) -> Trials:
+    """Return all results, the seeds of a method stacked."""
     found: dict[tuple[str, str], list[dict[str, FloatArray]]] = {}
-    for job in bench.jobs():
+    for name, job in jobs.items():
+        training = done[name]["training"].set_index("method")["training_s"]
         for method in job.methods:
-            piece = read_piece(bench.path(job.feeder, method, job.seed))
-            if piece is not None:
-                found.setdefault((job.feeder, method), []).append(piece)
+            piece = {column: done[name][method][column].to_numpy(dtype=float) for column in JUDGED}
+            piece["seconds"] = done[name][f"{method} seconds"]["seconds"].to_numpy(dtype=float)
+            piece["training_s"] = np.array([training.get(method, 0.0)])
+            found.setdefault((job.feeder, method), []).append(piece)
     return {at: {name: np.stack([p[name] for p in pieces]) for name in pieces[0]} for at, pieces in found.items()}
 
 
@@ -480,7 +431,10 @@ def _printed(line: dict[Any, Any], name: str) -> str:
 
 
 def _write(tables: list[PaperTable], numbers: pd.DataFrame, folder: Path) -> list[Path]:
-    paths = [folder / "paper_tables.md", folder / "paper_tables.csv"]
+    """Write the tables; what was timed is in a file of its own, the others are the same to the byte for the same seeds."""
+    paths = [folder / name for name in ("paper_tables.md", "paper_tables.csv", "times.csv")]
+    timed = [name for name in numbers.columns if name.startswith(("seconds", "training_s"))]
     write_whole(paths[0], "\n".join(table.markdown() for table in tables).encode())
-    write_whole(paths[1], numbers.to_csv(index=False).encode())
+    write_whole(paths[1], numbers.drop(columns=timed).to_csv(index=False).encode())
+    write_whole(paths[2], numbers[["feeder", "method", *timed]].to_csv(index=False).encode())
     return paths

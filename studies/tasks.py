@@ -35,7 +35,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from threadpoolctl import threadpool_limits
 
-from feederguard.studies.journal import Journal, Tables
+from feederguard.studies.journal import Journal, RunError, Tables
 
 
 def n_cores() -> int:
@@ -66,7 +66,7 @@ def run_tasks(
     work: Callable[..., Tables],
     setup: Callable[..., Any],
     context: tuple[Any, ...],
-    journal: Path,
+    journal: Path | None,
     key: Mapping[str, Any],
     run: RunConfig,
     console: Console,
@@ -76,13 +76,16 @@ def run_tasks(
 
     tasks: unique names and arguments. work(bench, *arguments) returns the tables of one; setup(*context) returns the bench,
     once per process: both functions of a module, context small enough to be sent with every task. key: all that decides
-    the tables, to know an interrupted run by; where they are computed is no part of it.
+    the tables, to know an interrupted run by; where they are computed is no part of it. journal: None where
+    the tasks keep what they make themselves, as training does.
 
-    Raises ValueError as `Journal` and for a scheduler that does not answer, KeyboardInterrupt after saying how to go on,
+    Raises RunError as `Journal` and for a scheduler that does not answer, KeyboardInterrupt after saying how to go on,
     RuntimeError where a task killed its workers, and whatever a task raises; what was finished stays in the journal.
     """
     for function in (work, setup):
         assert function.__module__ != "__main__", "run through the module, so that workers can import it"
+    if journal is None:
+        return dict(_watched(tasks, work, setup, context, run, console, label, len(tasks)))
     with Journal(journal, {"label": label, **key}, len(tasks), run.resume) as kept:
         done = kept.tasks() & tasks.keys()
         todo = {name: arguments for name, arguments in tasks.items() if name not in done}
@@ -92,7 +95,8 @@ def run_tasks(
             )
             console.print(f"{label}: {found} ({journal})", soft_wrap=True, markup=False)
         try:
-            _do(todo, work, setup, context, kept, run, console, label, len(tasks))
+            for name, tables in _watched(todo, work, setup, context, run, console, label, len(tasks)):
+                kept.write(name, tables)
         except KeyboardInterrupt:
             left = len(tasks.keys() - kept.tasks())
             console.print(
@@ -102,30 +106,29 @@ def run_tasks(
         return {name: kept.read(name) for name in tasks}
 
 
-def _do(
+def _watched(
     todo: Mapping[str, tuple[Any, ...]],
     work: Callable[..., Tables],
     setup: Callable[..., Any],
     context: tuple[Any, ...],
-    kept: Journal,
     run: RunConfig,
     console: Console,
     label: str,
     n_task: int,
-) -> None:
-    """Do tasks and keep each as it comes."""
+) -> Iterator[tuple[str, Tables]]:
+    """Yield tasks as they come, under a bar that counts those done before."""
+    if not todo:
+        return
     columns = (
         TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
         TimeRemainingColumn(),
     )  # fmt: skip
-    if not todo:
-        return
     alone = run.scheduler is None and min(run.workers, len(todo)) == 1
     finished = _in_process(todo, work, setup, context) if alone else _on_cluster(todo, work, setup, context, run)
     with Progress(*columns, console=console, speed_estimate_period=3600) as progress:
         bar = progress.add_task(label, total=n_task, completed=n_task - len(todo))
         for name, tables in finished:
-            kept.write(name, tables)
+            yield name, tables
             progress.advance(bar)
 
 
@@ -182,7 +185,7 @@ _shared: ContextVar[Client | None] = ContextVar("shared workers", default=None)
 def shared_workers(run: RunConfig) -> Iterator[None]:
     """Keep one set of workers for every `run_tasks` inside, since each must load what it computes with.
 
-    Raises ValueError for a scheduler that does not answer.
+    Raises RunError for a scheduler that does not answer.
     """
     if run.scheduler is None and run.workers == 1:
         yield
@@ -205,7 +208,7 @@ def _client(run: RunConfig) -> Iterator[Client]:
         try:
             client = Client(run.scheduler, timeout="10s")
         except (OSError, ValueError) as error:
-            raise ValueError(
+            raise RunError(
                 f"no Dask scheduler answers at {run.scheduler} ({error}); start one with `dask scheduler`"
             ) from None
         with client:

@@ -22,8 +22,8 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from feederguard.agents.checkpoint import CheckpointError, network_fingerprint, setting_text
 from feederguard.agents.ddpg_transfer import DdpgTransfer, DdpgTransferConfig
@@ -36,7 +36,8 @@ from feederguard.models.method import Method
 from feederguard.models.network import Network
 from feederguard.models.scenario import Decisions, Scenarios
 from feederguard.models.setting import Setting
-from feederguard.studies.workers import spread
+from feederguard.studies.journal import Tables
+from feederguard.studies.tasks import RunConfig, run_tasks
 
 POOL_SEED = 1_000_000  # added to the seed, so that no pool shares its draws with the test scenarios of any seed
 
@@ -147,26 +148,27 @@ def train_agents(
     settings: Sequence[Setting],
     methods: Sequence[str],
     course: Course,
-    workers: int,
+    run: RunConfig,
     console: Console,
 ) -> dict[tuple[str, str], float]:
     """Train what is not in the cache, side by side, say what came from where, and return seconds by (setting, method).
 
     The seconds are those of the training, also where it is long past. Raises OSError when the cache cannot be written.
     """
-    pieces = [(setting, kind) for kind in agents_to_train(methods) for setting in settings]
+    pieces = {f"{kind}/{setting.name}": (setting, kind) for kind in agents_to_train(methods) for setting in settings}
+    done = run_tasks(pieces, _train_piece, _Classroom, (network, course), None, {}, run, console, "training agents")
     seconds: dict[tuple[str, str], float] = {}
-    columns = (TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not pieces) as progress:
-        task = progress.add_task("training agents", total=len(pieces))
-        done = spread(_train_piece, pieces, min(workers, max(len(pieces), 1)), _hold, network, course)
-        for (setting, kind), (taken, cached, note, path) in zip(pieces, done, strict=True):
-            if note:
-                console.print(note)
-            how = "from the cache, trained" if cached else "trained"
-            console.print(f"{kind}, {setting.name} setting: {how} in {taken:.0f} s ({path.name})", soft_wrap=True)
-            seconds[setting.name, kind] = taken
-            progress.advance(task)
+    for name, (setting, kind) in pieces.items():
+        told = done[name]["training"].iloc[0]
+        if told["note"]:
+            console.print(told["note"], soft_wrap=True, markup=False)
+        how = "from the cache, trained" if told["cached"] else "trained"
+        console.print(
+            f"{kind}, {setting.name} setting: {how} in {told['seconds']:.0f} s ({told['file']})",
+            soft_wrap=True,
+            markup=False,
+        )
+        seconds[setting.name, kind] = float(told["seconds"])
     if "ddpg_safe" in methods:
         seconds |= {(setting.name, "ddpg_safe"): seconds[setting.name, "ddpg"] for setting in settings}
     return seconds
@@ -201,18 +203,18 @@ def write_whole(path: Path, content: bytes) -> None:
     os.replace(temporary, path)
 
 
-# What a process that trains holds.
-_held: dict[str, Any] = {}
+@dataclass(frozen=True, eq=False)
+class _Classroom:
+    """What a process that trains holds."""
+
+    network: Network
+    course: Course
 
 
-def _hold(network: Network, course: Course) -> None:
-    _held.update(network=network, course=course)
-
-
-def _train_piece(piece: tuple[Setting, str]) -> tuple[float, bool, str, Path]:
-    setting, kind = piece
-    trained = TRAINED[kind](_held["network"], setting, _held["course"])
-    return trained.seconds, trained.cached, trained.note, trained.path
+def _train_piece(room: _Classroom, setting: Setting, kind: str) -> Tables:
+    trained = TRAINED[kind](room.network, setting, room.course)
+    line = {"seconds": trained.seconds, "cached": trained.cached, "note": trained.note, "file": trained.path.name}
+    return {"training": pd.DataFrame([line])}
 
 
 def _seeded(config: DdpgTransferConfig, seed: int) -> DdpgTransferConfig:

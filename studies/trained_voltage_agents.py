@@ -28,7 +28,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -43,8 +42,9 @@ from feederguard.models.network import Network
 from feederguard.models.soc_tube import SocTube, compute_soc_tube
 from feederguard.models.voltage_days import VoltageDays
 from feederguard.models.voltage_regulation import SAFE_TOLERANCE_PU, VoltageMethod, band_excess, regulation_reward
+from feederguard.studies.journal import Tables
+from feederguard.studies.tasks import RunConfig, run_tasks
 from feederguard.studies.trained_agents import hash_of, write_whole
-from feederguard.studies.workers import spread
 
 # Those that take longest first, so that no core waits for the last one.
 KINDS = ("df_srl", "sac", "ppo", "safe_ddpg", "td3", "ddpg")
@@ -241,31 +241,34 @@ def trained_voltage(kind: str, course: VoltageCourse, seed: int) -> TrainedVolta
     return TrainedVoltage(maker.load(course, path), _read_record(path), path, False, note)
 
 
+def agent_key(kind: str, course: VoltageCourse, seed: int) -> str:
+    """Return the hash of all that decides an agent, part of its files' names."""
+    return hash_of(_parts(kind, course, MAKERS[kind], _with_seed(getattr(course.configs, kind), seed)))
+
+
 def train_voltage_agents(
-    course: VoltageCourse, kinds: Sequence[str], seeds: Sequence[int], workers: int, console: Console
+    course: VoltageCourse, kinds: Sequence[str], seeds: Sequence[int], run: RunConfig, console: Console
 ) -> dict[tuple[str, int], TrainedVoltage]:
     """Return the agents of these kinds and seeds; those that are not in the cache are trained side by side first.
 
     Says what came from where. Raises as `trained_voltage`.
     """
-    ordered = [kind for kind in KINDS if kind in kinds]
-    pieces = [(kind, seed) for kind in ordered for seed in seeds]
-    columns = (TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not pieces) as progress:
-        task = progress.add_task("training agents", total=len(pieces))
-        done = spread(_train_piece, pieces, min(workers, max(len(pieces), 1)), _hold, course)
-        for (kind, seed), (seconds, cached, note, name) in zip(pieces, done, strict=True):
-            if note:
-                console.print(note, soft_wrap=True, markup=False)
-            how = "from the cache, trained" if cached else "trained"
-            console.print(f"{kind}, seed {seed}: {how} in {seconds:.0f} s ({name})", soft_wrap=True, markup=False)
-            progress.advance(task)
-    return {(kind, seed): trained_voltage(kind, course, seed) for kind, seed in pieces}
+    pieces = {f"{kind}/{seed}": (kind, seed) for kind in KINDS if kind in kinds for seed in seeds}
+    done = run_tasks(pieces, _train_piece, _same, (course,), None, {}, run, console, "training agents")
+    for name, (kind, seed) in pieces.items():
+        told = done[name]["training"].iloc[0]
+        if told["note"]:
+            console.print(told["note"], soft_wrap=True, markup=False)
+        how = "from the cache, trained" if told["cached"] else "trained"
+        console.print(
+            f"{kind}, seed {seed}: {how} in {told['seconds']:.0f} s ({told['file']})", soft_wrap=True, markup=False
+        )
+    return {(kind, seed): trained_voltage(kind, course, seed) for kind, seed in pieces.values()}
 
 
 def kept_tube(feeder: Network, batteries: Batteries, days: VoltageDays, cache: Path) -> SocTube:
     """Return the SOC tube of these days, from the cache or computed and kept there; raises as `compute_soc_tube`."""
-    parts = {"network": network_fingerprint(feeder), **_digests(batteries, days), "version": version("feederguard")}
+    parts = {"network": network_fingerprint(feeder), **digests(batteries, days), "version": version("feederguard")}
     path = cache / f"soc_tube-{_file_name(feeder.name)}-{hash_of(parts)}.npz"
     if path.exists():
         try:
@@ -281,30 +284,33 @@ def kept_tube(feeder: Network, batteries: Batteries, days: VoltageDays, cache: P
     return tube
 
 
-# What a process that trains holds.
-_held: dict[str, VoltageCourse] = {}
+def _same(course: VoltageCourse) -> VoltageCourse:
+    return course
 
 
-def _hold(course: VoltageCourse) -> None:
-    _held["course"] = course
-
-
-def _train_piece(piece: tuple[str, int]) -> tuple[float, bool, str, str]:
-    trained = trained_voltage(piece[0], _held["course"], piece[1])
-    return trained.record.seconds, trained.cached, trained.note, trained.path.name
+def _train_piece(course: VoltageCourse, kind: str, seed: int) -> Tables:
+    trained = trained_voltage(kind, course, seed)
+    line = {
+        "seconds": trained.record.seconds,
+        "cached": trained.cached,
+        "note": trained.note,
+        "file": trained.path.name,
+    }
+    return {"training": pd.DataFrame([line])}
 
 
 def _parts(kind: str, course: VoltageCourse, maker: _Maker, config: Any) -> dict[str, Any]:
     """Return what decides an agent, to be hashed."""
     tube = course.tube if maker.in_tube else None
     return {
-        "kind": kind, "network": network_fingerprint(course.network), **_digests(course.batteries, course.days),
+        "kind": kind, "network": network_fingerprint(course.network), **digests(course.batteries, course.days),
         "soc_tube": None if tube is None else _digest(tube.low, tube.high), "config": asdict(config),
         "version": version("feederguard"),
     }  # fmt: skip
 
 
-def _digests(batteries: Batteries, days: VoltageDays) -> dict[str, str]:
+def digests(batteries: Batteries, days: VoltageDays) -> dict[str, str]:
+    """Return hashes of the numbers of batteries and of days."""
     numbers = [getattr(batteries, item.name) for item in fields(batteries) if item.name not in ("name", "soc_end")]
     # NaN stands for an end that is the start.
     end = np.full(len(batteries), np.nan) if batteries.soc_end is None else batteries.soc_end

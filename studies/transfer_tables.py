@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -92,16 +92,41 @@ class Row:
         )  # fmt: skip
 
 
-def summarise(rows: list[Row], training_s: Mapping[tuple[str, str], float] | None = None) -> pd.DataFrame:
-    """Return one line per setting and method: means, percentages, and the gap to the best bound of each scenario.
+@dataclass(frozen=True, eq=False)
+class TransferResults:
+    """What a comparison found."""
 
-    training_s: seconds that training took, by setting and method, for those that learn.
+    feeder: str  # as it was asked for
+    network: Network
+    sampled: SampledScenarios
+    decisions: pd.DataFrame  # a line per decision, the fields of `Row` but its seconds
+    times: pd.DataFrame  # setting, method, scenario, seconds
+    training_s: Mapping[tuple[str, str], float]  # by setting and method, of those that learn
+
+    @property
+    def rows(self) -> pd.DataFrame:
+        """The decisions with their seconds."""
+        return self.decisions.merge(self.times, on=list(_AT), validate="one_to_one")
+
+
+_AT = ("setting", "method", "scenario")
+TIMES = ("seconds_mean", "seconds_p99", "training_s")  # of the summary: what differs from run to run
+
+
+def table_of(rows: Sequence[Row]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the decisions and times of rows, as in `TransferResults`."""
+    table = pd.DataFrame([asdict(row) for row in rows])
+    return table.drop(columns="seconds"), table[[*_AT, "seconds"]]
+
+
+def summarise(results: TransferResults) -> pd.DataFrame:
+    """Return one line per setting and method: means, percentages, and the gap to the best bound of each scenario.
 
     The gap compares sums over the decisions that are safe, so that it answers "how much more does this method cost"; it
     is NaN where there are none, or no method proved a bound. What `plan_search` found by trying every state serves
     where nothing is proven by an exact method.
     """
-    table = pd.DataFrame([asdict(row) for row in rows])
+    table = results.rows
     table["reference"] = _references(table)
     lines = []
     for (setting, method), part in table.groupby(["setting", "method"], sort=False):
@@ -115,7 +140,7 @@ def summarise(rows: list[Row], training_s: Mapping[tuple[str, str], float] | Non
                 "safe_pct": 100 * part["safe"].mean(), "seconds_mean": part["seconds"].mean(),
                 "seconds_p99": part["seconds"].quantile(0.99), "gap_pct": 100 * gap,
                 "repaired": int(part["repaired"].sum()), "failed": int(part["cost"].isna().sum()),
-                "training_s": (training_s or {}).get((str(setting), str(method)), np.nan),
+                "training_s": results.training_s.get((str(setting), str(method)), np.nan),
             }
         )  # fmt: skip
     return pd.DataFrame(lines)
@@ -162,14 +187,19 @@ def print_tables(summary: pd.DataFrame, feeder: str, n_scenarios: int, console: 
     )
 
 
-def write_results(rows: list[Row], summary: pd.DataFrame, feeder: str, folder: Path) -> list[Path]:
-    """Write summary.csv, decisions.parquet and cost.png and return their paths."""
+def write_results(results: TransferResults, summary: pd.DataFrame, folder: Path) -> list[Path]:
+    """Write summary.csv, times.csv, decisions.parquet, times.parquet and cost.png and return their paths.
+
+    summary.csv and decisions.parquet are the same to the byte for the same seed; what was timed stands apart.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / "summary.csv", folder / "decisions.parquet", folder / "cost.png"]
-    summary.to_csv(paths[0], index=False)
-    table = pd.DataFrame([asdict(row) for row in rows])
-    table.to_parquet(paths[1], index=False)
-    _draw(table, feeder, paths[2])
+    names = ("summary.csv", "times.csv", "decisions.parquet", "times.parquet", "cost.png")
+    paths = [folder / name for name in names]
+    summary.drop(columns=list(TIMES)).to_csv(paths[0], index=False)
+    summary[["setting", "method", *TIMES]].to_csv(paths[1], index=False)
+    results.decisions.to_parquet(paths[2], index=False)
+    results.times.to_parquet(paths[3], index=False)
+    _draw(results.decisions, results.feeder, paths[4])
     return paths
 
 

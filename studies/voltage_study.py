@@ -23,16 +23,16 @@ Longer than other files: it is the whole comparison, from options to figures.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+import tyro
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from feederguard.agents.safety_layer import STATUSES, SafeActions, SafetyLayer
 from feederguard.agents.voltage_agent import VoltageAgent
@@ -52,17 +52,21 @@ from feederguard.models.voltage_regulation import (
     net_demand,
     simulate,
 )
+from feederguard.studies.journal import Tables
+from feederguard.studies.tasks import RunConfig, run_tasks
 from feederguard.studies.trained_voltage_agents import (
     KINDS,
     TrainedVoltage,
     VoltageAgentConfigs,
     VoltageCourse,
+    agent_key,
+    digests,
     kept_tube,
     missing_for,
     train_voltage_agents,
+    trained_voltage,
 )
-from feederguard.studies.voltage_tables import VoltageResults, print_tables, summarise, write_results
-from feederguard.studies.workers import n_cores, spread
+from feederguard.studies.voltage_tables import VoltageResults
 
 OPTIMA = ("lindistflow_opf", "ac_opf")
 METHODS = (
@@ -72,41 +76,37 @@ METHODS = (
 RESTS_ON = {"df_srl_no_tube": "df_srl"}
 
 SEEDS, SEEDS_FULL = 1, 10
+BLOCK = 10  # test days of a task of the optima
 TIMED = 100  # single decisions of each kind that are timed
 
 
 @dataclass(frozen=True)
 class VoltageConfig:
-    """The study's settings; each field with a help text is a command-line option."""
+    """Settings of the voltage-regulation comparison."""
 
-    feeder: str = field(default="cigre_lv18", metadata={"help": "bundled voltage case by name"})
-    methods: tuple[str, ...] = field(default=METHODS, metadata={"help": "methods to compare"})
-    seeds: int | None = field(
-        default=None,
-        metadata={"help": f"number of training seeds, 0 upwards (default: {SEEDS}; with --full {SEEDS_FULL})"},
-    )
-    full: bool = field(default=False, metadata={"help": "whole training, ten seeds: hours instead of minutes"})
-    days: int | None = field(
-        default=None, metadata={"help": "number of test days, spread evenly over the test weeks (default: all of them)"}
-    )
-    workers: int = field(default=n_cores(), metadata={"help": "processes that train and plan side by side"})
-    output: Path = field(default=Path("results/compare_voltage"), metadata={"help": "folder for the results"})
-    agents_cache: Path = field(default=Path("results/agents"), metadata={"help": "folder of trained agents"})
-    agents: VoltageAgentConfigs | None = None  # default: short or whole training, as `full` says
+    feeder: str = "cigre_lv18"
+    """Bundled voltage case by name."""
+    methods: tuple[str, ...] = METHODS
+    """Methods to compare."""
+    seeds: int | None = None
+    """Number of training seeds, 0 upwards; 1, or 10 with --full."""
+    full: bool = False
+    """Whole training of every method and ten seeds: hours instead of minutes."""
+    days: int | None = None
+    """Number of test days, spread evenly over the test weeks; all of them where it is not given."""
+    agents: Annotated[VoltageAgentConfigs | None, tyro.conf.Suppress] = None
+    """How agents are trained; short or whole training, as `full` says, where it is not given."""
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.methods if name not in METHODS]
         if unknown:
             raise ValueError(f"unknown method {unknown[0]!r}; use {', '.join(METHODS)}")
-        if len(set(self.methods)) < len(self.methods):
-            raise ValueError("a method is named twice; name each once")
-        for name in ("seeds", "days", "workers"):
+        if not self.methods or len(set(self.methods)) < len(self.methods):
+            raise ValueError(f"methods is {' '.join(self.methods) or 'empty'}; name at least one, and each once")
+        for name in ("seeds", "days"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
-        for name, folder in (("output", self.output), ("agents_cache", self.agents_cache)):
-            if folder.exists() and not folder.is_dir():
-                raise ValueError(f"{name} {folder} is a file; name a folder")
 
     @property
     def seed_numbers(self) -> tuple[int, ...]:
@@ -139,52 +139,93 @@ def load_bench(config: VoltageConfig) -> VoltageBench:
     return VoltageBench(config.feeder, test.network, test.batteries, train.days, days)
 
 
-def compare_voltage(config: VoltageConfig, bench: VoltageBench, console: Console) -> VoltageResults:
-    """Return what every method does on every test day; agents that are not in the cache are trained on the way."""
+def compare_voltage(
+    config: VoltageConfig, agents_cache: Path, journal: Path, run: RunConfig, console: Console,
+    bench: VoltageBench | None = None,
+) -> VoltageResults:  # fmt: skip
+    """Return what every method does on every test day; agents that are not in the cache are trained on the way.
+
+    bench: default what the configuration names. Raises as `load_bench` and `run_tasks`.
+    """
     names = _possible(config.methods, console)
-    console.print("compiling kernels (first run on a machine: some minutes) ...")
-    _warm_up(bench)
-    tube = _tube(config, bench, names, console)
-    if tube is None and "df_srl_no_tube" in names:
-        names.remove("df_srl_no_tube")
-    course = VoltageCourse(
-        bench.feeder, bench.network, bench.batteries, bench.train, tube, config.agents_cache, config.agent_configs
-    )
+    here = bench or load_bench(config)
+    tube, why = _tube(here, names, agents_cache)
+    if why:
+        console.print(f"SOC tube left out, and df_srl_no_tube with it: {why}", soft_wrap=True, markup=False)
+        names = [name for name in names if name != "df_srl_no_tube"]
+    course = _course(here, config, tube, agents_cache)
     kinds = {RESTS_ON.get(name, name) for name in names} & set(KINDS)
-    trained = train_voltage_agents(course, sorted(kinds), config.seed_numbers, config.workers, console)
-    tables, lines = [], []
-    columns = (TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
-        for name in names:
+    trained = train_voltage_agents(course, sorted(kinds), config.seed_numbers, run, console)
+    done = run_tasks(
+        dict(_tasks(config, here, names)), work, Room, (config, agents_cache, bench), journal, _key(config, course, here),
+        run, console, "voltage regulation",
+    )  # fmt: skip
+    days, times, layers = (
+        pd.concat([tables[kind] for tables in done.values() if kind in tables], ignore_index=True)
+        for kind in ("days", "times", "layer")
+    )
+    lines = times.groupby("method", sort=False)[["decision_s", "decision_outside_s"]].median()
+    counts = layers.groupby("method", sort=False)[list(STATUSES)].sum()
+    methods = [
+        {"method": name, **lines.loc[name], **_layer_shares(counts.loc[name].to_numpy())} for name in lines.index
+    ]
+    return VoltageResults(
+        here.feeder, days, _training_table(trained, here), pd.DataFrame(methods), _schedules(done, here)
+    )
+
+
+def _tasks(
+    config: VoltageConfig, bench: VoltageBench, names: Sequence[str]
+) -> Iterator[tuple[str, tuple[str, int, int]]]:
+    """Yield names and arguments (method, seed, first day): plans in blocks of days, the others all days side by side."""
+    for name in names:
+        if name in OPTIMA:
+            yield from ((f"{name}/{k:04d}", (name, 0, k)) for k in range(0, len(bench.test), BLOCK))
+        else:
             seeds = config.seed_numbers if RESTS_ON.get(name, name) in KINDS else (0,)
-            task = progress.add_task(name, total=len(seeds) * len(bench.test))
-            counts = np.zeros(len(STATUSES), dtype=np.int64)
-            for seed in seeds:
-                if name in OPTIMA:
-                    table, seconds = _planned(name, config.workers, bench, lambda: progress.advance(task))  # noqa: B023
-                else:
-                    method, layer = _build(name, bench, course, trained, seed)
-                    outcome = simulate(bench.network, bench.batteries, bench.test, method)
-                    table = day_table(name, seed, bench, outcome)
-                    counts += 0 if layer is None else layer.counts
-                    progress.advance(task, len(bench.test))
-                    # Times do not depend on the seed.
-                    seconds = _decision_seconds(method, bench, outcome) if seed == seeds[0] else seconds
-                tables.append(table)
-            lines.append({"method": name, **seconds, **_layer_shares(counts)})
-    days = pd.concat(tables, ignore_index=True)
-    return VoltageResults(bench.feeder, days, _training_table(trained, bench), pd.DataFrame(lines))
+            yield from ((f"{name}/{seed}", (name, seed, 0)) for seed in seeds)
 
 
-def day_table(name: str, seed: int, bench: VoltageBench, outcome: VoltageOutcomes) -> pd.DataFrame:
+class Room:
+    """What a process that decides holds: the bench, the course of the agents, and the optima built so far."""
+
+    def __init__(self, config: VoltageConfig, agents_cache: Path, bench: VoltageBench | None) -> None:
+        self.bench = bench or load_bench(config)
+        tube, _ = _tube(self.bench, config.methods, agents_cache)
+        self.course = _course(self.bench, config, tube, agents_cache)
+        self.droop: Droop | None = None
+        self.opf: dict[str, VoltageOpf] = {}
+        _warm_up(self.bench)
+
+
+def work(room: Room, name: str, seed: int, first: int) -> Tables:
+    """Return the judged days of one method and seed, its decision times, its layer's work, and its schedules."""
+    if name in OPTIMA:
+        return _planned(room, name, first)
+    bench = room.bench
+    method, layer = _build(room, name, seed)
+    outcome = simulate(bench.network, bench.batteries, bench.test, method)
+    counts = np.zeros(len(STATUSES), dtype=np.int64) if layer is None else layer.counts
+    tables = {
+        "days": day_table(name, seed, bench, bench.test, outcome),
+        "layer": pd.DataFrame([{"method": name, **dict(zip(STATUSES, counts.tolist(), strict=True))}]),
+    }
+    # Times do not depend on the seed, and the pictures show the first.
+    if seed == 0:
+        tables["times"] = pd.DataFrame([{"method": name, **_decision_seconds(method, bench, outcome)}])
+        tables["schedule"] = _schedule_table(outcome.p_battery)
+    return tables
+
+
+def day_table(name: str, seed: int, bench: VoltageBench, days: VoltageDays, outcome: VoltageOutcomes) -> pd.DataFrame:
     """Return one line per day of an outcome, in kWh and pu."""
     batteries, base_kw = bench.batteries, 1e3 * bench.network.base_mva
     wanted = batteries.soc_start if batteries.soc_end is None else batteries.soc_end
     missing = np.maximum(wanted - outcome.soc[:, -1], 0.0) * batteries.energy
     return pd.DataFrame(
         {
-            "method": name, "seed": seed, "date": bench.test.date.astype("datetime64[s]"),
-            "steps": bench.test.n_step, "violation_steps": outcome.n_violation_steps,
+            "method": name, "seed": seed, "date": days.date.astype("datetime64[s]"),
+            "steps": days.n_step, "violation_steps": outcome.n_violation_steps,
             "worst_excess_pu": outcome.worst_excess_pu, "regulation_kwh": 1e3 * outcome.regulation_mwh,
             "soc_short_kwh": 1e3 * outcome.soc_short_mwh,
             "refill_kwh": base_kw * (missing / batteries.efficiency_charge).sum(axis=1), "reward": outcome.reward,
@@ -193,14 +234,6 @@ def day_table(name: str, seed: int, bench: VoltageBench, outcome: VoltageOutcome
             "soc_lowest": outcome.soc.min(axis=(1, 2)), "soc_highest": outcome.soc.max(axis=(1, 2)), "note": "",
         }
     )  # fmt: skip
-
-
-def run_voltage(config: VoltageConfig, bench: VoltageBench, console: Console) -> list[Path]:
-    """Compare, print the tables, write the files and return their paths."""
-    results = compare_voltage(config, bench, console)
-    summary = summarise(results)
-    print_tables(summary, results, console)
-    return write_results(summary, results, config.output)
 
 
 class _CountingLayer(SafetyLayer):
@@ -256,24 +289,29 @@ def _possible(methods: Sequence[str], console: Console) -> list[str]:
     return names
 
 
-def _tube(config: VoltageConfig, bench: VoltageBench, names: Sequence[str], console: Console) -> SocTube | None:
+def _tube(bench: VoltageBench, names: Sequence[str], cache: Path) -> tuple[SocTube | None, str]:
+    """Return the SOC tube of the training days where a method needs it, or why there is none."""
     if not {"df_srl", "df_srl_no_tube", "idle_safe"} & set(names):
-        return None
-    console.print("SOC tube of the training days ...")
-    begin = perf_counter()
+        return None, ""
     try:
-        tube = kept_tube(bench.network, bench.batteries, bench.train, config.agents_cache)
+        return kept_tube(bench.network, bench.batteries, bench.train, cache), ""
     except ValueError as error:
-        console.print(f"SOC tube left out, and df_srl_no_tube with it: {error}", soft_wrap=True, markup=False)
-        return None
-    console.print(f"SOC tube: {perf_counter() - begin:.0f} s")
-    return tube
+        return None, str(error)
 
 
-def _build(
-    name: str, bench: VoltageBench, course: VoltageCourse, trained: dict[tuple[str, int], TrainedVoltage], seed: int
-) -> tuple[VoltageMethod, _CountingLayer | None]:
+def _course(bench: VoltageBench, config: VoltageConfig, tube: SocTube | None, cache: Path) -> VoltageCourse:
+    return VoltageCourse(bench.feeder, bench.network, bench.batteries, bench.train, tube, cache, config.agent_configs)
+
+
+def _key(config: VoltageConfig, course: VoltageCourse, bench: VoltageBench) -> dict[str, Any]:
+    """Return what decides each task beside its name, to be hashed: methods and seeds are in the names."""
+    agents = {kind: agent_key(kind, course, 0) for kind in KINDS}
+    return {"feeder": config.feeder, "agents": agents, "test": digests(bench.batteries, bench.test)}
+
+
+def _build(room: Room, name: str, seed: int) -> tuple[VoltageMethod, _CountingLayer | None]:
     """Return a method that decides step by step, and its safety layer if it has one."""
+    bench, course = room.bench, room.course
     network, batteries, step_h = bench.network, bench.batteries, bench.test.step_h
     if name == "no_control":
         return NoControl(), None
@@ -283,52 +321,57 @@ def _build(
     layer = _CountingLayer(network, batteries, step_h, tube)
     if name == "idle_safe":
         return IdleSafe(layer), layer
-    agent = trained[RESTS_ON.get(name, name), seed].agent
+    agent = trained_voltage(RESTS_ON.get(name, name), course, seed).agent
     if name in ("df_srl", "df_srl_no_tube"):
         assert isinstance(agent, VoltageAgent)
         return agent.with_layer(layer, name), layer
     return agent, None
 
 
-# What a process that plans holds.
-_held: dict[str, Any] = {}
-
-
-def _hold(name: str, bench: VoltageBench) -> None:
-    _held.update(opf=VoltageOpf(bench.network, bench.batteries, name), bench=bench)
-
-
-def _plan_day(k: int) -> tuple[FloatArray | None, float, str]:
-    """Return the plan of a test day, seconds, and why there is none."""
-    bench = _held["bench"]
-    begin = perf_counter()
-    try:
-        plan = _held["opf"].plan(bench.test[k], bench.batteries.soc_start[None])[0]
-    except VoltageOptimumError as error:
-        return None, perf_counter() - begin, str(error)
-    return plan, perf_counter() - begin, ""
-
-
-def _planned(
-    name: str, workers: int, bench: VoltageBench, advance: Callable[[], None]
-) -> tuple[pd.DataFrame, dict[str, float]]:
-    """Return the judged plans of every test day, and seconds per decision; a day without a plan is a line of NaN."""
-    n_day, n_step = len(bench.test), bench.test.n_step
+def _planned(room: Room, name: str, first: int) -> Tables:
+    """Return the judged plans of a block of test days, and seconds per decision; a day without a plan is a line of NaN."""
+    bench = room.bench
+    days = bench.test[first : first + BLOCK]
+    n_day, n_step = len(days), days.n_step
+    opf = room.opf.setdefault(name, VoltageOpf(bench.network, bench.batteries, name))
     plans = np.zeros((n_day, n_step, len(bench.batteries)))
     seconds, notes = np.empty(n_day), [""] * n_day
-    done = spread(_plan_day, range(n_day), min(workers, n_day), _hold, name, bench)
-    for k, (plan, taken, note) in enumerate(done):
-        plans[k] = 0.0 if plan is None else plan
-        seconds[k], notes[k] = taken, note
-        advance()
-    outcome = simulate(bench.network, bench.batteries, bench.test, _Plans(name, plans))
-    table = day_table(name, 0, bench, outcome)
+    for k in range(n_day):
+        begin = perf_counter()
+        try:
+            plans[k] = opf.plan(days[k], bench.batteries.soc_start[None])[0]
+        except VoltageOptimumError as error:
+            notes[k] = str(error)
+        seconds[k] = perf_counter() - begin
+    outcome = simulate(bench.network, bench.batteries, days, _Plans(name, plans))
+    table = day_table(name, 0, bench, days, outcome)
     table["note"] = notes
     numbers = table.columns.difference(["method", "seed", "date", "steps", "note"])
     table[numbers] = table[numbers].astype(float)
     table.loc[table["note"] != "", numbers] = np.nan
-    times = {"decision_s": float(np.median(seconds)) / n_step, "decision_outside_s": np.nan}
-    return table, times
+    times = {"method": name, "decision_s": float(np.median(seconds)) / n_step, "decision_outside_s": np.nan}
+    return {
+        "days": table,
+        "layer": pd.DataFrame([{"method": name, **dict.fromkeys(STATUSES, 0)}]),
+        "times": pd.DataFrame([times]),
+        "schedule": _schedule_table(outcome.p_battery),
+    }
+
+
+def _schedule_table(p: FloatArray) -> pd.DataFrame:
+    """Return applied powers (D, T, n_bat) as a table of a column per battery, a line per step, days one after the other."""
+    flat = p.reshape(-1, p.shape[-1])
+    return pd.DataFrame(flat, columns=[str(k) for k in range(flat.shape[1])])
+
+
+def _schedules(done: Mapping[str, Tables], bench: VoltageBench) -> dict[str, FloatArray]:
+    """Return the applied powers of each method's first seed, (n_day, n_step, n_bat) pu."""
+    parts: dict[str, list[FloatArray]] = {}
+    for tables in done.values():
+        if "schedule" in tables:
+            parts.setdefault(tables["days"]["method"].iloc[0], []).append(tables["schedule"].to_numpy(dtype=float))
+    shape = (len(bench.test), bench.test.n_step, len(bench.batteries))
+    return {name: np.concatenate(blocks).reshape(shape) for name, blocks in parts.items()}
 
 
 def _decision_seconds(method: VoltageMethod, bench: VoltageBench, outcome: VoltageOutcomes) -> dict[str, float]:

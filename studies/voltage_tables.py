@@ -6,6 +6,7 @@ Every figure of a learned method is formed per seed first; what is shown is the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from rich import box  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 from scipy.stats import t as student  # type: ignore[import-untyped]  # noqa: E402
+
+from feederguard.models.network import FloatArray  # noqa: E402
 
 BOUND = "ac_opf"
 
@@ -41,6 +44,10 @@ _MEANS = (
 )  # fmt: skip
 
 
+# Of the summary: what differs from run to run.
+TIMES = ("training_s", "training_s_ci95", "decision_ms", "decision_outside_ms")
+
+
 @dataclass(frozen=True, eq=False)
 class VoltageResults:
     """What a comparison found, three tables in engineering units."""
@@ -49,6 +56,9 @@ class VoltageResults:
     days: pd.DataFrame  # a line per method, seed and test day
     training: pd.DataFrame  # a line per kind of agent, seed and day of training, in the order in which they ended
     methods: pd.DataFrame  # a line per method: decision times, what the layer did
+    schedules: Mapping[
+        str, FloatArray
+    ]  # by method: powers of its first seed on the test days, (n_day, n_step, n_bat) pu
 
 
 def with_optimum(days: pd.DataFrame) -> pd.DataFrame:
@@ -198,20 +208,30 @@ def _print_notes(summary: pd.DataFrame, results: VoltageResults, console: Consol
 
 
 def write_results(summary: pd.DataFrame, results: VoltageResults, folder: Path) -> list[Path]:
-    """Write summary.csv, days.parquet, training.parquet, learning_curves.png and test_days.png and return their paths."""
+    """Write the tables, learning_curves.png and test_days.png and return their paths.
+
+    summary.csv, days.parquet, training.parquet and schedules.npz are the same to the byte for the same seeds; what was timed
+    is in times.csv.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    names = ("summary.csv", "days.parquet", "training.parquet", "learning_curves.png", "test_days.png")
+    names = (
+        "summary.csv", "times.csv", "days.parquet", "training.parquet", "schedules.npz", "learning_curves.png",
+        "test_days.png",
+    )  # fmt: skip
     paths = [folder / name for name in names]
     days = with_optimum(results.days)
-    summary.to_csv(paths[0], index=False)
-    days.to_parquet(paths[1], index=False)
-    results.training.to_parquet(paths[2], index=False)
+    summary.drop(columns=list(TIMES)).to_csv(paths[0], index=False)
+    summary[["method", *TIMES]].to_csv(paths[1], index=False)
+    days.to_parquet(paths[2], index=False)
+    results.training.drop(columns="training_s").to_parquet(paths[3], index=False)
+    schedules: dict[str, Any] = {name: p.astype(np.float32) for name, p in results.schedules.items()}
+    np.savez_compressed(paths[4], **schedules)
     if len(results.training):
-        _draw_learning(results.training, days, results.feeder, paths[3])
+        _draw_learning(results.training, days, results.feeder, paths[5])
     else:
         # Curves of an earlier run would be taken for this one's.
-        paths[3].unlink(missing_ok=True)
-        paths.pop(3)
+        paths[5].unlink(missing_ok=True)
+        paths.pop(5)
     _draw_test_days(summary, results.feeder, paths[-1])
     return paths
 

@@ -1,0 +1,6 @@
+class Section:
+    pass
+
+
+def write_report(*a):
+    return []

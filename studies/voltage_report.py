@@ -1,0 +1,2 @@
+def voltage_section(*a):
+    return None
