@@ -75,6 +75,11 @@ _SIZINGS = {
 }
 
 
+def list_voltage_cases() -> list[str]:
+    """Return the names of the feeders that have a bundled case."""
+    return list(_SIZINGS)
+
+
 def load_voltage_case(
     feeder: str = "cigre_lv18", weeks: str = "train", profiles: Profiles | None = None
 ) -> VoltageCase:

@@ -409,7 +409,8 @@ def _explain(solution: Solution, time_limit_s: float, rel_gap: float) -> str:
     return f"{head}; check the model's bounds and start values, or, for a nonconvex model, use solver='ipopt' or 'scip'"
 
 
-def _main() -> None:
+def print_solvers() -> None:
+    """Print the table of `available_solvers`."""
     from rich.console import Console
     from rich.table import Table
 
@@ -420,4 +421,4 @@ def _main() -> None:
 
 
 if __name__ == "__main__":
-    _main()
+    print_solvers()

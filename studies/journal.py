@@ -57,7 +57,7 @@ class Journal:
             self._file.execute("COMMIT")
         except sqlite3.OperationalError as error:
             self._file.close()
-            raise ValueError(
+            raise RunError(
                 f"{path} is in use ({error}): wait for the other run, or name another output folder"
             ) from None
         except sqlite3.DatabaseError as error:

@@ -30,6 +30,7 @@ from typing import Any
 import dask
 import numba
 import torch
+from dask.base import tokenize
 from distributed import Client, KilledWorker, LocalCluster, as_completed
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -154,8 +155,9 @@ def _on_cluster(
     run: RunConfig,
 ) -> Iterator[tuple[str, Tables]]:
     """Yield tasks as workers finish them, each sent with its context: what is scattered dies with the worker that held it."""
-    digest = str(dask.base.tokenize(setup.__qualname__, context))[:16]
-    with _client(run) as client:
+    digest = str(tokenize(setup.__qualname__, context))[:16]
+    # Contexts of some MB are sent a few times at most; Dask would warn of them.
+    with _client(run) as client, dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GB"}):
         # Earlier tasks first where a worker is free: they are the longer ones.
         futures = {}
         for k, (name, arguments) in enumerate(todo.items()):
@@ -219,7 +221,7 @@ def _client(run: RunConfig) -> Iterator[Client]:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         cluster = LocalCluster(
-            n_workers=run.workers, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=None,
+            n_workers=run.workers, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0", memory_limit=None,
             silence_logs=logging.CRITICAL, host="127.0.0.1",
         )  # fmt: skip
     finally:
