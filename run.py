@@ -1,7 +1,7 @@
 """From a fresh checkout to a result: makes a virtual environment, installs FeederGuard into it, and runs a job there.
 
     python3 run.py compare [options]    the main study, studies/compare_methods.py
-    python3 run.py test [options]       the test suite (pytest)
+    python3 run.py test [options]       the test suite (pytest, a process per core)
 
 The environment is .venv beside this file, or the folder given as --venv FOLDER before the job; it is made once and
 refreshed when pyproject.toml changes. Needs Python 3.11 or later and nothing else.
@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 TORCH = "torch==2.13.0"
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
-JOBS = {"compare": [str(ROOT / "studies" / "compare_methods.py")], "test": ["-m", "pytest"]}
+JOBS = {"compare": [str(ROOT / "studies" / "compare_methods.py")], "test": ["-m", "pytest", "-n", "auto", "--dist", "loadfile"]}
 
 
 def main() -> int:

@@ -1,7 +1,10 @@
 """The main study as a person runs it: its options, its refusals, its files, and what one failure may not spoil."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -17,25 +20,26 @@ from feederguard.agents.ranked_switching import RankedSwitchingConfig
 from feederguard.agents.td3 import TD3Config
 from feederguard.baselines.genetic import Genetic, GeneticConfig
 from feederguard.baselines.no_transfer import NoTransfer
-from feederguard.data.networks import load_network
 from feederguard.models.scenario import Decisions, Scenarios
 from feederguard.models.solver import NotSolvedError, Solution
 from feederguard.studies import compare_methods
-from feederguard.studies.compare_methods import METHODS, Config, compare, parse, train
+from feederguard.studies.compare_methods import CompareBoth, ComparePaper, CompareTransfer, CompareVoltage, parse
+from feederguard.studies.tasks import RunConfig
 from feederguard.studies.trained_agents import AgentConfigs
-from feederguard.studies.transfer_tables import print_tables, summarise, write_results
-from feederguard.studies.workers import n_cores, spread
+from feederguard.studies.transfer_study import METHODS, TransferBench, TransferConfig, compare_transfer
+from feederguard.studies.transfer_tables import TransferResults, print_tables, summarise, write_results
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = ["--scenarios", "2", "--workers", "1", "--seed", "1"]
+TINY = ["--job", "transfer", "--scenarios", "2", "--workers", "1", "--seed", "1"]
+TIMES = ["seconds_mean", "seconds_p99", "training_s"]
 
 SUMMARY = {
     "setting", "method", "cost", "reward_x1e-4", "shed_ratio", "switch_operations", "connected_pct", "converged_pct",
-    "safe_pct", "seconds_mean", "seconds_p99", "gap_pct", "training_s",
+    "safe_pct", "gap_pct",
 }  # fmt: skip
 DECISIONS = {
     "setting", "method", "scenario", "fault_branch", "hour", "load_mw", "cost", "reward", "shed_ratio",
-    "switch_operations", "connected", "converged", "safe", "v_min_pu", "max_loading", "seconds", "bound", "repaired",
+    "switch_operations", "connected", "converged", "safe", "v_min_pu", "max_loading", "bound", "repaired",
     "note", "closed_branches", "opened_branches", "shed_mw",
 }  # fmt: skip
 
@@ -60,12 +64,12 @@ class Failing:
 def small_genetic(monkeypatch: pytest.MonkeyPatch) -> None:
     small = GeneticConfig(population=20, generations=5)
     monkeypatch.setitem(
-        METHODS, "genetic", lambda network, setting, config: Genetic(network, setting, small, config.seed)
+        METHODS, "genetic", lambda bench, setting: Genetic(bench.network, setting, small, bench.config.seed)
     )
 
 
 def add_failing(monkeypatch: pytest.MonkeyPatch, fails: list[int]) -> None:
-    monkeypatch.setitem(METHODS, "failing", lambda network, setting, config: Failing(NoTransfer(network), fails))
+    monkeypatch.setitem(METHODS, "failing", lambda bench, setting: Failing(NoTransfer(bench.network), fails))
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
@@ -75,9 +79,13 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
             "--agents-cache",
             str(Path(arguments[arguments.index("--output") + 1]).parent / "kept"),
         )
-    monkeypatch.setattr(sys, "argv", ["compare_methods.py", *arguments])
-    monkeypatch.setattr(compare_methods, "_warm_up", lambda: None)
-    compare_methods.main()
+    monkeypatch.setattr(compare_methods, "warm_up", lambda: None)
+    assert compare_methods.main(arguments) == 0
+
+
+def compare(config: TransferConfig, folder: Path, console: Console | None = None) -> TransferResults:
+    journal = folder / "journal.sqlite"
+    return compare_transfer(config, folder / "kept", journal, RunConfig(1), console or Console(quiet=True))
 
 
 def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -85,41 +93,34 @@ def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(SystemExit) as stop:
         parse(arguments)
     assert stop.value.code == 2
-    return capsys.readouterr().err.strip().splitlines()[-1]
+    return " ".join(capsys.readouterr().err.replace("│", " ").split())
 
 
-def test_no_argument_is_the_whole_study() -> None:
-    config = parse([])
-    assert config == Config()
+def test_no_argument_is_both_jobs() -> None:
+    assert parse([]) == CompareBoth()
+    config = CompareBoth().transfer
     assert (config.feeder, config.scenarios, config.setting) == ("ieee33", 60, "both")
     assert config.methods == tuple(METHODS)
     assert list(METHODS) == [
         "no_transfer", "genetic", "ddpg", "ddpg_corrected", "ddpg_safe", "ranked_switching", "plan_search", "misocp",
         "enumeration",
     ]  # fmt: skip
+    given = parse(["--transfer.scenarios", "3", "--voltage.days", "2", "--workers", "4", "--resume"])
+    assert isinstance(given, CompareBoth)
+    assert (given.transfer.scenarios, given.voltage.days, given.run) == (3, 2, RunConfig(4, None, True))
+    assert parse(["--job", "transfer"]) == CompareTransfer() and parse(["--job", "voltage"]) == CompareVoltage()
+    assert parse(["--tables", "paper"]) == ComparePaper()
 
 
 def test_every_option_arrives() -> None:
-    config = parse(
-        ["--feeder", "bus69", "--scenarios", "3", "--methods", "misocp", "genetic", "--setting", "radial",
-         "--pv-share", "0.1", "--seed", "9", "--time-limit-s", "2.5", "--workers", "1", "--output", "here/there",
-         "--profiles", "load.csv", "--train-scenarios", "70", "--agents-cache", "kept"]
+    given = parse(
+        ["--job", "transfer", "--feeder", "bus69", "--scenarios", "3", "--methods", "misocp", "genetic", "--setting",
+         "radial", "--pv-share", "0.1", "--seed", "9", "--time-limit-s", "2.5", "--workers", "1", "--output", "here/there",
+         "--profiles", "load.csv", "--train-scenarios", "70", "--agents-cache", "kept", "--paper-limit-mw", "1.5",
+         "--scheduler", "tcp://there:8786"]
     )  # fmt: skip
-    assert config == Config(
-        "bus69",
-        3,
-        ("misocp", "genetic"),
-        "radial",
-        "load.csv",
-        0.1,
-        9,
-        2.5,
-        1,
-        Path("here/there"),
-        None,
-        70,
-        Path("kept"),
-    )
+    study = TransferConfig("bus69", 3, ("misocp", "genetic"), "radial", "load.csv", 0.1, 9, 2.5, 1.5, 70)
+    assert given == CompareTransfer(study, RunConfig(1, "tcp://there:8786"), Path("here/there"), Path("kept"))
 
 
 @pytest.mark.parametrize(
@@ -128,20 +129,23 @@ def test_every_option_arrives() -> None:
         (["--methods", "misocp", "ppo"], "unknown method 'ppo'; use no_transfer, genetic, ddpg"),
         (["--setting", "meshed"], "unknown setting 'meshed'; use paper, radial or both"),
         (["--scenarios", "0"], "scenarios is 0; compare on at least one"),
-        (["--scenarios", "many"], "argument --scenarios: invalid int value: 'many'"),
+        (["--scenarios", "many"], "Error parsing --scenarios: invalid literal for int() with base 10: 'many'"),
         (["--workers", "0"], "workers is 0; use at least one process"),
         (["--time-limit-s", "-1"], "time_limit_s is -1.0; it must be positive"),
         (["--train-scenarios", "0"], "train_scenarios is 0; train on at least one"),
-        (["--agents-cache", __file__], "test_compare_methods.py is a file; name a folder"),
         (["--tables", "mine"], "argument --tables: invalid choice: 'mine'"),
         (["--time-limit-s", "nan"], "time_limit_s is nan; it must be positive"),
-        (["--feedr", "ieee33"], "unrecognized arguments: --feedr ieee33"),
+        (["--feedr", "ieee33"], "Unrecognized options: --feedr"),
+        (["--jo", "voltage"], "Unrecognized options: --jo"),
+        (["--job", "voltages"], "argument --job: invalid choice: 'voltages'"),
+        (["--job", "voltage", "--setting", "radial"], "Unrecognized options: --setting"),
     ],
 )
 def test_wrong_options_end_with_one_sentence(
     arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert words in refusal(arguments, capsys)
+    job = [] if any(text.startswith(("--job", "--jo", "--tables")) for text in arguments) else ["--job", "transfer"]
+    assert words in refusal([*job, *arguments], capsys)
 
 
 @pytest.mark.parametrize(
@@ -151,6 +155,7 @@ def test_wrong_options_end_with_one_sentence(
         (["--feeder", "nowhere/net.json"], ("nowhere/net.json",)),
         (["--profiles", "simbench_1999"], ("unknown profiles 'simbench_1999'", "simbench_2016")),
         (["--pv-share", "-1"], ("pv_share is -1.0; it must be zero or more",)),
+        (["--output", __file__], ("test_compare_methods.py is a file; name a folder",)),
     ],
 )
 def test_wrong_files_and_names_end_with_one_sentence(
@@ -174,7 +179,7 @@ def test_wrong_files_and_names_end_with_one_sentence(
 def test_as_a_program_an_unknown_feeder_exits_with_2(tmp_path: Path) -> None:
     program = [sys.executable, str(ROOT / "studies" / "compare_methods.py")]
     done = subprocess.run(
-        [*program, "--feeder", "ieee34", "--output", str(tmp_path / "out")],
+        [*program, "--job", "transfer", "--feeder", "ieee34", "--output", str(tmp_path / "out")],
         capture_output=True,
         text=True,
         cwd=tmp_path,
@@ -192,10 +197,9 @@ def test_a_run_writes_table_decisions_and_figure(
     assert "Load transfer on ieee33, paper setting, 2 test scenarios" in printed
     assert "Load transfer on ieee33, radial setting, 2 test scenarios" in printed
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "cost.png",
-        "decisions.parquet",
-        "summary.csv",
-    ]
+        "cost.png", "decisions.parquet", "journal.sqlite", "report.html", "report.md", "summary.csv", "times.csv",
+        "times.parquet",
+    ]  # fmt: skip
 
     summary = pd.read_csv(tmp_path / "out" / "summary.csv")
     assert set(summary.columns) >= SUMMARY
@@ -225,15 +229,39 @@ def test_a_run_writes_table_decisions_and_figure(
     assert (tmp_path / "out" / "cost.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_same_seed_gives_the_same_table(small_genetic: None) -> None:
-    def table(seed: int) -> pd.DataFrame:
-        config = Config(scenarios=2, methods=("no_transfer", "genetic"), seed=seed, workers=1)
-        summary = summarise(compare(config, Console(quiet=True)))
-        return summary.drop(columns=["seconds_mean", "seconds_p99"])
+def test_the_same_seed_gives_the_same_table(small_genetic: None, tmp_path: Path) -> None:
+    def files(seed: int, name: str) -> list[bytes]:
+        config = TransferConfig(scenarios=2, methods=("no_transfer", "genetic"), seed=seed)
+        results = compare(config, tmp_path / name)
+        write_results(results, summarise(results), tmp_path / name)
+        return [(tmp_path / name / file).read_bytes() for file in ("summary.csv", "decisions.parquet")]
 
-    first = table(1)
-    pd.testing.assert_frame_equal(first, table(1))
-    assert not first["cost"].equals(table(2)["cost"])
+    first = files(1, "a")
+    assert first == files(1, "b")
+    assert first != files(2, "c")
+
+
+def test_a_resumed_study_asks_only_for_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+
+    class Interrupted(NoTransfer):
+        def decide(self, scenarios: Scenarios) -> Decisions:
+            calls.append(1)
+            if len(calls) == 4:
+                raise KeyboardInterrupt
+            return super().decide(scenarios)
+
+    monkeypatch.setitem(METHODS, "interrupted", lambda bench, setting: Interrupted(bench.network))
+    config = TransferConfig(scenarios=12, methods=("no_transfer", "interrupted"), setting="radial")
+    console = Console(width=200, record=True, file=StringIO())
+    with pytest.raises(KeyboardInterrupt):
+        compare(config, tmp_path, console)
+    assert "stopped: 2 of 4 tasks are left; the same command with --resume goes on from here" in console.export_text()
+    journal = tmp_path / "journal.sqlite"
+    results = compare_transfer(config, tmp_path / "kept", journal, RunConfig(1, None, True), console)
+    assert len(calls) == 4 + 12
+    whole = compare(config, tmp_path / "whole")
+    pd.testing.assert_frame_equal(results.decisions, whole.decisions)
 
 
 def test_one_failure_does_not_lose_the_others(
@@ -241,7 +269,8 @@ def test_one_failure_does_not_lose_the_others(
 ) -> None:
     add_failing(monkeypatch, [1])
     run(
-        monkeypatch, "--scenarios", "3", "--workers", "1", "--setting", "radial", "--methods", "no_transfer", "failing",
+        monkeypatch, "--job", "transfer",
+        "--scenarios", "3", "--workers", "1", "--setting", "radial", "--methods", "no_transfer", "failing",
         "--output", str(tmp_path),
     )  # fmt: skip
     assert (
@@ -266,32 +295,33 @@ def test_one_failure_does_not_lose_the_others(
 
 def test_a_study_in_which_everything_fails_still_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add_failing(monkeypatch, [0, 1])
-    config = Config(scenarios=2, methods=("failing",), setting="radial", workers=1)
+    config = TransferConfig(scenarios=2, methods=("failing",), setting="radial")
     console = Console(width=100, record=True, quiet=True)
-    rows = compare(config, console)
-    summary = summarise(rows)
+    results = compare(config, tmp_path, console)
+    summary = summarise(results)
     print_tables(summary, "ieee33", 2, console)
-    assert all(path.exists() for path in write_results(rows, summary, "ieee33", tmp_path))
+    assert all(path.exists() for path in write_results(results, summary, tmp_path))
     assert summary["failed"].tolist() == [2]
     assert summary["safe_pct"].tolist() == [0.0]
     assert summary["gap_pct"].isna().all()
 
 
-def test_too_many_ties_leave_enumeration_out_and_say_so() -> None:
+def test_too_many_ties_leave_enumeration_out_and_say_so(tmp_path: Path) -> None:
     console = Console(width=200, record=True, file=StringIO())
-    network = load_network("mantovani136").with_changes(paper_limit_mw=1.0)
-    config = Config(methods=("no_transfer", "enumeration"), setting="paper")
-    jobs = list(compare_methods._jobs(config, network, console))
+    config = TransferConfig(
+        "mantovani136", 1, methods=("no_transfer", "enumeration"), setting="paper", paper_limit_mw=1.0
+    )
+    jobs = list(TransferBench(config, tmp_path).jobs(console))
     assert [name for _, name in jobs] == ["no_transfer"]
     assert "enumeration left out: 21 ties make too many states" in console.export_text()
 
 
-def learning(folder: Path, **changes: Any) -> Config:
+def learning(**changes: Any) -> TransferConfig:
     ddpg = DdpgTransferConfig(learner=TD3Config.ddpg(hidden=(16,), warmup=8, batch=8), steps=3, num_envs=8)
     agents = AgentConfigs(ddpg, ddpg, RankedSwitchingConfig(search_beam=2, search_rounds=1, hidden=8, epochs=2))
-    config = Config(
+    config = TransferConfig(
         scenarios=3, methods=("ddpg", "ddpg_corrected", "ddpg_safe", "ranked_switching", "plan_search"), setting="paper",
-        workers=1, train_scenarios=24, agents_cache=folder, agents=agents,
+        train_scenarios=24, agents=agents,
     )  # fmt: skip
     return replace(config, **changes)
 
@@ -300,9 +330,7 @@ def test_agents_are_trained_kept_and_compared(tmp_path: Path) -> None:
     consoles = [Console(width=200, record=True, file=StringIO()) for _ in range(3)]
     tables = []
     for console, folder in zip(consoles, ("a", "a", "b"), strict=True):
-        config = learning(tmp_path / folder)
-        training_s = train(config, console)
-        summary = summarise(compare(config, console), training_s)
+        summary = summarise(compare(learning(), tmp_path / folder, console))
         print_tables(summary, "ieee33", 3, console)
         tables.append(summary)
     first, again, elsewhere = (console.export_text() for console in consoles)
@@ -310,9 +338,8 @@ def test_agents_are_trained_kept_and_compared(tmp_path: Path) -> None:
         assert f"{kind}, paper setting: trained in" in first and f"{kind}, paper setting: trained in" in elsewhere
         assert f"{kind}, paper setting: from the cache, trained in" in again
     assert "every state was tried" in first
-    columns = ["seconds_mean", "seconds_p99", "training_s"]
     for other in tables[1:]:
-        pd.testing.assert_frame_equal(tables[0].drop(columns=columns), other.drop(columns=columns))
+        pd.testing.assert_frame_equal(tables[0].drop(columns=TIMES), other.drop(columns=TIMES))
     table = tables[0].set_index("method")
     assert table.loc["ddpg_safe", "training_s"] == table.loc["ddpg", "training_s"] > 0
     assert np.isnan(table.loc["plan_search", "training_s"])
@@ -323,65 +350,86 @@ def test_agents_are_trained_kept_and_compared(tmp_path: Path) -> None:
 
 
 def test_a_damaged_agent_is_told_of_in_one_sentence(tmp_path: Path) -> None:
-    config = learning(tmp_path, methods=("ranked_switching",))
-    train(config, Console(quiet=True))
-    (damaged,) = tmp_path.glob("ranked_switching-ieee33-paper-*.safetensors")
+    config = learning(methods=("ranked_switching",))
+    compare(config, tmp_path)
+    (damaged,) = (tmp_path / "kept").glob("ranked_switching-ieee33-paper-*.safetensors")
     damaged.write_bytes(b"nothing of the kind")
     console = Console(width=300, record=True, file=StringIO())
-    train(config, console)
+    compare(config, tmp_path, console)
     told = [line for line in console.export_text().splitlines() if "not a whole safetensors file" in line]
     assert len(told) == 1 and told[0].rstrip().endswith("trained anew")
 
 
-def test_what_was_enumerated_is_the_reference_before_what_was_searched() -> None:
-    config = Config(scenarios=2, methods=("plan_search", "enumeration"), setting="paper", workers=1, seed=1)
-    rows = compare(config, Console(quiet=True))
-    cost = {(row.method, row.scenario): row.cost for row in rows}
-    summary = summarise(rows).set_index("method")
-    total = {name: sum(cost[name, k] for k in range(2)) for name in ("plan_search", "enumeration")}
+def test_what_was_enumerated_is_the_reference_before_what_was_searched(tmp_path: Path) -> None:
+    config = TransferConfig(scenarios=2, methods=("plan_search", "enumeration"), setting="paper", seed=1)
+    results = compare(config, tmp_path)
+    total = results.decisions.groupby("method")["cost"].sum()
+    summary = summarise(results).set_index("method")
     assert summary.loc["enumeration", "gap_pct"] == pytest.approx(0.0, abs=1e-9)
     assert summary.loc["plan_search", "gap_pct"] == pytest.approx(
         100 * (total["plan_search"] / total["enumeration"] - 1)
     )
 
 
-def add(number: int) -> int:
-    return held["offset"] + number
-
-
-def hold(offset: int) -> None:
-    held["offset"] = offset
-
-
-held: dict[str, int] = {}
-
-
-def test_one_worker_is_this_process_and_keeps_the_order() -> None:
-    held.clear()
-    assert list(spread(add, [3, 1, 2], 1, hold, 10)) == [13, 11, 12]
-    assert held == {"offset": 10}
-
-
-def test_no_workers_is_refused() -> None:
-    with pytest.raises(ValueError, match="workers is 0; use at least one process"):
-        list(spread(add, [1], 0, hold, 10))
-    assert n_cores() >= 1
+@pytest.mark.slow
+def test_one_process_and_four_workers_write_the_same_files(tmp_path: Path) -> None:
+    arguments = ["--job", "transfer", "--scenarios", "12", "--train-scenarios", "100", "--methods", "no_transfer", "genetic",
+                 "ranked_switching", "plan_search", "misocp"]  # fmt: skip
+    for workers in ("1", "4"):
+        program = [sys.executable, str(ROOT / "studies" / "compare_methods.py"), *arguments, "--workers", workers]
+        folders = ["--output", str(tmp_path / workers), "--agents-cache", str(tmp_path / f"kept{workers}")]
+        subprocess.run([*program, *folders], check=True, capture_output=True)
+    for name in ("summary.csv", "decisions.parquet"):
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "4" / name).read_bytes()
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_table_of_one() -> None:
-    tables = []
-    for workers in (1, 2):
-        config = Config(scenarios=3, methods=("no_transfer", "genetic"), workers=workers)
-        summary = summarise(compare(config, Console(quiet=True)))
-        tables.append(summary.drop(columns=["seconds_mean", "seconds_p99"]))
-    pd.testing.assert_frame_equal(tables[0], tables[1])
+def test_a_study_killed_at_five_moments_ends_with_the_files_of_an_undisturbed_one(tmp_path: Path) -> None:
+    """The real program, agents trained on the way, killed with everything it started; some five minutes."""
+    program = [sys.executable, str(ROOT / "studies" / "compare_methods.py"), "--job", "transfer", "--scenarios", "30"]
+    program += ["--train-scenarios", "300", "--methods", "no_transfer", "genetic", "ranked_switching", "plan_search"]
+    program += ["--workers", "2"]
+
+    def folders(name: str) -> list[str]:
+        return ["--output", str(tmp_path / name), "--agents-cache", str(tmp_path / f"{name}-agents")]
+
+    begin = time.monotonic()
+    subprocess.run([*program, *folders("whole")], check=True, capture_output=True)
+    whole_s = time.monotonic() - begin
+    rng = np.random.default_rng()
+    deaths = 0
+    for _ in range(5):
+        child = subprocess.Popen(
+            [*program, *folders("killed"), "--resume"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+        try:
+            child.wait(rng.uniform(0.1, 0.8) * whole_s)
+        except subprocess.TimeoutExpired:
+            deaths += 1
+        os.killpg(child.pid, signal.SIGKILL) if child.poll() is None else None
+        child.wait()
+    assert deaths >= 2
+    subprocess.run([*program, *folders("killed"), "--resume"], check=True, capture_output=True)
+    for name in ("summary.csv", "decisions.parquet"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 def test_a_feeder_without_paper_limit_is_compared_in_the_radial_setting_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bare = ["--feeder", "mantovani136", "--scenarios", "1", "--methods", "no_transfer", "--workers", "1"]
+    bare = [
+        "--job",
+        "transfer",
+        "--feeder",
+        "mantovani136",
+        "--scenarios",
+        "1",
+        "--methods",
+        "no_transfer",
+        "--workers",
+        "1",
+    ]
     bare += ["--output", str(tmp_path / "out")]
 
     run(monkeypatch, *bare)

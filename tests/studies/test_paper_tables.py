@@ -1,6 +1,5 @@
 """The paper's tables: what is printed beside what, pieces that are kept and found again, and the gap's interval."""
 
-import sys
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -17,7 +16,8 @@ from feederguard.baselines.genetic import GeneticConfig
 from feederguard.data.networks import load_network
 from feederguard.models.network import NetworkError
 from feederguard.studies import compare_methods, paper_tables
-from feederguard.studies.compare_methods import parse_tables
+from feederguard.studies.compare_methods import ComparePaper, parse
+from feederguard.studies.journal import Tables
 from feederguard.studies.paper_tables import (
     METHODS,
     PRINTED,
@@ -26,8 +26,8 @@ from feederguard.studies.paper_tables import (
     PaperTablesConfig,
     gap_interval,
     make_tables,
-    read_piece,
 )
+from feederguard.studies.tasks import RunConfig
 from feederguard.studies.trained_agents import AgentConfigs
 
 PAPER = Path(__file__).resolve().parents[3] / "shared" / "papers" / "load_transfer_action_correction_2024.md"
@@ -35,22 +35,25 @@ DDPG = DdpgTransferConfig(learner=TD3Config.ddpg(hidden=(16,), warmup=8, batch=8
 TINY = AgentConfigs(DDPG, DDPG, RankedSwitchingConfig(search_beam=2, search_rounds=1, hidden=8, epochs=2))
 
 
-def tiny(folder: Path, **changes: object) -> PaperTablesConfig:
+def tiny(**changes: object) -> PaperTablesConfig:
     config = PaperTablesConfig(
         seeds=2, scenarios=8, genetic_scenarios=2, timed_scenarios=2, tables_feeders=("ieee33",), train_scenarios=24,
-        agents_cache=folder / "agents", workers=1, output=folder / "out", agents=TINY,
-        genetic=GeneticConfig(population=20, generations=3),
+        agents=TINY, genetic=GeneticConfig(population=20, generations=3),
     )  # fmt: skip
     return replace(config, **changes)  # type: ignore[arg-type]
+
+
+def make(folder: Path, config: PaperTablesConfig, console: Console, resume: bool = False) -> list[Path]:
+    return make_tables(config, folder / "out", folder / "agents", RunConfig(1, None, resume), console)
 
 
 def quiet() -> Console:
     return Console(width=200, record=True, file=StringIO())
 
 
-def test_all_methods_stand_beside_the_paper_and_pieces_are_found_again(tmp_path: Path) -> None:
-    config, console = tiny(tmp_path), quiet()
-    markdown, numbers = make_tables(config, console)
+def test_all_methods_stand_beside_the_paper_and_more_seeds_ask_for_no_more_than_that(tmp_path: Path) -> None:
+    config, console = tiny(), quiet()
+    markdown, numbers, times = make(tmp_path, config, console)
     printed, text = console.export_text(), markdown.read_text()
     assert "agents: 6 trained" in printed
     for number in range(1, 6):
@@ -69,66 +72,51 @@ def test_all_methods_stand_beside_the_paper_and_pieces_are_found_again(tmp_path:
     assert table.loc["ranked_switching", "gap_pct"] >= -1e-3
     assert table.loc["ddpg_safe", "gap_low_pct"] <= table.loc["ddpg_safe", "gap_pct"]
     assert best["reward_of_mean_cost_x1e-4"] == pytest.approx(1e4 / (best["cost"] + 1))
-    # The piece says what the table says.
-    pieces = [read_piece(Bench(config).path("ieee33", "ranked_switching", seed)) for seed in (0, 1)]
-    means = [piece["cost"].mean() for piece in pieces if piece is not None]
-    assert table.loc["ranked_switching", "cost"] == pytest.approx(np.mean(means))
-    assert table.loc["ranked_switching", "cost_std"] == pytest.approx(np.std(means, ddof=1))
+    assert not [name for name in table.columns if name.startswith(("seconds", "training"))]
+    assert (pd.read_csv(times)["seconds"] > 0).all()
 
-    kept = {path: path.stat().st_mtime_ns for path in (config.output / "pieces").iterdir()}
-    assert len(kept) == 11
-    Bench(config).path("ieee33", "genetic", 1).write_bytes(b"PK damaged")
+    # Of three seeds two are there already; the tables of two come out the same from what is kept.
     again = quiet()
-    make_tables(config, again)
-    assert "8 of 9 jobs are done already" in again.export_text()
-    changed = [path for path, time in kept.items() if path.stat().st_mtime_ns != time]
-    assert [path.name.split("-")[1] for path in changed] == ["genetic"]
-    assert pd.read_csv(numbers)["cost"].tolist() == table["cost"].tolist()
+    make(tmp_path, replace(config, seeds=3), again, resume=True)
+    assert "9 of 13 tasks are done already" in again.export_text()
+    assert pd.read_csv(numbers)["seeds"].tolist() == [3, 3, 3, 3, 3, 1]
+    make(tmp_path, config, quiet(), resume=True)
+    pd.testing.assert_frame_equal(pd.read_csv(numbers).set_index("method"), table)
 
 
 def test_a_run_that_was_stopped_says_so_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config, console = tiny(tmp_path, methods=("genetic", "plan_search")), quiet()
-    run, asked = paper_tables._run_job, []
+    config, console = tiny(methods=("genetic", "plan_search")), quiet()
+    work, asked = paper_tables.work, []
 
-    def stopping(job: Job) -> paper_tables.Done:
+    def stopping(bench: Bench, job: Job) -> Tables:
         asked.append(job)
         if len(asked) == 3:
             raise KeyboardInterrupt
-        return run(job)
+        return work(bench, job)
 
-    monkeypatch.setattr(paper_tables, "_run_job", stopping)
+    monkeypatch.setattr(paper_tables, "work", stopping)
     with pytest.raises(KeyboardInterrupt):
-        make_tables(config, console)
-    assert "stopped: 1 of 3 jobs are left; the same command goes on from here" in console.export_text()
-    make_tables(config, console)
+        make(tmp_path, config, console)
+    assert "stopped: 1 of 3 tasks are left; the same command with --resume goes on from here" in console.export_text()
+    make(tmp_path, config, console, resume=True)
     assert asked[2:] == [Job("ieee33", ("genetic",), 1)] * 2
 
 
-def test_a_piece_is_named_after_what_decides_it(tmp_path: Path) -> None:
-    config = tiny(tmp_path)
-    other_ranking = replace(TINY, ranked_switching=replace(TINY.ranked_switching, epochs=1))
+def test_the_key_stands_for_what_decides_and_is_not_in_the_names(tmp_path: Path) -> None:
+    def key(**changes: object) -> str:
+        return repr(Bench(tiny(**changes), tmp_path).key())
 
-    def names(**changes: object) -> dict[str, str]:
-        bench = Bench(replace(config, **changes))  # type: ignore[arg-type]
-        return {method: bench.path("ieee33", method, 0).name for method in METHODS}
-
-    first = names()
-
-    def changed(**changes: object) -> set[str]:
-        return {method for method, name in names(**changes).items() if name != first[method]}
-
-    learned = {"ddpg", "ddpg_corrected", "ddpg_safe", "ranked_switching"}
-    assert changed(seeds=5, workers=2) == set()
-    assert changed(scenarios=9) == changed(pv_share=0.2) == set(METHODS)
-    assert changed(train_scenarios=25) == learned
-    assert changed(agents=other_ranking) == {"ranked_switching"}
-    assert changed(agents=replace(TINY, ddpg=replace(DDPG, steps=2))) == {"ddpg", "ddpg_safe"}
-    assert changed(genetic_scenarios=3) == changed(genetic=GeneticConfig(population=22)) == {"genetic"}
-    assert changed(timed_scenarios=3) == set(METHODS) - {"genetic"}
+    assert key(seeds=5) == key(methods=("genetic",)) == key()
+    other = replace(TINY, ranked_switching=replace(TINY.ranked_switching, epochs=1))
+    changed = [
+        key(scenarios=9), key(pv_share=0.2), key(train_scenarios=25), key(agents=other), key(genetic_scenarios=3),
+        key(genetic=GeneticConfig(population=22)), key(timed_scenarios=3),
+    ]  # fmt: skip
+    assert len({key(), *changed}) == 1 + len(changed)
 
 
 def test_the_genetic_algorithm_runs_on_the_first_feeder_only(tmp_path: Path) -> None:
-    jobs = list(Bench(tiny(tmp_path, seeds=3, tables_feeders=("bus69_zhou", "ieee33"))).jobs())
+    jobs = list(Bench(tiny(seeds=3, tables_feeders=("bus69_zhou", "ieee33")), tmp_path).jobs())
     assert jobs[:2] == [Job("bus69_zhou", ("plan_search",), 0), Job("ieee33", ("plan_search",), 0)]
     assert {job.feeder for job in jobs if job.methods == ("genetic",)} == {"ieee33"}
     assert [job.seed for job in jobs if job.methods == ("ddpg", "ddpg_safe") and job.feeder == "ieee33"] == [0, 1, 2]
@@ -140,11 +128,10 @@ def test_a_feeder_without_its_limit_is_a_clear_error(
     words = "mantovani136: the paper setting needs a uniform active-power limit and this feeder has none"
     assert np.isinf(load_network("mantovani136").paper_limit_mw)
     with pytest.raises(NetworkError, match=words):
-        Bench(tiny(tmp_path, tables_feeders=("mantovani136",)))
+        Bench(tiny(tables_feeders=("mantovani136",)), tmp_path)
     arguments = ["--tables", "paper", "--tables-feeders", "mantovani136", "--output", str(tmp_path / "out")]
-    monkeypatch.setattr(sys, "argv", ["compare_methods.py", *arguments])
     with pytest.raises(SystemExit) as stop:
-        compare_methods.main()
+        compare_methods.main(arguments)
     assert stop.value.code == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
@@ -155,33 +142,31 @@ def test_from_the_command_line(
 ) -> None:
     arguments = ["--tables", "paper", "--methods", "plan_search", "--scenarios", "3", "--tables-feeders", "ieee33"]
     arguments += ["--workers", "1", "--output", str(tmp_path / "out"), "--agents-cache", str(tmp_path / "agents")]
-    monkeypatch.setattr(sys, "argv", ["compare_methods.py", *arguments])
-    monkeypatch.setattr(compare_methods, "_warm_up", lambda: None)
-    compare_methods.main()
+    monkeypatch.setattr(compare_methods, "warm_up", lambda: None)
+    assert compare_methods.main(arguments) == 0
     assert "Table 5: what the paper lacks" in capsys.readouterr().out
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert names == ["paper_tables.csv", "paper_tables.md", "pieces"]
+    assert names == ["journal.sqlite", "paper_tables.csv", "paper_tables.md", "times.csv"]
 
 
 def test_options_arrive_and_wrong_ones_end_with_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    assert parse_tables(["--tables", "paper"]) == PaperTablesConfig()
-    given = parse_tables(
+    given = parse(
         ["--tables", "paper", "--seeds", "1", "--scenarios", "20", "--tables-feeders", "ieee33", "bus69_zhou",
          "--genetic-scenarios", "5", "--methods", "ddpg", "--train-scenarios", "50"]
     )  # fmt: skip
-    assert given == PaperTablesConfig(
+    assert isinstance(given, ComparePaper)
+    assert given.paper == PaperTablesConfig(
         1, 20, 5, tables_feeders=("ieee33", "bus69_zhou"), methods=("ddpg",), train_scenarios=50
     )
     for arguments, words in (
         (["--seeds", "0"], "seeds is 0; it must be at least 1"),
         (["--methods", "misocp"], "method 'misocp' is not in the paper's tables; use genetic, ddpg"),
         (["--tables-feeders", "ieee33", "ieee33"], "tables_feeders is ieee33 ieee33; name at least one, and each once"),
-        (["--output", __file__], "is a file; name a folder"),
     ):
         with pytest.raises(SystemExit) as stop:
-            parse_tables(["--tables", "paper", *arguments])
+            parse(["--tables", "paper", *arguments])
         assert stop.value.code == 2
-        assert words in capsys.readouterr().err.strip().splitlines()[-1]
+        assert words in capsys.readouterr().err
 
 
 def test_a_gap_that_never_varies_has_no_width() -> None:

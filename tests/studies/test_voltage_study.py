@@ -1,6 +1,5 @@
 """The voltage comparison: a drawn feeder whose optimum is known by hand, what is kept, what is refused, what is printed."""
 
-import sys
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -23,7 +22,8 @@ from feederguard.models.network import FloatArray, Network
 from feederguard.models.voltage_days import VoltageDays
 from feederguard.models.voltage_regulation import simulate
 from feederguard.studies import compare_methods, trained_voltage_agents, voltage_environments, voltage_study
-from feederguard.studies.compare_methods import parse, parse_voltage
+from feederguard.studies.compare_methods import CompareVoltage, parse
+from feederguard.studies.tasks import RunConfig
 from feederguard.studies.trained_voltage_agents import (
     SafeDdpgConfig,
     VoltageAgentConfigs,
@@ -38,7 +38,6 @@ from feederguard.studies.voltage_study import (
     VoltageConfig,
     compare_voltage,
     day_table,
-    run_voltage,
 )
 from feederguard.studies.voltage_tables import VoltageResults, gap, print_tables, summarise, with_optimum, write_results
 
@@ -92,14 +91,13 @@ def tiny() -> VoltageAgentConfigs:
     return VoltageAgentConfigs(agent, agent, plain, SafeDdpgConfig(plain, linear), sac, ppo)
 
 
-def config(folder: Path, *methods: str, **changes: Any) -> VoltageConfig:
-    known: dict[str, Any] = {
-        "methods": methods,
-        "workers": 1,
-        "output": folder / "out",
-        "agents_cache": folder / "kept",
-    }
-    return VoltageConfig(**known | {"agents": tiny()} | changes)
+def compare(
+    folder: Path, *methods: str, bench: VoltageBench | None = None, out: Console | None = None, **changes: Any
+) -> VoltageResults:
+    chosen = VoltageConfig(methods=methods, agents=tiny(), **changes)
+    return compare_voltage(
+        chosen, folder / "kept", folder / "journal.sqlite", RunConfig(1), out or console(), bench or toy()
+    )
 
 
 def console() -> Console:
@@ -114,7 +112,7 @@ def in_rows(summary: pd.DataFrame) -> pd.DataFrame:
 def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[VoltageResults, pd.DataFrame]:
     """Everything that needs no further package, on the drawn feeder, two seeds."""
     names = tuple(name for name in METHODS if name not in ("sac", "ppo"))
-    results = compare_voltage(config(tmp_path_factory.mktemp("all"), *names, seeds=2), toy(), console())
+    results = compare(tmp_path_factory.mktemp("all"), *names, seeds=2)
     return results, summarise(results)
 
 
@@ -184,8 +182,10 @@ def test_missing_energy_is_charged_at_what_buying_it_back_draws() -> None:
     bench = toy()
     layer = SafetyLayer(bench.network, bench.batteries, 1.0)
     parts = [
-        day_table("idle_safe", 0, bench, simulate(bench.network, bench.batteries, bench.test, IdleSafe(layer))),
-        day_table("ac_opf", 0, bench, simulate(bench.network, bench.batteries, bench.test, optimum(bench))),
+        day_table(
+            "idle_safe", 0, bench, bench.test, simulate(bench.network, bench.batteries, bench.test, IdleSafe(layer))
+        ),
+        day_table("ac_opf", 0, bench, bench.test, simulate(bench.network, bench.batteries, bench.test, optimum(bench))),
     ]
     table = with_optimum(pd.concat(parts))
     idle = table[table["method"] == "idle_safe"]
@@ -219,7 +219,7 @@ def test_same_seed_same_numbers_from_the_cache_or_trained(tmp_path: Path) -> Non
     names = ("ddpg", "safe_ddpg", "df_srl", "idle_safe", "ac_opf")
     for folder in ("a", "a", "b"):
         out = console()
-        summary = summarise(compare_voltage(config(tmp_path / folder, *names), toy(), out))
+        summary = summarise(compare(tmp_path / folder, *names, out=out))
         tables.append(summary.drop(columns=TIMES))
         told.append(out.export_text())
     for other in tables[1:]:
@@ -296,22 +296,31 @@ def test_a_tube_is_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_a_run_prints_and_writes(tmp_path: Path) -> None:
     out = console()
-    paths = run_voltage(config(tmp_path, "no_control", "df_srl", "df_srl_no_tube", "ac_opf"), toy(), out)
+    results = compare(tmp_path, "no_control", "df_srl", "df_srl_no_tube", "ac_opf")
+    summary = summarise(results)
+    print_tables(summary, results, out)
+    paths = write_results(summary, results, tmp_path)
     printed = out.export_text()
     assert "Voltage regulation on pair: 3 test days, 24 steps" in printed
     assert "The same in training, exploration included" in printed
     assert "df_srl_no_tube, its safety layer:" in printed and "bought" not in printed.split("outside: steps")[0]
     assert [path.name for path in paths] == [
-        "summary.csv", "days.parquet", "training.parquet", "learning_curves.png", "test_days.png",
+        "summary.csv", "times.csv", "days.parquet", "training.parquet", "schedules.npz", "learning_curves.png",
+        "test_days.png",
     ]  # fmt: skip
     assert all(path.stat().st_size > 0 for path in paths)
     assert pd.read_csv(paths[0])["method"].to_list() == ["no_control", "df_srl", "df_srl_no_tube", "ac_opf"]
-    by_day = pd.read_parquet(paths[1])
+    assert pd.read_csv(paths[1]).columns.to_list()[:2] == ["method", "training_s"]
+    by_day = pd.read_parquet(paths[2])
     assert len(by_day) == 12 and by_day["optimum_kwh"].notna().all()
-    assert len(pd.read_parquet(paths[2])) == 8
+    assert len(pd.read_parquet(paths[3])) == 8
+    with np.load(paths[4]) as schedules:
+        assert {name: schedules[name].shape for name in schedules} == dict.fromkeys(summary["method"], (3, 8, 1))
+        assert not schedules["no_control"].any() and schedules["ac_opf"][0].any()
     # A run without agents leaves no curves of an earlier one behind.
-    again = run_voltage(config(tmp_path, "no_control"), toy(), console())
-    assert "learning_curves.png" not in [path.name for path in again] and not paths[3].exists()
+    plain = compare(tmp_path / "plain", "no_control")
+    again = write_results(summarise(plain), plain, tmp_path)
+    assert "learning_curves.png" not in [path.name for path in again] and not paths[5].exists()
 
 
 def test_a_day_without_a_plan_is_told_of_and_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,7 +332,7 @@ def test_a_day_without_a_plan_is_told_of_and_left_out(tmp_path: Path, monkeypatc
         return plan(self, asked, soc)
 
     monkeypatch.setattr(VoltageOpf, "plan", failing)
-    results = compare_voltage(config(tmp_path, "no_control", "ac_opf"), toy(), console())
+    results = compare(tmp_path, "no_control", "ac_opf")
     table = in_rows(summarise(results))
     assert table.loc["ac_opf", "failed_days"] == 1 and table.loc["ac_opf", "violation_steps"] == 0
     # Of one hard day and one calm day.
@@ -336,15 +345,21 @@ def test_a_day_without_a_plan_is_told_of_and_left_out(tmp_path: Path, monkeypatc
 def test_a_tube_that_cannot_be_is_left_out_aloud(tmp_path: Path) -> None:
     bench = replace(toy(), batteries=Batteries([1], 0.5, 0.3, name=("b",)))  # type: ignore[arg-type]
     out = console()
-    results = compare_voltage(config(tmp_path, "no_control", "idle_safe", "df_srl_no_tube"), bench, out)
+    results = compare(tmp_path, "no_control", "idle_safe", "df_srl_no_tube", bench=bench, out=out)
     assert "SOC tube left out, and df_srl_no_tube with it: pair:" in out.export_text()
     assert results.methods["method"].to_list() == ["no_control", "idle_safe"]
 
 
 @pytest.mark.slow
-def test_two_processes_plan_as_one(tmp_path: Path) -> None:
-    tables = [compare_voltage(config(tmp_path, "ac_opf", workers=workers), toy(), console()).days for workers in (1, 2)]
-    pd.testing.assert_frame_equal(*tables)
+def test_one_process_and_four_workers_write_the_same_files(tmp_path: Path) -> None:
+    names = ("no_control", "droop", "ddpg", "df_srl", "idle_safe", "ac_opf")
+    chosen = VoltageConfig(methods=names, days=12, agents=tiny())
+    for workers in (1, 4):
+        folder = tmp_path / str(workers)
+        results = compare_voltage(chosen, folder / "kept", folder / "j.sqlite", RunConfig(workers), console())
+        write_results(summarise(results), results, folder)
+    for name in ("summary.csv", "days.parquet", "training.parquet", "schedules.npz"):
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "4" / name).read_bytes()
 
 
 def test_sac_and_ppo_learn_in_the_registered_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,7 +367,7 @@ def test_sac_and_ppo_learn_in_the_registered_environment(tmp_path: Path, monkeyp
     bench = toy()
     case = VoltageCase(bench.network, bench.batteries, bench.train)
     monkeypatch.setattr(voltage_environments, "_case", lambda feeder, weeks: case)
-    table = in_rows(summarise(compare_voltage(config(tmp_path, "sac", "ppo"), bench, console())))
+    table = in_rows(summarise(compare(tmp_path, "sac", "ppo", bench=bench)))
     assert list(table.index) == ["sac", "ppo"]
     assert (table["training_days"] == 8).all() and (table["training_violation_steps"] > 0).all()
 
@@ -360,7 +375,7 @@ def test_sac_and_ppo_learn_in_the_registered_environment(tmp_path: Path, monkeyp
 def test_what_is_missing_is_said_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trained_voltage_agents, "find_spec", lambda name: None)
     out = console()
-    results = compare_voltage(config(tmp_path, "no_control", "sac", "ppo"), toy(), out)
+    results = compare(tmp_path, "no_control", "sac", "ppo", out=out)
     told = out.export_text()
     for name in ("sac", "ppo"):
         assert f"{name} left out: stable-baselines3 is not installed; pip install 'feederguard[sb3]'" in told
@@ -368,30 +383,28 @@ def test_what_is_missing_is_said_with_the_remedy(tmp_path: Path, monkeypatch: py
 
 
 def test_every_voltage_option_arrives() -> None:
-    assert parse_voltage(["--job", "voltage"]) == parse_voltage([]) == VoltageConfig()
-    given = parse_voltage(
+    given = parse(
         ["--job", "voltage", "--feeder", "ieee33", "--methods", "droop", "ac_opf", "--seeds", "3", "--full", "--days", "5",
          "--workers", "1", "--output", "here", "--agents-cache", "there"]
     )  # fmt: skip
-    assert given == VoltageConfig("ieee33", ("droop", "ac_opf"), 3, True, 5, 1, Path("here"), Path("there"))
-    assert given.seed_numbers == (0, 1, 2)
+    study = VoltageConfig("ieee33", ("droop", "ac_opf"), 3, True, 5)
+    assert given == CompareVoltage(study, RunConfig(1), Path("here"), Path("there"))
+    assert study.seed_numbers == (0, 1, 2)
     assert len(VoltageConfig(full=True).seed_numbers) == 10 and len(VoltageConfig().seed_numbers) == 1
     assert VoltageConfig(full=True).agent_configs.td3.episodes > VoltageConfig().agent_configs.td3.episodes
-    # The other job is what it was.
-    assert parse([]) == parse(["--job", "transfer"])
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--job", "voltages"], "argument --job: invalid choice: 'voltages'"),
-        (["--jo", "voltage"], "--job is abbreviated; write it out"),
         (["--job", "voltage", "--methods", "misocp"], "unknown method 'misocp'; use no_control, droop, ddpg"),
-        (["--job", "voltage", "--methods", "droop", "droop"], "a method is named twice; name each once"),
+        (
+            ["--job", "voltage", "--methods", "droop", "droop"],
+            "methods is droop droop; name at least one, and each once",
+        ),
         (["--job", "voltage", "--seeds", "0"], "seeds is 0; it must be at least 1"),
         (["--job", "voltage", "--days", "-2"], "days is -2; it must be at least 1"),
         (["--job", "voltage", "--agents-cache", __file__], "test_voltage_study.py is a file; name a folder"),
-        (["--job", "voltage", "--setting", "radial"], "unrecognized arguments: --setting radial"),
         (["--job", "voltage", "--feeder", "bus70"], "error: no voltage case of feeder 'bus70'; bundled are cigre_lv18"),
     ],
 )
@@ -403,9 +416,8 @@ def test_wrong_voltage_options_end_with_one_sentence(
     tmp_path: Path,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["compare_methods.py", *arguments])
     with pytest.raises(SystemExit) as stop:
-        compare_methods.main()
+        compare_methods.main(arguments)
     assert stop.value.code == 2
     assert words in capsys.readouterr().err.strip().splitlines()[-1]
     assert not list(tmp_path.iterdir())
@@ -415,17 +427,19 @@ def test_the_command_line_runs_the_voltage_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(voltage_study, "_warm_up", lambda bench: None)
+    monkeypatch.setattr(compare_methods, "warm_up", lambda: None)
     arguments = ["--job", "voltage", "--methods", "no_control", "--days", "2"]
-    arguments += ["--output", str(tmp_path / "out"), "--agents-cache", str(tmp_path / "kept")]
-    monkeypatch.setattr(sys, "argv", ["compare_methods.py", *arguments])
-    compare_methods.main()
+    arguments += ["--output", str(tmp_path / "out"), "--agents-cache", str(tmp_path / "kept"), "--workers", "1"]
+    assert compare_methods.main(arguments) == 0
     assert "Voltage regulation on cigre_lv18: 2 test days, 192 steps" in capsys.readouterr().out
     assert (tmp_path / "out" / "summary.csv").exists()
 
 
 def test_idle_batteries_are_judged_as_they_are(tmp_path: Path) -> None:
     bench = toy()
-    table = day_table("no_control", 0, bench, simulate(bench.network, bench.batteries, bench.test, NoControl()))
+    table = day_table(
+        "no_control", 0, bench, bench.test, simulate(bench.network, bench.batteries, bench.test, NoControl())
+    )
     assert table["violation_steps"].to_list() == [4, 0, 4]
     assert table["grid_kwh"].to_list() == pytest.approx(
         (
@@ -434,7 +448,9 @@ def test_idle_batteries_are_judged_as_they_are(tmp_path: Path) -> None:
         abs=1e-4,
     )
     paths = write_results(*_single(table), tmp_path)
-    assert [path.name for path in paths] == ["summary.csv", "days.parquet", "training.parquet", "test_days.png"]
+    assert [path.name for path in paths] == [
+        "summary.csv", "times.csv", "days.parquet", "training.parquet", "schedules.npz", "test_days.png",
+    ]  # fmt: skip
 
 
 def _single(table: pd.DataFrame) -> tuple[pd.DataFrame, VoltageResults]:
@@ -450,5 +466,5 @@ def _single(table: pd.DataFrame) -> tuple[pd.DataFrame, VoltageResults]:
         "reward",
         "training_s",
     ]
-    results = VoltageResults("pair", table, pd.DataFrame(columns=names), pd.DataFrame([times]))
+    results = VoltageResults("pair", table, pd.DataFrame(columns=names), pd.DataFrame([times]), {})
     return summarise(results), results
