@@ -17,7 +17,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 TORCH = "torch==2.13.0"
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
-JOBS = {"compare": [str(ROOT / "studies" / "compare_methods.py")], "test": ["-m", "pytest", "-n", "auto", "--dist", "loadfile"]}
+JOBS = {
+    "compare": [str(ROOT / "studies" / "compare_methods.py")],
+    "test": ["-m", "pytest", "-n", "auto", "--dist", "loadfile"],
+}
 
 
 def main() -> int:

@@ -72,9 +72,11 @@ def _chains(network: Network, forest: BoolArray, usable: BoolArray) -> tuple[nx.
     for node in list(graph):
         if graph.degree(node) != 2 or node == root:
             continue
-        (_, a, first), (_, c, second) = graph.edges(node, keys=True)
-        if a == node or first == second:
+        edges = list(graph.edges(node, keys=True))
+        if len(edges) == 1:
+            # A whole loop that hangs from the rest by one bus: a chain from that bus to itself.
             continue
+        (_, a, first), (_, c, second) = edges
         graph.remove_node(node)
         members[first] += members.pop(second)
         graph.add_edge(a, c, key=first)

@@ -1,0 +1,245 @@
+"""N-1 sheet for an operator: for every single fault the switches in a safe order, what stays dark, and how good that is.
+
+    python studies/n_minus_1.py ieee33                            nominal load, radial setting
+    python studies/n_minus_1.py my_feeder/ --customers who.csv    customers by bus (columns: bus, customers)
+    python studies/n_minus_1.py bus69 --hour peak                 the hour of greatest demand of a profile; add --help
+
+Every branch in service fails in turn, transformers and feeder heads too. The decision is the plan search's with its proof
+(`feederguard.baselines.proven_search`), the order that of `feederguard.models.switching_sequence`: isolate, open, close, no
+loop energised in the radial setting, each state between judged by AC power flow. Written to --output: sheet.csv (a line
+per fault), steps.csv (a line per switching step), times.csv (the seconds, which differ from run to run) and sheet.html.
+
+Demand is nominal or that of an hour (`feederguard.studies.n_minus_1_inputs`); no photovoltaics are added to what the feeder's
+data say.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from time import perf_counter
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pandas as pd
+import tyro
+from rich.console import Console
+
+from feederguard.baselines.plan_search import PlanSearch
+from feederguard.baselines.proven_search import ProvenSearch
+from feederguard.data.networks import load_network
+from feederguard.data.profiles import load_profiles
+from feederguard.models.network import IntArray, Network
+from feederguard.models.scenario import Scenarios, make_scenarios
+from feederguard.models.setting import resolve_setting
+from feederguard.models.switching_sequence import order_operations
+from feederguard.studies.command_line import console_of, parse_options, user_error
+from feederguard.studies.journal import RunError, Tables
+from feederguard.studies.n_minus_1_inputs import NOMINAL, demand_at_hour, find_hour, read_customers
+from feederguard.studies.n_minus_1_page import write_sheet
+from feederguard.studies.n_minus_1_rows import fault_rows, step_rows
+from feederguard.studies.n_minus_1_tables import Sheet, print_sheet
+from feederguard.studies.tasks import RunConfig, run_tasks
+
+FAULTS_A_TASK = 8
+
+
+@dataclass(frozen=True)
+class NMinus1Config:
+    """Operating sheet for every single fault of a feeder: switches in order, load without supply, limits, proof."""
+
+    feeder: tyro.conf.Positional[str]
+    """Bundled feeder by name, or a path to one (CSV folder, pandapower .json, MATPOWER .m)."""
+    setting: Literal["radial", "paper"] = "radial"
+    """radial: a tree always, thermal ratings, 0.90..1.05 pu; paper: meshed, uniform limit on active power, 0.90..1.10 pu."""
+    hour: str = NOMINAL
+    """Demand: nominal (the feeder's own), peak (of the profile), or an hour of it by row (17) or time (2016-01-15T18:00)."""
+    profiles: str = "simbench_2016"
+    """Bundled year by name, or a load file; read only where hour is not nominal."""
+    customers: Path | None = None
+    """CSV file with columns bus, customers; without it load points are counted, buses with load."""
+    faults: tuple[str, ...] = ()
+    """Branches that fail, by name; default every branch in service."""
+    make_before_break: bool = False
+    """Let a loop be energised on the way although the setting is radial, to interrupt nobody who has supply."""
+    prove_s: float | None = None
+    """Seconds of the MISOCP solver for each fault whose decision is not proven otherwise; default none."""
+    paper_limit_mw: float | None = None
+    """Uniform branch limit in MW of the paper setting, where the feeder has none of its own."""
+    show: int = 15
+    """Faults in the console table, the worst first."""
+    output: Path | None = None
+    """Folder for the results; default results/n_minus_1/FEEDER."""
+    run: Annotated[RunConfig, tyro.conf.arg(name="")] = RunConfig()
+
+    @property
+    def folder(self) -> Path:
+        """Where the results go."""
+        return self.output or Path("results/n_minus_1") / Path(self.feeder).resolve().stem
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """What every task reads."""
+
+    network: Network
+    scenarios: Scenarios  # one per fault of the sheet
+    customers: IntArray | None  # (n_bus,)
+    search: ProvenSearch
+    make_before_break: bool
+    demand: str  # in words
+    notes: tuple[str, ...]
+
+
+def load_bench(config: NMinus1Config) -> Bench:
+    """Return feeder, faults at their hour, customers and method.
+
+    Raises `NetworkError`, `ProfileError`, ValueError and OSError for what the configuration names and cannot be used.
+    """
+    _refuse_wrong_values(config)
+    network = load_network(config.feeder)
+    if config.paper_limit_mw is not None:
+        network = network.with_changes(paper_limit_mw=config.paper_limit_mw)
+    setting = resolve_setting(network, config.setting)
+    faults = np.array([network.branch_index(name) for name in config.faults] or np.flatnonzero(network.closed))
+    idle = [network.branch_name[b] for b in faults if not network.closed[b]]
+    if idle:
+        raise ValueError(f"{network.name}: branch {idle[0]!r} is normally open; only a branch in service can fail here")
+    if len(set(faults.tolist())) < len(faults):
+        raise ValueError(f"{network.name}: a fault is named twice; name each once")
+    demand, arrays, notes = "nominal load", {}, []
+    if config.hour != NOMINAL:
+        profiles = load_profiles(config.profiles).resample(60)
+        step = find_hour(profiles, network, config.hour)
+        arrays = demand_at_hour(profiles, network, step)
+        demand = f"{profiles.name}, {np.datetime_as_string(profiles.time[step], unit='m')} (row {step})"
+        if network.p_gen.any() and not profiles.n_pv:
+            notes.append(f"{profiles.name} has no PV series: local generation is taken as zero")
+    customers = None
+    if config.customers is not None:
+        customers, silent = read_customers(config.customers, network)
+        if silent:
+            notes.append(f"{silent} buses with load have no line in {config.customers} and count no customers")
+    search = ProvenSearch(network, setting, config.prove_s)
+    scenarios = make_scenarios(network, faults, **arrays)
+    return Bench(network, scenarios, customers, search, config.make_before_break, demand, tuple(notes))
+
+
+def make_sheet(config: NMinus1Config, console: Console) -> Sheet:
+    """Return the sheet of all faults, computed as tasks; raises as `load_bench` and `run_tasks`."""
+    begin = perf_counter()
+    bench = load_bench(config)
+    n = len(bench.scenarios)
+    if not n:
+        raise ValueError(f"{bench.network.name}: no branch is in service, so none can fail; close some")
+    tasks: dict[str, tuple[Any, ...]] = {
+        f"faults {first:05d}": (first, min(first + FAULTS_A_TASK, n)) for first in range(0, n, FAULTS_A_TASK)
+    }
+    key = {name: getattr(config, name) for name in config.__dataclass_fields__ if name not in ("show", "output", "run")}
+    key["inputs"] = _digest(bench)
+    parts = run_tasks(
+        tasks, _do_faults, _set_up, (config,), config.folder / "journal.sqlite", key, config.run, console, "faults"
+    )
+    tables = {
+        name: pd.concat([part[name] for part in parts.values()], ignore_index=True)
+        for name in ("sheet", "steps", "times")
+    }
+    return Sheet(
+        bench.network, bench.search.setting, bench.demand, bench.customers is not None, config.make_before_break,
+        bench.notes, _command(config), tables["sheet"], tables["steps"], tables["times"], perf_counter() - begin,
+    )  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the study as a program and return its exit status."""
+    config = parse_options(NMinus1Config, arguments, "n_minus_1", __doc__)
+    console = console_of(100)
+    with user_error():
+        load_bench(config)
+        config.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with user_error((RunError,)):
+            run_n_minus_1(config, console)
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def run_n_minus_1(config: NMinus1Config, console: Console) -> list[Path]:
+    """Compute, print and write the sheet; return the files. Raises as `make_sheet`."""
+    sheet = make_sheet(config, console)
+    print_sheet(sheet, config.show, console)
+    written = write_sheet(sheet, config.folder)
+    console.print(f"wrote {', '.join(str(path) for path in written)}", soft_wrap=True, markup=False)
+    return written
+
+
+def _refuse_wrong_values(config: NMinus1Config) -> None:
+    # Not when the configuration is made: the command line's parser would answer with a page of its own.
+    if config.prove_s is not None and not config.prove_s > 0:
+        raise ValueError(f"prove_s is {config.prove_s}; give the solver some seconds, or leave it out")
+    if config.paper_limit_mw is not None and not config.paper_limit_mw > 0:
+        raise ValueError(f"paper_limit_mw is {config.paper_limit_mw}; it must be positive")
+    if config.show < 0:
+        raise ValueError(f"show is {config.show}; it must be zero or more")
+    if config.output is not None and config.output.exists() and not config.output.is_dir():
+        raise ValueError(f"output {config.output} is a file; name a folder")
+
+
+def _digest(bench: Bench) -> str:
+    """Return a hash of all numbers and names the tables depend on: files may change under the same name."""
+    parts: list[Any] = [getattr(bench.network, item.name) for item in fields(bench.network)]
+    parts += [getattr(bench.scenarios, item.name) for item in fields(bench.scenarios)]
+    digest = hashlib.sha256()
+    for part in (*parts, bench.customers):
+        digest.update(part.tobytes() if isinstance(part, np.ndarray) else repr(part).encode())
+    return digest.hexdigest()
+
+
+def _command(config: NMinus1Config) -> str:
+    """Return the command line that makes this sheet again, wherever its tasks are done."""
+    words = ["python studies/n_minus_1.py", config.feeder]
+    for item in fields(config):
+        value = getattr(config, item.name)
+        if item.name in ("feeder", "run", "show", "output") or value == item.default:
+            continue
+        words.append("--" + item.name.replace("_", "-"))
+        if value is not True:
+            words += [str(each) for each in value] if isinstance(value, tuple) else [str(value)]
+    return " ".join(words)
+
+
+def _set_up(config: NMinus1Config) -> Bench:
+    """Return the bench of a process, its compiled kernels loaded: that is no part of the first fault's time."""
+    bench = load_bench(config)
+    PlanSearch(bench.network, bench.search.setting, max_rounds=0).decide(bench.scenarios[:1])
+    return bench
+
+
+def _do_faults(bench: Bench, first: int, last: int) -> Tables:
+    """Return the lines of some faults; what was measured by the clock in a table of its own."""
+    scenarios, network, setting = bench.scenarios[first:last], bench.network, bench.search.setting
+    decisions = bench.search.decide(scenarios)
+    begin = perf_counter()
+    sequences = order_operations(network, scenarios, decisions, setting, make_before_break=bench.make_before_break)
+    order_s = (perf_counter() - begin) / len(scenarios)
+    steps = step_rows(network, setting, scenarios, sequences)
+    sheet = fault_rows(network, setting, scenarios, sequences, bench.search.reports, steps, bench.customers)
+    times = pd.DataFrame(
+        {
+            "fault": sheet["fault"],
+            "decision_ms": [1e3 * report.seconds for report in bench.search.reports],
+            "order_ms": 1e3 * order_s,
+            "proof_ms": [1e3 * seconds for seconds in bench.search.proof_seconds],
+        }
+    )
+    return {"sheet": sheet, "steps": steps, "times": times}
+
+
+if __name__ == "__main__":
+    # Through the module, so that worker processes find the functions of the tasks by its name.
+    from feederguard.studies import n_minus_1
+
+    raise SystemExit(n_minus_1.main())
