@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 import tyro
 from rich.console import Console
@@ -26,7 +26,7 @@ from rich.console import Console
 from feederguard.studies.command_line import console_of, parse_options, user_error
 from feederguard.studies.journal import RunError
 from feederguard.studies.paper_tables import Bench, PaperTablesConfig, make_tables
-from feederguard.studies.provenance import provenance_of
+from feederguard.studies.provenance import find_provenance
 from feederguard.studies.report import Section, write_report
 from feederguard.studies.tasks import RunConfig, shared_workers
 from feederguard.studies.transfer_report import transfer_section
@@ -42,7 +42,6 @@ from feederguard.studies.voltage_tables import write_results as write_voltage
 
 AGENTS_CACHE = Path("results/agents")
 Flat = tyro.conf.arg(name="")  # the options of a part without its name in front
-Options = TypeVar("Options")
 
 
 @dataclass(frozen=True)
@@ -151,20 +150,19 @@ def _compare(
     """Run the jobs asked for, print their tables, and return what was written, the report first."""
     sections: list[Section] = []
     written: list[Path] = []
-    seeds: dict[str, Any] = {}
+    seeds: list[str] = []
     if isinstance(options, CompareBoth | CompareTransfer):
         section, paths = _transfer(options, _folder(options, "transfer"), console)
         sections.append(section)
         written += paths
-        seeds["load transfer"] = options.transfer.seed
+        seeds.append(f"load transfer {options.transfer.seed}")
     if isinstance(options, CompareBoth | CompareVoltage):
         section, paths = _voltage(options, _folder(options, "voltage"), console)
         sections.append(section)
         written += paths
-        seeds["voltage regulation"] = list(options.voltage.seed_numbers)
-    command = " ".join(["python studies/compare_methods.py", *arguments])
-    report = write_report("FeederGuard: methods compared", sections, provenance_of(command, seeds), options.output)
-    return [*report, *written]
+        seeds.append(f"voltage regulation {', '.join(map(str, options.voltage.seed_numbers))}")
+    provenance = find_provenance("; ".join(seeds), ["studies/compare_methods.py", *arguments])
+    return [*write_report("FeederGuard: methods compared", sections, provenance, options.output), *written]
 
 
 def _folder(options: CompareBoth | CompareTransfer | CompareVoltage, job: str) -> Path:

@@ -127,7 +127,7 @@ def summarise(results: TransferResults) -> pd.DataFrame:
     where nothing is proven by an exact method.
     """
     table = results.rows
-    table["reference"] = _references(table)
+    table["reference"] = best_references(table)
     lines = []
     for (setting, method), part in table.groupby(["setting", "method"], sort=False):
         known = part[part["reference"].notna() & part["safe"]]
@@ -146,7 +146,7 @@ def summarise(results: TransferResults) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def _references(table: pd.DataFrame) -> pd.Series:
+def best_references(table: pd.DataFrame) -> pd.Series:
     """Return the best bound of each row's scenario, NaN where there is none."""
     searched = table["method"] == SEARCH
     by_scenario = [table["setting"], table["scenario"]]
