@@ -1,0 +1,237 @@
+"""Decision time, gap, solver time and memory against feeder size, for exact, genetic, learned and searching methods.
+
+    python studies/scaling.py            seven feeders of 33 to 533 buses, few scenarios, the exact method stopped early
+    python studies/scaling.py --full     feeders to 1065 buses, more scenarios, the exact method given a minute
+
+Load transfer in the radial setting. Feeders are bundled ones and multiples of them (`feederguard.data.multiples`:
+'ieee33_x4' is four ieee33 side by side). The exact and the genetic method meet the first of the scenarios that the fast
+ones meet. Each (feeder, method, block of scenarios) is a task with a process of its own (`scaling_measure.py`), on one core.
+
+    gap      cost over the best proven bound, of the scenarios whose optimum is proven: where some safe decision costs at most
+             PROVEN_REL (and PROVEN_ABS) more than the bound. The bound is the exact method's, or that of counting: load that
+             no path reaches is shed, and a fault that cuts off what could be fed takes a switch operation
+    excess   cost over that of the cheapest safe decision that any method found, of all scenarios that all were given
+    memory   largest resident memory less that of the same process before it met the feeder
+
+Files: scaling.csv, times.csv (seconds and memory, which no two runs measure alike), decisions.csv, scaling.png. Where the time
+limit strikes or a process is stopped, another machine gives other decisions.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import pandas as pd
+import tyro
+from rich.console import Console
+
+from feederguard.data.multiples import load_multiple
+from feederguard.data.profiles import load_profiles
+from feederguard.data.sampling import sample_scenarios
+from feederguard.models.radiality import refuse_fixed_loops
+from feederguard.models.setting import resolve_setting
+from feederguard.studies.journal import RunError, Tables
+from feederguard.studies.scaling_figure import draw
+from feederguard.studies.scaling_measure import MODULES, SETTING, Piece, measure
+from feederguard.studies.scaling_tables import exponents, print_tables, summarise
+from feederguard.studies.tasks import RunConfig, run_tasks
+
+SLOW = ("genetic", "misocp")
+LONGEST = ("misocp", "ranked_switching", "genetic")  # training included
+FEEDERS = ("ieee33", "bus69", "ieee33_x4", "mantovani136", "caracas141", "ieee33_x8", "kraftringen533")
+FEEDERS_FULL = (*FEEDERS, "ieee33_x16", "ieee33_x32", "kraftringen533_x2")
+
+
+@dataclass(frozen=True)
+class ScalingConfig:
+    """Decision time, gap, solver time and memory of load-transfer methods against feeder size."""
+
+    full: bool = False
+    """Larger feeders, more scenarios, longer limits; what is given beside it counts."""
+    feeders: tuple[str, ...] = ()
+    """Bundled feeders by name, multiples such as ieee33_x4, or paths (default: seven, with --full ten)."""
+    methods: tuple[str, ...] = tuple(MODULES)
+    """Methods to measure."""
+    scenarios: int = 0
+    """Random faults for the fast methods (default: 30, with --full 200)."""
+    slow_scenarios: int = 0
+    """The first of them, for the exact and the genetic method (default: 4, with --full 20)."""
+    train_scenarios: int = 0
+    """Training pool of the learned method (default: 200, with --full 2000)."""
+    time_limit_s: float = 0.0
+    """Per scenario, for the exact method's solver (default: 10 s, with --full 60 s)."""
+    task_limit_s: float = 0.0
+    """After which the process of a task is stopped (default: 200 s, with --full 3600 s)."""
+    block: int = 10
+    """Scenarios of a slow method in one task."""
+    profiles: str = "simbench_2016"
+    """Bundled year by name, or a load file."""
+    seed: int = 0
+    """Of scenarios, ties between copies, and every random method."""
+    output: Path = Path("results/scaling")
+    """Folder for the results."""
+    agents_cache: Path = Path("results/agents")
+    """Folder of trained agents."""
+    run: tyro.conf.OmitArgPrefixes[RunConfig] = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        defaults: dict[str, tuple[Any, Any]] = {
+            "feeders": (FEEDERS, FEEDERS_FULL), "scenarios": (30, 200), "slow_scenarios": (4, 20),
+            "train_scenarios": (200, 2000), "time_limit_s": (10.0, 60.0), "task_limit_s": (200.0, 3600.0),
+        }  # fmt: skip
+        for name, values in defaults.items():
+            # Nothing given stands as nothing, so that --full can be told apart from what a user asked for.
+            object.__setattr__(self, name, getattr(self, name) or values[self.full])
+
+    def check(self) -> None:
+        """Raise ValueError for a value that cannot be used."""
+        unknown = [name for name in self.methods if name not in MODULES]
+        if unknown:
+            raise ValueError(f"unknown method {unknown[0]!r}; use {', '.join(MODULES)}")
+        for name in ("scenarios", "slow_scenarios", "train_scenarios", "time_limit_s", "task_limit_s", "block"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be positive")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}; use zero or a positive number")
+        for name in ("feeders", "methods"):
+            if len(set(getattr(self, name))) < len(getattr(self, name)):
+                raise ValueError(f"one of the {name} is named twice; name each once")
+        for folder in (self.output, self.agents_cache):
+            if folder.exists() and not folder.is_dir():
+                raise ValueError(f"{folder} is a file; name a folder")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the study as a program and return its exit status: 0, 2 for a value that cannot be used, 130 after Ctrl-C."""
+    console = Console(width=140) if not sys.stdout.isatty() else Console()
+    try:
+        config = tyro.cli(ScalingConfig, args=arguments, prog="scaling")
+        run_scaling(config, console)
+    except RunError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def run_scaling(config: ScalingConfig, console: Console) -> list[Path]:
+    """Measure, print the tables and return the paths of the files written.
+
+    Raises RunError for a value, a feeder or a profile that cannot be used and where results cannot be written, and otherwise
+    as `run_tasks`.
+    """
+    begin = perf_counter()
+    try:
+        config.check()
+        sizes = _sizes(config)
+        for folder in (config.output, config.agents_cache):
+            folder.mkdir(parents=True, exist_ok=True)
+    except (ValueError, OSError) as error:
+        # What was asked for cannot be used; what goes wrong later is ours and keeps its traceback.
+        raise RunError(str(error)) from error
+    settings = {name: value for name, value in asdict(config).items() if name not in ("run", "output")}
+    key = settings | {
+        "feeders": list(config.feeders),
+        "methods": list(config.methods),
+        "agents_cache": str(config.agents_cache),
+    }
+    done = run_tasks(
+        _tasks(config, sizes), measure_task, _settings, (settings,), config.output / "journal.sqlite", key, config.run,
+        console, "scaling",
+    )  # fmt: skip
+    tables = {
+        name: pd.concat([part[name] for part in done.values()], ignore_index=True)
+        for name in ("decisions", "processes")
+    }
+    summary, times = summarise(tables["decisions"], tables["processes"], sizes, config.time_limit_s)
+    trend = exponents(summary, times)
+    print_tables(summary, times, trend, config.time_limit_s, console)
+    written = [config.output / name for name in ("scaling.csv", "times.csv", "decisions.csv", "scaling.png")]
+    summary.to_csv(written[0], index=False)
+    times.to_csv(written[1], index=False)
+    tables["decisions"].drop(columns=["seconds", "solver_s"]).to_csv(written[2], index=False)
+    draw(summary, times, tables["decisions"], trend, config.time_limit_s, written[3])
+    console.print(f"wrote {', '.join(str(path) for path in written)} in {perf_counter() - begin:.0f} s", soft_wrap=True)
+    return written
+
+
+def _settings(settings: dict[str, Any]) -> dict[str, Any]:
+    return settings
+
+
+def measure_task(settings: dict[str, Any], feeder: str, method: str, first: int, last: int) -> Tables:
+    """Return what one process, and before it that of a training, measured: the tables "decisions" and "processes"."""
+    network = load_multiple(feeder, settings["seed"])
+    sampled = sample_scenarios(network, load_profiles(settings["profiles"]), settings["scenarios"], settings["seed"])
+    piece = Piece(
+        feeder, method, first, settings["profiles"], settings["seed"], settings["time_limit_s"], settings["train_scenarios"],
+        str(settings["agents_cache"]),
+    )  # fmt: skip
+    told: list[dict[str, Any]] = []
+    lines: list[dict[str, Any]] = []
+    trouble = ""
+    if method == "ranked_switching":
+        trained = measure(replace(piece, train=True), None, settings["task_limit_s"])
+        trouble = trained.trouble
+        told.append({"what": "training", "trouble": trouble and f"training: {trouble}", **trained.footprint})
+        piece = replace(piece, agent=trained.footprint.get("agent", ""))
+    if not trouble:
+        measured = measure(piece, sampled.scenarios[first:last], settings["task_limit_s"])
+        told.append({"what": "deciding", "trouble": measured.trouble, **measured.footprint})
+        lines = measured.decisions
+    place = {"feeder": feeder, "method": method}
+    decisions = pd.DataFrame([place | line for line in lines]).reindex(columns=DECISIONS)
+    processes = pd.DataFrame([place | {"first": first, "last": last} | line for line in told]).reindex(
+        columns=PROCESSES
+    )
+    return {"decisions": decisions.astype(_NUMBERS), "processes": processes}
+
+
+_NUMBERS = dict.fromkeys(
+    ("least_cost", "cost", "shed_ratio", "switch_operations", "bound", "seconds", "solver_s"), "float64"
+)
+DECISIONS = [
+    "feeder", "method", "scenario", "fault_branch", "decided", "cost", "shed_ratio", "switch_operations", "connected",
+    "safe", "least_cost", "bound", "note", "seconds", "solver_s",
+]  # fmt: skip
+PROCESSES = [
+    "feeder", "method", "what", "first", "last", "import_mb", "ready_mb", "peak_mb", "set_up_s", "cached", "trouble",
+]  # fmt: skip
+
+
+def _tasks(config: ScalingConfig, sizes: pd.DataFrame) -> dict[str, tuple[Any, ...]]:
+    """Return tasks by name, those that take longest first."""
+    tasks: dict[str, tuple[Any, ...]] = {}
+    for feeder in sizes.sort_values("n_bus", ascending=False, kind="stable")["feeder"]:
+        for method in sorted(config.methods, key=lambda name: LONGEST.index(name) if name in LONGEST else len(LONGEST)):
+            count = min(config.slow_scenarios, config.scenarios) if method in SLOW else config.scenarios
+            step = config.block if method in SLOW else count
+            for first in range(0, count, step):
+                last = min(first + step, count)
+                tasks[f"{feeder} {method} {first}-{last}"] = (feeder, method, first, last)
+    return tasks
+
+
+def _sizes(config: ScalingConfig) -> pd.DataFrame:
+    """Return buses, branches, and branches that may be switched, of each feeder; refuse what cannot be measured."""
+    load_profiles(config.profiles)
+    rows = []
+    for feeder in config.feeders:
+        network = load_multiple(feeder, config.seed)
+        switchable = resolve_setting(network, SETTING).switchable_branches(network)
+        refuse_fixed_loops(network, network.closed & ~switchable)
+        rows.append((feeder, network.n_bus, network.n_branch, int(switchable.sum()), int(network.is_tie.sum())))
+    return pd.DataFrame(rows, columns=["feeder", "n_bus", "n_branch", "n_switchable", "n_tie"])
+
+
+if __name__ == "__main__":
+    # Workers import what they are to do by its name, which a program's own module does not have.
+    from feederguard.studies import scaling
+
+    raise SystemExit(scaling.main())
