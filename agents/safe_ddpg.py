@@ -16,7 +16,8 @@ gives the nearest action that meets it in closed form, clipped to [-1, 1]:
 
 (3) is made of torch operations, so gradients pass through it as the composition that it is: along g* they are cut off while it
 is active. It knows neither SOC nor power limits beyond [-1, 1], nor the constraints that it makes worse or leaves
-behind; nothing certifies its answer.
+behind; nothing certifies its answer. What the batteries' limits leave of it is what the grid receives: `LinearSafetyLayer`
+cuts to that in acting and in the gradient, where what is cut off has none.
 """
 
 from __future__ import annotations
@@ -29,14 +30,23 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from feederguard.agents.one_thread import one_thread
+from feederguard.agents.voltage_agent import cut_to_limits
 from feederguard.agents.voltage_env import VoltageVectorEnv
 from feederguard.agents.voltage_observation import Float32Array, observe, soc_columns
 from feederguard.models.battery import Batteries
-from feederguard.models.network import FloatArray, Network
+from feederguard.models.battery_step import allowed_power
+from feederguard.models.network import FloatArray, IntArray, Network
 from feederguard.models.voltage_days import VoltageState
 from feederguard.models.voltage_regulation import judged_buses
 
 _SLOPE_FLOOR = 1e-3  # of g' g: below it a bus is out of the batteries' reach, and what g says of it is noise
+_LAST_RATE = 0.01  # of the learning rate, at the end of the training of g
+_MOVED = 1e-6  # of p_max: more than float32 rounds
+
+
+def settings() -> dict[str, float]:
+    """Return the constants of this module that decide what training gives, by name."""
+    return {"slope_floor": _SLOPE_FLOOR, "last_rate": _LAST_RATE}
 
 
 @dataclass(frozen=True)
@@ -192,7 +202,7 @@ class LinearSafety:
             self._slopes = self._network_of(seen.shape[1])
             optimizer = torch.optim.Adam(self._slopes.parameters(), config.rate)
             steps = config.epochs * -(-len(seen) // config.batch)
-            schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: max(0.01, 1.0 - k / steps))
+            schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: max(_LAST_RATE, 1.0 - k / steps))
             for _ in range(config.epochs):
                 for rows in torch.randperm(len(seen), generator=generator).split(config.batch):  # type: ignore[no-untyped-call]
                     said = torch.einsum("bmn,bn->bm", self.slopes(seen[rows]), actions[rows])
@@ -248,26 +258,35 @@ class LinearCorrection:
     """What `LinearSafetyLayer.correct` answers."""
 
     p: FloatArray  # (B, n_bat) pu, to be applied
+    status: IntArray  # (B,) position in `LinearSafetyLayer.statuses`
 
 
 class LinearSafetyLayer:
     """A `LinearSafety` in the places of a `SafetyLayer`: states and powers in pu, in acting and in the actor's gradient."""
 
-    def __init__(self, safety: LinearSafety, n_step: int) -> None:
-        self.safety, self.n_step = safety, n_step
+    statuses: tuple[str, ...] = ("as_proposed", "corrected")
+    fallbacks: int = 0  # (3) always has an answer
+
+    def __init__(self, safety: LinearSafety, n_step: int, step_h: float) -> None:
+        self.safety, self.n_step, self.step_h = safety, n_step, step_h
         self.network, self.batteries = safety.network, safety.batteries
 
     def correct(self, state: VoltageState, p_proposed: FloatArray) -> LinearCorrection:
         """Return the corrected powers, (B, n_bat) pu; raises ValueError as `LinearSafety.correct`."""
-        p_max = self.safety.batteries.p_max
+        p_max = self.batteries.p_max
         action = np.asarray(p_proposed, dtype=float) / p_max
-        return LinearCorrection(self.safety.correct(self._observations(state), action).astype(float) * p_max)
+        answer = self.safety.correct(self._observations(state), action).astype(float)
+        moved = np.abs(answer - action).max(axis=1, initial=0.0) > _MOVED
+        return LinearCorrection(
+            allowed_power(self.batteries, state.soc, answer * p_max, self.step_h), moved.astype(np.int64)
+        )  # fmt: skip
 
     def project_ac(self, state: VoltageState, p_proposed: Tensor) -> Tensor:
         """Return the corrected powers, (B, n_bat) pu, differentiable in the proposals."""
-        p_max = torch.from_numpy(np.array(self.safety.batteries.p_max)).to(p_proposed)
+        p_max = torch.from_numpy(np.array(self.batteries.p_max)).to(p_proposed)
         seen = torch.from_numpy(self._observations(state)).to(p_proposed)
-        return self.safety.project(seen, p_proposed / p_max) * p_max
+        answer = self.safety.project(seen, p_proposed / p_max)
+        return cut_to_limits(self.batteries, state.soc, answer, self.step_h) * p_max
 
     def _observations(self, state: VoltageState) -> Float32Array:
         return observe(self.safety.network, self.safety.batteries, state, self.n_step)

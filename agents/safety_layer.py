@@ -3,10 +3,11 @@
 Its problem is the safety QP of `feederguard.models.safety_qp`, compiled from that Pyomo model and projected onto in
 batch. With a = p / p_max and the idle AC voltages v of the state, the first linearisation is LinDistFlow,
 
-    (1)  v_i^2 + (G a)_i >= v_min_i^2,   w_0_i + (G a)_i <= v_max_i^2
+    (1)  min(v_i^2, w_0_i) + (G a)_i >= v_min_i^2,   w_0_i + (G a)_i <= v_max_i^2
 
-w_0 the lossless voltage: its distance to v_i^2 is the margin, needed below only. Every further one is exact at the AC
-state of the last answer a_r, with the true slopes J_r of `voltage_sensitivity.py`:
+w_0 the lossless voltage: its distance to v_i^2 is the margin, needed below only; where rounding or a negative reactance puts
+v_i^2 above w_0 there is none. Every further one is exact at the AC state of the last answer a_r, with the true slopes J_r of
+`voltage_sensitivity.py`:
 
     (2)  v_min_i^2 <= w_i(a_r) + (J_r (a - a_r))_i <= v_max_i^2
 
@@ -20,12 +21,14 @@ no battery must charge or discharge by more than all at once have room for in th
 up for it. (A day's own plan keeps to that too, so what `soc_tube.py` promises holds.) Where the band cannot be held
 that way the tube gives way: the proposal is brought into it, and projected with power and SOC limits
 alone. Where the band cannot be held even so, slack is used, and `status` says it.
+
+Longer than other files: acting and its two gradients share one search, and what is known of an item on the way.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -33,12 +36,14 @@ from numpy.typing import NDArray
 
 from feederguard.models.battery import Batteries
 from feederguard.models.battery_step import power_interval
-from feederguard.models.network import BoolArray, FloatArray, IntArray, Network
-from feederguard.models.power_flow import solve_power_flow
-from feederguard.models.projection import SLACK, Projection, project, pull_back
+from feederguard.models.network import BoolArray, ComplexArray, FloatArray, IntArray, Network
+from feederguard.models.newton_sweep import solve_many_forests
+from feederguard.models.power_flow import prepare, solve_power_flow
+from feederguard.models.projection import CLIPPED, SLACK, Projection, project, pull_back
 from feederguard.models.safety_matrices import safety_matrices
 from feederguard.models.safety_qp import TOLERANCE_PU
 from feederguard.models.soc_tube import SocTube, charging_factor, tube_interval
+from feederguard.models.threads import threads_for
 from feederguard.models.voltage_days import VoltageState
 from feederguard.models.voltage_regulation import judged_buses
 from feederguard.models.voltage_sensitivity import voltage_sensitivity
@@ -49,6 +54,11 @@ STATUSES = ("as_proposed", "corrected", "tube_left", "slack_used", "failed")
 
 _SAME_ACTION = 1e-9  # in units of p_max: closer than that is the same action
 _SETTLED = 1e-5  # change of action between two linearisations that ends an item
+
+Limits = tuple[FloatArray, FloatArray]  # of the voltages' change, low and high, each (B, m)
+
+_FEW = 8  # items; from there on the batch kernel of `solve_power_flow` is faster
+FLOW_TOLERANCE_MVA, FLOW_ITERATIONS = 1e-8, 20  # those of `solve_power_flow`
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +79,14 @@ class SafeActions:
     def words(self) -> NDArray[np.str_]:
         """The status of each item in words, (B,)."""
         return np.array(STATUSES)[self.status]
+
+
+T = TypeVar("T", SafeActions, Projection)
+
+
+def settings() -> dict[str, float]:
+    """Return the constants that decide what the layer answers, by name."""
+    return {"rounds": ROUNDS, "tolerance_pu": TOLERANCE_PU, "same_action": _SAME_ACTION, "settled": _SETTLED}
 
 
 class SafetyLayer:
@@ -99,6 +117,8 @@ class SafetyLayer:
             )
         self.network, self.batteries, self.step_h, self.tube = network, batteries, float(step_h), tube
         self.rounds, self.tolerance_pu = rounds, tolerance_pu
+        self.statuses: tuple[str, ...] = STATUSES
+        self.fallbacks = 0  # items of `project_ac` so far that (2) gave no answer to
         self.matrices = safety_matrices(network, batteries, step_h, tolerance_pu)
         self._cap = 0.5 * self.matrices.rho
         # What an action of 1 of each battery draws at each bus.
@@ -106,6 +126,13 @@ class SafetyLayer:
         self._drawn[np.arange(len(batteries)), batteries.bus] = batteries.p_max
         self._judged = judged_buses(network)
         self._band = network.v_min[self._judged], network.v_max[self._judged]
+        self._closed = network.closed[None].copy()
+        effect = np.abs(self.matrices.columns.sum(axis=0))
+        # A bus that no battery moves has room without end.
+        self._effect = np.where(effect > 1e-9, effect, np.nan)
+        self._kappa = charging_factor(network)
+        # What the squared voltage of a limit changes by per pu.
+        self._by_pu = 2 * np.sqrt(self.matrices.w_low), 2 * np.sqrt(self.matrices.w_high)
 
     def correct(self, state: VoltageState, p_proposed: FloatArray) -> SafeActions:
         """Return the safe powers nearest to the proposals (B, n_bat) pu, each with its status and certificate.
@@ -113,15 +140,16 @@ class SafetyLayer:
         Raises ValueError when shapes do not fit, or a proposal or SOC is not finite.
         """
         proposal = self._read(state, p_proposed)
-        lo, hi = self._interval(state)
-        answer = self._make_safe(state, proposal, lo, hi)
+        limits = self._limits(state)
+        lo, hi = self._interval(state, limits)
+        answer = self._make_safe(state, proposal, lo, hi, limits)
         if self.tube is not None:
             stuck = np.flatnonzero(~answer.certified)
             if len(stuck):
                 part = state[stuck]
                 inside = np.clip(proposal[stuck], lo[stuck], hi[stuck])
-                physical = self._physical(part)
-                wider = self._make_safe(part, inside, *physical)
+                low, high = limits
+                wider = self._make_safe(part, inside, *self._physical(part), (low[stuck], high[stuck]))
                 wider.status[wider.certified] = TUBE_LEFT
                 # Where neither is safe, the one that leaves the band less is applied.
                 before, after = (self._excess(v) for v in (answer.v[stuck], wider.v))
@@ -141,7 +169,16 @@ class SafetyLayer:
         """Return the projection onto (2) at the AC state of `project`'s answer, (B, n_bat) pu, differentiable in the proposals.
 
         A proposal that the AC power flow calls safe stays, cut to its interval. So it follows `correct` to second order, but
-        for the tube, which it never leaves; no AC check of the answer. Raises as `project`.
+        for the tube, which it never leaves; no AC check of the answer. An item without such an answer (a projection failed, or
+        led to an action without AC solution) gets what `correct` falls back to, the less unsafe of its cut proposal and the
+        answer to (1); `fallbacks` counts them.
+
+        The derivative is that of the last projection with (2) as it stands: in the unknowns that no bound holds, orthogonal to
+        the voltage rows tight in its answer. That (2) itself moves with the proposal, through a_r, w(a_r) and J_r, is left out,
+        a term of second order. Where the proposal stays, it is 1 where uncut and 0 where cut, at the bound too; where the
+        answer to (1) is taken, that of `project`.
+
+        Raises ValueError as `correct`.
         """
         return _ProjectedAtAc.apply(p_proposed, self, state)  # type: ignore[no-untyped-call,no-any-return]
 
@@ -195,23 +232,23 @@ class SafetyLayer:
         low, high = power_interval(self.batteries, state.soc, self.step_h)
         return low / self.batteries.p_max, high / self.batteries.p_max
 
-    def _interval(self, state: VoltageState) -> tuple[FloatArray, FloatArray]:
+    def _interval(self, state: VoltageState, limits: Limits) -> tuple[FloatArray, FloatArray]:
         if self.tube is None:
             return self._physical(state)
         low, high = tube_interval(self.tube, self.batteries, state.soc, state.step, self.step_h)
-        charge, discharge = self._room(state)
         low, high = low / self.batteries.p_max, high / self.batteries.p_max
-        return np.where(low > 0, np.minimum(low, charge), low), np.where(high < 0, np.maximum(high, -discharge), high)
+        if (low > 0).any():
+            low = np.minimum(low, np.maximum(self._room(-limits[0]) / self._kappa, 0.0))
+        if (high < 0).any():
+            high = np.maximum(high, -np.maximum(self._room(limits[1]), 0.0))
+        return low, high
 
-    def _room(self, state: VoltageState) -> tuple[FloatArray, FloatArray]:
-        """Return the share of their power that all batteries may charge, or discharge, inside the band, each (B, 1)."""
-        below, above = self._limits(state)
-        effect = np.abs(self.matrices.columns.sum(axis=0))
-        shares = np.stack([-below, above]) / np.maximum(effect, 1e-9)
-        charge, discharge = np.maximum(np.where(effect > 1e-9, shares, np.inf).min(axis=-1), 0.0)
-        return charge[:, None] / charging_factor(self.network), discharge[:, None]
+    def _room(self, left: FloatArray) -> FloatArray:
+        """Return the share of their power that all batteries may use one way inside the band, (B, 1); left: (B, m) of w."""
+        room = np.fmin.reduce(left / self._effect, axis=1, initial=np.inf)
+        return np.asarray(room[:, None])
 
-    def _limits(self, state: VoltageState) -> tuple[FloatArray, FloatArray]:
+    def _limits(self, state: VoltageState) -> Limits:
         """Return the limits of G a by (1), each (B, m)."""
         m = self.matrices
         lossless = m.lossless(state.p_net, state.q_net)
@@ -222,8 +259,8 @@ class SafetyLayer:
 
     def _project(self, state: VoltageState, proposal: FloatArray) -> tuple[Projection, BoolArray]:
         """Return the projection onto (1), tube first, and where the proposal passed through uncut, (B, n_bat)."""
-        lo, hi = self._interval(state)
-        low, high = self._limits(state)
+        low, high = limits = self._limits(state)
+        lo, hi = self._interval(state, limits)
         answer = project(proposal, lo, hi, self.matrices.columns, low, high, self._cap)
         through = np.ones(proposal.shape, dtype=bool)
         stuck = np.flatnonzero(answer.status == SLACK) if self.tube is not None else np.zeros(0, np.int64)
@@ -236,12 +273,14 @@ class SafetyLayer:
             _put(answer, stuck, wider)
         return answer, through
 
-    def _make_safe(self, state: VoltageState, proposal: FloatArray, lo: FloatArray, hi: FloatArray) -> SafeActions:
+    def _make_safe(
+        self, state: VoltageState, proposal: FloatArray, lo: FloatArray, hi: FloatArray, limits: Limits
+    ) -> SafeActions:
         """Return safe actions within an interval: nothing to do, or (1) and then (2) until it settles."""
         search = _Search(self, state, proposal, np.clip(proposal, lo, hi))
         left = np.flatnonzero(~search.safe)
         if len(left):
-            low, high = (limit[left] for limit in self._limits(state))
+            low, high = (limit[left] for limit in limits)
             step = project(proposal[left], lo[left], hi[left], self.matrices.columns, low, high, self._cap)
             search.visit(left, step, low, high, self.matrices.columns)
             for _ in range(self.rounds):
@@ -252,6 +291,26 @@ class SafetyLayer:
                 step = project(proposal[left], lo[left], hi[left], columns, low, high, self._cap)
                 search.visit(left, step, low, high, columns)
         return search.answer()
+
+    def _voltages(self, p: FloatArray, q: FloatArray) -> ComplexArray:
+        """Return the AC voltages (B, n_bus) of net demands, NaN where there is no solution.
+
+        A few items take less time than `solve_power_flow` takes to check them again: they go to its kernel directly.
+        """
+        n_item, network = len(p), self.network
+        if n_item >= _FEW:
+            return solve_power_flow(network, p, q).voltage
+        known = prepare(network)
+        voltage = np.empty((n_item, network.n_bus), np.complex128)
+        current = np.empty((n_item, network.n_branch), np.complex128)
+        energised = np.empty((n_item, network.n_bus), np.bool_)
+        with threads_for(0.0):
+            solve_many_forests(
+                p, q, self._closed, known.graph, known.branches, known.shunts, known.substation, known.v_substation,
+                np.empty((0, network.n_bus), np.complex128), FLOW_TOLERANCE_MVA / network.base_mva, FLOW_ITERATIONS, 1, voltage,
+                current, np.empty(n_item, np.int64), energised,
+            )  # fmt: skip
+        return voltage
 
 
 class _Search:
@@ -272,22 +331,21 @@ class _Search:
 
     def visit(self, items: IntArray, step: Projection, low: FloatArray, high: FloatArray, columns: FloatArray) -> None:
         """Go to the projections, compute their AC flows, and keep what is better than before."""
-        found = ~step.failed
-        self.settled[items[~found]] = True
-        items, a, low, high = items[found], step.a[found], low[found], high[found]
-        own = columns if columns.ndim == 2 else columns[found]
-        first = ~self.moved[items]
+        a, moved = step.a, self.moved[items]
         near = np.abs(a - self.a[items]).max(axis=1, initial=0.0) <= _SETTLED
-        # Settled: what the last flow was computed for is the answer.
-        self.settled[items[near & ~first]] = True
-        go = ~near | first
-        items, a, low, high = items[go], a[go], low[go], high[go]
-        own = own if own.ndim == 2 else own[go]
-        self.rounds[items[self.moved[items]]] += 1
+        # Settled: what the last flow was computed for is the answer, or there is none to go to.
+        go = ~(step.failed | (near & moved))
+        if not go.all():
+            self.settled[items[~go]] = True
+            items, a, low, high, moved = items[go], a[go], low[go], high[go], moved[go]
+            columns = columns if columns.ndim == 2 else columns[go]
+            if not len(items):
+                return
+        self.rounds[items] += moved
         self.moved[items] = True
         self.a[items] = a
         self.excess[items] = self._flow(items)
-        y = a @ own if own.ndim == 2 else np.einsum("bn,bnm->bm", a, own)
+        y = a @ columns if columns.ndim == 2 else np.einsum("bn,bnm->bm", a, columns)
         self.slack[items] = self._slack_pu(y, low, high)
         self._keep(items)
 
@@ -331,15 +389,13 @@ class _Search:
     def _flow(self, items: IntArray) -> FloatArray:
         """Compute the AC flows of the items' actions; return how far each leaves the band, pu, inf without solution."""
         p, q = self._demand(items)
-        flow = solve_power_flow(self.layer.network, p, q)
-        self.voltage[items] = flow.voltage
-        return self.layer._excess(np.abs(flow.voltage))
+        voltage = self.layer._voltages(p, q)
+        self.voltage[items] = voltage
+        return self.layer._excess(np.abs(voltage))
 
     def _slack_pu(self, y: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
         """Return the largest slack of an answer in pu of voltage, (B,)."""
-        m = self.layer.matrices
-        below = (low - y) / (2 * np.sqrt(m.w_low))
-        above = (y - high) / (2 * np.sqrt(m.w_high))
+        below, above = (low - y) / self.layer._by_pu[0], (y - high) / self.layer._by_pu[1]
         return np.asarray(np.maximum(below, above).max(axis=1, initial=0.0))
 
 
@@ -372,22 +428,29 @@ class _ProjectedAtAc(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, p_proposed: torch.Tensor, layer: SafetyLayer, state: VoltageState) -> torch.Tensor:
         proposal = layer._read(state, p_proposed.detach().cpu().double().numpy())
-        lo, hi = layer._interval(state)
+        limits = layer._limits(state)
+        lo, hi = layer._interval(state, limits)
         search = _Search(layer, state, proposal, np.clip(proposal, lo, hi))
         a, left = search.a.copy(), np.flatnonzero(~search.safe)
         ctx.layer, ctx.left, ctx.uncut = layer, left, (proposal > lo) & (proposal < hi)
         if len(left):
-            low, high = (limit[left] for limit in layer._limits(state))
+            low, high = (limit[left] for limit in limits)
             first = project(proposal[left], lo[left], hi[left], layer.matrices.columns, low, high, layer._cap)
             search.visit(left, first, low, high, layer.matrices.columns)
             low, high, columns = search.linearise(left)
             answer = project(proposal[left], lo[left], hi[left], columns, low, high, layer._cap)
-            failed = first.failed | answer.failed
-            if failed.any():
-                raise RuntimeError(
-                    f"{layer.network.name}: the safety projection of item {left[np.flatnonzero(failed)[0]]} failed; "
-                    "check its voltages, and the batteries' limits"
-                )
+            lost = np.flatnonzero(answer.failed)
+            if len(lost):
+                layer.fallbacks += len(lost)
+                # The search holds what `correct` would: the answer to (1), or the cut proposal where that is less unsafe.
+                answer.a[lost] = search.best[left[lost]]
+                by_first = lost[(answer.a[lost] == first.a[lost]).all(axis=1)]
+                _put(answer, by_first, _take(first, by_first))
+                columns[by_first] = layer.matrices.columns
+                cut = np.setdiff1d(lost, by_first)
+                # No row is at work in a cut proposal.
+                answer.status[cut], answer.kind[cut] = CLIPPED, 0
+                answer.side[cut] = np.where(ctx.uncut[left[cut]], 0, 1)
             ctx.answer, ctx.columns = answer, columns
             a[left] = answer.a
         return torch.from_numpy(a * layer.batteries.p_max).to(p_proposed)
@@ -402,9 +465,9 @@ class _ProjectedAtAc(torch.autograd.Function):
         return torch.from_numpy(along / p_max).to(gradient), None, None
 
 
-def _take(whole: SafeActions, items: IntArray) -> SafeActions:
+def _take(whole: T, items: IntArray) -> T:
     """Return some items of a batched result."""
-    return SafeActions(*(getattr(whole, name)[items] for name in vars(whole)))
+    return type(whole)(*(getattr(whole, name)[items] for name in vars(whole)))
 
 
 def _put(whole: Any, items: IntArray, part: Any) -> None:

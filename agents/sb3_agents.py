@@ -1,8 +1,9 @@
 """SAC and PPO of stable-baselines3 on the registered voltage-regulation environment, neither of the two modified.
 
 Source: Raffin et al., Stable-Baselines3, JMLR 22(268), 2021; SAC: Haarnoja et al., arXiv:1801.01290; PPO: Schulman et al.,
-arXiv:1707.06347. The environment is what `gymnasium.make("feederguard/VoltageRegulation-v0", ...)` gives, behind the
-package's own Monitor, DummyVecEnv and VecNormalize: that they run on it as they are shows that it is a standard one.
+arXiv:1707.06347. The environment is what `gymnasium.make` gives for the registered `feederguard/VoltageRegulation-v0`, behind
+the package's own Monitor, DummyVecEnv and VecNormalize: that they run on it as they are shows that it is a standard one. It is
+that of a bundled case by name, or, of the same specification, that of any network, batteries and days.
 
 The settings aim at a fair chance. Observations are scaled already, so only rewards are normalised: a step's reward goes
 from 0 to hundreds below it, since (3) of `voltage_regulation.py` counts a thousand for each pu outside the band.
@@ -24,19 +25,22 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.spaces import Box
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 import feederguard.agents.registration  # noqa: F401 (makes the environment known)
-from feederguard.agents.checkpoint import CheckpointError, network_fingerprint
+from feederguard.agents.checkpoint import CheckpointError, agent_metadata, load_checkpoint, save_checkpoint
 from feederguard.agents.one_thread import one_thread
 from feederguard.agents.registration import VOLTAGE_REGULATION
+from feederguard.agents.voltage_agent import batteries_text
+from feederguard.agents.voltage_env import VoltageEnv
 from feederguard.agents.voltage_observation import STEPS_A_DAY, observe
 from feederguard.models.battery import Batteries
 from feederguard.models.network import FloatArray, IntArray, Network
 from feederguard.models.voltage_days import VoltageState
 
 ALGORITHMS = ("sac", "ppo")
+PACKAGES = ("torch", "stable-baselines3", "gymnasium")  # whose versions decide what training gives
+_KIND = "sb3"
+_OWN = ("network", "batteries", "days")
 
 
 @dataclass(frozen=True)
@@ -81,9 +85,10 @@ class Sb3Config:
 
 @dataclass(frozen=True, eq=False)
 class Sb3Record:
-    """What happened while it learned, an entry per finished day, in the order in which they ended."""
+    """What happened while it learned, an entry per day, in the order in which they ended; unfinished ones come last."""
 
     reward: FloatArray  # (n_episode,) as the environment gave it, not normalised
+    n_steps: IntArray  # (n_episode,) steps taken, fewer than a day has where it ended early or training did
     n_violation_steps: IntArray  # (n_episode,) steps with a bus outside its band by the AC flow, exploration included
     worst_excess_pu: FloatArray  # (n_episode,)
     regulation_kwh: FloatArray  # (n_episode,)
@@ -102,15 +107,18 @@ class Sb3Policy:
 
     @classmethod
     def train(cls, config: Sb3Config, **environment: Any) -> tuple[Sb3Policy, Sb3Record]:
-        """Return a policy and its record; `environment` holds arguments of gymnasium.make: feeder, weeks, ...
+        """Return a policy and its record.
 
-        One seed gives the same numbers every time. Raises ImportError where stable-baselines3 is missing, and as the
-        environment.
+        environment: arguments of gymnasium.make, that is feeder, weeks, ... of a bundled case; or network, batteries, days, ...
+        of `VoltageEnv`. One seed gives the same numbers every time.
+
+        Raises ImportError where stable-baselines3 is missing, ValueError where both kinds of arguments are mixed or one of
+        the three is missing, and as the environment.
         """
-        package = _package()
+        package, spec = _package(), _specification(environment)
         with _own_random_numbers(), one_thread():
             envs = package.common.vec_env.DummyVecEnv(
-                [lambda: package.common.monitor.Monitor(gym.make(VOLTAGE_REGULATION, **environment))] * config.num_envs
+                [lambda: package.common.monitor.Monitor(gym.make(spec, **environment))] * config.num_envs
             )
             feeders = envs.envs[0].unwrapped.feeders
             if config.normalise_reward:
@@ -120,7 +128,7 @@ class Sb3Policy:
                 "MlpPolicy", envs, learning_rate=config.rate, gamma=config.gamma, seed=config.seed, device="cpu",
                 policy_kwargs={"net_arch": list(config.hidden), **config.policy_settings}, **config.settings,
             )  # fmt: skip
-            log = _log(config.num_envs)
+            log = _log(config.num_envs, config.normalise_reward)
             begin = perf_counter()
             model.learn(config.steps, callback=log)
             record = log.record(model.num_timesteps, perf_counter() - begin)
@@ -137,32 +145,45 @@ class Sb3Policy:
 
     def save(self, path: str | Path) -> None:
         """Write the policy's tensors and sizes in safetensors format, which loading runs no code of."""
-        words = {
-            "kind": f"sb3 {self.name}", "network": self.network.name, "hidden": json.dumps(self.hidden),
-            "fingerprint": network_fingerprint(self.network), "n_step": str(self.n_step), "n_bat": str(len(self.batteries)),
-        }  # fmt: skip
-        whole = {name: value.detach().contiguous() for name, value in self.policy.state_dict().items()}
-        save_file(whole, Path(path), words)
+        words = agent_metadata(_KIND, self.network, batteries_text(self.network, self.batteries))
+        words |= {"name": self.name, "hidden": json.dumps(self.hidden), "n_step": str(self.n_step)}
+        save_checkpoint(path, self.policy.state_dict(), words)
 
     @classmethod
     def load(cls, path: str | Path, network: Network, batteries: Batteries) -> Sb3Policy:
         """Return the policy saved at `path`.
 
-        Raises `CheckpointError` when the file is missing or of another format, feeder or number of batteries; ImportError
-        where stable-baselines3 is missing.
+        Raises `CheckpointError` when the file is missing, damaged, or of another kind of agent, feeder or batteries;
+        ImportError where stable-baselines3 is missing.
         """
-        words, tensors = _read(Path(path))
-        if words["fingerprint"] != network_fingerprint(network) or words["n_bat"] != str(len(batteries)):
+        checkpoint = load_checkpoint(path, kind=_KIND, network=network, setting=batteries_text(network, batteries))
+        words = checkpoint.metadata
+        try:
+            name, n_step, hidden = words["name"], int(words["n_step"]), tuple(json.loads(words["hidden"]))
+            policy = _empty_policy(name, network, batteries, hidden, n_step)
+            policy.load_state_dict(checkpoint.tensors)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(
-                f"{path}: trained on feeder {words['network']!r} with {words['n_bat']} batteries, which differs from this "
-                f"{network.name!r} with {len(batteries)}; train a policy for this feeder, or load the one it was trained on"
-            )
-        name, n_step = words["kind"].removeprefix("sb3 "), int(words["n_step"])
-        hidden = tuple(json.loads(words["hidden"]))
-        policy = _empty_policy(name, network, batteries, hidden, n_step)
-        policy.load_state_dict(tensors)
+                f"{path}: its policy does not fit together ({error}); train and save again"
+            ) from error
         policy.set_training_mode(False)
         return cls(name, network, batteries, policy, hidden, n_step)
+
+
+def _specification(environment: dict[str, Any]) -> Any:
+    """Return the registered environment, or, for a network of one's own, its specification with `VoltageEnv` itself."""
+    own = [name for name in _OWN if name in environment]
+    if not own:
+        return VOLTAGE_REGULATION
+    missing = [name for name in _OWN if name not in environment]
+    named = [name for name in ("feeder", "weeks") if name in environment]
+    if missing or named:
+        what = f"{named[0]} with {own[0]}" if named else f"{own[0]} without {missing[0]}"
+        raise ValueError(
+            f"Sb3Policy.train: {what}; give feeder and weeks of a bundled case, or {', '.join(_OWN)} together"
+        )
+    made_by: Any = VoltageEnv
+    return replace(gym.spec(VOLTAGE_REGULATION), entry_point=made_by, vector_entry_point=None)
 
 
 def _package() -> Any:
@@ -203,44 +224,40 @@ def _empty_policy(name: str, network: Network, batteries: Batteries, hidden: tup
         return kind(seen, acted, lambda _: 0.0, net_arch=list(hidden))
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
-    if not path.is_file():
-        raise CheckpointError(f"{path}: there is no such file; train a policy and save it there first")
-    try:
-        with safe_open(path, framework="pt") as file:
-            words = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: not a whole safetensors file ({error}); train and save again") from error
-    missing = [name for name in ("kind", "network", "hidden", "fingerprint", "n_step", "n_bat") if name not in words]
-    if missing or words["kind"] not in [f"sb3 {name}" for name in ALGORITHMS]:
-        raise CheckpointError(f"{path}: not a policy of Sb3Policy.save; give a file that it wrote")
-    return words, tensors
-
-
-def _log(num_envs: int) -> Any:
+def _log(num_envs: int, normalised: bool) -> Any:
     """Return a callback of stable-baselines3 that keeps a day's figures; a class of its own only where the package is."""
     base = _package().common.callbacks.BaseCallback
 
     class Log(base):  # type: ignore[misc, valid-type]
         def __init__(self) -> None:
             super().__init__()
-            self._now = np.zeros((3, num_envs))  # violation steps, worst excess, kWh
-            self._done: list[tuple[float, ...]] = []
+            self._now = np.zeros((5, num_envs))  # reward, steps, violation steps, worst excess, kWh
+            self._done: list[FloatArray] = []
 
         def _on_step(self) -> bool:
+            envs = self.training_env
+            # What the environment gave, where the wrapper hands on something else.
+            rewards = envs.get_original_reward() if normalised else self.locals["rewards"]
             for k, info in enumerate(self.locals["infos"]):
-                violations, worst, kwh = self._now[:, k]
+                reward, steps, violations, worst, kwh = self._now[:, k]
                 self._now[:, k] = (
-                    violations + (info["n_violations"] > 0), max(worst, info["worst_excess_pu"]), kwh + info["regulation_kwh"],
+                    reward + float(rewards[k]), steps + 1, violations + (info["n_violations"] > 0),
+                    max(worst, info["worst_excess_pu"]), kwh + info["regulation_kwh"],
                 )  # fmt: skip
                 if self.locals["dones"][k]:
-                    self._done.append((info["episode"]["r"], *self._now[:, k]))
-                    self._now[:, k] = 0.0
+                    self._put_away(k)
             return True
 
+        def _put_away(self, k: int) -> None:
+            self._done.append(self._now[:, k].copy())
+            self._now[:, k] = 0.0
+
         def record(self, steps: int, seconds: float) -> Sb3Record:
-            done = np.array(self._done, dtype=float).reshape(-1, 4)
-            return Sb3Record(done[:, 0], done[:, 1].astype(np.int64), done[:, 2], done[:, 3], steps, seconds)
+            for k in np.flatnonzero(self._now[1]).tolist():
+                self._put_away(k)
+            reward, taken, violations, worst, kwh = np.array(self._done, dtype=float).reshape(-1, 5).T
+            return Sb3Record(
+                reward, taken.astype(np.int64), violations.astype(np.int64), worst, kwh, steps, seconds
+            )  # fmt: skip
 
     return Log()

@@ -3,7 +3,7 @@
 With the equalities of `safety_qp.py` solved for the squared voltages, its (4)-(6) are, over a = p / p_max,
 
     (1)  w = G a + w_0,   w_0 = W_p p^ + W_q q^ + w_00
-    (2)  v_min^2 + e - w_0 - s <= G a <= v_max^2 - w_0 + z
+    (2)  v_min^2 + e - w_0 - s <= G a <= v_max^2 - w_0 + z,   e the margin of each bus
 
 and its objective |a - a^|^2 + rho sum(s + z). All of it comes from the model's own expressions (`parametric.py`); that the
 objective and the limits have the shape that `projection.py` solves is checked here.
@@ -56,7 +56,7 @@ def safety_matrices(
     compiled = compile_parametric(model)
     solved = eliminate(compiled, _EQUALITIES, _DETERMINED)
     bus = np.array(list(model.limited), dtype=np.int64)
-    w_low, w_high = _limits(compiled)
+    w_low, w_high = _limits(compiled, bus)
     p_max, rho = _objective(compiled)
     w_rows = _rows_of_w(compiled, bus)
     by_theta = {name: solved.by_theta[w_rows][:, place] for name, place in compiled.parameters.items()}
@@ -76,8 +76,11 @@ def _rows_of_w(compiled: ParametricModel, bus: IntArray) -> IntArray:
     return np.array([place[int(compiled.columns["w"][i])] for i in bus], dtype=np.int64)
 
 
-def _limits(compiled: ParametricModel) -> tuple[FloatArray, FloatArray]:
-    """Return v_min^2 and v_max^2 from the rows of (4) and (5), each of which must be its own w, margin and slack."""
+def _limits(compiled: ParametricModel, bus: IntArray) -> tuple[FloatArray, FloatArray]:
+    """Return v_min^2 and v_max^2 from the rows of (4) and (5), each of which must be its own w, margin and slack.
+
+    The margin counts whole, at its own bus, and below only: the layer puts it there by itself.
+    """
     found = []
     for name, slack, sign in (("low_limit", "slack_low", 1.0), ("high_limit", "slack_high", -1.0)):
         rows = compiled.rows[name]
@@ -88,6 +91,14 @@ def _limits(compiled: ParametricModel) -> tuple[FloatArray, FloatArray]:
         if not np.array_equal(compiled.a[rows], expected):
             raise CompileError(
                 f"{compiled.name}: {name} is not w and its slack alone; the safety layer solves only that"
+            )
+        by_theta = np.zeros((len(rows), compiled.d.shape[1]))
+        if name == "low_limit":
+            by_theta[np.arange(len(rows)), compiled.parameters["margin"][bus]] = -1.0
+        if not np.array_equal(compiled.d[rows], by_theta):
+            raise CompileError(
+                f"{compiled.name}: {name} must hold {'minus the margin of its own bus' if by_theta.any() else 'no margin'} and "
+                "no other parameter; the safety layer puts the margin there itself"
             )
         found.append(-compiled.c[rows])
     return found[0], found[1]

@@ -12,7 +12,8 @@ net demand p^_i, q^_i without batteries, w = |V|^2. Hats and a^, p_low, p_high, 
 
 (4) and (5) hold at every bus but substations, which the grid above holds. (6) is what power and state of charge allow
 in this step. Dropping losses, LinDistFlow never puts a voltage below the true one, so only the lower side needs a
-margin, and it is not guessed: e_i = w_i - v_i^2 at idle batteries, v the AC power flow's magnitude.
+margin, and it is not guessed: e_i = max(w_i - v_i^2, 0) at idle batteries, v the AC power flow's magnitude (which rounding
+or a negative reactance may put above w).
 
 rho. Where some p meets (4)-(6) without slack, the objective at the answer is at most that at p, so rho sum(s + z) is at
 most the largest sum of (a - a^)^2 that any two actions in [-1, 1] can have, 4 n_bat. With

@@ -28,16 +28,25 @@ objective keeps an idle battery's SOC inside where that can be, so that no energ
 needs. Charging and discharging at once burns energy, which only a high plan could gain from; it therefore charges in steps in
 which the day leaves the band somewhere and discharges in others.
 
-What it promises. Whoever is inside at t, and charges or discharges for the tube's sake no more than all batteries have room for
-in the band (the safety layer sees to that), on one of these days, or on one with no worse voltages at any step, can hold that
-side's limit to the end of the day with soc_T >= soc_start: by that day's plan, or discharging more where he has more. By (5)
-the end of a day lies in what its beginning may be, so whoever carries SOC over can hold tomorrow too. Where no plan exists,
-or two plans leave nothing between them, there is an error.
+What it promises. Whoever is inside at t, on one of these days, or on one with no worse voltages at any step, can hold both
+limits (2) to the end of the day with soc_T >= soc_start, unless some step asks all batteries to charge more (high) than it
+lets them (low). For inside the tube every battery lies between the two plans of that day, and stays there: with u = c - d a
+battery's own net share, u^low and u^high those of the plans, and [a, b] the shares that (2) allows, u^low <= b and u^high >= a;
+
+    (6)  u^low <= u^high: any u of [max(u^low, a), min(u^high, b)]     else: a u of [u^high, u^low] that ends between the plans
+
+of which the first are some where a <= b, and the second are inside [a, b] since a <= u^high and u^low <= b. From
+between the plans, u >= u^low ends above the low one and u <= u^high below the high one; on the way from u^high, which ends
+below the high plan, to u^low, which ends above the low one, there is one that ends between them. So every battery keeps to
+[a, b], hence their sum keeps (2), and by (5) of the low plan soc_T >= soc_start: the low side brings the energy back, the high
+side alone would not. By (5) the ends of the tube lie in what its beginning may be, so who ends inside it can hold tomorrow
+too. Where no plan exists, or two plans leave nothing between them, there is an error.
 
 What it does not promise. It is a box within a coupled set: other SOC may do as well, since batteries can help each other out,
 and the best are asked no more than the worst. Other days, the losses that batteries themselves cause, and steps in which some
-buses are too low while others are too high (each plan looks at one side) are not covered. In all these the tube gives way
-before voltage does (`agents/safety_layer.py`).
+buses are too low while others are too high (each plan looks at one side, and then a > b) are not covered; nor is it promised
+that who follows one day's plans stays inside the tube of all of them. In all these the tube gives way before voltage does
+(`agents/safety_layer.py`).
 """
 
 from __future__ import annotations
@@ -61,6 +70,11 @@ TIME_LIMIT_S = 60.0
 FORCED_PRICE = 10.0  # of SOC that an idle battery must give up or take in, against the mean level that it would buy
 _HELD = 1e-6  # of all power, by which a plan may miss (2)
 _ROUNDING = 1e-6  # of SOC, in what a solver returns
+
+
+def settings() -> dict[str, float]:
+    """Return the constants of this module that decide what a tube is, by name."""
+    return {"forced_price": FORCED_PRICE, "held": _HELD, "rounding": _ROUNDING}
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,9 +125,9 @@ def tube_interval(
     those limits allow.
     """
     least, greatest = power_interval(batteries, soc, step_h)
-    low = power_towards(batteries, soc, tube.low[step + 1], step_h)
-    high = power_towards(batteries, soc, tube.high[step + 1], step_h)
-    return np.clip(low, least, greatest), np.clip(high, least, greatest)
+    low, high = power_towards(batteries, soc, np.stack([tube.low[step + 1], tube.high[step + 1]]), step_h)
+    low, high = (np.minimum(np.maximum(power, least), greatest) for power in (low, high))
+    return low, high
 
 
 def compute_soc_tube(network: Network, batteries: Batteries, days: VoltageDays) -> SocTube:

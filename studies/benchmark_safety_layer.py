@@ -8,17 +8,22 @@ either side, random intervals, random proposals. What it prints:
     projections a second in batches of 1024, beside DAQP called in a loop on the same items (DAQP soft rows left out)
     forward plus backward per item through torch, and the rate of building and solving the Pyomo model each time
     the worst difference to independent solvers over `--items` projections: HiGHS on the Pyomo model, and DAQP
-    one single safe decision with its AC check, median and 99th percentile
+    one single projection with its AC check, random items, median and 99th percentile
+    one single safe decision on the bundled case: policy, SOC tube, projection and AC check, one state at a time, of the states
+    of the test days in which idle batteries leave the band: median, 99th percentile, share linearised at an AC state
     a feeder at deep sag, where the published margin of 0.002 pu fails (see `deep_sag`)
 
-Rounds are timed one by one and the median reported.
+Rounds are timed one by one and the median reported. The policy of the decisions is of the size that is trained, and untrained:
+it asks for next to nothing, so that the layer has all to do.
+
+Longer than other files: figures that are compared with each other come from one run.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import numba
@@ -28,16 +33,19 @@ from rich.console import Console
 from rich.table import Table
 
 from feederguard.agents.safety_layer import SafetyLayer
+from feederguard.agents.voltage_agent import VoltageAgent, VoltageAgentConfig
 from feederguard.data.networks import load_network
+from feederguard.data.voltage_cases import load_voltage_case
 from feederguard.models.battery import Batteries
 from feederguard.models.network import BoolArray, FloatArray, Network
 from feederguard.models.power_flow import solve_power_flow
 from feederguard.models.projection import SLACK, TIGHT, Projection, project, pull_back
 from feederguard.models.safety_matrices import SafetyMatrices, safety_matrices
 from feederguard.models.safety_qp import build_safety_qp, set_state
+from feederguard.models.soc_tube import compute_soc_tube
 from feederguard.models.solver import NotSolvedError, solve
 from feederguard.models.voltage_days import VoltageState
-from feederguard.models.voltage_regulation import band_excess
+from feederguard.models.voltage_regulation import SAFE_TOLERANCE_PU, band_excess, net_demand, simulate
 
 BATCH = 1024
 PUBLISHED_MARGIN_PU = 0.002
@@ -78,13 +86,16 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--feeder", default="cigre_lv18", help="bundled voltage case of the decisions")
     options = parser.parse_args()
     numba.set_num_threads(min(options.threads, numba.config.NUMBA_NUM_THREADS))
     network, batteries = benchmark_feeder()
     table = Table("figure", "value", "note")
     _time_projections(table, network, batteries, options.rounds)
     _check_exactness(table, network, batteries, options.items)
-    _time_decisions(table, network, batteries)
+    _time_corrections(table, network, batteries)
+    for label, value, note in time_decisions(options.feeder):
+        table.add_row(label, value, note)
     sag = deep_sag()
     note = f"LinDistFlow errs by {sag.lindistflow_error_pu:.4f} pu"
     table.add_row("deep sag, both sides tightened by 0.002 pu", f"{sag.published_excess_pu:+.5f} pu outside", note)
@@ -266,7 +277,49 @@ def _check_exactness(table: Table, network: Network, batteries: Batteries, n_ite
     table.add_row("worst difference to DAQP", f"{max(daqp, default=np.nan):.1e}", f"{len(daqp)} feasible items")
 
 
-def _time_decisions(table: Table, network: Network, batteries: Batteries) -> None:
+def time_decisions(feeder: str = "cigre_lv18") -> list[tuple[str, str, str]]:
+    """Return lines of figure, value and note: whole decisions, one state at a time, where idle voltages are outside."""
+    agent, states = _untrained(feeder)
+    layer = agent.layer
+    assert isinstance(layer, SafetyLayer)
+    for k in range(min(20, len(states))):
+        agent.decide(states[k : k + 1])
+    seconds, proposing = np.empty(len(states)), np.empty(len(states))
+    for k in range(len(states)):
+        state = states[k : k + 1]
+        begin = perf_counter()
+        agent.propose(state)
+        proposing[k] = perf_counter() - begin
+        begin = perf_counter()
+        agent.decide(state)
+        seconds[k] = perf_counter() - begin
+    answer = layer.correct(states, agent.propose(states))
+    value = f"median {1e3 * np.median(seconds):.2f} ms, p99 {1e3 * np.quantile(seconds, 0.99):.2f} ms"
+    note = (
+        f"{len(states)} states outside, {np.mean(answer.rounds > 0):.0%} linearised at an AC state, "
+        f"{answer.certified.mean():.0%} certified; {1e3 * np.median(proposing):.2f} ms are the policy's"
+    )
+    return [(f"one safe decision of a policy, {feeder}", value, note)]
+
+
+def _untrained(feeder: str) -> tuple[VoltageAgent, VoltageState]:
+    """Return an agent that has learned nothing, inside a SOC tube, and the states of test days that leave the band."""
+    train, test = (load_voltage_case(feeder, weeks) for weeks in ("train", "test"))
+    network, batteries, days = test.network, test.batteries, test.days
+    # How good the tube is has no part in the time it takes to keep to it.
+    tube = compute_soc_tube(network, batteries, train.days[::10])
+    layer = SafetyLayer(network, batteries, days.step_h, tube)
+    config = VoltageAgentConfig(num_envs=1, episodes=1)
+    config = replace(config, learner=replace(config.learner, warmup=10 * days.n_step))
+    agent, _ = VoltageAgent.train(network, batteries, train.days, layer, config)
+    outcome = simulate(network, batteries, days, agent)
+    outside = np.argwhere(band_excess(network, outcome.v_idle) > SAFE_TOLERANCE_PU)
+    day, step = outside.T
+    p_net, q_net = (np.broadcast_to(net, days.p_load.shape)[day, step] for net in net_demand(network, days))
+    return agent, VoltageState(p_net, q_net, outcome.v_idle[day, step], outcome.soc[day, step], step)
+
+
+def _time_corrections(table: Table, network: Network, batteries: Batteries) -> None:
     layer = SafetyLayer(network, batteries)
     items = draw_items(network, batteries, layer.matrices, 1000, seed=2)
     power = items.proposal * batteries.p_max
@@ -280,7 +333,7 @@ def _time_decisions(table: Table, network: Network, batteries: Batteries) -> Non
         rounds.append(int(answer.rounds[0]))
     value = f"median {1e3 * np.median(seconds):.2f} ms, p99 {1e3 * np.quantile(seconds, 0.99):.2f} ms"
     corrected = float(np.mean(np.array(rounds) > 0))
-    table.add_row("one safe decision with its AC check", value, f"{corrected:.0%} of them linearised at an AC state")
+    table.add_row("one projection with its AC check", value, f"{corrected:.0%} of them linearised at an AC state")
 
 
 def _median(run: Callable[[], object], rounds: int) -> float:

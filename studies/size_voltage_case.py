@@ -4,14 +4,21 @@
     python studies/size_voltage_case.py --feeder ieee33
     python studies/size_voltage_case.py --no-tube           # without SOC tube: what it is for
 
-Four parts are printed: sizes beside load and generation; the share of steps in which some bus is below and above its band
-without control, for the train and the test weeks and the year; for every day of the year, the idle policy (it proposes no
-power at all) under the safety layer with the SOC tube of the training weeks: steps outside the band by the AC power flow, steps
-in which slack was used and in which the tube was left, days that end short of energy, largest loading; and what wasteful
-policies do under the layer with the tube and without.
-Where the idle policy is never outside, used no slack and did not end short, each day's trajectory satisfies every equation of
-the AC optimal power flow with perfect information, and its limits of voltage, power and SOC: that is feasible on every day.
-Exit status 1 when a step is outside the band or used slack.
+What is printed: sizes beside load and generation; the share of steps in which some bus is below and above its band without
+control, for the train and the test weeks and the year; for every day of the year, the AC optimum with perfect information
+(`baselines/voltage_opf.py`), and the idle policy (it proposes no power at all) under the safety layer with the SOC tube of the
+training weeks: steps outside the band by the AC power flow, steps in which slack was used and in which the tube was left, days
+that end short of energy, largest loading; and what wasteful policies do under the layer with the tube and without.
+
+The last line says whether the case is what it is meant to be, and the exit status with it, 0 or 1:
+
+    (1)  the optimum holds every day of the year and ends it as full as asked
+    (2)  the idle policy under the layer is never outside, every step with a certificate and none with slack
+
+Days that the idle policy ends short of energy are told there too: it buys nothing back, and (1) says that it could be had.
+It stands among the studies, not beside the data whose sizes it shows, because it needs agents and baselines.
+
+Longer than other files: every table that a sizing is judged by.
 """
 
 from __future__ import annotations
@@ -27,6 +34,7 @@ from rich.console import Console
 from rich.table import Table
 
 from feederguard.agents.safety_layer import STATUSES, SafetyLayer
+from feederguard.baselines.voltage_opf import VoltageOpf, VoltageOptimumError
 from feederguard.data.voltage_cases import VoltageCase, load_voltage_case
 from feederguard.models.network import FloatArray, IntArray
 from feederguard.models.power_flow import solve_power_flow
@@ -91,11 +99,77 @@ def main() -> int:
     )
     if tube is not None:
         console.print(f"SOC tube of the training weeks: {perf_counter() - begun:.0f} s\n")
-    table, held = controlled(year, tube)
-    console.print(table)
+    begun = perf_counter()
+    best = optimum(year)
+    console.print(best.table)
+    console.print(f"AC optimum of {len(year.days)} days: {perf_counter() - begun:.0f} s\n")
+    idle = controlled(year, tube)
+    console.print(idle.table)
     if tube is not None:
         console.print(what_the_tube_is_for(year, tube))
-    return 0 if held else 1
+    words, fine = verdict(best, idle)
+    console.print(words, soft_wrap=True, markup=False, highlight=False)
+    return 0 if fine else 1
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """What became of a year."""
+
+    table: Table
+    n_day: int
+    lost_days: tuple[str, ...] = ()  # days without a plan, or whose plan the judge does not call safe and full
+    outside: int = 0  # steps
+    slack: int = 0  # steps in which the layer used slack or failed
+    uncertified: int = 0  # steps
+    short_days: int = 0
+
+
+def verdict(best: Held, idle: Held) -> tuple[str, bool]:
+    """Return the last line, and whether (1) and (2) hold."""
+    broken = []
+    if best.lost_days:
+        broken.append(f"no AC optimum holds {len(best.lost_days)} days, the first {best.lost_days[0]}")
+    for n, what in (
+        (idle.outside, "steps of the idle policy are outside the band"),
+        (idle.slack, "of its steps needed slack"),
+        (idle.uncertified, "of its steps have no certificate"),
+    ):
+        if n:
+            broken.append(f"{n} {what}")
+    short = f"the idle policy ends {idle.short_days} of {idle.n_day} days short of energy"
+    if broken:
+        return f"NOT as meant: {'; '.join(broken)} ({short})", False
+    return (
+        f"As meant: the AC optimum holds all {best.n_day} days, and the idle policy under the layer every step of {idle.n_day} "
+        f"days, certified and without slack; {short}",
+        True,
+    )
+
+
+def optimum(case: VoltageCase) -> Held:
+    """Return what the AC optimum with perfect information does to every day, judged like any method."""
+    planner, batteries, days = VoltageOpf(case.network, case.batteries), case.batteries, case.days
+    lost: list[str] = []
+    used, worst = [], 0.0
+    for k in range(len(days)):
+        try:
+            outcome = simulate(case.network, batteries, days[k], planner)
+        except VoltageOptimumError:
+            lost.append(str(days.date[k]))
+            continue
+        worst = max(worst, float(outcome.worst_excess_pu[0]))
+        used.append(outcome.regulation_mwh[0])
+        if outcome.n_violation_steps[0] or outcome.soc_short_mwh[0] > 1e-9 * case.network.base_mva:
+            lost.append(str(days.date[k]))
+    table = Table(title="AC optimum with perfect information, all days", show_header=False)
+    for label, value in (
+        ("days held to their end", f"{len(days) - len(lost)} of {len(days)}"),
+        ("farthest outside", f"{worst:.2e} pu"),
+        ("regulation energy, mean day", f"{np.mean(used) if used else np.nan:.3f} MWh"),
+    ):
+        table.add_row(label, value)
+    return Held(table, len(days), tuple(lost))
 
 
 def what_the_tube_is_for(case: VoltageCase, tube: SocTube) -> Table:
@@ -172,8 +246,8 @@ def uncontrolled(feeder: str) -> Table:
     return table
 
 
-def controlled(case: VoltageCase, tube: SocTube | None) -> tuple[Table, bool]:
-    """Return what the idle policy under the layer does over all days, and whether it held each step without slack."""
+def controlled(case: VoltageCase, tube: SocTube | None) -> Held:
+    """Return what the idle policy under the layer does over all days."""
     layer = SafetyLayer(case.network, case.batteries, case.days.step_h, tube)
     method = UnderLayer(layer)
     outcome = simulate(case.network, case.batteries, case.days, method)
@@ -197,7 +271,8 @@ def controlled(case: VoltageCase, tube: SocTube | None) -> tuple[Table, bool]:
         ("largest loading of a branch", f"{100 * largest_loading(case, outcome):.0f} % of its rating"),
     ):
         table.add_row(label, value)
-    return table, not (outcome.n_violation_steps.any() or slack)
+    outside = int(outcome.n_violation_steps.sum())
+    return Held(table, len(outcome), (), outside, slack, method.uncertified, int(short.sum()))
 
 
 def largest_loading(case: VoltageCase, outcome: VoltageOutcomes) -> float:

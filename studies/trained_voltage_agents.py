@@ -2,13 +2,16 @@
 
     <cache>/<kind>-<feeder>-<key>.safetensors   the agent
     <cache>/<kind>-<feeder>-<key>.slopes        the learned linear models of `safe_ddpg`
-    <cache>/<kind>-<feeder>-<key>.parquet       what happened in training, a line per finished day
+    <cache>/<kind>-<feeder>-<key>.parquet       what happened in training, a line per day, with what the safety layer did
     <cache>/<kind>-<feeder>-<key>.json          what it was trained on, and for how long
     <cache>/soc_tube-<feeder>-<key>.npz         the SOC tube of the feeder's training days
 
-The key is a hash of the numbers of feeder and batteries, the training days, the SOC tube where the agent acts inside it,
-the whole configuration of the agent with its seed, and the version of this package. Where training ends, the agent is read
-back from its file, so that a run that trains and one that finds the files give the same figures.
+The key is a hash of the numbers of feeder and batteries, the training days, the SOC tube where the agent acts inside it, the
+whole configuration of the agent with its seed, the constants of the modules that make it (`settings` of each), and the
+versions of this package and of those that it learns with. Where training ends, the agent is read back from its file, so
+that a run that trains and one that finds the files give the same figures.
+
+Longer than other files: six kinds of agents are trained, written, read and named here, and nowhere else.
 """
 
 from __future__ import annotations
@@ -17,9 +20,9 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
@@ -31,12 +34,15 @@ from rich.console import Console
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from feederguard.agents import safe_ddpg, safety_layer, sb3_agents, voltage_agent
 from feederguard.agents.checkpoint import network_fingerprint
 from feederguard.agents.safe_ddpg import LinearSafety, LinearSafetyConfig, LinearSafetyLayer, try_random_actions
 from feederguard.agents.safety_layer import SafetyLayer
 from feederguard.agents.sb3_agents import Sb3Config, Sb3Policy
 from feederguard.agents.voltage_agent import TrainingRecord, VoltageAgent, VoltageAgentConfig
 from feederguard.agents.voltage_env import VoltageVectorEnv
+from feederguard.agents.voltage_observation import STEPS_A_DAY
+from feederguard.models import soc_tube
 from feederguard.models.battery import Batteries
 from feederguard.models.network import Network
 from feederguard.models.soc_tube import SocTube, compute_soc_tube
@@ -48,37 +54,47 @@ from feederguard.studies.trained_agents import hash_of, write_whole
 
 # Those that take longest first, so that no core waits for the last one.
 KINDS = ("df_srl", "sac", "ppo", "safe_ddpg", "td3", "ddpg")
-SHORT_EPISODES = 640
-FULL_SAC_STEPS, FULL_PPO_STEPS = 122_880, 307_200
-RECORD = ("reward", "n_violation_steps", "worst_excess_pu", "regulation_kwh")
+FULL_DAYS, SHORT_DAYS = 2_560, 640
+RANDOM_DAYS = 256  # of those, on which safe_ddpg tries random actions for its linear models
+RECORD = ("reward", "n_steps", "n_violation_steps", "worst_excess_pu", "regulation_kwh")
+_STATUS = "layer_"  # before the name of what a layer said, in the columns of the record
+
+
+def _plain(days: int, ddpg: bool = False) -> VoltageAgentConfig:
+    """Return how an agent without a layer learns on so many days."""
+    return VoltageAgentConfig.unsafe(ddpg, episodes=days)
 
 
 @dataclass(frozen=True)
 class SafeDdpgConfig:
-    """DDPG and the learned linear correction behind it."""
+    """DDPG and the learned linear correction behind it; days of random actions are training days like the others."""
 
-    agent: VoltageAgentConfig = field(default_factory=lambda: VoltageAgentConfig.unsafe(ddpg=True))
-    safety: LinearSafetyConfig = field(default_factory=LinearSafetyConfig)
+    agent: VoltageAgentConfig = field(default_factory=lambda: _plain(FULL_DAYS - RANDOM_DAYS, ddpg=True))
+    safety: LinearSafetyConfig = field(
+        default_factory=lambda: LinearSafetyConfig(samples=RANDOM_DAYS * STEPS_A_DAY)
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class VoltageAgentConfigs:
-    """How each kind of agent is trained; the seeds in them are replaced by the course's."""
+    """How each kind of agent is trained, by default on FULL_DAYS days each of STEPS_A_DAY steps.
 
-    df_srl: VoltageAgentConfig = field(default_factory=VoltageAgentConfig)
-    td3: VoltageAgentConfig = field(default_factory=VoltageAgentConfig.unsafe)
-    ddpg: VoltageAgentConfig = field(default_factory=lambda: VoltageAgentConfig.unsafe(ddpg=True))
+    The seeds in them are replaced by the course's.
+    """
+
+    df_srl: VoltageAgentConfig = field(default_factory=lambda: VoltageAgentConfig(episodes=FULL_DAYS))
+    td3: VoltageAgentConfig = field(default_factory=lambda: _plain(FULL_DAYS))
+    ddpg: VoltageAgentConfig = field(default_factory=lambda: _plain(FULL_DAYS, ddpg=True))
     safe_ddpg: SafeDdpgConfig = field(default_factory=SafeDdpgConfig)
-    sac: Sb3Config = field(default_factory=lambda: Sb3Config.of("sac", steps=FULL_SAC_STEPS))
-    ppo: Sb3Config = field(default_factory=lambda: Sb3Config.of("ppo", steps=FULL_PPO_STEPS))
+    sac: Sb3Config = field(default_factory=lambda: Sb3Config.of("sac", steps=FULL_DAYS * STEPS_A_DAY))
+    ppo: Sb3Config = field(default_factory=lambda: Sb3Config.of("ppo", steps=FULL_DAYS * STEPS_A_DAY))
 
     @classmethod
     def short(cls) -> VoltageAgentConfigs:
-        """Return settings that train for minutes: df_srl as ever, the others on fewer days."""
-        td3, ddpg = (replace(one, episodes=SHORT_EPISODES) for one in (cls().td3, cls().ddpg))
-        return cls(
-            cls().df_srl, td3, ddpg, SafeDdpgConfig(ddpg), Sb3Config.of("sac"), Sb3Config.of("ppo")
-        )  # fmt: skip
+        """Return settings that train for minutes: df_srl as ever, the others on fewer days, SAC and PPO on fewest."""
+        td3, ddpg = _plain(SHORT_DAYS), _plain(SHORT_DAYS, ddpg=True)
+        safe = SafeDdpgConfig(_plain(SHORT_DAYS - RANDOM_DAYS, ddpg=True))
+        return cls(cls().df_srl, td3, ddpg, safe, Sb3Config.of("sac"), Sb3Config.of("ppo"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +132,8 @@ class _Maker:
     train: Callable[[VoltageCourse, Any], tuple[Any, TrainingRecord]]
     save: Callable[[Any, Path], None]
     load: Callable[[VoltageCourse, Path], VoltageMethod]
+    settings: tuple[Callable[[], Mapping[str, float]], ...]  # constants that decide it, module by module
+    packages: tuple[str, ...] = ("torch",)  # whose versions decide it
     in_tube: bool = False
 
 
@@ -158,17 +176,21 @@ def _train_safe_ddpg(course: VoltageCourse, config: SafeDdpgConfig) -> tuple[Vol
     tried = try_random_actions(env, n_day * days.n_step, config.safety.seed)
     safety = LinearSafety.fit(tried, config.safety, network, batteries)
     seconds = perf_counter() - begin
-    layer = LinearSafetyLayer(safety, days.n_step)
+    layer = LinearSafetyLayer(safety, days.n_step, days.step_h)
     agent, record = VoltageAgent.train(network, batteries, days, layer, config.agent, "safe_ddpg")
     by_day = (days.n_step, n_day)
     excess = np.maximum(band_excess(network, tried.v), 0.0).reshape(by_day)
     p_kw = 1e3 * network.base_mva * batteries.p_max * tried.actions
-    before = (
-        regulation_reward(network, p_kw, tried.v).reshape(by_day).sum(axis=0), (excess > SAFE_TOLERANCE_PU).sum(axis=0),
-        excess.max(axis=0), days.step_h * np.abs(p_kw).sum(axis=1).reshape(by_day).sum(axis=0),
-    )  # fmt: skip
-    both = [np.concatenate([first, getattr(record, name)]) for first, name in zip(before, RECORD, strict=True)]
-    return agent, _record(both, record.steps + len(tried), record.seconds + seconds)
+    before = {
+        "reward": regulation_reward(network, p_kw, tried.v).reshape(by_day).sum(axis=0),
+        "n_steps": np.full(n_day, days.n_step), "n_violation_steps": (excess > SAFE_TOLERANCE_PU).sum(axis=0),
+        "worst_excess_pu": excess.max(axis=0),
+        "regulation_kwh": days.step_h * np.abs(p_kw).sum(axis=1).reshape(by_day).sum(axis=0),
+        # No layer was there yet to say anything.
+        "status_steps": np.zeros((n_day, len(record.statuses)), np.int64),
+    }  # fmt: skip
+    both: dict[str, Any] = {name: np.concatenate([first, getattr(record, name)]) for name, first in before.items()}
+    return agent, replace(record, **both, steps=record.steps + len(tried), seconds=record.seconds + seconds)
 
 
 def _save_safe_ddpg(agent: VoltageAgent, path: Path) -> None:
@@ -180,7 +202,7 @@ def _save_safe_ddpg(agent: VoltageAgent, path: Path) -> None:
 def _load_safe_ddpg(course: VoltageCourse, path: Path) -> VoltageAgent:
     safety = LinearSafety(course.network, course.batteries, course.configs.safe_ddpg.safety)
     safety.load_tensors(load_file(_slopes(path)))
-    layer = LinearSafetyLayer(safety, course.days.n_step)
+    layer = LinearSafetyLayer(safety, course.days.n_step, course.days.step_h)
     return VoltageAgent.load(path, course.network, course.batteries, layer)
 
 
@@ -189,8 +211,10 @@ def _slopes(path: Path) -> Path:
 
 
 def _train_sb3(course: VoltageCourse, config: Sb3Config) -> tuple[Sb3Policy, TrainingRecord]:
-    policy, record = Sb3Policy.train(config, feeder=course.feeder, weeks="train")
-    return policy, _record([getattr(record, name) for name in RECORD], record.steps, record.seconds)
+    policy, record = Sb3Policy.train(config, network=course.network, batteries=course.batteries, days=course.days)
+    columns = {name: getattr(record, name) for name in RECORD}
+    no_layer = np.zeros((len(record.reward), 0), dtype=np.int64)
+    return policy, TrainingRecord(**columns, steps=record.steps, seconds=record.seconds, status_steps=no_layer)
 
 
 def _save_sb3(policy: Sb3Policy, path: Path) -> None:
@@ -202,13 +226,17 @@ def _load_sb3(course: VoltageCourse, path: Path) -> Sb3Policy:
 
 
 MAKERS: dict[str, _Maker] = {
-    "df_srl": _Maker(_train_df_srl, _save_agent, _load_df_srl, in_tube=True),
-    "td3": _Maker(_train_plain, _save_agent, _load_plain),
-    "ddpg": _Maker(_train_plain, _save_agent, _load_plain),
-    "safe_ddpg": _Maker(_train_safe_ddpg, _save_safe_ddpg, _load_safe_ddpg),
-    "sac": _Maker(_train_sb3, _save_sb3, _load_sb3),
-    "ppo": _Maker(_train_sb3, _save_sb3, _load_sb3),
-}
+    "df_srl": _Maker(
+        _train_df_srl, _save_agent, _load_df_srl, (voltage_agent.settings, safety_layer.settings), in_tube=True
+    ),
+    "td3": _Maker(_train_plain, _save_agent, _load_plain, (voltage_agent.settings,)),
+    "ddpg": _Maker(_train_plain, _save_agent, _load_plain, (voltage_agent.settings,)),
+    "safe_ddpg": _Maker(
+        _train_safe_ddpg, _save_safe_ddpg, _load_safe_ddpg, (voltage_agent.settings, safe_ddpg.settings)
+    ),
+    "sac": _Maker(_train_sb3, _save_sb3, _load_sb3, (), sb3_agents.PACKAGES),
+    "ppo": _Maker(_train_sb3, _save_sb3, _load_sb3, (), sb3_agents.PACKAGES),
+}  # fmt: skip
 
 
 def missing_for(method: str) -> str:
@@ -268,7 +296,10 @@ def train_voltage_agents(
 
 def kept_tube(feeder: Network, batteries: Batteries, days: VoltageDays, cache: Path) -> SocTube:
     """Return the SOC tube of these days, from the cache or computed and kept there; raises as `compute_soc_tube`."""
-    parts = {"network": network_fingerprint(feeder), **digests(batteries, days), "version": version("feederguard")}
+    parts = {
+        "network": network_fingerprint(feeder), **digests(batteries, days), "version": version("feederguard"),
+        "settings": dict(soc_tube.settings()),
+    }  # fmt: skip
     path = cache / f"soc_tube-{_file_name(feeder.name)}-{hash_of(parts)}.npz"
     if path.exists():
         try:
@@ -305,8 +336,16 @@ def _parts(kind: str, course: VoltageCourse, maker: _Maker, config: Any) -> dict
     return {
         "kind": kind, "network": network_fingerprint(course.network), **digests(course.batteries, course.days),
         "soc_tube": None if tube is None else _digest(tube.low, tube.high), "config": asdict(config),
-        "version": version("feederguard"),
+        "settings": {one.__module__.rpartition(".")[2]: dict(one()) for one in maker.settings},
+        "version": version("feederguard"), "packages": {name: _version(name) for name in maker.packages},
     }  # fmt: skip
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
 
 
 def digests(batteries: Batteries, days: VoltageDays) -> dict[str, str]:
@@ -335,18 +374,21 @@ def _file_name(text: str) -> str:
 
 def _write_record(record: TrainingRecord, path: Path, parts: dict[str, Any]) -> None:
     partial = path.with_name(f".{os.getpid()}-{path.stem}.parquet")
-    pd.DataFrame({name: getattr(record, name) for name in RECORD}).to_parquet(partial, index=False)
+    said = zip(record.statuses, record.status_steps.T, strict=True)
+    columns = {name: getattr(record, name) for name in RECORD} | {_STATUS + name: steps for name, steps in said}
+    pd.DataFrame(columns).to_parquet(partial, index=False)
     os.replace(partial, path.with_suffix(".parquet"))
-    told = {"seconds": record.seconds, "steps": record.steps, **parts}
+    told = {"seconds": record.seconds, "steps": record.steps, "fallbacks": record.fallbacks, **parts}
     write_whole(path.with_suffix(".json"), json.dumps(told, indent=1).encode())
 
 
 def _read_record(path: Path) -> TrainingRecord:
     told = json.loads(path.with_suffix(".json").read_text())
     lines = pd.read_parquet(path.with_suffix(".parquet"))
-    return _record([lines[name].to_numpy() for name in RECORD], int(told["steps"]), float(told["seconds"]))
-
-
-def _record(columns: Sequence[Any], steps: int, seconds: float) -> TrainingRecord:
-    """Return a record of columns in the order of RECORD."""
-    return TrainingRecord(columns[0], columns[1], columns[2], columns[3], steps, seconds)
+    columns = {name: lines[name].to_numpy() for name in RECORD}
+    statuses = tuple(name.removeprefix(_STATUS) for name in lines.columns if name.startswith(_STATUS))
+    said = lines[[_STATUS + name for name in statuses]].to_numpy(dtype=np.int64)
+    return TrainingRecord(
+        **columns, steps=int(told["steps"]), seconds=float(told["seconds"]), statuses=statuses, status_steps=said,
+        fallbacks=int(told["fallbacks"]),
+    )  # fmt: skip

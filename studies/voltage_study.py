@@ -66,12 +66,14 @@ from feederguard.studies.trained_voltage_agents import (
     train_voltage_agents,
     trained_voltage,
 )
+from feederguard.studies.tube_worth import tube_table
 from feederguard.studies.voltage_tables import VoltageResults
 
 OPTIMA = ("lindistflow_opf", "ac_opf")
 METHODS = (
     "no_control", "droop", "ddpg", "td3", "sac", "ppo", "safe_ddpg", "df_srl", "df_srl_no_tube", "idle_safe", *OPTIMA,
 )  # fmt: skip
+TUBE = "soc_tube"  # the task that shows what the tube is worth, beside the methods
 # What another method is made of.
 RESTS_ON = {"df_srl_no_tube": "df_srl"}
 
@@ -169,15 +171,20 @@ def compare_voltage(
     methods = [
         {"method": name, **lines.loc[name], **_layer_shares(counts.loc[name].to_numpy())} for name in lines.index
     ]
+    tubes = [tables["tube"] for tables in done.values() if "tube" in tables]
     return VoltageResults(
-        here.feeder, days, _training_table(trained, here), pd.DataFrame(methods), _schedules(done, here)
-    )
+        here.feeder, days, _training_table(trained, here), pd.DataFrame(methods), _schedules(done, here),
+        tubes[0] if tubes else None,
+    )  # fmt: skip
 
 
 def _tasks(
     config: VoltageConfig, bench: VoltageBench, names: Sequence[str]
 ) -> Iterator[tuple[str, tuple[str, int, int]]]:
     """Yield names and arguments (method, seed, first day): plans in blocks of days, the others all days side by side."""
+    if "df_srl_no_tube" in names:
+        # The longest goes first.
+        yield f"{TUBE}/0", (TUBE, 0, 0)
     for name in names:
         if name in OPTIMA:
             yield from ((f"{name}/{k:04d}", (name, 0, k)) for k in range(0, len(bench.test), BLOCK))
@@ -199,10 +206,18 @@ class Room:
 
 
 def work(room: Room, name: str, seed: int, first: int) -> Tables:
-    """Return the judged days of one method and seed, its decision times, its layer's work, and its schedules."""
+    """Return the judged days of one method and seed, its decision times, its layer's work, and its schedules.
+
+    name TUBE: what the SOC tube is worth, `tube_worth.py`.
+    """
     if name in OPTIMA:
         return _planned(room, name, first)
     bench = room.bench
+    if name == TUBE:
+        agent = trained_voltage("df_srl", room.course, seed).agent
+        assert isinstance(agent, VoltageAgent) and room.course.tube is not None
+        worth = tube_table(bench.network, bench.batteries, bench.test, room.course.tube, {"df_srl": agent})
+        return {"tube": worth}
     method, layer = _build(room, name, seed)
     outcome = simulate(bench.network, bench.batteries, bench.test, method)
     counts = np.zeros(len(STATUSES), dtype=np.int64) if layer is None else layer.counts
@@ -417,7 +432,7 @@ def _training_table(trained: dict[tuple[str, int], TrainedVoltage], bench: Volta
         parts.append(
             pd.DataFrame(
                 {
-                    "method": kind, "seed": seed, "day": np.arange(1, n + 1), "steps": bench.train.n_step,
+                    "method": kind, "seed": seed, "day": np.arange(1, n + 1), "steps": record.n_steps,
                     "violation_steps": record.n_violation_steps, "worst_excess_pu": record.worst_excess_pu,
                     "regulation_kwh": record.regulation_kwh, "reward": record.reward, "training_s": record.seconds,
                 }

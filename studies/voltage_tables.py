@@ -24,6 +24,7 @@ from rich.table import Table  # noqa: E402
 from scipy.stats import t as student  # type: ignore[import-untyped]  # noqa: E402
 
 from feederguard.models.network import FloatArray  # noqa: E402
+from feederguard.studies.tube_worth import print_tube_table  # noqa: E402
 
 BOUND = "ac_opf"
 
@@ -56,9 +57,8 @@ class VoltageResults:
     days: pd.DataFrame  # a line per method, seed and test day
     training: pd.DataFrame  # a line per kind of agent, seed and day of training, in the order in which they ended
     methods: pd.DataFrame  # a line per method: decision times, what the layer did
-    schedules: Mapping[
-        str, FloatArray
-    ]  # by method: powers of its first seed on the test days, (n_day, n_step, n_bat) pu
+    schedules: Mapping[str, FloatArray]  # by method, of its first seed: powers on the test days, (n_day, n_step, n_bat)
+    tube: pd.DataFrame | None = None  # `tube_table` of `tube_worth.py`, where df_srl ran with the tube and without
 
 
 def with_optimum(days: pd.DataFrame) -> pd.DataFrame:
@@ -164,6 +164,8 @@ def print_tables(summary: pd.DataFrame, results: VoltageResults, console: Consol
     learned = summary[summary["training_s"].notna()]
     if len(learned):
         _print_training(learned, console)
+    if results.tube is not None:
+        print_tube_table(results.tube, console)
     _print_notes(summary, results, console)
 
 
@@ -226,12 +228,14 @@ def write_results(summary: pd.DataFrame, results: VoltageResults, folder: Path) 
     results.training.drop(columns="training_s").to_parquet(paths[3], index=False)
     schedules: dict[str, Any] = {name: p.astype(np.float32) for name, p in results.schedules.items()}
     np.savez_compressed(paths[4], **schedules)
+    if results.tube is not None:
+        paths.insert(5, folder / "soc_tube.csv")
+        results.tube.to_csv(paths[5], index=False)
     if len(results.training):
-        _draw_learning(results.training, days, results.feeder, paths[5])
+        _draw_learning(results.training, days, results.feeder, paths[-2])
     else:
         # Curves of an earlier run would be taken for this one's.
-        paths[5].unlink(missing_ok=True)
-        paths.pop(5)
+        paths.pop(-2).unlink(missing_ok=True)
     _draw_test_days(summary, results.feeder, paths[-1])
     return paths
 

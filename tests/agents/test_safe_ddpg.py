@@ -13,7 +13,7 @@ from feederguard.agents.safe_ddpg import (
 )
 from feederguard.agents.voltage_env import VoltageVectorEnv
 from feederguard.data.voltage_cases import load_voltage_case
-from feederguard.models.voltage_regulation import simulate
+from feederguard.models.voltage_regulation import VoltageState, simulate
 
 CONFIG = LinearSafetyConfig(samples=6_000, hidden=(32,), epochs=10, rate=3e-3)
 
@@ -111,26 +111,53 @@ def test_slopes_say_what_the_power_flow_does(case, safety):
 def test_it_removes_most_violations_and_not_all(case, safety):
     some = case.days[np.arange(0, len(case.days), 10)]
     without = simulate(case.network, case.batteries, some, Idle())
-    outcome = simulate(case.network, case.batteries, some, Idle(LinearSafetyLayer(safety, 96)))
+    outcome = simulate(case.network, case.batteries, some, Idle(LinearSafetyLayer(safety, 96, 0.25)))
 
     assert without.n_violation_steps.sum() > 100
     assert outcome.n_violation_steps.sum() < 0.5 * without.n_violation_steps.sum()
 
 
 def test_layer_agrees_in_acting_and_in_the_gradient(case, safety):
-    from feederguard.models.voltage_regulation import VoltageState, idle_voltages, net_demand
+    from feederguard.models.voltage_regulation import idle_voltages, net_demand
 
     p, q = (net[0] for net in net_demand(case.network, case.days[[3]]))
     soc = np.full((96, 18), 0.5)
     state = VoltageState(p, q, idle_voltages(case.network, case.days[[3]])[0], soc, np.arange(96))
     proposed = np.random.default_rng(0).uniform(-1, 1, (96, 18)) * case.batteries.p_max
-    layer = LinearSafetyLayer(safety, 96)
+    layer = LinearSafetyLayer(safety, 96, 0.25)
 
     acted = layer.correct(state, proposed).p
     seen = layer.project_ac(state, torch.from_numpy(proposed).float()).numpy()
 
     np.testing.assert_allclose(acted, seen, atol=1e-7)
     assert np.abs(acted - proposed).max() > 1e-3
+    moved = np.abs(acted - proposed).max(axis=1) > 1e-6 * case.batteries.p_max[0]
+    assert 0 < moved.sum() < 96 and (layer.correct(state, proposed).status == moved).all()
+
+
+def test_what_the_batteries_cannot_do_is_cut_with_its_gradient(case):
+    """x_0 = 1.15 asks the first two to charge by 0.24 and 0.32; the first is full and the second a little below it."""
+    safety = Given(case.network, case.batteries, LinearSafetyConfig(margin=0.05))
+    layer, unit = LinearSafetyLayer(safety, 96, 0.25), case.batteries
+    soc = np.full((1, 18), 0.5)
+    soc[0, 0] = 1.0
+    # What a tenth of the power brings in a quarter of an hour.
+    soc[0, 1] = 1.0 - 0.1 * unit.p_max[1] * unit.efficiency_charge[1] * 0.25 / unit.energy[1]
+    v = np.full((1, case.network.n_bus), 1.0)
+    v[0, safety._bus[0]] = 1.0 + 1.15 * 0.05
+    zero = np.zeros((1, case.network.n_bus))
+    state = VoltageState(zero, zero, v, soc, np.zeros(1, np.int64))
+    proposed = torch.zeros((1, 18), dtype=torch.float64, requires_grad=True)
+    layer.safety.slopes = lambda observations: Given.slopes(safety, observations).double()
+    answer = layer.project_ac(state, proposed)
+    answer[0, :2].sum().backward()
+
+    assert answer[0, :3].detach().numpy() / unit.p_max[:3] == pytest.approx([0.0, 0.1, 0.0], abs=1e-6)
+    assert not proposed.grad.any()
+    del layer.safety.slopes
+    acted = layer.correct(state, np.zeros((1, 18)))
+    assert acted.p[0, :3] / unit.p_max[:3] == pytest.approx([0.0, 0.1, 0.0], abs=1e-6)
+    assert layer.statuses[acted.status[0]] == "corrected"
 
 
 def test_same_seed_same_numbers_and_tensors_restore_them(case, tried, safety):

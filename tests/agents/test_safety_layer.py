@@ -1,13 +1,18 @@
 """The safety layer: nearest, safe by the AC flow, honest where it cannot be; and its gradient."""
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
 
+from feederguard.agents import safety_layer
 from feederguard.agents.safety_layer import STATUSES, SafetyLayer
 from feederguard.data.networks import load_network
 from feederguard.models.battery import Batteries
+from feederguard.models.battery_step import power_interval
 from feederguard.models.power_flow import solve_power_flow
+from feederguard.models.projection import FAILED
 from feederguard.models.soc_tube import SocTube
 from feederguard.models.voltage_days import VoltageState
 from feederguard.models.voltage_regulation import band_excess
@@ -86,6 +91,18 @@ class TestCorrect:
         excess = flow_excess(layer, state, answer.p)
         assert ((excess <= 1e-5) == answer.certified).all()
 
+    def test_few_items_have_the_flows_of_many(self, layer):
+        """The short way to the kernel is the same kernel, to the last bit, with the same limits; no solution is NaN."""
+        state, power = drawn(layer, 5)
+        p = state.p_net + power @ layer._drawn / layer.batteries.p_max[0]
+        p[4] *= 1e3
+        found = layer._voltages(p, state.q_net)
+        np.testing.assert_array_equal(found, solve_power_flow(layer.network, p, state.q_net).voltage)
+        assert np.isnan(found[4]).all() and np.isfinite(found[:4]).all()
+        known = inspect.signature(solve_power_flow).parameters
+        assert known["tolerance_mva"].default == safety_layer.FLOW_TOLERANCE_MVA
+        assert known["max_iterations"].default == safety_layer.FLOW_ITERATIONS
+
     def test_a_batch_is_its_items(self, layer):
         state, power = drawn(layer, 12)
         whole = layer.correct(state, power)
@@ -143,6 +160,51 @@ class TestProject:
         assert moved > 0.3
         assert np.corrcoef(by_gradient, by_difference)[0, 1] > 0.999
         assert np.median(np.abs(by_gradient - by_difference)) < 0.02 * np.abs(by_difference).mean()
+
+    def test_without_an_ac_solution_it_answers_as_correct_does_and_counts(self):
+        """The first item has no AC flow whatever its batteries do, the second is one that is merely corrected."""
+        network = load_network("ieee33")
+        batteries = Batteries.at(network, ["18", "33"], 2.0, 8.0)
+        layer = SafetyLayer(network, batteries)
+        scale = np.array([[5.0], [1.3]])
+        p, q = scale * network.p_load, scale * network.q_load
+        v = np.abs(solve_power_flow(network, p, q).voltage)
+        state = VoltageState(p, q, v, np.full((2, 2), 0.5), np.zeros(2, dtype=np.int64))
+        proposed = torch.zeros((2, 2), dtype=torch.float64, requires_grad=True)
+        found = layer.project_ac(state, proposed)
+        found.sum().backward()
+        done = layer.correct(state, np.zeros((2, 2)))
+
+        assert layer.fallbacks == 1
+        assert list(done.certified) == [False, True] and done.words[1] == "corrected"
+        assert found[0].detach().numpy() == pytest.approx(done.p[0], abs=1e-12)
+        assert np.isfinite(found.detach().numpy()).all() and np.isfinite(proposed.grad.numpy()).all()
+        alone = layer.project_ac(state[1:], torch.zeros((1, 2), dtype=torch.float64))
+        assert torch.equal(found[1], alone[0]) and layer.fallbacks == 1
+
+    def test_where_the_cut_proposal_is_less_unsafe_its_gradient_is_that_of_the_cut(self, layer, monkeypatch):
+        """A projection that fails, as none of these do, leaves the proposal: 1 where uncut, 0 where cut."""
+        state, power = drawn(layer, 40, seed=3)
+        lost = np.flatnonzero(layer.correct(state, power).words == "corrected")[:3]
+        real = safety_layer.project
+
+        def failing(*arguments):
+            answer = real(*arguments)
+            answer.a[:] = np.nan
+            answer.status[:] = FAILED
+            return answer
+
+        monkeypatch.setattr(safety_layer, "project", failing)
+        fresh = SafetyLayer(layer.network, layer.batteries)
+        wide = 40.0 * power[lost]
+        proposed = torch.tensor(wide, requires_grad=True)
+        answer = fresh.project_ac(state[lost], proposed)
+        answer.sum().backward()
+        low, high = power_interval(layer.batteries, state.soc[lost], 0.25)
+        assert fresh.fallbacks == 3
+        np.testing.assert_allclose(answer.detach().numpy(), np.clip(wide, low, high), rtol=1e-12)
+        np.testing.assert_array_equal(proposed.grad.numpy(), ((wide > low) & (wide < high)).astype(float))
+        assert proposed.grad.any() and (proposed.grad == 0).any()
 
     def test_the_gradient_is_zero_where_the_tube_cuts(self, layer):
         """A tube that asks for charging makes the projection constant: proposals to discharge change nothing."""

@@ -1,10 +1,14 @@
 """SAC and PPO of stable-baselines3 run on the registered environment as they are, seeded, recorded, saved."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
-from feederguard.agents.checkpoint import CheckpointError
+from feederguard.agents.checkpoint import CheckpointError, agent_metadata, save_checkpoint
 from feederguard.agents.sb3_agents import Sb3Config, Sb3Policy
+from feederguard.agents.voltage_agent import batteries_text
 from feederguard.data.voltage_cases import load_voltage_case
 from feederguard.models.voltage_regulation import simulate
 
@@ -61,8 +65,42 @@ def test_a_saved_policy_is_the_same_and_of_its_feeder(algorithm, tmp_path):
     assert loaded.name == algorithm
     np.testing.assert_array_equal(p, q)
     other = case.network.with_changes(p_load=2 * case.network.p_load)
-    with pytest.raises(CheckpointError, match="trained on feeder .* with 18 batteries, which differs from this"):
+    with pytest.raises(CheckpointError, match="trained on feeder 'cigre_lv18', which differs from this 'cigre_lv18'"):
         Sb3Policy.load(tmp_path / "policy.safetensors", other, case.batteries)
+    larger = replace(case.batteries, energy=2 * case.batteries.energy)
+    with pytest.raises(CheckpointError, match="trained for setting .*; train an agent for this setting"):
+        Sb3Policy.load(tmp_path / "policy.safetensors", case.network, larger)
+    agent_of_ours = tmp_path / "td3.safetensors"
+    words = agent_metadata("voltage", case.network, batteries_text(case.network, case.batteries))
+    save_checkpoint(agent_of_ours, {"x": torch.zeros(1)}, words)
+    with pytest.raises(CheckpointError, match="holds a 'voltage' agent, expected 'sb3'"):
+        Sb3Policy.load(agent_of_ours, case.network, case.batteries)
+
+
+@pytest.mark.parametrize("algorithm", ["sac", "ppo"])
+def test_they_train_on_days_of_ones_own_and_an_unfinished_day_is_told(algorithm):
+    """250 steps of two days side by side: two whole days, and 29 steps or more of the two that follow."""
+    case = load_voltage_case("cigre_lv18", "train")
+    weak = replace(case.batteries, p_max=0.5 * case.batteries.p_max)
+    config = Sb3Config.of(algorithm, steps=250, num_envs=2, hidden=(16,), settings=SMALL[algorithm])
+    policy, record = Sb3Policy.train(config, network=case.network, batteries=weak, days=case.days[:3])
+
+    assert policy.network is case.network and policy.batteries is weak
+    assert record.n_steps.sum() == record.steps >= 250
+    assert list(record.n_steps[:2]) == [96, 96] and (record.n_steps[2:] == (record.steps - 192) / 2).all()
+    assert len(record.reward) == 4 and (record.reward < 0).all() and (record.n_violation_steps <= record.n_steps).all()
+
+
+def test_half_a_case_of_ones_own_is_refused():
+    case = load_voltage_case("cigre_lv18", "train")
+    with pytest.raises(
+        ValueError, match="network without batteries; give feeder and weeks of a bundled case, or network"
+    ):
+        Sb3Policy.train(Sb3Config.of("ppo"), network=case.network, days=case.days)
+    with pytest.raises(ValueError, match="weeks with network; give feeder and weeks"):
+        Sb3Policy.train(
+            Sb3Config.of("ppo"), network=case.network, batteries=case.batteries, days=case.days, weeks="test"
+        )  # fmt: skip
 
 
 def test_errors_name_what_is_wrong(tmp_path):

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from feederguard.agents.checkpoint import CheckpointError
-from feederguard.agents.safety_layer import SafetyLayer
+from feederguard.agents.safety_layer import STATUSES, SafetyLayer
 from feederguard.agents.td3 import TD3Config
 from feederguard.agents.voltage_agent import EXCESS_SCALE, VoltageAgent, VoltageAgentConfig, see
 from feederguard.agents.voltage_observation import observe, read_observations
@@ -91,6 +92,45 @@ def test_td3_without_a_layer_breaks_the_band_while_it_learns():
     assert record.n_violation_steps[:32].sum() > 32
     idle = simulate(network, stores, days(30, seed=1), NoControl())
     assert simulate(network, stores, days(30, seed=1), agent).reward.sum() > 0.5 * idle.reward.sum()
+
+
+def test_the_record_says_what_the_layer_did(trained):
+    """Each step of each day has a status; most sunny steps are corrected, none is without an answer."""
+    _, _, record = trained
+    assert record.statuses == STATUSES and (record.n_steps == 4).all()
+    assert (record.status_steps.sum(axis=1) == record.n_steps).all()
+    counts = record.status_counts
+    assert counts["corrected"] > 640 and counts["as_proposed"] > 0
+    assert counts["tube_left"] == counts["slack_used"] == counts["failed"] == 0 == record.fallbacks
+
+
+def test_days_that_end_early_count_their_own_steps():
+    """5 pu at the end of 0.1 of resistance has no solution: every other day ends in its third step."""
+    network, stores = feeder(), batteries()
+    load = np.zeros((2, 4, 3))
+    load[1, 2, 2] = 5.0
+    pool = VoltageDays(load, 0 * load, 0 * load, 1.0, np.datetime64("2016-01-01") + np.arange(2))
+    short = replace(QUICK, num_envs=4, episodes=32)
+    _, record = VoltageAgent.train(network, stores, pool, None, short)
+    assert record.n_steps.sum() == record.steps == 32 * 4
+    ended = record.n_steps[:-4]
+    assert set(ended) == {3, 4} and (record.n_violation_steps[:-4][ended == 3] == 1).all()
+    assert record.statuses == () and record.status_steps.shape == (len(record.reward), 0)
+
+
+def test_without_a_layer_the_actor_learns_from_what_the_limits_leave():
+    """An empty battery cannot discharge, and what is cut off has no gradient: 0.5 stands for no power."""
+    network, stores = feeder(), batteries()
+    agent, _ = VoltageAgent.train(network, stores, days(), None, replace(QUICK, num_envs=4, episodes=4))
+    soc = np.array([[0.0, 0.5], [1.0, 1.0 - 0.0095 * 0.5]])
+    state = VoltageState(np.zeros((2, 3)), np.zeros((2, 3)), np.ones((2, 3)), soc, np.zeros(2, np.int64))
+    seen = torch.from_numpy(see(network, stores, observe(network, stores, state, 4)))
+    actions = torch.tensor([[0.1, 0.1], [0.9, 0.9]], requires_grad=True)
+    done = agent.learner._project(seen, actions)
+    done.sum().backward()
+    # The room of the last one, 0.0095 / 2 of 50, is filled by 0.25 at an efficiency of 0.95: half of p_max.
+    assert done.detach().numpy() == pytest.approx(np.array([[0.5, 0.11], [0.5, 0.75]]), abs=1e-5)
+    np.testing.assert_array_equal(actions.grad.numpy(), [[0.0, 1.0], [0.0, 0.0]])
 
 
 def test_what_is_stored_is_what_the_grid_received(trained):

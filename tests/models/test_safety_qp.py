@@ -4,6 +4,7 @@ import numpy as np
 import pyomo.environ as pyo
 import pytest
 
+import feederguard.models.safety_matrices as module
 from feederguard.data.networks import load_network
 from feederguard.models.battery import Batteries
 from feederguard.models.compiled import CompileError
@@ -125,6 +126,30 @@ class TestCompiled:
             reference = np.array([model.p_battery[k].value for k in model.battery])
             assert answer.a[0] == pytest.approx(reference / batteries.p_max, abs=1e-7)
         assert answered >= 6
+
+    @pytest.mark.parametrize(
+        ("name", "share", "words"),
+        [
+            ("low_limit", 2.0, "low_limit must hold minus the margin of its own bus and no other parameter"),
+            ("low_limit", 0.0, "low_limit must hold minus the margin of its own bus and no other parameter"),
+            ("high_limit", 1.0, "high_limit must hold no margin and no other parameter"),
+        ],
+    )
+    def test_a_margin_of_another_weight_is_refused(self, name, share, words, monkeypatch):
+        def changed(*arguments, **options):
+            model = build_safety_qp(*arguments, **options)
+            for i in model.limited:
+                low = name == "low_limit"
+                slack = model.slack_low[i] if low else -model.slack_high[i]
+                body = model.w[0, i] - share * model.margin[i] + slack
+                limit = model.network.v_min[i] if low else model.network.v_max[i]
+                model.find_component(name)[i].set_value(body >= limit**2 if low else body <= limit**2)
+            return model
+
+        network = two_buses()
+        monkeypatch.setattr(module, "build_safety_qp", changed)
+        with pytest.raises(CompileError, match=words):
+            safety_matrices(network, battery(network))
 
     def test_rho_and_limits_are_read_from_the_model(self):
         network, batteries = feeder()

@@ -2,11 +2,20 @@
 
 import numpy as np
 import pytest
+from scipy.optimize import linprog
 
 from feederguard.agents.safety_layer import SafetyLayer
 from feederguard.models.battery import Batteries
 from feederguard.models.network import Network
-from feederguard.models.soc_tube import SocTube, compute_soc_tube, power_towards, tube_interval
+from feederguard.models.safety_matrices import safety_matrices
+from feederguard.models.soc_tube import (
+    SocTube,
+    charging_factor,
+    compute_soc_tube,
+    idle_squares,
+    power_towards,
+    tube_interval,
+)
 from feederguard.models.voltage_days import VoltageDays, VoltageState
 from feederguard.models.voltage_regulation import simulate
 
@@ -161,6 +170,103 @@ def asked(p_net, v_idle):
         np.array([[0.0, p_net]]), np.zeros((1, 2)), np.array([[1.0, v_idle]]), np.array([[0.5]]), np.zeros(1, np.int64)
     )
     return state, np.zeros((1, 1))
+
+
+# Noon lifts the bus above its band, the evening takes it below: both sides of the tube ask for something.
+BOTH = [0.3, -0.7, -0.7, 0.2, 0.6, 0.6, 0.3, 0.0]
+
+
+def three_buses() -> Network:
+    """0 --0.05-- 1 --0.05-- 2, band 0.95..1.05."""
+    bus, branch = np.zeros(3), np.zeros(2)
+    return Network(
+        name="three buses", base_mva=1.0, bus_name=("0", "1", "2"), vn_kv=bus + 10.0, v_min=bus + 0.95, v_max=bus + 1.05,
+        p_load=bus, q_load=bus, p_gen=bus, q_gen=bus, g_shunt=bus, b_shunt=bus, substation=[0], v_substation=[1.0],
+        branch_name=("a", "b"), kind=("line",) * 2, from_bus=[0, 1], to_bus=[1, 2], r=[0.05, 0.05], x=branch,
+        g_from=branch, b_from=branch, g_to=branch, b_to=branch, tap=branch + 1, shift=branch, rating=branch + np.inf,
+        closed=[True] * 2, open_end=[0, 0],
+    )  # fmt: skip
+
+
+def far_days(*profiles) -> VoltageDays:
+    """Days of STEPS steps of an hour; net demand at bus 2, pu."""
+    net = np.zeros((len(profiles), STEPS, 3))
+    net[:, :, 2] = profiles
+    dates = np.datetime64("2016-01-01") + np.arange(len(net))
+    return VoltageDays(np.maximum(net, 0), np.zeros_like(net), np.maximum(-net, 0), 1.0, dates)
+
+
+def can_be_held(network, unit, day, soc, first) -> bool:
+    """Whether some powers from step `first` on hold both sides of (2), (3), (4) and end at soc_start or above, by an LP of
+    its own with every battery for itself: maximise nothing over c, d (T', n) stacked."""
+    matrices = safety_matrices(network, unit, 1.0)
+    squares = {side: idle[0, first:] for side, idle in idle_squares(network, matrices, day).items()}
+    n, steps, kappa = len(unit), STEPS - first, charging_factor(network)
+    rows, right = [], []
+
+    def add(c, d, limit):
+        rows.append(np.concatenate([c.ravel(), d.ravel()]))
+        right.append(limit)
+
+    for t in range(steps):
+        at = np.zeros((steps, n))
+        for i, slope in enumerate(matrices.columns.T):
+            moved = at.copy()
+            moved[t] = -slope
+            add(kappa * moved, -moved, squares["low"][t, i] - matrices.w_low[i])
+            add(-moved, moved, matrices.w_high[i] - squares["high"][t, i])
+        for k in range(n):
+            both, gained = at.copy(), at.copy()
+            both[t, k] = 1.0
+            add(both, both, 1.0)
+            gained[: t + 1, k] = unit.p_max[k] / unit.energy[k]
+            stored, taken = gained * unit.efficiency_charge[k], gained / unit.efficiency_discharge[k]
+            least = unit.soc_start[k] if t == steps - 1 else unit.soc_min[k]
+            add(stored, -taken, unit.soc_max[k] - soc[k] + 1e-6)
+            add(-stored, taken, soc[k] - least + 1e-6)
+    return bool(linprog(np.zeros(2 * steps * n), np.array(rows), np.array(right), bounds=(0, 1)).status == 0)
+
+
+class TestThePromise:
+    def test_from_anywhere_inside_both_sides_are_held_to_a_full_end(self):
+        """Corners and random places of the tube, each battery for itself, at every step of every day."""
+        network = three_buses()
+        unit = Batteries(
+            [1, 2], [0.3, 0.5], [1.2, 1.6], efficiency_charge=[0.95, 0.9], efficiency_discharge=[0.9, 0.95], soc_max=[0.9, 1.0],
+            name=("one", "two"),
+        )  # fmt: skip
+        some = far_days(BOTH, HEAVY, [0.0, 0.0, -0.7, -0.7, -0.6, 0.0, 0.0, 0.0], [0.2] * STEPS)
+        tube = compute_soc_tube(network, unit, some)
+        assert (tube.high - tube.low).min() >= 0 and (tube.high < unit.soc_max - 1e-3).any()
+        rng = np.random.default_rng(0)
+        for first in range(STEPS):
+            low, high = tube.low[first], tube.high[first]
+            places = [low, high, np.array([low[0], high[1]]), np.array([high[0], low[1]]), rng.uniform(low, high)]
+            for day in range(len(some)):
+                for soc in places:
+                    assert can_be_held(network, unit, some[[day]], soc, first), (first, day, soc)
+
+    def test_outside_it_cannot_always_be(self):
+        network = two_buses()
+        unit = battery(network)
+        day = days(HEAVY)
+        tube = compute_soc_tube(network, unit, day)
+        assert can_be_held(network, unit, day, tube.low[4], 4)
+        assert not can_be_held(network, unit, day, tube.low[4] - 0.01, 4)
+        sunny = days([0.0, 0.0, -0.7125, -0.7125, 0.0, 0.0, 0.0, 0.0])
+        tube = compute_soc_tube(network, unit, sunny)
+        assert can_be_held(network, unit, sunny, tube.high[3], 3)
+        assert not can_be_held(network, unit, sunny, tube.high[3] + 0.01, 3)
+
+    @pytest.mark.parametrize("wish", [-0.5, 0.0, 0.5])
+    def test_under_the_layer_a_day_ends_as_full_as_it_began(self, wish):
+        """Whatever the policy wants, by AC power flow, on a day of both sides."""
+        network = two_buses()
+        unit, day = battery(network, energy=2.0), days(BOTH)
+        tube = compute_soc_tube(network, unit, day)
+        outcome = simulate(network, unit, day, Always(SafetyLayer(network, unit, 1.0, tube), wish))
+        assert outcome.n_violation_steps[0] == 0
+        assert outcome.soc[0, -1, 0] >= 0.5 - 1e-6 and outcome.soc[0, -1, 0] <= tube.high[0, 0] + 1e-6
 
 
 class TestBadInput:

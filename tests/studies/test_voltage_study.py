@@ -305,8 +305,8 @@ def test_a_run_prints_and_writes(tmp_path: Path) -> None:
     assert "The same in training, exploration included" in printed
     assert "df_srl_no_tube, its safety layer:" in printed and "bought" not in printed.split("outside: steps")[0]
     assert [path.name for path in paths] == [
-        "summary.csv", "times.csv", "days.parquet", "training.parquet", "schedules.npz", "learning_curves.png",
-        "test_days.png",
+        "summary.csv", "times.csv", "days.parquet", "training.parquet", "schedules.npz", "soc_tube.csv",
+        "learning_curves.png", "test_days.png",
     ]  # fmt: skip
     assert all(path.stat().st_size > 0 for path in paths)
     assert pd.read_csv(paths[0])["method"].to_list() == ["no_control", "df_srl", "df_srl_no_tube", "ac_opf"]
@@ -314,13 +314,18 @@ def test_a_run_prints_and_writes(tmp_path: Path) -> None:
     by_day = pd.read_parquet(paths[2])
     assert len(by_day) == 12 and by_day["optimum_kwh"].notna().all()
     assert len(pd.read_parquet(paths[3])) == 8
+    tube = pd.read_csv(paths[5]).set_index(["policy", "tube", "days"])["steps_outside"]
+    assert "What the SOC tube is worth, under the same safety layer" in printed
+    # With the tube even a policy that empties the batteries holds the band, without it not.
+    assert (tube.xs("with", level="tube") == 0).all()
+    assert tube["discharges all it can", "without", "carried over"] > 0
     with np.load(paths[4]) as schedules:
         assert {name: schedules[name].shape for name in schedules} == dict.fromkeys(summary["method"], (3, 8, 1))
         assert not schedules["no_control"].any() and schedules["ac_opf"][0].any()
     # A run without agents leaves no curves of an earlier one behind.
     plain = compare(tmp_path / "plain", "no_control")
     again = write_results(summarise(plain), plain, tmp_path)
-    assert "learning_curves.png" not in [path.name for path in again] and not paths[5].exists()
+    assert "learning_curves.png" not in [path.name for path in again] and not paths[6].exists()
 
 
 def test_a_day_without_a_plan_is_told_of_and_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
