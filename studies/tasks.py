@@ -86,15 +86,18 @@ def run_tasks(
     for function in (work, setup):
         assert function.__module__ != "__main__", "run through the module, so that workers can import it"
     if journal is None:
-        return dict(_watched(tasks, work, setup, context, run, console, label, len(tasks)))
+        try:
+            found = dict(_watched(tasks, work, setup, context, run, console, label, len(tasks)))
+        except KeyboardInterrupt:
+            console.print(f"stopped while {label}; the same command finds what was finished")
+            raise
+        return {name: found[name] for name in tasks}
     with Journal(journal, {"label": label, **key}, len(tasks), run.resume) as kept:
         done = kept.tasks() & tasks.keys()
         todo = {name: arguments for name, arguments in tasks.items() if name not in done}
         if run.resume and tasks:
-            found = (
-                f"{len(done)} of {len(tasks)} tasks are done already" if done else "nothing to resume, starting anew"
-            )
-            console.print(f"{label}: {found} ({journal})", soft_wrap=True, markup=False)
+            told = f"{len(done)} of {len(tasks)} tasks are done already" if done else "nothing to resume, starting anew"
+            console.print(f"{label}: {told} ({journal})", soft_wrap=True, markup=False)
         try:
             for name, tables in _watched(todo, work, setup, context, run, console, label, len(tasks)):
                 kept.write(name, tables)
