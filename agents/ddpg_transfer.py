@@ -33,6 +33,7 @@ from feederguard.models.scenario import Decisions, Scenarios
 from feederguard.models.setting import Setting, resolve_setting
 
 Progress = Callable[[int, int], None]  # steps done, steps in all
+CURVE_BLOCKS = 50  # points of a learning curve, at most
 
 
 class Correction(Protocol):
@@ -71,8 +72,20 @@ class DdpgTransferConfig:
         return cls(steps=400, num_envs=32, learn_steps=8)
 
 
+@dataclass(frozen=True)
+class TransferCurve:
+    """What training tried, exploration included: means over blocks of environment steps (block,)."""
+
+    decisions: tuple[int, ...]  # tried by the end of each block
+    learned_reward: tuple[float, ...]  # rho of (a); 0: no better than shedding everything
+    safe_pct: tuple[float, ...]  # of the decisions that the grid received, by the AC power flow
+    cost: tuple[float, ...]  # (1) of the same, safe or not
+
+
 class DdpgTransfer:
     """A trained agent of one feeder and setting; made by `train` or `load`."""
+
+    curve: TransferCurve | None = None  # of the training, where it was done here; files of agents do not hold it
 
     def __init__(self, network: Network, setting: Setting, learner: Td3, correction: Correction | None = None) -> None:
         self.network = network
@@ -104,6 +117,7 @@ class DdpgTransfer:
         learner = _new_learner(network, setting, config.learner, _start(network, setting, config))
         least = _reward_of_shedding_all(network, setting, scenarios)
         observations, _ = env.reset(seed=config.learner.seed)
+        tried: list[tuple[float, float, float]] = []
         for step in range(config.steps):
             seen = observations
             sent = learner.act(seen, explore=True)
@@ -114,9 +128,12 @@ class DdpgTransfer:
             learner.remember(seen, received, rho, info["final_obs"], terminated)
             # Falling rates let the last policy settle: what is kept is one policy, not the average of many.
             learner.learn(config.learn_steps, rate_share=1.0 - step / config.steps)
+            tried.append((float(rho.mean()), 100 * float(info["safe"].mean()), float(info["cost"].mean())))
             if progress is not None:
                 progress(step + 1, config.steps)
-        return cls(network, setting, learner, correction)
+        agent = cls(network, setting, learner, correction)
+        agent.curve = _curve(np.array(tried), config.num_envs)
+        return agent
 
     def decide(self, scenarios: Scenarios) -> Decisions:
         """Return the policy's decisions, corrected where there is a correction.
@@ -162,6 +179,15 @@ class DdpgTransfer:
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path}: its agent does not fit together ({error}); train and save again") from error
         return cls(network, checkpoint.setting, learner, correction)
+
+
+def _curve(by_step: FloatArray, num_envs: int) -> TransferCurve:
+    """Return the means over blocks of (step, 3) figures of a step, in the order of `TransferCurve`."""
+    length = -(-len(by_step) // CURVE_BLOCKS)
+    first = np.arange(0, len(by_step), length)
+    last = np.minimum(first + length, len(by_step))
+    reward, safe_pct, cost = (np.add.reduceat(by_step, first) / (last - first)[:, None]).T.tolist()
+    return TransferCurve(tuple((num_envs * last).tolist()), tuple(reward), tuple(safe_pct), tuple(cost))
 
 
 def _check_correction(network: Network, setting: Setting, correction: Correction | None) -> None:

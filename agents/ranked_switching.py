@@ -11,6 +11,8 @@ cost c_k, with c* the least of its scenario,
 What decides: the `shortlist` best-ranked plans of the fault race each other (`feederguard.models.least_shedding`) with
 their least shedding from the Pyomo model's compiled limits; a scenario that still sheds may try the plans some exchanges
 away (`exchange_rounds`). So a wrong ranking costs money, never safety.
+
+Longer than other files: teaching, ranking and deciding share the playbook.
 """
 
 from __future__ import annotations
@@ -87,10 +89,24 @@ class Playbook:
         return len(self.closed)
 
 
+@dataclass(frozen=True)
+class RankingCurve:
+    """What the ranking had learned after each epoch of training, on the training scenarios themselves (epoch,).
+
+    The shares are of the scenarios that some plan of the playbook makes safe.
+    """
+
+    epochs: tuple[int, ...]  # done
+    loss: tuple[float, ...]  # mean of (b) over the epoch
+    first_pct: tuple[float, ...]  # share whose cheapest plan is ranked first
+    shortlist_pct: tuple[float, ...]  # share whose cheapest plan would race
+
+
 class RankedSwitching:
     """A trained agent of one feeder and setting; made by `train` or `load`."""
 
     name = KIND
+    curve: RankingCurve | None = None  # of the training, where it was done here; files of agents do not hold it
 
     def __init__(
         self, network: Network, setting: Setting, playbook: Playbook, layers: Layers,
@@ -128,8 +144,10 @@ class RankedSwitching:
         n_search = max(1, int(config.search_share * len(scenarios)))
         playbook = _collect(plans, scenarios[:n_search], config, report)
         candidates, costs = _label(plans, playbook, scenarios, report)
-        layers = _fit(playbook, scenarios.fault, candidates, costs, observations, config, report)
-        return cls(network, setting, playbook, layers, config)
+        layers, curve = _fit(playbook, scenarios.fault, candidates, costs, observations, config, report)
+        agent = cls(network, setting, playbook, layers, config)
+        agent.curve = curve
+        return agent
 
     def decide(self, scenarios: Scenarios) -> Decisions:
         """Return a safe decision for each scenario, wherever one was found; raises ValueError as `observe`."""
@@ -271,9 +289,11 @@ def _label(
 def _fit(
     playbook: Playbook, fault: IntArray, candidates: Candidates, costs: FloatArray, observations: Float32Array,
     config: RankedSwitchingConfig, report: Progress,
-) -> Layers:  # fmt: skip
-    """Return the layers (weight, bias) of the ranking network, trained on (b)."""
+) -> tuple[Layers, RankingCurve]:  # fmt: skip
+    """Return the layers (weight, bias) of the ranking network, trained on (b), and how that went."""
     target, mask = _targets(playbook, fault, candidates, costs)
+    losses: list[float] = []
+    ranked_pct: list[tuple[float, float]] = []
     with torch.random.fork_rng(devices=[]), one_thread():
         torch.manual_seed(config.seed)
         widths = (observations.shape[1], config.hidden, config.hidden, max(len(playbook), 1))
@@ -285,6 +305,7 @@ def _fit(
         seen = torch.from_numpy(observations)
         for epoch in range(config.epochs):
             order = torch.randperm(len(fault))
+            total = 0.0
             for begin in range(0, len(order), config.batch):
                 items = order[begin : begin + config.batch]
                 loss = _loss(net(seen[items]), target[items], mask[torch.from_numpy(fault)[items]])
@@ -292,13 +313,29 @@ def _fit(
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 schedule.step()
+                total += len(items) * float(loss.detach())
+            losses.append(total / len(fault))
+            with torch.no_grad():
+                scores = net(seen).masked_fill(~mask[torch.from_numpy(fault)], -1e9)
+                ranked_pct.append((_ranked_pct(scores, target, 1), _ranked_pct(scores, target, config.shortlist)))
             report("fit", epoch + 1, config.epochs)
-    return [(layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy()) for layer in linear]
+    layers = [(layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy()) for layer in linear]
+    first_pct, shortlist_pct = zip(*ranked_pct, strict=True)
+    return layers, RankingCurve(tuple(range(1, config.epochs + 1)), tuple(losses), first_pct, shortlist_pct)
 
 
 def _loss(scores: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     log_share = torch.log_softmax(scores.masked_fill(~mask, -1e9), dim=1)
     return -(target * log_share).sum(dim=1).mean()
+
+
+def _ranked_pct(scores: Tensor, target: Tensor, count: int) -> float:
+    """Return how many percent of the scenarios have a plan of least cost among the `count` best-ranked, NaN for none."""
+    best = target.max(dim=1, keepdim=True).values
+    ranked = scores.topk(min(count, scores.shape[1]), dim=1).indices
+    among = (target.gather(1, ranked) == best).any(dim=1)
+    # A scenario that no plan makes safe has nothing to find.
+    return float(100 * among[best[:, 0] > 0].double().mean())
 
 
 def _targets(playbook: Playbook, fault: IntArray, candidates: Candidates, costs: FloatArray) -> tuple[Tensor, Tensor]:

@@ -174,7 +174,10 @@ def _transfer(options: CompareBoth | CompareTransfer, folder: Path, console: Con
     summary = summarise_transfer(results)
     print_transfer(summary, results.feeder, options.transfer.scenarios, console)
     paths = write_transfer(results, summary, folder)
-    return transfer_section(results.network, results.sampled, results.rows, summary, results.feeder), paths
+    section = transfer_section(
+        results.network, results.sampled, results.rows, summary, results.feeder, results.training
+    )
+    return section, paths
 
 
 def _voltage(options: CompareBoth | CompareVoltage, folder: Path, console: Console) -> tuple[Section, list[Path]]:

@@ -1,11 +1,14 @@
 """Agents trained once and kept: a file per agent, named after everything that decides what training gives.
 
     <cache>/<kind>-<feeder>-<setting>-<key>.safetensors    the agent
-    <cache>/<kind>-<feeder>-<setting>-<key>.json           what it was trained on, and for how long
+    <cache>/<kind>-<feeder>-<setting>-<key>.json           what it was trained on, for how long, and its learning curve
 
 The key is a hash of the feeder's numbers, the setting, the profile with its contents, the photovoltaics, size and seed of the
 training pool, the whole configuration of the agent, and the version of this package. Where training ends, the agent is
-read back from its file, so that a run that trains and one that finds the file give the same figures.
+read back from its file, so that a run that trains and one that finds the file give the same figures. A sheet without a
+learning curve (they were not always kept) takes nothing from its agent.
+
+Longer than other files: making an agent, naming it and finding it again are one idea.
 """
 
 from __future__ import annotations
@@ -39,6 +42,10 @@ from feederguard.models.setting import Setting
 from feederguard.studies.journal import Tables
 from feederguard.studies.tasks import RunConfig, run_tasks
 
+# A line per point of a learning curve: x counts what `unit` says, figures that an agent does not have are NaN.
+CURVE_COLUMNS = (
+    "setting", "method", "unit", "x", "learned_reward", "safe_pct", "cost", "loss", "first_pct", "shortlist_pct",
+)  # fmt: skip
 POOL_SEED = 1_000_000  # added to the seed, so that no pool shares its draws with the test scenarios of any seed
 
 
@@ -77,6 +84,7 @@ class Trained:
     seconds: float  # that its training took, now or when it was kept; NaN where nobody wrote it down
     cached: bool
     note: str  # why a file that was there could not be used
+    curve: pd.DataFrame  # of its training: the fields of `TransferCurve` or `RankingCurve`; empty where nobody kept it
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,9 +159,23 @@ def train_agents(
     run: RunConfig,
     console: Console,
 ) -> dict[tuple[str, str], float]:
-    """Train what is not in the cache, side by side, say what came from where, and return seconds by (setting, method).
+    """Return seconds by (setting, method) as `train_with_curves`, for those who do not ask for the curves."""
+    return train_with_curves(network, settings, methods, course, run, console)[0]
 
-    The seconds are those of the training, also where it is long past. Raises OSError when the cache cannot be written.
+
+def train_with_curves(
+    network: Network,
+    settings: Sequence[Setting],
+    methods: Sequence[str],
+    course: Course,
+    run: RunConfig,
+    console: Console,
+) -> tuple[dict[tuple[str, str], float], pd.DataFrame]:
+    """Train what is not in the cache, side by side, say what came from where; return seconds and learning curves.
+
+    The seconds, by (setting, method), are those of the training, also where it is long past. The curves have the columns
+    CURVE_COLUMNS, and no line of an agent whose curve nobody kept; `ddpg_safe` rests on `ddpg` and has none of its own.
+    Raises OSError when the cache cannot be written.
     """
     pieces = {f"{kind}/{setting.name}": (setting, kind) for kind in agents_to_train(methods) for setting in settings}
     done = run_tasks(pieces, _train_piece, _Classroom, (network, course), None, {}, run, console, "training agents")
@@ -169,9 +191,15 @@ def train_agents(
             markup=False,
         )
         seconds[setting.name, kind] = float(told["seconds"])
+    curves = [
+        _as_lines(done[name]["curve"], setting.name, kind)
+        for name, (setting, kind) in pieces.items()
+        if len(done[name]["curve"])
+    ]
     if "ddpg_safe" in methods:
         seconds |= {(setting.name, "ddpg_safe"): seconds[setting.name, "ddpg"] for setting in settings}
-    return seconds
+    lines = pd.concat(curves, ignore_index=True) if curves else pd.DataFrame()
+    return seconds, lines.reindex(columns=list(CURVE_COLUMNS))
 
 
 def hash_of(parts: dict[str, Any]) -> str:
@@ -214,7 +242,13 @@ class _Classroom:
 def _train_piece(room: _Classroom, setting: Setting, kind: str) -> Tables:
     trained = TRAINED[kind](room.network, setting, room.course)
     line = {"seconds": trained.seconds, "cached": trained.cached, "note": trained.note, "file": trained.path.name}
-    return {"training": pd.DataFrame([line])}
+    return {"training": pd.DataFrame([line]), "curve": trained.curve}
+
+
+def _as_lines(curve: pd.DataFrame, setting: str, kind: str) -> pd.DataFrame:
+    """Return a curve, whose first column counts how far training was, as lines of CURVE_COLUMNS."""
+    unit = str(curve.columns[0])
+    return curve.rename(columns={unit: "x"}).assign(setting=setting, method=kind, unit=unit)
 
 
 def _seeded(config: DdpgTransferConfig, seed: int) -> DdpgTransferConfig:
@@ -231,15 +265,17 @@ def _trained(
     told, note = path.with_suffix(".json"), ""
     if path.exists():
         try:
-            return Trained(load(path), path, _seconds(told), True, "")
+            return Trained(load(path), path, _seconds(told), True, "", _curve(told))
         except CheckpointError as error:
             note = f"{error}; trained anew"
     course.cache.mkdir(parents=True, exist_ok=True)
     begin = perf_counter()
-    train(course.pool(network)).save(path)
+    agent = train(course.pool(network))
     seconds = perf_counter() - begin
-    write_whole(told, json.dumps({"seconds": seconds, **parts}, indent=1).encode())
-    return Trained(load(path), path, seconds, False, note)
+    # The sheet first: where the agent is found, its sheet was written whole, whatever interrupted.
+    write_whole(told, json.dumps({"seconds": seconds, **parts, "curve": asdict(agent.curve)}, indent=1).encode())
+    agent.save(path)
+    return Trained(load(path), path, seconds, False, note, _curve(told))
 
 
 def _seconds(told: Path) -> float:
@@ -247,3 +283,10 @@ def _seconds(told: Path) -> float:
         return float(json.loads(told.read_text())["seconds"])
     except (OSError, ValueError, KeyError, TypeError):
         return float("nan")
+
+
+def _curve(told: Path) -> pd.DataFrame:
+    try:
+        return pd.DataFrame(json.loads(told.read_text())["curve"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return pd.DataFrame()

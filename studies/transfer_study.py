@@ -47,7 +47,7 @@ from feederguard.studies.trained_agents import (
     AgentConfigs,
     Course,
     profiles_digest,
-    train_agents,
+    train_with_curves,
 )
 from feederguard.studies.transfer_tables import Row, TransferResults, table_of
 
@@ -199,7 +199,9 @@ def compare_transfer(
     """
     bench = TransferBench(config, agents_cache)
     jobs = list(bench.jobs(console))
-    training_s = train_agents(bench.network, bench.settings, config.methods, bench.course, run, console)
+    training_s, curves = train_with_curves(
+        bench.network, bench.settings, config.methods, bench.course, run, console
+    )  # fmt: skip
     tasks = {
         f"{setting.name}/{name}/{first:06d}": (setting.name, name, first)
         for setting, name in jobs
@@ -209,7 +211,7 @@ def compare_transfer(
         tasks, decide_block, TransferBench, (config, agents_cache), journal, bench.key(), run, console, "load transfer"
     )
     decisions, times = (pd.concat([tables[name] for tables in done.values()], ignore_index=True) for name in TABLES)
-    return TransferResults(config.feeder, bench.network, bench.sampled, decisions, times, training_s)
+    return TransferResults(config.feeder, bench.network, bench.sampled, decisions, times, training_s, curves)
 
 
 TABLES = ("decisions", "times")

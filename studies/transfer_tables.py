@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from feederguard.models.load_transfer import Outcomes  # noqa: E402
 from feederguard.models.method import Report  # noqa: E402
 from feederguard.models.network import Network  # noqa: E402
 from feederguard.models.scenario import Decisions  # noqa: E402
+from feederguard.studies.trained_agents import CURVE_COLUMNS  # noqa: E402
 
 SEARCH = "plan_search"  # whose bounds are its own costs
 
@@ -102,6 +103,8 @@ class TransferResults:
     decisions: pd.DataFrame  # a line per decision, the fields of `Row` but its seconds
     times: pd.DataFrame  # setting, method, scenario, seconds
     training_s: Mapping[tuple[str, str], float]  # by setting and method, of those that learn
+    # Learning curves, a line per point, the columns CURVE_COLUMNS.
+    training: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(CURVE_COLUMNS)))
 
     @property
     def rows(self) -> pd.DataFrame:
@@ -188,18 +191,20 @@ def print_tables(summary: pd.DataFrame, feeder: str, n_scenarios: int, console: 
 
 
 def write_results(results: TransferResults, summary: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write summary.csv, times.csv, decisions.parquet, times.parquet and cost.png and return their paths.
+    """Write summary.csv, times.csv, decisions.parquet, training.parquet, times.parquet and cost.png; return their paths.
 
-    summary.csv and decisions.parquet are the same to the byte for the same seed; what was timed stands apart.
+    summary.csv, decisions.parquet and training.parquet are the same to the byte for the same seed; what was timed stands
+    apart.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    names = ("summary.csv", "times.csv", "decisions.parquet", "times.parquet", "cost.png")
+    names = ("summary.csv", "times.csv", "decisions.parquet", "training.parquet", "times.parquet", "cost.png")
     paths = [folder / name for name in names]
     summary.drop(columns=list(TIMES)).to_csv(paths[0], index=False)
     summary[["setting", "method", *TIMES]].to_csv(paths[1], index=False)
     results.decisions.to_parquet(paths[2], index=False)
-    results.times.to_parquet(paths[3], index=False)
-    _draw(results.decisions, results.feeder, paths[4])
+    results.training.to_parquet(paths[3], index=False)
+    results.times.to_parquet(paths[4], index=False)
+    _draw(results.decisions, results.feeder, paths[5])
     return paths
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from feederguard.agents.checkpoint import CheckpointError
-from feederguard.agents.ddpg_transfer import DdpgTransfer, DdpgTransferConfig
+from feederguard.agents.ddpg_transfer import CURVE_BLOCKS, DdpgTransfer, DdpgTransferConfig, _curve
 from feederguard.agents.td3 import TD3Config
 from feederguard.models.load_transfer import judge
 from feederguard.models.network import Network
@@ -128,6 +128,28 @@ def test_rewards_reach_the_learner_between_nothing_and_the_best(trained):
     assert rewards.min() == 0.0
     assert rewards.max() <= np.log(551.0 / 4.0) + 1e-5
     assert rewards.max() > 3.0
+
+
+def test_training_leaves_a_learning_curve(trained):
+    """What was tried becomes cheaper and safer; an agent that was read from a file has none."""
+    network, method = trained
+    curve = method.curve
+    assert curve.decisions == tuple(64 * 3 * (k + 1) for k in range(CURVE_BLOCKS))
+    assert np.mean(curve.cost[-10:]) < 0.25 * np.mean(curve.cost[:5])
+    assert np.mean(curve.safe_pct[-10:]) > 90
+    assert np.mean(curve.learned_reward) == pytest.approx(method.learner.memory.sample(20000).rewards.mean(), rel=0.02)
+    fresh = DdpgTransfer(network, MESHED, method.learner)
+    assert fresh.curve is None
+
+
+def test_a_curve_is_the_mean_over_blocks_the_last_of_which_may_be_short():
+    by_step = np.stack([np.arange(101.0), np.full(101, 50.0), np.arange(101.0) ** 2], axis=1)
+    curve = _curve(by_step, 8)
+    # 101 steps in at most 50 blocks: 33 of three steps and one of two.
+    assert len(curve.decisions) == 34 and curve.decisions[0] == 24 and curve.decisions[-1] == 808
+    assert curve.learned_reward[:2] == pytest.approx((1.0, 4.0)) and curve.learned_reward[-1] == pytest.approx(99.5)
+    assert set(curve.safe_pct) == {50.0}
+    assert curve.cost[0] == pytest.approx(5 / 3) and curve.cost[-1] == pytest.approx((99**2 + 100**2) / 2)
 
 
 def test_progress_is_told():

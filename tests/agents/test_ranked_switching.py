@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandapower
 import pytest
+import torch
 from torch import Tensor
 
 from feederguard.agents.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from feederguard.agents.ranked_switching import RankedSwitching, RankedSwitchingConfig
+from feederguard.agents.ranked_switching import RankedSwitching, RankedSwitchingConfig, _ranked_pct
 from feederguard.data.networks import load_network
 from feederguard.data.profiles import load_profiles
 from feederguard.data.sampling import sample_scenarios
@@ -87,6 +88,24 @@ def test_the_ranking_is_worth_something(trained: RankedSwitching) -> None:
     assert ranked.safe.all() and unranked.safe.all()
     best = search_plans(SwitchPlans(network, trained.setting), scenarios, beam=10).cost
     assert (ranked.cost - best).sum() < 0.5 * (unranked.cost - best).sum()
+
+
+def test_training_leaves_a_learning_curve(trained: RankedSwitching) -> None:
+    curve = trained.curve
+    assert curve is not None and curve.epochs == tuple(range(1, 11))
+    assert curve.loss[-1] < 0.9 * curve.loss[0]
+    assert curve.first_pct[-1] > curve.first_pct[0]
+    assert all(one <= several <= 100 for one, several in zip(curve.first_pct, curve.shortlist_pct, strict=True))
+    assert trained.with_config(shortlist=1).curve is None
+
+
+def test_the_cheapest_plan_is_looked_for_among_the_best_ranked() -> None:
+    """Three scenarios: one winner, ranked first; two that tie, one of them ranked second; nothing that is safe."""
+    scores = torch.tensor([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0], [0.0, 0.0, 0.0]])
+    target = torch.tensor([[0.9, 0.1, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 0.0]])
+    assert _ranked_pct(scores, target, 1) == 50.0
+    assert _ranked_pct(scores, target, 2) == _ranked_pct(scores, target, 4) == 100.0
+    assert np.isnan(_ranked_pct(scores[2:], target[2:], 1))
 
 
 def test_batch_equals_one_by_one(trained: RankedSwitching) -> None:

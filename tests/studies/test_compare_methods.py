@@ -200,7 +200,7 @@ def test_a_run_writes_table_decisions_and_figure(
     assert "Load transfer on ieee33, radial setting, 2 test scenarios" in printed
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "cost.png", "decisions.parquet", "journal.sqlite", "report.html", "report.md", "summary.csv", "times.csv",
-        "times.parquet",
+        "times.parquet", "training.parquet",
     ]  # fmt: skip
 
     summary = pd.read_csv(tmp_path / "out" / "summary.csv")
@@ -330,16 +330,26 @@ def learning(**changes: Any) -> TransferConfig:
 
 def test_agents_are_trained_kept_and_compared(tmp_path: Path) -> None:
     consoles = [Console(width=200, record=True, file=StringIO()) for _ in range(3)]
-    tables = []
+    tables, curves = [], []
     for console, folder in zip(consoles, ("a", "a", "b"), strict=True):
-        summary = summarise(compare(learning(), tmp_path / folder, console))
+        results = compare(learning(), tmp_path / folder, console)
+        summary = summarise(results)
         print_tables(summary, "ieee33", 3, console)
+        write_results(results, summary, tmp_path / folder)
         tables.append(summary)
+        curves.append((tmp_path / folder / "training.parquet").read_bytes())
     first, again, elsewhere = (console.export_text() for console in consoles)
     for kind in ("ddpg", "ddpg_corrected", "ranked_switching"):
         assert f"{kind}, paper setting: trained in" in first and f"{kind}, paper setting: trained in" in elsewhere
         assert f"{kind}, paper setting: from the cache, trained in" in again
     assert "every state was tried" in first
+    assert curves[0] == curves[1] == curves[2]
+    kept = pd.read_parquet(tmp_path / "a" / "training.parquet")
+    points = kept.groupby(["method", "unit"])["x"].apply(list).to_dict()
+    assert points == {
+        ("ddpg", "decisions"): [8, 16, 24], ("ddpg_corrected", "decisions"): [8, 16, 24],
+        ("ranked_switching", "epochs"): [1, 2],
+    }  # fmt: skip
     for other in tables[1:]:
         pd.testing.assert_frame_equal(tables[0].drop(columns=TIMES), other.drop(columns=TIMES))
     table = tables[0].set_index("method")
@@ -374,7 +384,7 @@ def test_what_was_enumerated_is_the_reference_before_what_was_searched(tmp_path:
 
 
 def tables(folder: Path) -> list[bytes]:
-    return [(folder / name).read_bytes() for name in ("summary.csv", "decisions.parquet")]
+    return [(folder / name).read_bytes() for name in ("summary.csv", "decisions.parquet", "training.parquet")]
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,13 @@
 
 import json
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from rich.console import Console
 
 from feederguard.agents.ddpg_transfer import DdpgTransferConfig
 from feederguard.agents.ranked_switching import RankedSwitchingConfig
@@ -16,7 +19,17 @@ from feederguard.data.sampling import sample_scenarios
 from feederguard.models.load_transfer import judge
 from feederguard.models.scenario import Scenarios
 from feederguard.models.setting import resolve_setting
-from feederguard.studies.trained_agents import POOL_SEED, TRAINED, AgentConfigs, Course, agents_to_train, write_whole
+from feederguard.studies.tasks import RunConfig
+from feederguard.studies.trained_agents import (
+    CURVE_COLUMNS,
+    POOL_SEED,
+    TRAINED,
+    AgentConfigs,
+    Course,
+    agents_to_train,
+    train_with_curves,
+    write_whole,
+)
 
 NETWORK = load_network("ieee33")
 PAPER = resolve_setting(NETWORK, "paper")
@@ -43,6 +56,10 @@ def test_what_is_found_again_decides_as_what_was_trained(kind: str, tmp_path: Pa
     assert first.agent.name == again.agent.name == kind
     assert again.path == first.path and again.seconds == pytest.approx(first.seconds)
     assert elsewhere.path.name == first.path.name
+    assert list(first.curve)[0] == ("epochs" if kind == "ranked_switching" else "decisions")
+    assert np.isfinite(first.curve.to_numpy()).all() and len(first.curve) >= 2
+    pd.testing.assert_frame_equal(again.curve, first.curve)
+    pd.testing.assert_frame_equal(elsewhere.curve, first.curve)
     answers = [trained.agent.decide(scenarios) for trained in (first, again, elsewhere)]
     for other in answers[1:]:
         np.testing.assert_array_equal(other.closed, answers[0].closed)
@@ -97,8 +114,24 @@ def test_the_sheet_beside_an_agent_says_what_it_was_trained_on(tmp_path: Path) -
     assert (sheet["kind"], sheet["pool"], sheet["pool_seed"]) == ("ddpg", 24, 3 + POOL_SEED)
     assert sheet["config"]["learner"]["seed"] == 3
     assert sheet["seconds"] == pytest.approx(trained.seconds)
+    assert sheet["curve"]["decisions"] == [8, 16, 24]
     trained.path.with_suffix(".json").write_text("[]")
     assert np.isnan(TRAINED["ddpg"](NETWORK, PAPER, course(tmp_path, seed=3)).seconds)
+
+
+@pytest.mark.parametrize("curve", [None, 7, {"decisions": [8], "cost": []}])
+def test_an_agent_without_a_readable_curve_is_used_as_before(curve: object, tmp_path: Path) -> None:
+    first = TRAINED["ddpg"](NETWORK, PAPER, course(tmp_path))
+    sheet = json.loads(first.path.with_suffix(".json").read_text())
+    del sheet["curve"]
+    first.path.with_suffix(".json").write_text(json.dumps(sheet | ({} if curve is None else {"curve": curve})))
+    console = Console(width=200, record=True, file=StringIO())
+    methods = ("ddpg", "ddpg_safe", "ranked_switching")
+    seconds, curves = train_with_curves(NETWORK, [PAPER], methods, course(tmp_path), RunConfig(1), console)
+    assert "ddpg, paper setting: from the cache, trained in" in console.export_text()
+    assert seconds["paper", "ddpg"] == seconds["paper", "ddpg_safe"] == pytest.approx(first.seconds)
+    assert list(curves) == list(CURVE_COLUMNS) and set(curves["method"]) == {"ranked_switching"}
+    assert curves["x"].tolist() == [1, 2] and curves["cost"].isna().all() and curves["loss"].notna().all()
 
 
 def test_the_pool_is_of_train_weeks_and_of_the_course_s_seed(tmp_path: Path) -> None:
