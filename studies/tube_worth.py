@@ -25,6 +25,7 @@ from typing import Protocol
 
 import numpy as np
 import pandas as pd
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -167,13 +168,16 @@ def _line(
 
 def print_tube_table(table: pd.DataFrame, console: Console) -> None:
     """Print what `tube_table` returns."""
-    shown = Table(title="What the SOC tube is worth, under the same safety layer")
+    shown = Table(
+        title="What the SOC tube is worth, under the same safety layer", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
     headings = (
         "policy", "days", "tube", "steps\noutside", "worst\npu", "slack\nused", "tube\nleft", "days\nshort",
-        "missing\nkWh/day", "missing at\nthe end, kWh",
+        "missing\nkWh/day", "at the\nend, kWh",
     )  # fmt: skip
     for heading in headings:
-        shown.add_column(heading, justify="left" if heading in ("policy", "days", "tube") else "right")
+        left = heading in ("policy", "days", "tube")
+        shown.add_column(heading, justify="left" if left else "right", no_wrap=True)
     for line in table.to_dict("records"):
         shown.add_row(
             line["policy"], line["days"], line["tube"], str(line["steps_outside"]), f"{line['worst_excess_pu']:.4f}",
