@@ -21,7 +21,7 @@ import numpy as np
 
 from feederguard.models.reconfiguration import COST_BASE_MVA, COST_LOAD, COST_SWITCH
 from feederguard.studies.n_minus_1_rows import amount_unit
-from feederguard.studies.n_minus_1_tables import Sheet, number, totals, warnings_of
+from feederguard.studies.n_minus_1_tables import Sheet, number, told, totals, warnings_of
 
 Line = dict[Any, Any]  # a row of a table, by its columns
 
@@ -58,7 +58,7 @@ def page(sheet: Sheet) -> str:
             "<dl>", *(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in _facts(sheet)), "</dl>",
             *(f'<p class="note">{escape(note)}</p>' for note in (*sheet.notes, *warnings_of(sheet))),
             "<h2>In short</h2>",
-            _html_table([], [[name, f"{value:,.6g}"] for name, value in totals(sheet).items()], "plain"),
+            _html_table([], [[name, told(value)] for name, value in totals(sheet).items()], "plain"),
             "<h2>How to read it</h2>", _READ_ME,
             "<h2>Faults</h2>", _fault_table(sheet, lines),
             "<h2>Steps</h2>", *(_fault_section(sheet, line, steps[str(line["fault"])]) for line in lines),

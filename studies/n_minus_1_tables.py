@@ -59,6 +59,11 @@ def totals(sheet: Sheet) -> dict[str, float]:
     }
 
 
+def told(value: float) -> str:
+    """Return a total as a person reads it: counts and large numbers whole, with separators, small ones to a tenth."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.1f}"
+
+
 def worst_first(sheet: Sheet) -> pd.DataFrame:
     """Return the faults, worst first: no safe decision, then load without supply, steps beyond limits, operations."""
     faults = sheet.faults.assign(unserved=sheet.faults["dark_kw"] + sheet.faults["shed_kw"])
@@ -80,7 +85,7 @@ def print_sheet(sheet: Sheet, show: int, console: Console) -> None:
         )
     table = Table(title=f"All faults, {title}", box=box.SIMPLE_HEAD, show_header=False, padding=(0, 1, 0, 0))
     for name, value in totals(sheet).items():
-        table.add_row(name, f"{value:,.4g}" if isinstance(value, float) else str(value))
+        table.add_row(name, told(value))
     table.add_row("run time, s", f"{sheet.seconds:.1f}")
     console.print(table)
 
