@@ -7,7 +7,8 @@
 
 Each has options of its own: add --help. Agents that are not in the cache yet are trained first. A run writes report.html,
 report.md and its tables into the output folder; one that was stopped goes on with --resume. Seconds stand in files of
-their own; the other tables are the same to the byte for the same seeds, however often a run was stopped and wherever it ran.
+their own; the other tables are the same to the byte for the same seeds, however often a run was stopped and wherever it ran,
+unless a solver's time limit strikes.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import tyro
 from rich.console import Console
 
 from feederguard.studies.command_line import console_of, parse_options, user_error
-from feederguard.studies.journal import RunError
+from feederguard.studies.journal import RunError, mark_written
 from feederguard.studies.paper_tables import Bench, PaperTablesConfig, make_tables
 from feederguard.studies.provenance import find_provenance
 from feederguard.studies.report import Section, write_report
@@ -124,6 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             else:
                 written = _compare(options, given, console)
     except KeyboardInterrupt:
+        console.print("what is finished is kept; the same command with --resume goes on from there")
         return 130
     console.print(f"wrote {', '.join(str(path) for path in written)} in {perf_counter() - begin:.0f} s", soft_wrap=True)
     return 0
@@ -161,8 +163,16 @@ def _compare(
         sections.append(section)
         written += paths
         seeds.append(f"voltage regulation {', '.join(map(str, options.voltage.seed_numbers))}")
-    provenance = find_provenance("; ".join(seeds), ["studies/compare_methods.py", *arguments])
-    return [*write_report("FeederGuard: methods compared", sections, provenance, options.output), *written]
+    program = ["studies/compare_methods.py"]
+    if Path(sys.argv[0]).stem == "feederguard":
+        program = ["feederguard", "compare"]
+    provenance = find_provenance("; ".join(seeds), [*program, *arguments])
+    report = write_report("FeederGuard: methods compared", sections, provenance, options.output)
+    for job in ("transfer", "voltage"):
+        journal = _folder(options, job) / "journal.sqlite"
+        if journal.exists():
+            mark_written(journal)
+    return [*report, *written]
 
 
 def _folder(options: CompareBoth | CompareTransfer | CompareVoltage, job: str) -> Path:

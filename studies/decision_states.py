@@ -74,6 +74,8 @@ def solve_states(network: Network, scenarios: Scenarios, decisions: Decisions, s
 
 def _numbers(told: str, known: Mapping[str, int], label: str) -> list[int]:
     """Return the positions of names joined by spaces, which names themselves may hold."""
+    # Names may hold several spaces in a row.
+    known = {" ".join(name.split()): position for name, position in known.items()}
     words, found = told.split(), []
     while words:
         for count in range(len(words), 0, -1):

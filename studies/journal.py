@@ -1,8 +1,8 @@
 """What a run has finished, kept in one SQLite file: a task is in it whole or not at all, whatever interrupts.
 
-A run is known by its key, a hash of all that decides its tables and of this package's source text, so that results of other
-settings or of other code are never taken for one's own. Each table of a task is kept as the bytes of a Parquet file and
-read back from there, in an undisturbed run as in a resumed one. One process writes at a time.
+A run is known by its key, a hash of all that decides its tables, of this package's source text and of the versions of what
+computes, so that results of other settings or of other code are never taken for one's own. Each table of a task is kept as
+the bytes of a Parquet file and read back from there, in an undisturbed run as in a resumed one. One process writes at a time.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import sqlite3
 from collections.abc import Mapping
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,8 +22,10 @@ import pandas as pd
 
 Tables = dict[str, pd.DataFrame]
 
+_COMPUTING = ("numpy", "scipy", "numba", "torch", "pyomo", "highspy", "pyscipopt", "casadi", "pymoo")
+
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS run (key TEXT PRIMARY KEY, n_task INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS run (key TEXT PRIMARY KEY, n_task INTEGER NOT NULL, written INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS result (key TEXT, task TEXT, name TEXT, content BLOB NOT NULL, PRIMARY KEY (key, task, name));
 """
 
@@ -37,8 +40,8 @@ class Journal:
     path: made if it is not there. key: named values that decide the tables, JSON's kinds of value. n_task: tasks of the
     whole run. resume: go on with what an interrupted run of the same key left.
 
-    Raises RunError where the file is no journal, another process writes to it, or an interrupted run of this key lies in it
-    and resume is False: what was computed is not thrown away unasked.
+    Raises RunError where the file is no journal, another process writes to it, or a run of this key lies in it whose tables
+    were not written (`mark_written`) and resume is False: what was computed is not thrown away unasked.
     """
 
     def __init__(self, path: Path, key: Mapping[str, Any], n_task: int, resume: bool) -> None:
@@ -102,34 +105,44 @@ class Journal:
         return {name: pd.read_parquet(io.BytesIO(content)) for name, content in found}
 
     def _begin(self, n_task: int) -> None:
-        """Make room for this run: finished runs give way, interrupted ones stay."""
-        counts = {key: (n, self._count(key)) for key, n in self._file.execute("SELECT key, n_task FROM run").fetchall()}
-        own = counts.get(self.key)
-        if own is not None and 0 < own[1] < own[0] and not self.resume:
-            raise RunError(
-                f"{self.path} holds {own[1]} of {own[0]} tasks of an interrupted run with the same settings: go on with "
-                "--resume, or delete the file to start anew"
-            )
-        for key, (n, done) in counts.items():
-            if done in (0, n) and not (self.resume and key == self.key):
+        """Make room for this run: runs whose tables were written give way, interrupted ones stay."""
+        runs = self._file.execute("SELECT key, n_task, written FROM run").fetchall()
+        for key, n, written in runs:
+            done = self._count(key)
+            if key == self.key and done and not written and not self.resume:
+                raise RunError(
+                    f"{self.path} holds {done} of {n} tasks of an interrupted run with the same settings: go on with "
+                    "--resume, or delete the file to start anew"
+                )
+            if (written or not done) and not (self.resume and key == self.key):
                 self._file.execute("DELETE FROM result WHERE key = ?", (key,))
                 self._file.execute("DELETE FROM run WHERE key = ?", (key,))
-        self._file.execute("INSERT OR REPLACE INTO run VALUES (?, ?)", (self.key, n_task))
+        self._file.execute("INSERT OR REPLACE INTO run VALUES (?, ?, 0)", (self.key, n_task))
 
     def _count(self, key: str) -> int:
         (n,) = self._file.execute("SELECT COUNT(DISTINCT task) FROM result WHERE key = ?", (key,)).fetchone()
         return int(n)
 
 
+def mark_written(path: Path) -> None:
+    """Say that the tables of every finished run in the journal are written, so that the next run may begin anew."""
+    with sqlite3.connect(path) as file:
+        file.execute(
+            "UPDATE run SET written = 1 WHERE n_task <= (SELECT COUNT(DISTINCT task) FROM result WHERE result.key = run.key)"
+        )
+    file.close()
+
+
 def key_of(parts: Mapping[str, Any]) -> str:
-    """Return a hash of named values, JSON's kinds and paths, and of the source text of this package."""
-    text = json.dumps({**parts, "code": _code_digest()}, sort_keys=True, default=str)
+    """Return a hash of named values, JSON's kinds and paths, of this package's source text and of versions."""
+    text = json.dumps({**parts, "code": code_digest()}, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @cache
-def _code_digest() -> str:
-    digest = hashlib.sha256()
+def code_digest() -> str:
+    """Return a hash of this package's source text as it was first asked for, and of the versions of what computes."""
+    digest = hashlib.sha256(" ".join(f"{name} {version(name)}" for name in _COMPUTING).encode())
     root = Path(__file__).resolve().parents[1]
     for folder in ("agents", "baselines", "data", "models", "studies"):
         for path in sorted((root / folder).glob("*.py")):

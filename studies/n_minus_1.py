@@ -16,8 +16,9 @@ data say.
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Any, Literal
@@ -36,12 +37,12 @@ from feederguard.models.scenario import Scenarios, make_scenarios
 from feederguard.models.setting import resolve_setting
 from feederguard.models.switching_sequence import order_operations
 from feederguard.studies.command_line import console_of, parse_options, user_error
-from feederguard.studies.journal import RunError, Tables
+from feederguard.studies.journal import RunError, Tables, mark_written
 from feederguard.studies.n_minus_1_inputs import NOMINAL, demand_at_hour, find_hour, read_customers
 from feederguard.studies.n_minus_1_page import write_sheet
 from feederguard.studies.n_minus_1_rows import fault_rows, step_rows
 from feederguard.studies.n_minus_1_tables import Sheet, print_sheet
-from feederguard.studies.tasks import RunConfig, run_tasks
+from feederguard.studies.tasks import RunConfig, absolute, run_tasks
 
 FAULTS_A_TASK = 8
 
@@ -139,8 +140,10 @@ def make_sheet(config: NMinus1Config, console: Console) -> Sheet:
     }
     key = {name: getattr(config, name) for name in config.__dataclass_fields__ if name not in ("show", "output", "run")}
     key["inputs"] = _digest(bench)
+    customers = None if config.customers is None else config.customers.resolve()
+    here = replace(config, feeder=absolute(config.feeder), profiles=absolute(config.profiles), customers=customers)
     parts = run_tasks(
-        tasks, _do_faults, _set_up, (config,), config.folder / "journal.sqlite", key, config.run, console, "faults"
+        tasks, _do_faults, _set_up, (here,), config.folder / "journal.sqlite", key, config.run, console, "faults"
     )
     tables = {
         name: pd.concat([part[name] for part in parts.values()], ignore_index=True)
@@ -172,6 +175,7 @@ def run_n_minus_1(config: NMinus1Config, console: Console) -> list[Path]:
     sheet = make_sheet(config, console)
     print_sheet(sheet, config.show, console)
     written = write_sheet(sheet, config.folder)
+    mark_written(config.folder / "journal.sqlite")
     console.print(f"wrote {', '.join(str(path) for path in written)}", soft_wrap=True, markup=False)
     return written
 
@@ -208,7 +212,7 @@ def _command(config: NMinus1Config) -> str:
         words.append("--" + item.name.replace("_", "-"))
         if value is not True:
             words += [str(each) for each in value] if isinstance(value, tuple) else [str(value)]
-    return " ".join(words)
+    return " ".join([words[0], shlex.join(words[1:])])
 
 
 def _set_up(config: NMinus1Config) -> Bench:

@@ -30,16 +30,18 @@ import pandas as pd
 import tyro
 from rich.console import Console
 
+from feederguard.agents.checkpoint import network_fingerprint
 from feederguard.data.multiples import load_multiple
 from feederguard.data.profiles import load_profiles
 from feederguard.data.sampling import sample_scenarios
 from feederguard.models.radiality import refuse_fixed_loops
 from feederguard.models.setting import resolve_setting
-from feederguard.studies.journal import RunError, Tables
+from feederguard.studies.journal import RunError, Tables, mark_written
 from feederguard.studies.scaling_figure import draw
 from feederguard.studies.scaling_measure import MODULES, SETTING, Piece, measure
 from feederguard.studies.scaling_tables import exponents, print_tables, summarise
-from feederguard.studies.tasks import RunConfig, run_tasks
+from feederguard.studies.tasks import RunConfig, absolute, run_tasks
+from feederguard.studies.trained_agents import profiles_digest
 
 SLOW = ("genetic", "misocp")
 LONGEST = ("misocp", "ranked_switching", "genetic")  # training included
@@ -140,7 +142,11 @@ def run_scaling(config: ScalingConfig, console: Console) -> list[Path]:
         "feeders": list(config.feeders),
         "methods": list(config.methods),
         "agents_cache": str(config.agents_cache),
+        "networks": [network_fingerprint(load_multiple(name, config.seed)) for name in config.feeders],
+        "profiles_digest": profiles_digest(load_profiles(config.profiles)),
     }
+    settings["agents_cache"] = config.agents_cache.resolve()
+    settings["profiles"] = absolute(config.profiles)
     done = run_tasks(
         _tasks(config, sizes), measure_task, _settings, (settings,), config.output / "journal.sqlite", key, config.run,
         console, "scaling",
@@ -157,6 +163,7 @@ def run_scaling(config: ScalingConfig, console: Console) -> list[Path]:
     times.to_csv(written[1], index=False)
     tables["decisions"].drop(columns=["seconds", "solver_s"]).to_csv(written[2], index=False)
     draw(summary, times, tables["decisions"], trend, config.time_limit_s, written[3])
+    mark_written(config.output / "journal.sqlite")
     console.print(f"wrote {', '.join(str(path) for path in written)} in {perf_counter() - begin:.0f} s", soft_wrap=True)
     return written
 

@@ -5,8 +5,9 @@ wherever and whenever it is done. Every one computes on one core. What is finish
 else happens: a run that is killed loses the tasks in the making and no more, a worker that is killed has its task done again
 by another (Dask gives a task up when three workers died of it).
 
-A cluster's workers need this package in the version of the client, and see the same files under the same paths (trained agents
-that a worker does not see it trains itself). On Slurm, with dask-jobqueue (`pip install dask-jobqueue`):
+A cluster's workers need this package as the client has it, which is checked, and see the same files under the same paths
+(`absolute`; trained agents that a worker does not see it trains itself). On Slurm, with dask-jobqueue (`pip install
+dask-jobqueue`):
 
     from dask_jobqueue import SLURMCluster
     cluster = SLURMCluster(cores=1, processes=1, memory="4GB", walltime="02:00:00")
@@ -26,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any
+from uuid import uuid4
 
 import dask
 import numba
@@ -36,12 +38,20 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from threadpoolctl import threadpool_limits
 
-from feederguard.studies.journal import Journal, RunError, Tables
+from feederguard.studies.journal import Journal, RunError, Tables, code_digest
 
 
 def n_cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+WAIT_S = 60  # for the first worker of somebody else's cluster
+
+
+def absolute(name: str) -> str:
+    """Return a name as it is, or the whole path where it names a file or folder: workers may stand elsewhere."""
+    return str(Path(name).resolve()) if Path(name).exists() else name
 
 
 @dataclass(frozen=True)
@@ -158,14 +168,25 @@ def _on_cluster(
     run: RunConfig,
 ) -> Iterator[tuple[str, Tables]]:
     """Yield tasks as workers finish them, each sent with its context: what is scattered dies with the worker that held it."""
-    digest = str(tokenize(setup.__qualname__, context))[:16]
+    digest = str(tokenize(setup.__module__, setup.__qualname__, context))[:16]
+    # Tasks of another run on the same scheduler are other tasks, whatever they are called.
+    own = uuid4().hex
     # Contexts of some MB are sent a few times at most; Dask would warn of them.
     with _client(run) as client, dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GB"}):
         # Earlier tasks first where a worker is free: they are the longer ones.
         futures = {}
         for k, (name, arguments) in enumerate(todo.items()):
             future = client.submit(
-                _on_worker, digest, work, setup, context, arguments, key=f"{name}-{digest}", pure=False, priority=-k
+                _on_worker,
+                code_digest(),
+                digest,
+                work,
+                setup,
+                context,
+                arguments,
+                key=f"{name}-{own}",
+                pure=False,
+                priority=-k,
             )
             futures[future] = name
         try:
@@ -179,7 +200,7 @@ def _on_cluster(
                 yield futures[future], tables
                 future.release()
         finally:
-            client.cancel(list(futures), force=True)
+            client.cancel(list(futures))
 
 
 # The cluster of `shared_workers`, while it is open.
@@ -217,6 +238,13 @@ def _client(run: RunConfig) -> Iterator[Client]:
                 f"no Dask scheduler answers at {run.scheduler} ({error}); start one with `dask scheduler`"
             ) from None
         with client:
+            try:
+                client.wait_for_workers(1, timeout=WAIT_S)
+            except TimeoutError:
+                raise RunError(
+                    f"the Dask scheduler at {run.scheduler} has no workers after {WAIT_S} s; start some with `dask worker "
+                    f"{run.scheduler}`"
+                ) from None
             yield client
         return
     # Threads and processes inherit what their maker blocks: Ctrl-C reaches every process of a terminal, and only this one
@@ -233,22 +261,33 @@ def _client(run: RunConfig) -> Iterator[Client]:
         yield client
 
 
+# What this process has loaded, whatever becomes of the files.
+_LOADED = code_digest()
+
 # What a worker process holds, by what it was made of.
 _benches: dict[str, Any] = {}
 _making = Lock()
 
 
 def _on_worker(
+    code: str,
     digest: str,
     work: Callable[..., Tables],
     setup: Callable[..., Any],
     context: tuple[Any, ...],
     arguments: tuple[Any, ...],
 ) -> Tables:
+    if code != _LOADED:
+        raise RunError("a worker runs other code or versions than this program; start the workers anew")
     with _one_core():
         with _making:
             if digest not in _benches:
-                _benches[digest] = setup(*context)
+                try:
+                    _benches[digest] = setup(*context)
+                except (ValueError, OSError) as error:
+                    raise RunError(
+                        f"a worker cannot begin ({error}); it must see the same files under the same paths"
+                    ) from None
         return work(_benches[digest], *arguments)
 
 

@@ -10,7 +10,6 @@ decided them; asking for the same one again reads it from there.
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from feederguard.models.load_transfer import judge
 from feederguard.models.setting import resolve_setting
 from feederguard.models.voltage_regulation import simulate
 from feederguard.studies.command_line import console_of, parse_options, user_error
-from feederguard.studies.trained_agents import TRAINED
+from feederguard.studies.trained_agents import TRAINED, write_whole
 from feederguard.studies.trained_voltage_agents import VoltageCourse, kept_tube, missing_for, trained_voltage
 from feederguard.studies.transfer_study import TransferBench, TransferConfig
 from feederguard.studies.voltage_study import VoltageConfig, load_bench
@@ -75,12 +74,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the training as a program and return its exit status."""
     config = parse_options(TrainConfig, arguments, "train", __doc__)
     console = console_of(100)
-    path = train_transfer(config, console) if config.agent in get_args(Transfer) else train_voltage(config, console)
+    console.print(f"training {config.agent} ...")
+    try:
+        path = train_transfer(config, console) if config.agent in get_args(Transfer) else train_voltage(config, console)
+    except KeyboardInterrupt:
+        console.print("stopped: nothing is kept of a training that did not end")
+        return 130
     if config.output is not None:
         for one in path.parent.glob(f"{path.stem}.*"):
             if one.suffix in (".safetensors", ".slopes", ".zip"):
                 target = config.output if one.suffix == path.suffix else config.output.with_suffix(one.suffix)
-                shutil.copyfile(one, target)
+                write_whole(target, one.read_bytes())
                 console.print(f"copied to {target}", soft_wrap=True)
     return 0
 
@@ -115,7 +119,7 @@ def train_voltage(config: TrainConfig, console: Console) -> Path:
     with user_error():
         chosen = VoltageConfig(feeder=config.feeder or "cigre_lv18", full=config.full)
         bench = load_bench(chosen)
-    tube = kept_tube(bench.network, bench.batteries, bench.train, config.agents_cache) if kind == "df_srl" else None
+        tube = kept_tube(bench.network, bench.batteries, bench.train, config.agents_cache) if kind == "df_srl" else None
     course = VoltageCourse(
         bench.feeder, bench.network, bench.batteries, bench.train, tube, config.agents_cache, chosen.agent_configs
     )

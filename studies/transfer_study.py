@@ -13,7 +13,7 @@ Agents that are not in the cache yet are trained first, side by side. Every (set
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Any
@@ -41,7 +41,7 @@ from feederguard.models.scenario import Decisions
 from feederguard.models.setting import SETTING_NAMES, Setting, resolve_setting
 from feederguard.models.solver import NotSolvedError, SolverMissingError
 from feederguard.studies.journal import Tables
-from feederguard.studies.tasks import RunConfig, run_tasks
+from feederguard.studies.tasks import RunConfig, absolute, run_tasks
 from feederguard.studies.trained_agents import (
     TRAINED,
     AgentConfigs,
@@ -202,13 +202,22 @@ def compare_transfer(
     training_s, curves = train_with_curves(
         bench.network, bench.settings, config.methods, bench.course, run, console
     )  # fmt: skip
+    here = replace(config, feeder=absolute(config.feeder), profiles=absolute(config.profiles))
     tasks = {
         f"{setting.name}/{name}/{first:06d}": (setting.name, name, first)
         for setting, name in jobs
         for first in range(0, config.scenarios, BLOCK)
     }
     done = run_tasks(
-        tasks, decide_block, TransferBench, (config, agents_cache), journal, bench.key(), run, console, "load transfer"
+        tasks,
+        decide_block,
+        TransferBench,
+        (here, agents_cache.resolve()),
+        journal,
+        bench.key(),
+        run,
+        console,
+        "load transfer",
     )
     decisions, times = (pd.concat([tables[name] for tables in done.values()], ignore_index=True) for name in TABLES)
     return TransferResults(config.feeder, bench.network, bench.sampled, decisions, times, training_s, curves)

@@ -159,8 +159,8 @@ def compare_voltage(
     kinds = {RESTS_ON.get(name, name) for name in names} & set(KINDS)
     trained = train_voltage_agents(course, sorted(kinds), config.seed_numbers, run, console)
     done = run_tasks(
-        dict(_tasks(config, here, names)), work, Room, (config, agents_cache, bench), journal, _key(config, course, here),
-        run, console, "voltage regulation",
+        dict(_tasks(config, here, names)), work, Room, (config, agents_cache.resolve(), bench), journal,
+        _key(config, course, here), run, console, "voltage regulation",
     )  # fmt: skip
     days, times, layers = (
         pd.concat([tables[kind] for tables in done.values() if kind in tables], ignore_index=True)
@@ -289,7 +289,12 @@ class _Plans:
 
 def _warm_up(bench: VoltageBench) -> None:
     """Run each compiled kernel, so that no method's time has compiling in it."""
-    simulate(bench.network, bench.batteries, bench.test[:1], IdleSafe(SafetyLayer(bench.network, bench.batteries)))
+    simulate(
+        bench.network,
+        bench.batteries,
+        bench.test[:1],
+        IdleSafe(SafetyLayer(bench.network, bench.batteries, bench.test.step_h)),
+    )
 
 
 def _possible(methods: Sequence[str], console: Console) -> list[str]:

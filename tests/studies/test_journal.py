@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from feederguard.studies.journal import Journal, RunError, key_of
+from feederguard.studies.journal import Journal, RunError, key_of, mark_written
 
 KEY = {"scenarios": 3, "seed": 0}
 
@@ -55,8 +55,22 @@ def test_a_finished_run_is_read_again_or_begins_anew(tmp_path: Path) -> None:
     path = tmp_path / "j.sqlite"
     with Journal(path, KEY, 1, resume=False) as journal:
         journal.write("a", {"t": table(1)})
+    # Finished, but stopped before its tables were written: that is an interrupted run too.
+    with pytest.raises(RunError, match="holds 1 of 1 tasks of an interrupted run"):
+        Journal(path, KEY, 1, resume=False)
     with Journal(path, KEY, 1, resume=True) as journal:
         assert journal.tasks() == {"a"}
+    mark_written(path)
+    with Journal(path, KEY, 3, resume=True) as journal:
+        assert journal.tasks() == {"a"}
+        journal.write("b", {"t": table(2)})
+    # With more tasks it is unfinished again, and `mark_written` knows.
+    mark_written(path)
+    with pytest.raises(RunError, match="holds 2 of 3 tasks"):
+        Journal(path, KEY, 1, resume=False)
+    with Journal(path, KEY, 2, resume=True):
+        pass
+    mark_written(path)
     with Journal(path, KEY, 1, resume=False) as journal:
         assert journal.tasks() == set()
 

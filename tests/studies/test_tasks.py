@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from feederguard.studies.journal import RunError, Tables
+from feederguard.studies.journal import RunError, Tables, mark_written
 from feederguard.studies.tasks import RunConfig, n_cores, run_tasks, shared_workers
 
 # Workers import what they run, and a test file is not on their path.
@@ -99,6 +99,7 @@ def test_results_come_in_the_order_of_the_tasks_and_are_kept(tmp_path: Path) -> 
     # With more tasks only the new ones are done, and without --resume a finished run begins anew.
     in_process(5, work, tmp_path)
     assert asked[3:] == [3, 4]
+    mark_written(tmp_path / "j.sqlite")
     in_process(2, work, tmp_path, resume=False)
     assert asked[5:] == [0, 1]
 
