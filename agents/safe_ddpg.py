@@ -36,7 +36,8 @@ from feederguard.agents.voltage_observation import Float32Array, observe, soc_co
 from feederguard.models.battery import Batteries
 from feederguard.models.battery_step import allowed_power
 from feederguard.models.network import FloatArray, IntArray, Network
-from feederguard.models.voltage_days import VoltageState
+from feederguard.models.soc_tube import SocTube
+from feederguard.models.voltage_days import VoltageState, check_steps
 from feederguard.models.voltage_regulation import judged_buses
 
 _SLOPE_FLOOR = 1e-3  # of g' g: below it a bus is out of the batteries' reach, and what g says of it is noise
@@ -95,10 +96,19 @@ class SlopeQuality:
 
 
 class LinearSafety:
-    """The learned slopes of one feeder and its batteries, and the correction (3). Made by `fit`."""
+    """The learned slopes of one feeder and its batteries, and the correction (3). Made by `fit`.
+
+    Raises ValueError for a battery without power, whose slope no action could show.
+    """
 
     def __init__(self, network: Network, batteries: Batteries, config: LinearSafetyConfig | None = None) -> None:
         self.network, self.batteries, self.config = network, batteries, config or LinearSafetyConfig()
+        idle = np.flatnonzero(batteries.p_max <= 0)
+        if idle.size:
+            raise ValueError(
+                f"{network.name}: battery {batteries.name[idle[0]]!r} has no power; safe DDPG needs p_max above zero, or leave "
+                "the battery out"
+            )
         self._bus = judged_buses(network)
         first = soc_columns(network, batteries).start
         self._shown = slice(first - len(self._bus), first)
@@ -266,13 +276,15 @@ class LinearSafetyLayer:
 
     statuses: tuple[str, ...] = ("as_proposed", "corrected")
     fallbacks: int = 0  # (3) always has an answer
+    tube: SocTube | None = None  # it knows none
 
     def __init__(self, safety: LinearSafety, n_step: int, step_h: float) -> None:
         self.safety, self.n_step, self.step_h = safety, n_step, step_h
         self.network, self.batteries = safety.network, safety.batteries
 
     def correct(self, state: VoltageState, p_proposed: FloatArray) -> LinearCorrection:
-        """Return the corrected powers, (B, n_bat) pu; raises ValueError as `LinearSafety.correct`."""
+        """Return the corrected powers, (B, n_bat) pu; raises ValueError as `LinearSafety.correct`, and for states of days of
+        another step or length."""
         p_max = self.batteries.p_max
         action = np.asarray(p_proposed, dtype=float) / p_max
         answer = self.safety.correct(self._observations(state), action).astype(float)
@@ -289,6 +301,7 @@ class LinearSafetyLayer:
         return cut_to_limits(self.batteries, state.soc, answer, self.step_h) * p_max
 
     def _observations(self, state: VoltageState) -> Float32Array:
+        check_steps(f"{self.network.name}: the learned safety layer", self.step_h, self.n_step, state)
         return observe(self.safety.network, self.safety.batteries, state, self.n_step)
 
 

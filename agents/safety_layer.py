@@ -42,9 +42,9 @@ from feederguard.models.power_flow import prepare, solve_power_flow
 from feederguard.models.projection import CLIPPED, SLACK, Projection, project, pull_back
 from feederguard.models.safety_matrices import safety_matrices
 from feederguard.models.safety_qp import TOLERANCE_PU
-from feederguard.models.soc_tube import SocTube, charging_factor, tube_interval
+from feederguard.models.soc_tube import SocTube, charging_factor, check_tube, tube_interval
 from feederguard.models.threads import threads_for
-from feederguard.models.voltage_days import VoltageState
+from feederguard.models.voltage_days import VoltageState, check_steps
 from feederguard.models.voltage_regulation import judged_buses
 from feederguard.models.voltage_sensitivity import voltage_sensitivity
 
@@ -53,6 +53,7 @@ AS_PROPOSED, CORRECTED, TUBE_LEFT, SLACK_USED, FAILED_ITEM = range(5)
 STATUSES = ("as_proposed", "corrected", "tube_left", "slack_used", "failed")
 
 _SAME_ACTION = 1e-9  # in units of p_max: closer than that is the same action
+_SOC_ROUNDING = 1e-6  # what float32 may add to a full battery
 _SETTLED = 1e-5  # change of action between two linearisations that ends an item
 
 Limits = tuple[FloatArray, FloatArray]  # of the voltages' change, low and high, each (B, m)
@@ -95,8 +96,12 @@ class SafetyLayer:
     tube: keeps SOC where the rest of the day can be held; None leaves SOC its physical limits alone. rounds: most
     linearisations at AC states; 0 leaves LinDistFlow alone, checked but not improved.
 
+    step_h: hours of a step, that of the days it will meet: by it SOC limits become power limits. A state that says what days
+    it is of (those of `simulate` and the environments do) is refused where they have another step, or another number of steps
+    than the tube.
+
     Raises `NetworkError` for a meshed feeder or a bus that is not fed; ValueError for batteries without bus or power, a tube of
-    other batteries, and numbers that are not positive.
+    other batteries or of another step (one made by hand says only how many batteries), and numbers that are not positive.
     """
 
     def __init__(
@@ -110,12 +115,10 @@ class SafetyLayer:
     ) -> None:
         if rounds < 0:
             raise ValueError(f"{network.name}: rounds of the safety layer is {rounds}; it must be zero or more")
-        if tube is not None and tube.low.shape[1] != len(batteries):
-            raise ValueError(
-                f"{network.name}: the SOC tube is of {tube.low.shape[1]} batteries and there are {len(batteries)}; "
-                "compute it with these batteries"
-            )
+        if tube is not None:
+            check_tube(tube, network, batteries, step_h)
         self.network, self.batteries, self.step_h, self.tube = network, batteries, float(step_h), tube
+        self._n_step = None if tube is None else tube.n_step
         self.rounds, self.tolerance_pu = rounds, tolerance_pu
         self.statuses: tuple[str, ...] = STATUSES
         self.fallbacks = 0  # items of `project_ac` so far that (2) gave no answer to
@@ -137,7 +140,8 @@ class SafetyLayer:
     def correct(self, state: VoltageState, p_proposed: FloatArray) -> SafeActions:
         """Return the safe powers nearest to the proposals (B, n_bat) pu, each with its status and certificate.
 
-        Raises ValueError when shapes do not fit, or a proposal or SOC is not finite.
+        Raises ValueError when shapes do not fit, a proposal is not finite, a SOC is not between 0 and 1, or the state is of
+        days of another step or, with a tube, of another length.
         """
         proposal = self._read(state, p_proposed)
         limits = self._limits(state)
@@ -192,6 +196,7 @@ class SafetyLayer:
 
     def _read(self, state: VoltageState, p_proposed: FloatArray) -> FloatArray:
         """Return proposals as actions after checking what came in."""
+        check_steps(f"{self.network.name}: the safety layer", self.step_h, self._n_step, state)
         n_item, n_bat = len(state), len(self.batteries)
         proposed = np.asarray(p_proposed, dtype=float)
         for name, array, shape in (
@@ -215,6 +220,13 @@ class SafetyLayer:
                 raise ValueError(
                     f"{self.network.name}: {name} of {what} in item {item} is {array[item, k]:g}; give a finite number"
                 )
+        beyond = np.argwhere((state.soc < -_SOC_ROUNDING) | (state.soc > 1 + _SOC_ROUNDING))
+        if beyond.size:
+            item, k = beyond[0]
+            raise ValueError(
+                f"{self.network.name}: soc of battery {self.batteries.name[k]!r} in item {item} is {state.soc[item, k]:g}; "
+                "give a fraction of its energy, between 0 and 1"
+            )
         if self.tube is not None and n_item and not (0 <= state.step.min() and state.step.max() < self.tube.n_step):
             raise ValueError(
                 f"{self.network.name}: step {state.step.max()} lies outside the {self.tube.n_step} steps of the SOC tube; "

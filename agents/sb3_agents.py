@@ -2,8 +2,12 @@
 
 Source: Raffin et al., Stable-Baselines3, JMLR 22(268), 2021; SAC: Haarnoja et al., arXiv:1801.01290; PPO: Schulman et al.,
 arXiv:1707.06347. The environment is what `gymnasium.make` gives for the registered `feederguard/VoltageRegulation-v0`, behind
-the package's own Monitor, DummyVecEnv and VecNormalize: that they run on it as they are shows that it is a standard one. It is
-that of a bundled case by name, or, of the same specification, that of any network, batteries and days.
+the package's own Monitor, DummyVecEnv and VecNormalize: that they run on it as they are shows that it is a standard one.
+
+The study does not go by the registered name, since it trains on the days of its course: it hands `gymnasium.make`
+a copy of the registered specification in which the entry point is the same class, `VoltageEnv`, with network, batteries and
+days as its arguments. It is `tests/agents/test_sb3_agents.py` that runs the registered name as it is. Both algorithms store
+the action that they sent; what the batteries' limits made of it they see in reward and observation alone.
 
 The settings aim at a fair chance. Observations are scaled already, so only rewards are normalised: a step's reward goes
 from 0 to hundreds below it, since (3) of `voltage_regulation.py` counts a thousand for each pu outside the band.

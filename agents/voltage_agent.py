@@ -50,7 +50,8 @@ from feederguard.agents.voltage_observation import Float32Array, observe, read_o
 from feederguard.models.battery import Batteries
 from feederguard.models.battery_step import power_interval
 from feederguard.models.network import BoolArray, FloatArray, IntArray, Network
-from feederguard.models.voltage_days import VoltageDays, VoltageState
+from feederguard.models.soc_tube import SocTube
+from feederguard.models.voltage_days import VoltageDays, VoltageState, check_steps
 from feederguard.models.voltage_regulation import SAFE_TOLERANCE_PU, judged_buses
 
 DEAD_ZONE = 0.02  # of p_max
@@ -81,6 +82,12 @@ class Layer(Protocol):
 
     @property
     def batteries(self) -> Batteries: ...
+
+    @property
+    def step_h(self) -> float: ...  # hours of the steps it was made for
+
+    @property
+    def tube(self) -> SocTube | None: ...  # that it keeps SOC inside
 
     def correct(self, state: VoltageState, p_proposed: FloatArray) -> Corrected: ...
 
@@ -148,7 +155,10 @@ class TrainingRecord:
 
 
 class VoltageAgent:
-    """A trained policy of one feeder and its batteries, a `VoltageMethod`; made by `train` or `load`."""
+    """A trained policy of one feeder and its batteries, a `VoltageMethod`; made by `train` or `load`.
+
+    tube: `SocTube.digest` of the tube that it was trained inside, "" where there was none.
+    """
 
     def __init__(
         self,
@@ -159,9 +169,11 @@ class VoltageAgent:
         layer: Layer | None,
         n_step: int,
         step_h: float,
+        tube: str = "",
     ) -> None:
         self.name, self.network, self.batteries = name, network, batteries
         self.learner, self.layer, self.n_step, self.step_h = learner, layer, n_step, step_h
+        self.tube = tube
 
     @classmethod
     def train(
@@ -179,10 +191,12 @@ class VoltageAgent:
         layer: in acting and in the gradient; None learns from violations instead. name: default df_srl with a layer, else
         td3 or ddpg as the learner is.
 
-        Raises ValueError for a layer of another feeder or batteries, and as `VoltageVectorEnv`.
+        Raises ValueError for a layer of another feeder or batteries, of another step than the days' or with a tube of days of
+        another length, and as `VoltageVectorEnv`.
         """
         config = config or VoltageAgentConfig()
         _check_layer(network, batteries, layer)
+        _check_layer_steps(network, layer, days.step_h, days.n_step)
         watched = None if layer is None else _Watched(layer)
         env = VoltageVectorEnv(
             network, batteries, days, config.num_envs, None if watched is None else watched.correct
@@ -208,7 +222,7 @@ class VoltageAgent:
             if progress is not None:
                 progress(step + 1, n_step)
         named = name or _kind(layer, config.learner)
-        agent = cls(named, network, batteries, learner, layer, days.n_step, days.step_h)
+        agent = cls(named, network, batteries, learner, layer, days.n_step, days.step_h, _tube_of(layer))
         return agent, log.record(n_step * config.num_envs, perf_counter() - begin)
 
     def decide(self, state: VoltageState) -> FloatArray:
@@ -219,22 +233,29 @@ class VoltageAgent:
     def propose(self, state: VoltageState) -> FloatArray:
         """Return what the policy asks for, (B, n_bat) pu, before the layer.
 
-        Raises ValueError when a net demand or SOC is not finite.
+        Raises ValueError when a net demand or SOC is not finite, and for states of days of another step or length.
         """
+        check_steps(f"{self.network.name}: {self.name}", self.step_h, self.n_step, state)
         seen = see(self.network, self.batteries, observe(self.network, self.batteries, state, self.n_step))
         return np.asarray(_shrink(2.0 * self.learner.propose(seen) - 1.0).astype(float) * self.batteries.p_max)
 
     def with_layer(self, layer: Layer | None, name: str) -> VoltageAgent:
-        """Return the same policy behind another layer, or behind none."""
+        """Return the same policy behind another layer, or behind none: deliberately, so another tube or none is no error.
+
+        Raises ValueError for a layer of another feeder, batteries, step or length of day.
+        """
         _check_layer(self.network, self.batteries, layer)
-        return VoltageAgent(name, self.network, self.batteries, self.learner, layer, self.n_step, self.step_h)
+        _check_layer_steps(self.network, layer, self.step_h, self.n_step)
+        return VoltageAgent(
+            name, self.network, self.batteries, self.learner, layer, self.n_step, self.step_h, self.tube
+        )
 
     def save(self, path: str | Path) -> None:
-        """Write the policy to a safetensors file; `load` reads it. The layer is not in it."""
+        """Write the policy to a safetensors file; `load` reads it. The layer is not in it, but by which tube it was trained."""
         metadata = agent_metadata("voltage", self.network, batteries_text(self.network, self.batteries))
         save_checkpoint(path, self.learner.tensors(), metadata | {
             "learner": json.dumps(asdict(self.learner.config)), "name": self.name, "n_step": str(self.n_step),
-            "step_h": repr(float(self.step_h)),
+            "step_h": repr(float(self.step_h)), "soc_tube": self.tube,
         })  # fmt: skip
 
     @classmethod
@@ -242,14 +263,16 @@ class VoltageAgent:
         """Return the agent saved at `path`, behind the layer given.
 
         Raises `CheckpointError` when the file is damaged or of another feeder or other batteries, or when an agent that was
-        trained with a layer is loaded without one: alone its proposals are not safe (`with_layer` takes a layer off).
+        trained with a layer is loaded without one: alone its proposals are not safe (`with_layer` takes a layer off). So it
+        is where the layer is of another step, or the agent was trained inside a SOC tube and the layer has none or another;
+        a file written before agents said so is not checked for its tube.
         """
         _check_layer(network, batteries, layer)
         wanted = batteries_text(network, batteries)
         checkpoint = load_checkpoint(path, kind="voltage", network=network, setting=wanted)
         try:
             name, n_step = checkpoint.metadata["name"], int(checkpoint.metadata["n_step"])
-            step_h = float(checkpoint.metadata["step_h"])
+            step_h, tube = float(checkpoint.metadata["step_h"]), checkpoint.metadata.get("soc_tube", "")
             values: dict[str, Any] = json.loads(checkpoint.metadata["learner"])
             config = VoltageAgentConfig(TD3Config(**{**values, "hidden": tuple(values["hidden"])}))
             learner = _new_learner(network, batteries, config, layer, n_step, step_h)
@@ -258,7 +281,17 @@ class VoltageAgent:
             raise CheckpointError(f"{path}: its agent does not fit together ({error}); train and save again") from error
         if layer is None and name not in ("td3", "ddpg"):
             raise CheckpointError(f"{path}: {name} was trained behind a safety layer; load it with one")
-        return cls(name, network, batteries, learner, layer, n_step, step_h)
+        try:
+            _check_layer_steps(network, layer, step_h, n_step)
+        except ValueError as error:
+            raise CheckpointError(f"{path}: {error}") from None
+        if tube and _tube_of(layer) != tube:
+            what = "none" if layer is None or layer.tube is None else "another"
+            raise CheckpointError(
+                f"{path}: {name} was trained inside a SOC tube and its layer has {what}; load it with a layer with that tube, "
+                "and take it off or change it by with_layer"
+            )
+        return cls(name, network, batteries, learner, layer, n_step, step_h, tube)
 
 
 def settings() -> dict[str, float]:
@@ -366,6 +399,27 @@ def _check_layer(network: Network, batteries: Batteries, layer: Layer | None) ->
             f"{network.name}: the safety layer was made for {layer.network.name} with {len(layer.batteries)} batteries; "
             "make it for the same network and batteries as the agent"
         )
+
+
+def _check_layer_steps(network: Network, layer: Layer | None, step_h: float, n_step: int) -> None:
+    """Raise ValueError for a layer, or its tube, of another step or length of day."""
+    if layer is None:
+        return
+    what = f"{network.name}: the safety layer"
+    if abs(layer.step_h - step_h) > 1e-9 * step_h:
+        raise ValueError(
+            f"{what} was made for steps of {layer.step_h:g} h, and the agent is of steps of {step_h:g} h; make the layer with "
+            f"step_h={step_h:g}"
+        )
+    if layer.tube is not None and layer.tube.n_step != n_step:
+        raise ValueError(
+            f"{what} has a SOC tube of {layer.tube.n_step} steps, and the agent's days have {n_step}; compute the tube with "
+            "days of this length"
+        )
+
+
+def _tube_of(layer: Layer | None) -> str:
+    return "" if layer is None or layer.tube is None else layer.tube.digest
 
 
 class _Watched:

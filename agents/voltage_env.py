@@ -10,7 +10,8 @@ Physics, limits and reward are the judge's (`feederguard.models.voltage_regulati
 An episode is a day. It is truncated after its last step, since the batteries' life goes on: the last observation then shows
 the first step of the next day, where the pool has it, or else the day's last demand at the time of day that follows. It is
 terminated only by a step without an AC solution. The power applied is the action, changed by `correct` where given, and cut
-by the batteries' management to what power and SOC limits allow; `info["applied_action"]` is what learners must store.
+by the batteries' management to what power and SOC limits allow. That is `info["applied_action"]`, and what a learner should
+store: ours do (`voltage_agent.py`). stable-baselines3 knows nothing of it and stores its own action (`sb3_agents.py`).
 
 Longer than other files: both environments are one batch of feeders, and every wish is checked where it enters.
 """
@@ -61,16 +62,16 @@ class VoltageEnv(gym.Env[Float32Array, Float32Array]):
 
     correct: (state, proposed power (B, n_bat) pu) -> power, applied before the grid receives it. carry_soc: days follow
     one another in the pool's order, each with the SOC at which the last one ended; else each begins at soc_start, and is
-    drawn. `reset(options={"day": k, "soc": ...})` picks a day of the pool and the SOC it begins with; a reset with a seed,
-    or with options, does not carry SOC over.
+    drawn. `reset(options={"day": k, "soc": ...})` picks a day of the pool and the SOC it begins with (no other option is
+    known); a reset with a seed, or with options, does not carry SOC over.
 
     `info`: day, step (of the pool; after a step those it judged), soc (after the step), and after a step applied_action,
     v (n_bus,) pu, n_violations (buses outside their band by over 1e-5 pu; all of them without AC solution),
     worst_excess_pu, regulation_kwh.
 
-    Raises ValueError at once when the pool is empty or of another feeder, has demand at a bus without nominal load, or a
-    battery is at no bus; in `step` for an action of another shape, NaN, and a correction that is not finite, and
-    `ResetNeeded` after the end of an episode.
+    Raises ValueError at once when the pool is empty or of another feeder, has demand at a bus without nominal load, there is
+    no battery or one is at no bus; in `reset` for options that are none; in `step` for an action of another shape, NaN, a
+    correction that is not finite, and a safety layer of another step; and `ResetNeeded` after the end of an episode.
     """
 
     metadata: dict[str, Any] = {"render_modes": []}
@@ -170,6 +171,10 @@ class _Feeders:
         if not len(days):
             raise ValueError(f"{network.name}: there are no days; give at least one")
         check_feeder(network, days)
+        if not len(batteries):
+            raise ValueError(
+                f"{network.name}: there are no batteries; give at least one, or there is nothing to act with"
+            )
         check_batteries(network, batteries, days.n_step, days.step_h)
         check_observable(network, days)
         self.network, self.batteries, self.days = network, batteries, days
@@ -201,6 +206,9 @@ class _Feeders:
     def reset(self, rng: np.random.Generator, n: int, options: dict[str, Any] | None, afresh: bool) -> None:
         """Begin episodes in all n feeders; `afresh` or with options they forget what was before."""
         options = options or {}
+        unknown = [name for name in options if name not in ("day", "soc")]
+        if unknown:
+            raise ValueError(f"options: {unknown[0]!r} is unknown; use day and soc")
         if afresh or options or len(self.day) != n or not self.carry_soc:
             asked = options.get("day")
             n_day = len(self.days)
@@ -246,7 +254,9 @@ class _Feeders:
         row = self.row
         p_net, q_net = self.known.p_net[row], self.known.q_net[row]
         if self.correct is not None:
-            state = VoltageState(p_net, q_net, self.known.v_idle[row], self.soc.copy(), self.step_of_day.copy())
+            state = VoltageState(
+                p_net, q_net, self.known.v_idle[row], self.soc.copy(), self.step_of_day.copy(), step_h, self.days.n_step
+            )  # fmt: skip
             proposed = _checked_correction(network, batteries, self.correct(state, proposed), proposed.shape)
         power = allowed_power(batteries, self.soc, proposed, step_h)
         flow = solve_power_flow(network, p_net + battery_demand(network, batteries, power), q_net)
@@ -303,7 +313,13 @@ def _checked_actions(network: Network, batteries: Batteries, n: int, actions: Ar
 
 
 def _checked_correction(network: Network, batteries: Batteries, power: ArrayLike, shape: tuple[int, ...]) -> FloatArray:
-    corrected = np.asarray(power, dtype=float)
+    try:
+        corrected = np.asarray(power, dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{network.name}: `correct` returned {type(power).__name__}, not powers; return finite pu, one per battery: of a "
+            "safety layer's answer return its .p"
+        ) from None
     if corrected.shape != shape or not np.isfinite(corrected).all():
         what = f"has shape {corrected.shape}, expected {shape}"
         if corrected.shape == shape:

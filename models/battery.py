@@ -16,8 +16,9 @@ then never needed, yet a solver may return it, as the optimum is not unique. Wit
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,8 @@ def _filled(value: float) -> Any:
 class Batteries:
     """n_bat batteries in per unit; a single number stands for all of them.
 
-    Raises ValueError when lengths differ, a name repeats, or a value is not finite or outside what its comment allows.
+    Raises ValueError when a bus is no whole number, lengths differ, a name repeats, or a value is not finite or outside what
+    its comment allows.
     """
 
     bus: IntArray  # (n_bat,) position of the bus in the network
@@ -52,7 +54,7 @@ class Batteries:
     name: tuple[str, ...] = ()  # default "battery 1", ...
 
     def __post_init__(self) -> None:
-        bus = np.atleast_1d(np.array(self.bus, dtype=np.int64))
+        bus = _positions(self.bus)
         object.__setattr__(self, "bus", bus)
         names = self.name or tuple(f"battery {k + 1}" for k in range(len(bus)))
         object.__setattr__(self, "name", tuple(str(name) for name in names))
@@ -113,6 +115,17 @@ class Batteries:
             soc_end=None if soc_end is None else np.asarray(soc_end, dtype=float),
             name=tuple(labels),
         )
+
+
+def battery_digest(batteries: Batteries) -> str:
+    """Return a hash of every number of the batteries to ten digits, names left out."""
+    digest = hashlib.sha256()
+    for item in fields(batteries):
+        if item.name != "name":
+            value = getattr(batteries, item.name)
+            numbers = [] if value is None else np.asarray(value, dtype=float).tolist()
+            digest.update(f"{item.name}={','.join(f'{number:.10g}' for number in numbers)};".encode())
+    return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -238,6 +251,19 @@ def _check_typed(label: str, given: ArrayLike, buses: Sequence[str]) -> None:
         raise ValueError(f"{place}: {label} is {values[bad[0]]:g}; give a finite number, {allowed}")
 
 
+def _positions(given: Any) -> IntArray:
+    """Return buses as whole numbers, (n_bat,); raises ValueError for anything that is none."""
+    bus = np.atleast_1d(np.array(given))
+    whole = bus.dtype.kind in "iu" or (
+        bus.dtype.kind == "f" and bool((np.isfinite(bus) & (bus == np.floor(bus))).all())
+    )
+    if not whole:
+        raise ValueError(
+            f"batteries: bus is {given!r}; give whole numbers, positions in the network, or use Batteries.at with bus names"
+        )
+    return np.asarray(bus, dtype=np.int64)
+
+
 def _check(batteries: Batteries, floats: Sequence[str]) -> None:
     ranges = {"p_max": (0.0, np.inf, "zero or more"), "energy": (1e-12, np.inf, "positive")}
     ranges |= {label: (1e-9, 1.0, "above 0 and at most 1") for label in _FRACTIONS[:2]}
@@ -252,6 +278,13 @@ def _check(batteries: Batteries, floats: Sequence[str]) -> None:
             raise ValueError(
                 f"battery {batteries.name[bad[0]]!r}: {label} is {values[bad[0]]:g}; give a finite number, {allowed}"
             )
+    crossed = np.flatnonzero(batteries.soc_min > batteries.soc_max)
+    if crossed.size:
+        k = crossed[0]
+        raise ValueError(
+            f"battery {batteries.name[k]!r}: soc_min {batteries.soc_min[k]:g} is above soc_max {batteries.soc_max[k]:g}; "
+            "exchange them, or give others"
+        )
     for label in ("soc_start", *(("soc_end",) if "soc_end" in floats else ())):
         values = getattr(batteries, label)
         bad = np.flatnonzero((values < batteries.soc_min) | (values > batteries.soc_max))

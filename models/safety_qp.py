@@ -36,7 +36,7 @@ from feederguard.models.battery import Batteries
 from feederguard.models.battery_equations import check_batteries
 from feederguard.models.distflow_opf import _add_balance, _add_drop, _add_far_ends
 from feederguard.models.feeding_tree import feeding_tree
-from feederguard.models.network import Network
+from feederguard.models.network import FloatArray, Network
 
 TOLERANCE_PU = 1e-5  # within which a voltage counts as inside its band
 
@@ -100,8 +100,10 @@ def set_state(
 ) -> None:
     """Fill the parameters of the model that are given: one number each per bus (pu) or per battery (pu; a_policy in [-1, 1]).
 
-    margin: e of (4) per bus, in squared pu. Raises ValueError for a wrong number of values or one that is not finite.
+    margin: e of (4) per bus, in squared pu. Raises ValueError for a wrong number of values or one that is not finite, and
+    for a p_low above p_high, that of the model where only one of them is given; the model is then as it was.
     """
+    arrays: dict[str, FloatArray] = {}
     given = {"p_net": p_net, "q_net": q_net, "a_policy": a_policy, "p_low": p_low, "p_high": p_high, "margin": margin}
     for name, value in given.items():
         if value is None:
@@ -113,8 +115,29 @@ def set_state(
                 f"{model.name}: {name} has shape {array.shape}; give {len(parameter)} finite numbers, one per "
                 f"{'bus' if parameter.index_set() is model.bus else 'battery'}"
             )
+        arrays[name] = array
+    _check_interval(model, arrays)
+    for name, array in arrays.items():
+        parameter = model.find_component(name)
         for k, number in enumerate(array.tolist()):
             parameter[k] = number
+
+
+def _check_interval(model: Any, arrays: dict[str, FloatArray]) -> None:
+    """Raise ValueError where (6) would leave nothing; arrays: what is about to be set."""
+    if not {"p_low", "p_high"} & arrays.keys():
+        return
+    low, high = (
+        arrays[name] if name in arrays else np.array([pyo.value(x) for x in model.find_component(name).values()])
+        for name in ("p_low", "p_high")
+    )
+    crossed = np.flatnonzero(low > high + 1e-12)
+    if crossed.size:
+        k = crossed[0]
+        raise ValueError(
+            f"{model.name}: p_low of battery {model.batteries.name[k]!r} is {low[k]:g} and its p_high {high[k]:g}; give p_low "
+            "not above p_high"
+        )
 
 
 def _add_parameters(model: Any, step_h: float) -> None:

@@ -17,7 +17,7 @@ plan of a worse one holds too needs none:
            high  d_t - c_t <= min_i (v_max_i^2 - w^high_ti) / S_i
     (3)          soc_(t+1)k = soc_tk + h P_k (eta_c c_t - d_t / eta_d) / E_k
     (4)          soc_min <= soc_t <= soc_max,  c + d <= 1,  c, d >= 0
-    (5)    low   soc_0 <= soc_start <= soc_T                high   soc_T <= soc_0,  soc_start <= soc_T
+    (5)    low   soc_0 <= soc_start,  soc_end <= soc_T      high   soc_T - soc_end <= soc_0 - soc_start,  soc_end <= soc_T
 
 kappa = v_min / (2 v_min - v_0), v_0 the substation's voltage, is how much more charging lowers w than LinDistFlow says where w
 comes down to v_min^2 (exact for one line, by the derivative of its power flow). In all other directions LinDistFlow errs
@@ -29,8 +29,9 @@ needs. Charging and discharging at once burns energy, which only a high plan cou
 which the day leaves the band somewhere and discharges in others.
 
 What it promises. Whoever is inside at t, on one of these days, or on one with no worse voltages at any step, can hold both
-limits (2) to the end of the day with soc_T >= soc_start, unless some step asks all batteries to charge more (high) than it
-lets them (low). For inside the tube every battery lies between the two plans of that day, and stays there: with u = c - d a
+limits (2) to the end of the day with soc_T >= soc_end (soc_start where no end is asked),
+unless some step asks all batteries to charge more (high) than it lets them (low). For inside the tube every battery lies
+between the two plans of that day, and stays there: with u = c - d a
 battery's own net share, u^low and u^high those of the plans, and [a, b] the shares that (2) allows, u^low <= b and u^high >= a;
 
     (6)  u^low <= u^high: any u of [max(u^low, a), min(u^high, b)]     else: a u of [u^high, u^low] that ends between the plans
@@ -38,9 +39,9 @@ battery's own net share, u^low and u^high those of the plans, and [a, b] the sha
 of which the first are some where a <= b, and the second are inside [a, b] since a <= u^high and u^low <= b. From
 between the plans, u >= u^low ends above the low one and u <= u^high below the high one; on the way from u^high, which ends
 below the high plan, to u^low, which ends above the low one, there is one that ends between them. So every battery keeps to
-[a, b], hence their sum keeps (2), and by (5) of the low plan soc_T >= soc_start: the low side brings the energy back, the high
-side alone would not. By (5) the ends of the tube lie in what its beginning may be, so who ends inside it can hold tomorrow
-too. Where no plan exists, or two plans leave nothing between them, there is an error.
+[a, b], hence their sum keeps (2), and by (5) of the low plan soc_T >= soc_end: the low side brings the energy back, the high
+side alone would not. Where soc_end is soc_start, by (5) the ends of the tube lie in what its beginning may be, so who ends
+inside it can hold tomorrow too. Where no plan exists, or two plans leave nothing between them, there is an error.
 
 What it does not promise. It is a box within a coupled set: other SOC may do as well, since batteries can help each other out,
 and the best are asked no more than the worst. Other days, the losses that batteries themselves cause, and steps in which some
@@ -51,13 +52,15 @@ that who follows one day's plans stays inside the tube of all of them. In all th
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyomo.environ as pyo
 
-from feederguard.models.battery import Batteries
+from feederguard.models.battery import Batteries, battery_digest
+from feederguard.models.battery_equations import check_batteries
 from feederguard.models.battery_step import power_interval
 from feederguard.models.network import BoolArray, FloatArray, IntArray, Network
 from feederguard.models.safety_matrices import SafetyMatrices, safety_matrices
@@ -86,6 +89,8 @@ class SocTube:
 
     low: FloatArray  # (T + 1, n_bat) before each step, and at the end
     high: FloatArray  # (T + 1, n_bat)
+    step_h: float | None = None  # that of the days it was computed for; None: made by hand, and not checked
+    batteries: str | None = None  # `battery_digest` of those it was computed for; None as above
 
     def __post_init__(self) -> None:
         for name in SIDES:
@@ -108,6 +113,33 @@ class SocTube:
     def n_step(self) -> int:
         """T, steps in a day."""
         return len(self.low) - 1
+
+    @property
+    def digest(self) -> str:
+        """A hash of its numbers to ten decimals and of what it was computed for."""
+        told = hashlib.sha256(f"{self.low.shape} {self.step_h} {self.batteries}".encode())
+        for numbers in (self.low, self.high):
+            told.update(np.ascontiguousarray(np.round(numbers, 10) + 0.0).tobytes())
+        return told.hexdigest()[:16]
+
+
+def check_tube(tube: SocTube, network: Network, batteries: Batteries, step_h: float) -> None:
+    """Raise ValueError for a tube of other batteries or of another step; one made by hand says only how many they are."""
+    if tube.low.shape[1] != len(batteries):
+        raise ValueError(
+            f"{network.name}: the SOC tube is of {tube.low.shape[1]} batteries and there are {len(batteries)}; "
+            "compute it with these batteries"
+        )
+    if tube.batteries is not None and tube.batteries != battery_digest(batteries):
+        raise ValueError(
+            f"{network.name}: the SOC tube is of batteries with other numbers (place, power, energy, efficiency or SOC); "
+            "compute it with these batteries"
+        )
+    if tube.step_h is not None and abs(tube.step_h - step_h) > 1e-9 * step_h:
+        raise ValueError(
+            f"{network.name}: the SOC tube is of steps of {tube.step_h:g} h and not of {step_h:g} h; compute it with days of "
+            "this step"
+        )
 
 
 def power_towards(batteries: Batteries, soc: FloatArray, target: FloatArray, step_h: float) -> FloatArray:
@@ -134,18 +166,19 @@ def compute_soc_tube(network: Network, batteries: Batteries, days: VoltageDays) 
     """Return the tube of `days`; a linear program of milliseconds for each side of the days that need one.
 
     Raises ValueError where a day cannot be held, naming the bus that no power holds, or the battery that must be larger; for
-    days on which the idle feeder has no AC solution; and as `build_safety_qp`.
+    days on which the idle feeder has no AC solution; as `check_batteries`, and as `build_safety_qp`.
     """
     check_feeder(network, days)
     if not len(days):
         raise ValueError(f"{network.name}: the SOC tube is of no days; give the days that a method may learn from")
+    check_batteries(network, batteries, days.n_step, days.step_h)
     matrices = safety_matrices(network, batteries, days.step_h)
     idle = idle_squares(network, matrices, days)
     plans = {
         side: _plans(network, batteries, matrices, side, idle[side], days.step_h, [str(date) for date in days.date])
         for side in SIDES
     }
-    return _between(network, batteries, np.max(plans["low"], axis=0), np.min(plans["high"], axis=0))
+    return _between(network, batteries, np.max(plans["low"], axis=0), np.min(plans["high"], axis=0), days.step_h)
 
 
 def idle_squares(network: Network, matrices: SafetyMatrices, days: VoltageDays) -> dict[str, FloatArray]:
@@ -227,11 +260,12 @@ def build_tube_plan(
 
 
 def alike(batteries: Batteries) -> IntArray:
-    """Return for each battery the first one of the same power per energy, efficiencies and SOC limits, (n_bat,)."""
+    """Return for each battery the first one of the same power per energy, efficiencies, SOC limits and end, (n_bat,)."""
     make = np.stack(
         [
             batteries.p_max / batteries.energy, batteries.efficiency_charge, batteries.efficiency_discharge,
             batteries.soc_min, batteries.soc_max, batteries.soc_start,
+            *(() if batteries.soc_end is None else (batteries.soc_end,)),
         ], axis=1,
     )  # fmt: skip
     _, first, which = np.unique(make.round(12), axis=0, return_index=True, return_inverse=True)
@@ -243,6 +277,7 @@ def _add_storage(model: Any, batteries: Batteries, low_side: bool, step_h: float
     stored = (moved * batteries.efficiency_charge).tolist()
     taken = (moved / batteries.efficiency_discharge).tolist()
     start, end = batteries.soc_start.tolist(), model.point.last()
+    asked = start if batteries.soc_end is None else batteries.soc_end.tolist()
     least, most = batteries.soc_min.tolist(), batteries.soc_max.tolist()
 
     @model.Constraint(model.time, model.battery, doc="(3)")
@@ -263,11 +298,13 @@ def _add_storage(model: Any, batteries: Batteries, low_side: bool, step_h: float
 
     @model.Constraint(model.battery, doc="(5)")
     def first(m: Any, k: int) -> Any:
-        return m.soc[0, k] <= start[k] + m.short[k] if low_side else m.soc[end, k] <= m.soc[0, k]
+        if low_side:
+            return m.soc[0, k] <= start[k] + m.short[k]
+        return m.soc[end, k] <= m.soc[0, k] + (asked[k] - start[k])
 
     @model.Constraint(model.battery, doc="(5)")
     def last(m: Any, k: int) -> Any:
-        return m.soc[end, k] >= start[k] - m.short[k] if low_side else m.soc[end, k] >= start[k]
+        return m.soc[end, k] >= asked[k] - m.short[k] if low_side else m.soc[end, k] >= asked[k]
 
 
 def _plans(
@@ -304,7 +341,7 @@ def _plans(
     return socs
 
 
-def _between(network: Network, batteries: Batteries, low: FloatArray, high: FloatArray) -> SocTube:
+def _between(network: Network, batteries: Batteries, low: FloatArray, high: FloatArray, step_h: float) -> SocTube:
     if (low > high + _ROUNDING).any():
         t, k = np.unravel_index(int((low - high).argmax()), low.shape)
         lacks = network.base_mva * batteries.energy[k] * (low[t, k] - high[t, k])
@@ -315,7 +352,7 @@ def _between(network: Network, batteries: Batteries, low: FloatArray, high: Floa
         )
     # A solver's rounding must not put the start outside, nor low above high.
     low[0], high[0] = np.minimum(low[0], batteries.soc_start), np.maximum(high[0], batteries.soc_start)
-    return SocTube(np.minimum(low, high), high)
+    return SocTube(np.minimum(low, high), high, step_h, battery_digest(batteries))
 
 
 _WHAT = {"low": "demand", "high": "generation"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ class VoltageDays:
     """B days of T steps; per unit on the feeder's base. Arrays become read-only.
 
     `days[k]` (a number, a slice, numbers or a mask) is again a batch. Raises ValueError when shapes disagree, a step is
-    not a positive number of hours, or a value is not finite, naming bus (its position), day and step.
+    not a positive number of hours, a date is none, or a value is not finite, naming bus (its position), day and step.
     """
 
     p_load: FloatArray  # (B, T, n_bus) active demand, positive when consumed
@@ -32,8 +32,7 @@ class VoltageDays:
             array = np.array(getattr(self, name), dtype=float)
             array.setflags(write=False)
             object.__setattr__(self, name, array)
-        date = np.atleast_1d(np.array(self.date, dtype="datetime64[D]"))
-        object.__setattr__(self, "date", date)
+        object.__setattr__(self, "date", _dates(self.date))
         object.__setattr__(self, "step_h", float(self.step_h))
         _check_days(self)
 
@@ -62,13 +61,16 @@ class VoltageState:
     v_idle: FloatArray  # (B, n_bus) pu, voltage magnitude by the AC power flow with batteries idle; NaN: no solution
     soc: FloatArray  # (B, n_bat) fraction of the energy, before the step
     step: IntArray  # (B,) step in the day, from 0
+    step_h: float | None = None  # of the days that they are of; None: not said, so nobody can check it
+    n_step: int | None = None  # steps in such a day; None as above
 
     def __len__(self) -> int:
         return len(self.step)
 
     def __getitem__(self, items: slice | IntArray | BoolArray | list[int]) -> VoltageState:
         """Return some of the states, still a batch."""
-        return VoltageState(*(getattr(self, field.name)[items] for field in fields(self)))
+        arrays: dict[str, Any] = {field.name: getattr(self, field.name)[items] for field in fields(self)[:5]}
+        return replace(self, **arrays)
 
 
 def check_feeder(network: Network, days: VoltageDays) -> None:
@@ -80,6 +82,31 @@ def check_feeder(network: Network, days: VoltageDays) -> None:
         )
 
 
+def check_steps(
+    what: str, step_h: float, n_step: int | None, days: VoltageDays | VoltageState
+) -> None:  # fmt: skip
+    """Raise ValueError when `what`, made for steps of step_h hours and days of n_step of them, meets others.
+
+    n_step None: any number of them. A state that does not say what it is of passes.
+    """
+    if days.step_h is not None and abs(days.step_h - step_h) > 1e-9 * step_h:
+        raise ValueError(
+            f"{what} was made for steps of {step_h:g} h, and the days have steps of {days.step_h:g} h; make it with "
+            f"step_h={days.step_h:g}, or give days of its own step"
+        )
+    if n_step is not None and days.n_step is not None and days.n_step != n_step:
+        raise ValueError(
+            f"{what} was made for days of {n_step} steps, and these have {days.n_step}; make it for days of this length"
+        )
+
+
+def _dates(given: Any) -> DateArray:
+    try:
+        return np.atleast_1d(np.array(given, dtype="datetime64[D]"))
+    except (TypeError, ValueError):
+        raise ValueError(f"days: date is {given!r}; give calendar days, such as '2016-01-31'") from None
+
+
 def _check_days(days: VoltageDays) -> None:
     shape: tuple[Any, ...] = days.p_load.shape
     if days.p_load.ndim != 3 or 0 in shape[1:]:
@@ -89,6 +116,8 @@ def _check_days(days: VoltageDays) -> None:
             raise ValueError(f"days: {name} has shape {getattr(days, name).shape}; expected {shape}, that of p_load")
     if days.date.shape != shape[:1]:
         raise ValueError(f"days: {len(days.date)} dates for {shape[0]} days; give each day its date")
+    if np.isnat(days.date).any():
+        raise ValueError(f"days: date of day {np.flatnonzero(np.isnat(days.date))[0]} is NaT; give a calendar day")
     if not (np.isfinite(days.step_h) and days.step_h > 0):
         raise ValueError(f"days: step_h is {days.step_h}; it must be a positive number of hours")
     for name in ("p_load", "q_load", "p_gen"):

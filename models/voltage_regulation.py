@@ -119,8 +119,9 @@ def simulate(
     soc_start: (n_bat,) or (B, n_bat), default that of the batteries. Where the batteries ask for a soc_end, energy
     missing below it is what soc_short_mwh counts; else energy missing below their soc_start.
 
-    Raises ValueError for days of another feeder, a battery at no bus, a bus that is not fed in the normal state, SOC outside
-    its limits, and a method whose answer has another shape or is not finite.
+    Raises ValueError for no days or days of another feeder, a battery at no bus, a bus that is not fed in the normal state,
+    SOC outside its limits, and a method whose answer has another shape or is not finite. States say which step_h and n_step
+    they are of, so a method made for others can refuse them.
     """
     _check(network, batteries, days)
     start = _starting_soc(network, batteries, soc_start, len(days))
@@ -218,7 +219,9 @@ def _run(
         _check_answer(method.name, batteries, days, plan, power.shape)
     for t in range(n_step):
         if plan is None:
-            state = VoltageState(p_net[:, t], q_net[:, t], v_idle[:, t], soc[:, t], np.full(n_day, t, dtype=np.int64))
+            state = VoltageState(
+                p_net[:, t], q_net[:, t], v_idle[:, t], soc[:, t], np.full(n_day, t, dtype=np.int64), days.step_h, n_step
+            )  # fmt: skip
             begun = perf_counter()
             asked = np.asarray(method.decide(state), dtype=float)  # type: ignore[union-attr]
             seconds += perf_counter() - begun
@@ -281,6 +284,8 @@ def _flow(network: Network, p: FloatArray, q: FloatArray) -> tuple[FloatArray, F
 
 def _check(network: Network, batteries: Batteries, days: VoltageDays) -> None:
     check_feeder(network, days)
+    if not len(days):
+        raise ValueError(f"{network.name}: there are no days; give at least one")
     check_batteries(network, batteries, days.n_step, days.step_h)
 
 

@@ -183,8 +183,9 @@ branch is isolated at both ends. Operate the steps in their order; the numbers b
 by AC power flow. A state beyond a limit is marked with its size and with how many steps it lasts. Dark load has no supply at
 all; shed load is disconnected at buses that have supply.</p>
 <p>The gap says how much more the decision costs than what is proven to be the least (in the radial setting: of decisions that
-feed whatever can be fed, and to the judge's tolerance of 1e-5); a question mark: no such bound is known. Cost: {COST_LOAD:g} times the square of the load without
-supply in units of {1e3 * COST_BASE_MVA:g} kW, plus {COST_SWITCH:g} times the square of the number of switch operations.</p>"""
+feed whatever can be fed; limits are held to 1e-5, and so is the proof); a question mark: no such bound is known. Cost:
+{COST_LOAD:g} times the square of the load without supply in units of {1e3 * COST_BASE_MVA:g} kW, plus {COST_SWITCH:g} times the
+square of the number of switch operations.</p>"""
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #16191d; --paper: #fff; --line: #c4c9d0; --head: #eef1f4; --link: #0b57a4;

@@ -44,7 +44,7 @@ from feederguard.models.switch_plans import MOST_STATES
 from feederguard.studies.journal import Tables, mark_written
 from feederguard.studies.provenance import find_provenance
 from feederguard.studies.report import Section, write_report
-from feederguard.studies.report_blocks import DataTable, Prose
+from feederguard.studies.report_blocks import Block, DataTable, Prose
 from feederguard.studies.tasks import RunConfig, absolute, run_tasks
 from feederguard.studies.trained_agents import TRAINED, AgentConfigs, Course, course_parts, write_whole
 
@@ -196,7 +196,7 @@ def make_tables(
     for table in shown:
         table.show(console)
     written = _write(shown, figures(bench, trials), output)
-    blocks = [DataTable(table.title, table.headings, tuple(table.rows), table.footnote) for table in shown]
+    blocks: list[Block] = [DataTable(table.title, table.headings, tuple(table.rows), table.footnote) for table in shown]
     section = Section(
         "paper", "Load transfer after a fault: the tables of Zhou et al. 2024", [Prose(_QUESTION), *blocks]
     )

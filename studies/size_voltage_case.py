@@ -88,7 +88,10 @@ def main() -> int:
     options = parser.parse_args()
     config = SizeConfig(options.feeder, not options.no_tube)
     console = Console(width=120)
-    year = load_voltage_case(config.feeder, "all")
+    try:
+        year = load_voltage_case(config.feeder, "all")
+    except ValueError as error:
+        parser.error(str(error))
     console.print(sizes(year))
     console.print(uncontrolled(config.feeder))
     begun = perf_counter()

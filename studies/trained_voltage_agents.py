@@ -1,4 +1,4 @@
-"""Voltage agents trained once and kept: a few files per agent, named after everything that decides what training gives.
+"""Voltage agents trained once and kept: a few files per agent, named after the data, settings and versions they come from.
 
     <cache>/<kind>-<feeder>-<key>.safetensors   the agent
     <cache>/<kind>-<feeder>-<key>.slopes        the learned linear models of `safe_ddpg`
@@ -8,7 +8,8 @@
 
 The key is a hash of the numbers of feeder and batteries, the training days, the SOC tube where the agent acts inside it, the
 whole configuration of the agent with its seed, the constants of the modules that make it (`settings` of each), and the
-versions of this package and of those that it learns with. Where training ends, the agent is read back from its file, so
+versions of this package and of those that it learns with. The source text is not in it: who changes code that training
+runs through, and no constant or version, must empty the cache. Where training ends, the agent is read back from its file, so
 that a run that trains and one that finds the files give the same figures.
 
 Longer than other files: six kinds of agents are trained, written, read and named here, and nowhere else.
@@ -20,6 +21,7 @@ import hashlib
 import json
 import os
 import re
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -27,6 +29,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -43,7 +46,7 @@ from feederguard.agents.voltage_agent import TrainingRecord, VoltageAgent, Volta
 from feederguard.agents.voltage_env import VoltageVectorEnv
 from feederguard.agents.voltage_observation import STEPS_A_DAY
 from feederguard.models import soc_tube
-from feederguard.models.battery import Batteries
+from feederguard.models.battery import Batteries, battery_digest
 from feederguard.models.network import Network
 from feederguard.models.soc_tube import SocTube, compute_soc_tube
 from feederguard.models.voltage_days import VoltageDays
@@ -295,7 +298,10 @@ def train_voltage_agents(
 
 
 def kept_tube(feeder: Network, batteries: Batteries, days: VoltageDays, cache: Path) -> SocTube:
-    """Return the SOC tube of these days, from the cache or computed and kept there; raises as `compute_soc_tube`."""
+    """Return the SOC tube of these days, from the cache or computed and kept there; raises as `compute_soc_tube`.
+
+    A file that is damaged, or that does not say which step and batteries it is of, is computed anew.
+    """
     parts = {
         "network": network_fingerprint(feeder), **digests(batteries, days), "version": version("feederguard"),
         "settings": dict(soc_tube.settings()),
@@ -304,13 +310,13 @@ def kept_tube(feeder: Network, batteries: Batteries, days: VoltageDays, cache: P
     if path.exists():
         try:
             with np.load(path) as kept:
-                return SocTube(kept["low"], kept["high"])
-        except (OSError, ValueError, KeyError, EOFError):
-            path.unlink()
+                return SocTube(kept["low"], kept["high"], float(kept["step_h"]), str(kept["batteries"]))
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error):
+            path.unlink(missing_ok=True)
     tube = compute_soc_tube(feeder, batteries, days)
     cache.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{os.getpid()}-{path.name}")
-    np.savez(partial, low=tube.low, high=tube.high)
+    np.savez(partial, low=tube.low, high=tube.high, step_h=days.step_h, batteries=battery_digest(batteries))
     os.replace(partial, path)
     return tube
 

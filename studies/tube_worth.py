@@ -195,7 +195,10 @@ def main() -> None:
     options = parser.parse_args()
     if options.days < 1:
         parser.error(f"--days is {options.days}; it must be at least 1")
-    train, test = (load_voltage_case(options.feeder, weeks) for weeks in ("train", "test"))
+    try:
+        train, test = (load_voltage_case(options.feeder, weeks) for weeks in ("train", "test"))
+    except ValueError as error:
+        parser.error(str(error))
     tube = compute_soc_tube(test.network, test.batteries, train.days)
     idle = {"idle": Always(test.batteries, 0.0)}
     console = Console(width=130)

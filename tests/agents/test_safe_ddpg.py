@@ -1,5 +1,7 @@
 """Learned linear constraints: the closed form by hand, slopes against the power flow's, gradients, what it cannot promise."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -182,6 +184,16 @@ def test_fit_tries_actions_in_an_environment(case):
 
 
 def test_errors_name_what_is_wrong(case, tried, safety):
+    p_max = case.batteries.p_max.copy()
+    p_max[2] = 0.0
+    with pytest.raises(ValueError, match="cigre_lv18: battery 'R3' has no power; safe DDPG needs p_max above zero"):
+        LinearSafety(case.network, replace(case.batteries, p_max=p_max))
+    with pytest.raises(
+        ValueError, match="learned safety layer was made for steps of 1 h, and the days have steps of 0.25 h"
+    ):
+        simulate(case.network, case.batteries, case.days[:1], Idle(LinearSafetyLayer(safety, 96, 1.0)))
+    with pytest.raises(ValueError, match="learned safety layer was made for days of 24 steps, and these have 96"):
+        simulate(case.network, case.batteries, case.days[:1], Idle(LinearSafetyLayer(safety, 24, 0.25)))
     with pytest.raises(ValueError, match="samples is 0; it must be at least 1"):
         LinearSafetyConfig(samples=0)
     with pytest.raises(ValueError, match="margin is 1; it must be at least 0 and below 1"):

@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 
-from feederguard.agents.checkpoint import CheckpointError
+from feederguard.agents.checkpoint import CheckpointError, save_checkpoint
 from feederguard.agents.safety_layer import STATUSES, SafetyLayer
 from feederguard.agents.td3 import TD3Config
 from feederguard.agents.voltage_agent import EXCESS_SCALE, VoltageAgent, VoltageAgentConfig, see
@@ -16,6 +17,7 @@ from feederguard.baselines.voltage_opf import VoltageOpf
 from feederguard.models.battery import Batteries
 from feederguard.models.network import Network
 from feederguard.models.power_flow import solve_power_flow
+from feederguard.models.soc_tube import SocTube
 from feederguard.models.voltage_days import VoltageDays, VoltageState
 from feederguard.models.voltage_regulation import battery_demand, simulate
 
@@ -194,6 +196,71 @@ def test_an_agent_of_something_else_is_refused(trained, tmp_path):
         ValueError, match="toy: the safety layer was made for toy with 2 batteries; make it for the same"
     ):
         VoltageAgent.train(feeder(), layer.batteries, days(), layer, QUICK)
+
+
+def quarters(n=2, n_step=4):
+    """Days of quarters of an hour."""
+    zero = np.zeros((n, n_step, 3))
+    return VoltageDays(zero, zero, zero, 0.25, np.datetime64("2016-01-01") + np.arange(n))
+
+
+def test_steps_of_another_length_are_refused(trained, tmp_path):
+    layer, agent, _ = trained
+    network, stores, path = layer.network, layer.batteries, tmp_path / "agent.safetensors"
+    of_quarters = SafetyLayer(network, stores, 0.25)
+    with pytest.raises(
+        ValueError, match="the safety layer was made for steps of 0.25 h, and the agent is of steps of 1 h"
+    ):
+        VoltageAgent.train(network, stores, days(), of_quarters, QUICK)
+    with pytest.raises(
+        ValueError, match="the safety layer was made for steps of 0.25 h, and the agent is of steps of 1 h"
+    ):
+        agent.with_layer(of_quarters, "other")
+    agent.save(path)
+    with pytest.raises(CheckpointError, match="agent.safetensors: toy: the safety layer was made for steps of 0.25 h"):
+        VoltageAgent.load(path, network, stores, of_quarters)
+    alone = agent.with_layer(None, "alone")
+    with pytest.raises(ValueError, match="toy: alone was made for steps of 1 h, and the days have steps of 0.25 h"):
+        simulate(network, stores, quarters(), alone)
+    longer = days(2)
+    doubled = [np.tile(getattr(longer, name), (1, 2, 1)) for name in ("p_load", "q_load", "p_gen")]
+    with pytest.raises(ValueError, match="toy: alone was made for days of 4 steps, and these have 8; make it for days"):
+        simulate(network, stores, VoltageDays(*doubled, 1.0, longer.date), alone)
+
+
+def test_an_agent_trained_inside_a_tube_is_loaded_inside_it(tmp_path):
+    network, stores, path = feeder(), batteries(), tmp_path / "agent.safetensors"
+    tubes = [SocTube(np.full((5, 2), low), np.ones((5, 2))) for low in (0.0, 0.05)]
+    inside, other = (SafetyLayer(network, stores, 1.0, tube) for tube in tubes)
+    outside = SafetyLayer(network, stores, 1.0)
+    agent, _ = VoltageAgent.train(network, stores, days(), inside, replace(QUICK, num_envs=4, episodes=4))
+    # Taken off deliberately it is still known what the policy was trained in.
+    agent.with_layer(outside, "df_srl").save(path)
+    assert VoltageAgent.load(path, network, stores, inside).tube == agent.tube != ""
+    for layer, what in ((outside, "none"), (other, "another")):
+        with pytest.raises(
+            CheckpointError, match=f"df_srl was trained inside a SOC tube and its layer has {what}; load it"
+        ):
+            VoltageAgent.load(path, network, stores, layer)
+    taken_off = VoltageAgent.load(path, network, stores, inside).with_layer(outside, "df_srl_no_tube")
+    assert taken_off.layer is outside
+    short = SafetyLayer(network, stores, 1.0, SocTube(np.zeros((4, 2)), np.ones((4, 2))))
+    with pytest.raises(
+        ValueError, match="has a SOC tube of 3 steps, and the agent's days have 4; compute the tube with"
+    ):
+        VoltageAgent.train(network, stores, days(), short, QUICK)
+
+
+def test_a_file_that_does_not_say_its_tube_is_loaded_as_before(trained, tmp_path):
+    """As agents were written before they said so."""
+    layer, agent, _ = trained
+    agent.save(tmp_path / "new.safetensors")
+    with safe_open(tmp_path / "new.safetensors", "pt") as kept:
+        words = {name: text for name, text in kept.metadata().items() if name not in ("soc_tube", "tensors")}
+    save_checkpoint(tmp_path / "old.safetensors", agent.learner.tensors(), words)
+    tubed = SafetyLayer(layer.network, layer.batteries, 1.0, SocTube(np.zeros((5, 2)), np.ones((5, 2))))
+    for one in (layer, tubed):
+        assert VoltageAgent.load(tmp_path / "old.safetensors", layer.network, layer.batteries, one).tube == ""
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
 import feederguard.agents.registration  # noqa: F401
+from feederguard.agents.safety_layer import SafetyLayer
 from feederguard.agents.voltage_env import VoltageEnv, VoltageVectorEnv, observe, read_observations
 from feederguard.data.voltage_cases import VoltageCase, load_voltage_case
 from feederguard.models.battery import Batteries
@@ -302,6 +303,25 @@ def test_a_correction_is_applied_and_stored(case: VoltageCase) -> None:
         broken.step(np.zeros(18, np.float32))
 
 
+def test_a_safety_layer_that_is_given_as_it_is_is_told_of() -> None:
+    layer = SafetyLayer(pair(), BATTERY, 1.0)
+    env = VoltageEnv(pair(), BATTERY, days([[0.1] * 4]), correct=layer.correct)  # type: ignore[arg-type]
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="pair: `correct` returned SafeActions, not powers; .* return its .p"):
+        env.step(np.zeros(1, np.float32))
+
+
+def test_a_safety_layer_of_another_step_is_refused() -> None:
+    """Quarters of an hour on days of hours: what it certifies is not what the battery's SOC leaves."""
+    layer = SafetyLayer(pair(), BATTERY)
+    env = VoltageEnv(pair(), BATTERY, days([[0.1] * 4]), correct=lambda state, power: layer.correct(state, power).p)
+    env.reset(seed=0)
+    with pytest.raises(
+        ValueError, match="the safety layer was made for steps of 0.25 h, and the days have steps of 1 h"
+    ):
+        env.step(np.zeros(1, np.float32))
+
+
 def test_the_name_alone_is_enough_in_a_fresh_process() -> None:
     name = "feederguard.agents.registration:feederguard/VoltageRegulation-v0"
     code = f"import gymnasium; print(gymnasium.make({name!r}, weeks='test').spec.id)"
@@ -321,6 +341,8 @@ def test_gymnasium_makes_both_kinds_with_their_arguments() -> None:
 def test_what_cannot_be_an_environment_is_refused() -> None:
     with pytest.raises(ValueError, match="pair: there are no days; give at least one"):
         VoltageEnv(pair(), BATTERY, days([[0.1]])[:0])
+    with pytest.raises(ValueError, match="pair: there are no batteries; give at least one"):
+        VoltageEnv(pair(), Batteries([], 0.5, 1.0), days([[0.1]]))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="num_envs is 0; step at least one environment"):
         VoltageVectorEnv(pair(), BATTERY, days([[0.1]]), num_envs=0)
     with pytest.raises(ValueError, match="pair: battery 'b' is at bus 3; buses are numbered 0 to 1"):
@@ -340,6 +362,8 @@ def test_actions_and_options_that_are_none_are_refused(case: VoltageCase) -> Non
     bad[4] = np.nan
     with pytest.raises(ValueError, match="cigre_lv18: action 0 is NaN for battery 'R5'; give numbers between -1 and 1"):
         env.step(bad)
+    with pytest.raises(ValueError, match="options: 'dya' is unknown; use day and soc"):
+        env.reset(options={"dya": 1})
     for day in (91, -1, [0, 1], 0.5):
         with pytest.raises(ValueError, match="give one number or 1 of them, from 0 to 90, the days of the pool"):
             env.reset(options={"day": day})

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from feederguard.data.networks import load_network
-from feederguard.models.battery import Batteries, net_batteries, simultaneous_use
+from feederguard.models.battery import Batteries, battery_digest, net_batteries, simultaneous_use
 from feederguard.models.distflow_opf import build_distflow_opf
 from feederguard.models.network import NetworkError
 from feederguard.models.opf_objectives import regulation_power
@@ -55,6 +55,7 @@ def test_engineering_units_become_per_unit(network):
         ({"soc_end": 1.0, "soc_max": 0.9}, "soc_end is 1; it must lie between soc_min 0 and soc_max 0.9"),
         ({"p_max_mw": [1.0, 2.0, 3.0]}, "p_max has 3 entries for 2 buses; give one number or one per battery"),
         ({"names": ["a", "a"]}, "battery 'a' appears twice; give every battery its own name"),
+        ({"soc_min": 0.8, "soc_max": [1.0, 0.2]}, "battery '9': soc_min 0.8 is above soc_max 0.2; exchange them, or"),
         ({"bus_names": "59"}, "bus_names is the text '59'; give a list of bus names"),
     ],
 )
@@ -62,6 +63,25 @@ def test_what_cannot_be_is_refused(network, changes, message):
     arguments = {"bus_names": ["5", "9"], "p_max_mw": 1.0, "energy_mwh": 2.0} | changes
     with pytest.raises(ValueError, match=message.replace("(", r"\(")):
         Batteries.at(network, **arguments)
+
+
+@pytest.mark.parametrize("bus", [["R1"], [np.nan], [1.7], [1, 2.5], [True], [None]])
+def test_a_bus_is_a_whole_number(bus):
+    with pytest.raises(
+        ValueError, match="batteries: bus is .*; give whole numbers, .* or use Batteries.at with bus names"
+    ):
+        Batteries(bus, 1.0, 1.0)
+    assert Batteries([2.0], 1.0, 1.0).bus.tolist() == [2]
+
+
+def test_the_digest_is_of_every_number_and_of_no_name():
+    one = Batteries([1, 2], 1.0, 2.0)
+    assert battery_digest(one) == battery_digest(Batteries([1, 2], [1.0, 1.0], 2.0, name=("a", "b")))
+    others = [
+        Batteries([1, 3], 1.0, 2.0), Batteries([1, 2], 1.1, 2.0), Batteries([1, 2], 1.0, 2.0, soc_end=0.5),
+        Batteries([1, 2], 1.0, 2.0, soc_start=0.4),
+    ]  # fmt: skip
+    assert len({battery_digest(other) for other in [one, *others]}) == 5
 
 
 def test_an_unknown_bus_is_refused(network):

@@ -207,6 +207,15 @@ class TestBadInput:
             set_state(build_safety_qp(network, battery(network)), p_net=[0.0])
         with pytest.raises(ValueError, match="a_policy has shape .* finite"):
             set_state(build_safety_qp(network, battery(network)), a_policy=[np.nan])
+        model = build_safety_qp(network, battery(network))
+        before = model.p_low[0].value, model.p_high[0].value
+        for crossed in ({"p_low": [0.2], "p_high": [0.1]}, {"p_low": [before[1] + 0.1]}, {"p_high": [before[0] - 0.1]}):
+            with pytest.raises(
+                ValueError, match="p_low of battery .* is .* and its p_high .*; give p_low not above p_high"
+            ):
+                set_state(model, a_policy=[0.5], **crossed)
+        assert (model.p_low[0].value, model.p_high[0].value, model.a_policy[0].value) == (*before, 0.0)
+        set_state(model, p_low=[before[1] + 0.1], p_high=[before[1] + 0.1])
 
     def test_a_mesh_is_refused(self):
         network = load_network("ieee33")

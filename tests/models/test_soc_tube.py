@@ -1,5 +1,7 @@
 """The SOC tube by hand on a two-bus feeder, what it is for, and what is refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.optimize import linprog
@@ -10,6 +12,7 @@ from feederguard.models.network import Network
 from feederguard.models.safety_matrices import safety_matrices
 from feederguard.models.soc_tube import (
     SocTube,
+    alike,
     charging_factor,
     compute_soc_tube,
     idle_squares,
@@ -98,6 +101,37 @@ class TestByHand:
         assert tube.high[3, 0] == pytest.approx(0.8, abs=1e-4)
         assert tube.high[2, 0] == pytest.approx(0.6, abs=1e-4)
         assert tube.high[-1, 0] <= tube.high[0, 0] + 1e-6
+
+    @pytest.mark.parametrize("soc_end", [0.7, 0.2])
+    def test_the_end_is_the_one_that_the_batteries_ask_for(self, soc_end):
+        """The last hour lets kappa p = (1 - 0.9025) / 0.2 be charged: so much below the end the tube may be before it."""
+        network = two_buses()
+        unit = battery(network, soc_end=soc_end)
+        tube = compute_soc_tube(network, unit, days(HEAVY))
+        assert tube.low[-1, 0] == pytest.approx(soc_end, abs=1e-4)
+        assert tube.low[-2, 0] == pytest.approx(max(soc_end - 0.4875 * 0.9 / 0.95, 0.0), abs=1e-4)
+        wasteful = Always(SafetyLayer(network, unit, 1.0, tube), -0.5)
+        outcome = simulate(network, unit, days(HEAVY), wasteful)
+        assert outcome.n_violation_steps[0] == 0 and outcome.soc_short_mwh[0] < 1e-6
+        assert outcome.soc[0, -1, 0] == pytest.approx(soc_end, abs=1e-4)
+
+    def test_a_sunny_day_may_end_higher_by_what_is_asked(self):
+        """0.4 of sun fill 0.4: from 0.6 with the end at the start's height, and so it is 0.3 higher."""
+        network = two_buses()
+        sunny = days([0.0, 0.0, -0.7125, -0.7125, 0.0, 0.0, 0.0, 0.0])
+        for start in (0.5, 0.2):
+            tube = compute_soc_tube(network, battery(network, soc_start=start, soc_end=0.5), sunny)
+            assert tube.high[2, 0] == pytest.approx(0.6, abs=1e-4)
+            assert tube.low[0, 0] <= start <= tube.high[0, 0]
+            assert 0.5 - 1e-6 <= tube.high[-1, 0] <= tube.high[0, 0] + 0.5 - start + 1e-6
+
+    def test_batteries_of_other_ends_are_not_alike(self):
+        network = three_buses()
+        unit = Batteries([1, 2], 0.5, 2.0, soc_end=[0.4, 0.6])
+        tube = compute_soc_tube(network, unit, far_days([0.1] * STEPS))
+        assert alike(unit).tolist() == [0, 1] and alike(replace(unit, soc_end=0.5)).tolist() == [0, 0]
+        # They share what is charged, so one of them may end higher than it must.
+        assert (tube.low[-1] >= [0.4 - 1e-6, 0.6 - 1e-6]).all() and tube.low[-1].min() < 0.5
 
     def test_powers_that_lead_into_the_tube(self):
         network = two_buses()
@@ -197,8 +231,8 @@ def far_days(*profiles) -> VoltageDays:
 
 
 def can_be_held(network, unit, day, soc, first) -> bool:
-    """Whether some powers from step `first` on hold both sides of (2), (3), (4) and end at soc_start or above, by an LP of
-    its own with every battery for itself: maximise nothing over c, d (T', n) stacked."""
+    """Whether some powers from step `first` on hold both sides of (2), (3), (4) and end at soc_end (soc_start) or above, by
+    an LP of its own with every battery for itself: maximise nothing over c, d (T', n) stacked."""
     matrices = safety_matrices(network, unit, 1.0)
     squares = {side: idle[0, first:] for side, idle in idle_squares(network, matrices, day).items()}
     n, steps, kappa = len(unit), STEPS - first, charging_factor(network)
@@ -221,19 +255,21 @@ def can_be_held(network, unit, day, soc, first) -> bool:
             add(both, both, 1.0)
             gained[: t + 1, k] = unit.p_max[k] / unit.energy[k]
             stored, taken = gained * unit.efficiency_charge[k], gained / unit.efficiency_discharge[k]
-            least = unit.soc_start[k] if t == steps - 1 else unit.soc_min[k]
+            asked = unit.soc_start[k] if unit.soc_end is None else unit.soc_end[k]
+            least = asked if t == steps - 1 else unit.soc_min[k]
             add(stored, -taken, unit.soc_max[k] - soc[k] + 1e-6)
             add(-stored, taken, soc[k] - least + 1e-6)
     return bool(linprog(np.zeros(2 * steps * n), np.array(rows), np.array(right), bounds=(0, 1)).status == 0)
 
 
 class TestThePromise:
-    def test_from_anywhere_inside_both_sides_are_held_to_a_full_end(self):
+    @pytest.mark.parametrize("soc_end", [None, 0.6, 0.3])
+    def test_from_anywhere_inside_both_sides_are_held_to_a_full_end(self, soc_end):
         """Corners and random places of the tube, each battery for itself, at every step of every day."""
         network = three_buses()
         unit = Batteries(
             [1, 2], [0.3, 0.5], [1.2, 1.6], efficiency_charge=[0.95, 0.9], efficiency_discharge=[0.9, 0.95], soc_max=[0.9, 1.0],
-            name=("one", "two"),
+            soc_end=soc_end, name=("one", "two"),
         )  # fmt: skip
         some = far_days(BOTH, HEAVY, [0.0, 0.0, -0.7, -0.7, -0.6, 0.0, 0.0, 0.0], [0.2] * STEPS)
         tube = compute_soc_tube(network, unit, some)
@@ -295,3 +331,61 @@ class TestBadInput:
             SocTube(np.array([[0.1], [0.7]]), np.array([[0.2], [0.6]]))
         with pytest.raises(ValueError, match="give both"):
             SocTube(np.zeros((3, 1)), np.zeros((2, 1)))
+
+    def test_an_end_out_of_reach(self):
+        network = two_buses()
+        with pytest.raises(ValueError, match="battery '1' cannot go from soc_start 0.5 to soc_end 1 in 8 steps"):
+            compute_soc_tube(network, battery(network, p_max=0.05, soc_end=1.0), days([0.1] * STEPS))
+
+
+class TestWhereItDoesNotBelong:
+    def test_a_tube_of_other_batteries_or_of_another_step(self):
+        network = two_buses()
+        unit = battery(network)
+        tube = compute_soc_tube(network, unit, days(HEAVY))
+        assert tube.step_h == 1.0
+        SafetyLayer(network, battery(network), 1.0, tube)
+        for other in (battery(network, energy=2.0), battery(network, soc_start=0.4), battery(network, soc_end=0.5)):
+            with pytest.raises(
+                ValueError, match="two buses: the SOC tube is of batteries with other numbers .*; compute it"
+            ):
+                SafetyLayer(network, other, 1.0, tube)
+        with pytest.raises(
+            ValueError, match="two buses: the SOC tube is of steps of 1 h and not of 0.25 h; compute it with"
+        ):
+            SafetyLayer(network, unit, tube=tube)
+
+    def test_the_digest_is_of_its_numbers_and_of_what_it_is_of(self):
+        low, high = np.zeros((3, 1)), np.ones((3, 1))
+        tubes = [
+            SocTube(low, high), SocTube(low + 0.1, high), SocTube(low, high - 0.1), SocTube(low, high, 1.0),
+            SocTube(low, high, 1.0, "these"),
+        ]  # fmt: skip
+        assert len({tube.digest for tube in tubes}) == 5
+        assert SocTube(low, high, 1.0, "these").digest == tubes[-1].digest
+
+    def test_a_layer_of_another_step_than_the_days(self):
+        """Made for quarters of an hour it would certify four times the power that an hour's SOC has room for."""
+        network = two_buses()
+        unit, day = battery(network), days(HEAVY)
+        with pytest.raises(
+            ValueError, match="layer was made for steps of 0.25 h, and the days have steps of 1 h; make it"
+        ):
+            simulate(network, unit, day, Always(SafetyLayer(network, unit), 0.0))
+
+    def test_a_tube_of_days_of_another_length(self):
+        network = two_buses()
+        unit, day = battery(network), days(HEAVY)
+        longer = SocTube(np.zeros((STEPS + 3, 1)), np.ones((STEPS + 3, 1)))
+        with pytest.raises(
+            ValueError, match="layer was made for days of 10 steps, and these have 8; make it for days of"
+        ):
+            simulate(network, unit, day, Always(SafetyLayer(network, unit, 1.0, longer), 0.0))
+
+    @pytest.mark.parametrize("soc", [-0.1, 1.5])
+    def test_a_state_whose_soc_is_no_fraction(self, soc):
+        network = two_buses()
+        state, power = asked(0.1, 1.0)
+        wrong = VoltageState(state.p_net, state.q_net, state.v_idle, np.array([[soc]]), state.step)
+        with pytest.raises(ValueError, match=f"soc of battery '1' in item 0 is {soc:g}; give a fraction of its energy"):
+            SafetyLayer(network, battery(network), 1.0).correct(wrong, power)

@@ -274,6 +274,13 @@ def test_days_that_do_not_fit_are_refused():
         ValueError, match="days: step_h is 0; it must be a positive number of hours".replace("0;", "0.0;")
     ):
         VoltageDays(zero, zero, zero, 0.0, date)
+    with pytest.raises(ValueError, match="days: date of day 1 is NaT; give a calendar day"):
+        VoltageDays(zero, zero, zero, 1.0, np.array(["2016-02-01", "NaT"], dtype="datetime64[D]"))
+    with pytest.raises(ValueError, match="days: date is 'someday'; give calendar days, such as '2016-01-31'"):
+        VoltageDays(zero[:1], zero[:1], zero[:1], 1.0, "someday")
+    for judge in (simulate, carry_year):
+        with pytest.raises(ValueError, match="pair: there are no days; give at least one"):
+            judge(pair(), battery(), days([[0.1]])[:0], Fixed([[0.0]]))
     with pytest.raises(ValueError, match="pair: the days have 3 buses and the feeder 2; make days of this feeder"):
         three = np.zeros((1, 1, 3))
         simulate(pair(), battery(), VoltageDays(three, three, three, 1.0, date[:1]), Fixed([[0.0]]))
@@ -288,7 +295,7 @@ def test_a_battery_at_no_bus_is_refused():
 
 def test_soc_limits_that_cross_are_refused():
     with pytest.raises(
-        ValueError, match="battery 'b': soc_start is 0.5; it must lie between soc_min 0.8 and soc_max 0.2"
+        ValueError, match="battery 'b': soc_min 0.8 is above soc_max 0.2; exchange them, or give others"
     ):
         battery(soc_min=0.8, soc_max=0.2)
 
@@ -310,4 +317,6 @@ def test_days_are_picked_by_number_slice_and_mask():
 
 def test_states_are_picked_alike():
     state = VoltageState(np.eye(3), np.eye(3), np.eye(3), np.full((3, 1), 0.5), np.arange(3))
-    assert len(state[1:]) == 2 and state[1:].step.tolist() == [1, 2]
+    assert len(state[1:]) == 2 and state[1:].step.tolist() == [1, 2] and state[1:].step_h is None
+    known = VoltageState(np.eye(3), np.eye(3), np.eye(3), np.full((3, 1), 0.5), np.arange(3), 0.5, 48)
+    assert (known[[0]].step_h, known[[0]].n_step) == (0.5, 48)

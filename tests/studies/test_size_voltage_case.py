@@ -91,3 +91,13 @@ def test_the_exit_status_and_the_last_line_agree(
     assert main() == status
     last = capsys.readouterr().out.strip().splitlines()[-1]
     assert last.startswith("As meant" if status == 0 else "NOT as meant")
+
+
+def test_a_feeder_without_a_case_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["size_voltage_case.py", "--feeder", "nowhere"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    assert "error: no voltage case of feeder 'nowhere'; bundled are cigre_lv18" in capsys.readouterr().err

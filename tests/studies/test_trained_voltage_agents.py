@@ -16,7 +16,7 @@ from feederguard.agents.voltage_agent import VoltageAgentConfig
 from feederguard.baselines.voltage_opf import VoltageOpf
 from feederguard.data.voltage_cases import load_voltage_case
 from feederguard.models import soc_tube
-from feederguard.models.battery import Batteries
+from feederguard.models.battery import Batteries, battery_digest
 from feederguard.models.network import FloatArray, Network
 from feederguard.models.voltage_days import VoltageDays
 from feederguard.models.voltage_regulation import VoltageOutcomes, simulate
@@ -103,6 +103,26 @@ def test_a_tube_of_other_prices_is_another_tube(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(soc_tube, "FORCED_PRICE", 0.1)
     kept_tube(given.network, given.batteries, given.days, tmp_path)
     assert len(list(tmp_path.glob("soc_tube-pair-*.npz"))) == 2
+
+
+@pytest.mark.parametrize("spoil", ["truncated", "flipped", "of before"])
+def test_a_tube_that_cannot_be_read_is_computed_anew(spoil: str, tmp_path: Path) -> None:
+    """An older file says neither step nor batteries."""
+    given = course(tmp_path)
+    tube = kept_tube(given.network, given.batteries, given.days, tmp_path)
+    (path,) = tmp_path.glob("soc_tube-pair-*.npz")
+    whole = path.read_bytes()
+    if spoil == "truncated":
+        path.write_bytes(whole[: len(whole) // 2])
+    elif spoil == "flipped":
+        path.write_bytes(whole[:150] + bytes(255 - byte for byte in whole[150:200]) + whole[200:])
+    else:
+        np.savez(path, low=tube.low, high=tube.high)
+    for _ in range(2):
+        again = kept_tube(given.network, given.batteries, given.days, tmp_path)
+        assert again.digest == tube.digest and again.step_h == 1.0
+        assert again.batteries == battery_digest(given.batteries)
+    assert path.stat().st_size == len(whole)
 
 
 def test_the_record_comes_back_with_what_the_layer_did(tmp_path: Path) -> None:

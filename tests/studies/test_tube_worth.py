@@ -14,7 +14,7 @@ from feederguard.models.network import FloatArray, Network
 from feederguard.models.soc_tube import compute_soc_tube
 from feederguard.models.voltage_days import VoltageDays, VoltageState
 from feederguard.models.voltage_regulation import VoltageOutcomes, carry_year
-from feederguard.studies.tube_worth import CARRIED, COLUMNS, FRESH, Always, print_tube_table, tube_table
+from feederguard.studies.tube_worth import CARRIED, COLUMNS, FRESH, Always, main, print_tube_table, tube_table
 
 # 0.675 takes the voltage behind 0.1 below 0.95; the light hours leave room to charge again.
 HEAVY = [0.4, 0.4, 0.4, 0.4, 0.675, 0.675, 0.0, 0.0]
@@ -117,6 +117,16 @@ def test_it_prints(table: pd.DataFrame) -> None:
     print_tube_table(table, console)
     printed = console.export_text()
     assert printed.count("discharges all it can") == 4 and "500.0" in printed
+
+
+def test_a_feeder_without_a_case_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["tube_worth.py", "--feeder", "nowhere"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    assert "error: no voltage case of feeder 'nowhere'; bundled are cigre_lv18" in capsys.readouterr().err
 
 
 def test_a_name_that_is_taken(case: Any) -> None:

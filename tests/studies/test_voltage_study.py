@@ -16,12 +16,11 @@ from feederguard.agents.td3 import TD3Config
 from feederguard.agents.voltage_agent import VoltageAgentConfig
 from feederguard.baselines.no_control import NoControl
 from feederguard.baselines.voltage_opf import VoltageOpf, VoltageOptimumError
-from feederguard.data.voltage_cases import VoltageCase
 from feederguard.models.battery import Batteries
 from feederguard.models.network import FloatArray, Network
 from feederguard.models.voltage_days import VoltageDays
 from feederguard.models.voltage_regulation import simulate
-from feederguard.studies import compare_methods, trained_voltage_agents, voltage_environments, voltage_study
+from feederguard.studies import compare_methods, trained_voltage_agents, voltage_study
 from feederguard.studies.compare_methods import CompareVoltage, parse
 from feederguard.studies.tasks import RunConfig
 from feederguard.studies.trained_voltage_agents import (
@@ -367,12 +366,10 @@ def test_one_process_and_four_workers_write_the_same_files(tmp_path: Path) -> No
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "4" / name).read_bytes()
 
 
-def test_sac_and_ppo_learn_in_the_registered_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sac_and_ppo_learn_on_the_days_of_the_course(tmp_path: Path) -> None:
+    """In the class behind the registered name; `test_sb3_agents.py` goes by the name itself."""
     pytest.importorskip("stable_baselines3")
-    bench = toy()
-    case = VoltageCase(bench.network, bench.batteries, bench.train)
-    monkeypatch.setattr(voltage_environments, "_case", lambda feeder, weeks: case)
-    table = in_rows(summarise(compare(tmp_path, "sac", "ppo", bench=bench)))
+    table = in_rows(summarise(compare(tmp_path, "sac", "ppo")))
     assert list(table.index) == ["sac", "ppo"]
     assert (table["training_days"] == 8).all() and (table["training_violation_steps"] > 0).all()
 
