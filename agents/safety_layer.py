@@ -6,7 +6,8 @@ batch. With a = p / p_max and the idle AC voltages v of the state, the first lin
     (1)  min(v_i^2, w_0_i) + (G a)_i >= v_min_i^2,   w_0_i + (G a)_i <= v_max_i^2
 
 w_0 the lossless voltage: its distance to v_i^2 is the margin, needed below only; where rounding or a negative reactance puts
-v_i^2 above w_0 there is none. Every further one is exact at the AC state of the last answer a_r, with the true slopes J_r of
+v_i^2 above w_0 there is none. It is exact where the batteries idle; charging adds losses that it does not know of, so an
+answer to (1) alone may lie outside the band, and what follows makes the action safe. Every further one is exact at the AC state of the last answer a_r, with the true slopes J_r of
 `voltage_sensitivity.py`:
 
     (2)  v_min_i^2 <= w_i(a_r) + (J_r (a - a_r))_i <= v_max_i^2
@@ -21,6 +22,9 @@ no battery must charge or discharge by more than all at once have room for in th
 up for it. (A day's own plan keeps to that too, so what `soc_tube.py` promises holds.) Where the band cannot be held
 that way the tube gives way: the proposal is brought into it, and projected with power and SOC limits
 alone. Where the band cannot be held even so, slack is used, and `status` says it.
+
+All of it is for the demand in the state and for an exact model of the feeder: with demand a step late or in error a
+certificate does not hold (`studies/stale_demand.py` shows by how much).
 
 Longer than other files: acting and its two gradients share one search, and what is known of an item on the way.
 """

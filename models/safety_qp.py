@@ -15,6 +15,11 @@ in this step. Dropping losses, LinDistFlow never puts a voltage below the true o
 margin, and it is not guessed: e_i = max(w_i - v_i^2, 0) at idle batteries, v the AC power flow's magnitude (which rounding
 or a negative reactance may put above w).
 
+e is exact at idle. Charging adds losses that it does not know of, so an answer of this QP in which batteries charge may lie
+outside the band: on ieee33 at 0.8 of its load with all charging as much as (4) admits, by 0.0028 pu (the table of
+`studies/benchmark_safety_layer.py`). What makes an applied action safe is the layer that re-linearises this QP at the AC
+state of its answer and checks that by its own AC flow, `agents/safety_layer.py`; the margin alone does not.
+
 rho. Where some p meets (4)-(6) without slack, the objective at the answer is at most that at p, so rho sum(s + z) is at
 most the largest sum of (a - a^)^2 that any two actions in [-1, 1] can have, 4 n_bat. With
 

@@ -1,20 +1,25 @@
 """Time and check the safety layer in one run: projections, gradients, single decisions, and where its margin matters.
 
-    python studies/benchmark_safety_layer.py [--items 2000] [--rounds 15] [--threads 2]
+    python studies/benchmark_safety_layer.py [--items 2000] [--rounds 15] [--threads 2] [--agents-cache results/agents]
 
 The projections are those of `cigre_lv18` with a battery at each of R1..R18: random net demand that leaves the band on
 either side, random intervals, random proposals. What it prints:
 
-    projections a second in batches of 1024, beside DAQP called in a loop on the same items (DAQP soft rows left out)
-    forward plus backward per item through torch, and the rate of building and solving the Pyomo model each time
+    per number of threads, 1 and `--threads`, what an item costs in batches of 1024 of the same states and proposals:
+        kernel         the projection alone, its limits computed beforehand and drawn freely
+        project_batch  states in: limits and intervals are computed and what comes in is checked
+        correct        what acting costs: states in, re-linearised where needed, each answer with its AC certificate
+        project, project_ac   forward plus backward through torch, states in, beside the kernels' own
+    DAQP called in a loop on the kernel's items (DAQP soft rows left out), and building and solving the Pyomo model each time
     the worst difference to independent solvers over `--items` projections: HiGHS on the Pyomo model, and DAQP
     one single projection with its AC check, random items, median and 99th percentile
-    one single safe decision on the bundled case: policy, SOC tube, projection and AC check, one state at a time, of the states
-    of the test days in which idle batteries leave the band: median, 99th percentile, share linearised at an AC state
-    a feeder at deep sag, where the published margin of 0.002 pu fails (see `deep_sag`)
+    one single safe decision on the bundled case: policy, SOC tube, projection and AC check, one state at a time, over all
+    states of the test days and over those in which idle batteries leave the band: median, 99th percentile
+    a feeder at deep sag, where the published margin of 0.002 pu fails, and the derived one alone too (see `deep_sag`)
 
-Rounds are timed one by one and the median reported. The policy of the decisions is of the size that is trained, and untrained:
-it asks for next to nothing, so that the layer has all to do.
+Rounds are timed one by one and the median reported. The policy of the decisions is the trained `df_srl` of the study, seed
+0, inside its SOC tube, from `--agents-cache`; where that has none, an untrained one of the same size is timed, and the line
+says so.
 
 Longer than other files: figures that are compared with each other come from one run.
 """
@@ -24,6 +29,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from time import perf_counter
 
 import numba
@@ -37,19 +43,23 @@ from feederguard.agents.voltage_agent import VoltageAgent, VoltageAgentConfig
 from feederguard.data.networks import load_network
 from feederguard.data.voltage_cases import load_voltage_case
 from feederguard.models.battery import Batteries
-from feederguard.models.network import BoolArray, FloatArray, Network
+from feederguard.models.network import BoolArray, FloatArray, IntArray, Network
 from feederguard.models.power_flow import solve_power_flow
 from feederguard.models.projection import SLACK, TIGHT, Projection, project, pull_back
 from feederguard.models.safety_matrices import SafetyMatrices, safety_matrices
 from feederguard.models.safety_qp import build_safety_qp, set_state
 from feederguard.models.soc_tube import compute_soc_tube
 from feederguard.models.solver import NotSolvedError, solve
-from feederguard.models.voltage_days import VoltageState
+from feederguard.models.voltage_days import VoltageDays, VoltageState
 from feederguard.models.voltage_regulation import SAFE_TOLERANCE_PU, band_excess, net_demand, simulate
+from feederguard.studies.stale_demand import kept_df_srl
+from feederguard.studies.trained_voltage_agents import VoltageCourse, kept_tube
 
 BATCH = 1024
 PUBLISHED_MARGIN_PU = 0.002
 REFERENCE_RHO = 1e4  # HiGHS stands no larger prices; above every multiplier of the items drawn
+SAG_LOADS = (0.8, 1.0, 1.25)  # times nominal demand
+SAG_PROPOSALS = {"discharging": (-1.0, -0.5), "small": (-0.1, 0.1), "charging": (0.5, 1.0)}  # of p_max
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,12 +81,13 @@ class Items:
 
 @dataclass(frozen=True)
 class DeepSag:
-    """How far outside the band three margins leave a feeder at deep sag, by AC power flow, pu."""
+    """How far outside the band three answers leave a feeder at deep sag, by AC power flow, pu."""
 
+    idle_lowest_pu: float  # voltage, batteries idle
     lindistflow_error_pu: float  # the largest, batteries idle
     published_excess_pu: float  # both sides tightened by 0.002 pu, one projection
     derived_excess_pu: float  # the derived margin, one projection
-    layer_excess_pu: float  # the whole layer
+    layer_excess_pu: float  # the whole layer, re-linearised at AC states
     layer_certified: bool
 
 
@@ -87,22 +98,23 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--feeder", default="cigre_lv18", help="bundled voltage case of the decisions")
+    parser.add_argument("--agents-cache", type=Path, default=Path("results/agents"), help="folder of trained agents")
     options = parser.parse_args()
-    numba.set_num_threads(min(options.threads, numba.config.NUMBA_NUM_THREADS))
+    most = max(1, min(options.threads, numba.config.NUMBA_NUM_THREADS))
     network, batteries = benchmark_feeder()
     table = Table("figure", "value", "note")
-    _time_projections(table, network, batteries, options.rounds)
+    for threads in sorted({1, most}):
+        numba.set_num_threads(threads)
+        torch.set_num_threads(threads)
+        _time_rates(table, network, batteries, options.rounds, threads)
+    _time_others(table, network, batteries, options.rounds)
     _check_exactness(table, network, batteries, options.items)
     _time_corrections(table, network, batteries)
-    for label, value, note in time_decisions(options.feeder):
+    for label, value, note in time_decisions(options.feeder, options.agents_cache):
         table.add_row(label, value, note)
-    sag = deep_sag()
-    note = f"LinDistFlow errs by {sag.lindistflow_error_pu:.4f} pu"
-    table.add_row("deep sag, both sides tightened by 0.002 pu", f"{sag.published_excess_pu:+.5f} pu outside", note)
-    table.add_row("deep sag, derived margin, one projection", f"{sag.derived_excess_pu:+.5f} pu outside", "")
-    certified = "certified" if sag.layer_certified else "NOT certified"
-    table.add_row("deep sag, the layer", f"{sag.layer_excess_pu:+.6f} pu outside", certified)
-    Console(width=130).print(table)
+    console = Console(width=140)
+    console.print(table)
+    console.print(_sag_table())
 
 
 def benchmark_feeder() -> tuple[Network, Batteries]:
@@ -171,10 +183,14 @@ def solve_by_highs(
     return np.array([model.p_battery[j].value for j in model.battery]) / p_max
 
 
-def deep_sag(load: float = 1.25, n_item: int = 64, seed: int = 0) -> DeepSag:
+def deep_sag(
+    load: float = 1.25, proposed: tuple[float, float] = (-0.1, 0.1), n_item: int = 64, seed: int = 0
+) -> DeepSag:
     """Return what three margins do on ieee33 at `load` times its nominal demand, batteries of 0.6 MW at nine buses.
 
-    Its band is 0.90..1.05 here, so that the deep end sags below it; the proposals are small random powers.
+    Its band is 0.90..1.05 here, so that the deep end sags below it; the proposals are random powers between the two shares of
+    p_max, positive charging. The derived margin is that of the idle feeder: it suffices while batteries move little or lift the
+    voltage, and not where they charge, which adds losses that it does not know of.
     """
     network = load_network("ieee33")
     network = network.with_changes(v_min=np.full(network.n_bus, 0.90), v_max=np.full(network.n_bus, 1.05))
@@ -186,7 +202,7 @@ def deep_sag(load: float = 1.25, n_item: int = 64, seed: int = 0) -> DeepSag:
     layer = SafetyLayer(network, batteries)
     m = layer.matrices
     state = VoltageState(p, q, v, np.full((n_item, len(batteries)), 0.5), np.zeros(n_item, dtype=np.int64))
-    proposal = rng.uniform(-0.1, 0.1, (n_item, len(batteries)))
+    proposal = rng.uniform(*proposed, (n_item, len(batteries)))
     one = np.ones_like(proposal)
     lossless = m.lossless(p, q)
     low = (np.sqrt(m.w_low) + PUBLISHED_MARGIN_PU) ** 2 - lossless
@@ -195,12 +211,31 @@ def deep_sag(load: float = 1.25, n_item: int = 64, seed: int = 0) -> DeepSag:
     derived, _ = layer.project_batch(state, proposal * batteries.p_max)
     safe = layer.correct(state, proposal * batteries.p_max)
     return DeepSag(
+        float(v[:, m.bus].min()),
         float(np.abs(np.sqrt(lossless) - v[:, m.bus]).max()),
         _worst_excess(network, batteries, state, published * batteries.p_max),
         _worst_excess(network, batteries, state, derived),
         _worst_excess(network, batteries, state, safe.p),
         bool(safe.certified.all()),
     )
+
+
+def _sag_table() -> Table:
+    title = f"ieee33 at deep sag, band from 0.90: worst pu outside it by AC flow (below {SAFE_TOLERANCE_PU:g} is safe)"
+    headings = (
+        "load", "idle v_min", "LinDistFlow errs", "proposals", "published 0.002", "derived margin", "whole layer", "certified"
+    )  # fmt: skip
+    table = Table(*headings, title=title)
+    for load in SAG_LOADS:
+        for name, shares in SAG_PROPOSALS.items():
+            sag = deep_sag(load, shares)
+            excess = (sag.published_excess_pu, sag.derived_excess_pu, sag.layer_excess_pu)
+            table.add_row(
+                f"{load:g}", f"{sag.idle_lowest_pu:.4f}", f"{sag.lindistflow_error_pu:.4f}",
+                f"{name} {shares[0]:g}..{shares[1]:g}", *(f"{value:+.6f}" for value in excess),
+                "yes" if sag.layer_certified else "NO",
+            )  # fmt: skip
+    return table
 
 
 def _worst_excess(network: Network, batteries: Batteries, state: VoltageState, power: FloatArray) -> float:
@@ -210,43 +245,68 @@ def _worst_excess(network: Network, batteries: Batteries, state: VoltageState, p
     return float(band_excess(network, np.abs(solve_power_flow(network, drawn, state.q_net).voltage)).max())
 
 
-def _time_projections(table: Table, network: Network, batteries: Batteries, rounds: int) -> None:
-    matrices = safety_matrices(network, batteries)
-    items = draw_items(network, batteries, matrices, BATCH, heavy=0.75)
+def _time_rates(table: Table, network: Network, batteries: Batteries, rounds: int, threads: int) -> None:
+    """Add what the layer does in batches with so many threads."""
     layer = SafetyLayer(network, batteries)
+    matrices = layer.matrices
+    items = draw_items(network, batteries, matrices, BATCH, heavy=0.75)
     power = items.proposal * batteries.p_max
     tensor = torch.tensor(power, requires_grad=True)
 
-    def kernel() -> Projection:
-        return project(
-            items.proposal, items.lo, items.hi, matrices.columns, items.low, items.high, 0.5 * matrices.rho
-        )  # fmt: skip
+    def kernels() -> None:
+        pull_back(_by_kernel(items, matrices), matrices.columns, items.proposal)
 
-    def both() -> None:
-        answer = kernel()
-        pull_back(answer, matrices.columns, items.proposal)
+    def through(name: str) -> Callable[[], object]:
+        return lambda: getattr(layer, name)(items.state, tensor).sum().backward()
 
-    def through_torch() -> None:
-        layer.project(items.state, tensor).sum().backward()  # type: ignore[no-untyped-call]
+    alone = _by_kernel(items, matrices)
+    _, status = layer.project_batch(items.state, power)
+    done = layer.correct(items.state, power)
+    relinearised = f"{np.mean(done.rounds > 0):.0%} linearised at an AC state, {done.certified.mean():.0%} certified"
+    said = f"{threads} thread" + "s" * (threads > 1)
+    rates: dict[str, tuple[Callable[[], object], str]] = {
+        "kernel": (lambda: _by_kernel(items, matrices), f"limits given; {_shares(alone.status)}"),
+        "project_batch": (lambda: layer.project_batch(items.state, power), f"states in; {_shares(status)}"),
+        "correct": (lambda: layer.correct(items.state, power), f"AC certificate; {relinearised}"),
+    }
+    for name, (run, note) in rates.items():
+        table.add_row(f"{name}, {said}, items a second", f"{BATCH / _median(run, rounds):,.0f}", note)
+    gradients: dict[str, tuple[Callable[[], object], str]] = {
+        "kernels": (kernels, "limits given"),
+        "project (torch)": (through("project"), "states in"),
+        "project_ac (torch)": (
+            through("project_ac"),
+            "states in; two AC flows, slopes and a second projection where not safe",
+        ),
+    }
+    for name, (run, note) in gradients.items():
+        wanted = f"{1e6 * _median(run, rounds) / BATCH:.2f} us an item"
+        table.add_row(f"{name}, {said}, forward plus backward", wanted, note)
 
-    share = active(kernel()).mean()
-    slack = (kernel().status == SLACK).mean()
-    seconds = _median(kernel, rounds)
-    note = f"{share:.0%} of them active, {slack:.0%} with slack"
-    table.add_row("projections a second, batches of 1024", f"{BATCH / seconds:,.0f}", note)
+
+def _time_others(table: Table, network: Network, batteries: Batteries, rounds: int) -> None:
+    """Add what the same items cost otherwise: DAQP in a loop, the Pyomo model built and solved each time."""
+    matrices = safety_matrices(network, batteries)
+    items = draw_items(network, batteries, matrices, BATCH, heavy=0.75)
+    ours = BATCH / _median(lambda: _by_kernel(items, matrices), rounds)
     peer = _daqp_rate(items, matrices, rounds)
+    said = f"{numba.get_num_threads()} threads"
     if peer is not None:
         table.add_row(
-            "DAQP in a loop, same items, a second", f"{peer:,.0f}", f"ours {BATCH / seconds / peer:.1f} times that"
+            "DAQP in a loop, same items, a second", f"{peer:,.0f}", f"kernel {ours / peer:.1f} times that, {said}"
         )
-    table.add_row("forward plus backward, kernels", f"{1e6 * _median(both, rounds) / BATCH:.2f} us an item", "")
-    wanted = 1e6 * _median(through_torch, rounds) / BATCH
-    table.add_row(
-        "forward plus backward through torch", f"{wanted:.2f} us an item", "state to limits, checks and copies in"
-    )
     once = _median(lambda: solve_by_highs(network, batteries, items, 0), max(3, rounds // 3))
-    note = f"ours {once * BATCH / seconds:,.0f} times that"
+    note = f"kernel {once * ours:,.0f} times that, {said}"
     table.add_row("building and solving the Pyomo model, a second", f"{1 / once:,.0f}", note)
+
+
+def _by_kernel(items: Items, matrices: SafetyMatrices) -> Projection:
+    return project(items.proposal, items.lo, items.hi, matrices.columns, items.low, items.high, 0.5 * matrices.rho)
+
+
+def _shares(status: IntArray) -> str:
+    moved, slack = np.isin(status, (TIGHT, SLACK)).mean(), np.mean(status == SLACK)
+    return f"{moved:.0%} active, {slack:.0%} with slack"
 
 
 def _daqp_rate(items: Items, matrices: SafetyMatrices, rounds: int) -> float | None:
@@ -260,13 +320,14 @@ def _daqp_rate(items: Items, matrices: SafetyMatrices, rounds: int) -> float | N
 def _check_exactness(table: Table, network: Network, batteries: Batteries, n_item: int) -> None:
     matrices = safety_matrices(network, batteries, rho=REFERENCE_RHO)
     items = draw_items(network, batteries, matrices, n_item, seed=1, heavy=2.5)
-    answer = project(items.proposal, items.lo, items.hi, matrices.columns, items.low, items.high, 0.5 * matrices.rho)
+    answer = _by_kernel(items, matrices)
     found = [solve_by_highs(network, batteries, items, k) for k in range(n_item)]
     highs = [np.abs(a - answer.a[k]).max() for k, a in enumerate(found) if a is not None]
     slack = answer.status == SLACK
+    with_slack = sum(found[k] is not None for k in np.flatnonzero(slack))
     note = (
-        f"{len(highs)} of {n_item} answered; {active(answer).mean():.0%} active, {slack.mean():.0%} infeasible before slack; "
-        f"{answer.failed.sum()} failed"
+        f"{len(highs)} of {n_item} answered, {with_slack} of {slack.sum()} infeasible before slack; "
+        f"{active(answer).mean():.0%} active, {answer.failed.sum()} failed"
     )
     table.add_row("worst difference to HiGHS on the Pyomo model", f"{max(highs, default=np.nan):.1e}", note)
     try:
@@ -277,46 +338,60 @@ def _check_exactness(table: Table, network: Network, batteries: Batteries, n_ite
     table.add_row("worst difference to DAQP", f"{max(daqp, default=np.nan):.1e}", f"{len(daqp)} feasible items")
 
 
-def time_decisions(feeder: str = "cigre_lv18") -> list[tuple[str, str, str]]:
-    """Return lines of figure, value and note: whole decisions, one state at a time, where idle voltages are outside."""
-    agent, states = _untrained(feeder)
+def time_decisions(feeder: str, cache: Path) -> list[tuple[str, str, str]]:
+    """Return lines of figure, value and note: whole decisions one state at a time, over all test states and those outside.
+
+    cache: folder of trained agents; an untrained policy is timed, and said to be, where the feeder's df_srl is not in it.
+    """
+    agent, states, outside, words = _decider(feeder, cache)
     layer = agent.layer
     assert isinstance(layer, SafetyLayer)
-    for k in range(min(20, len(states))):
-        agent.decide(states[k : k + 1])
-    seconds, proposing = np.empty(len(states)), np.empty(len(states))
+    for k in np.flatnonzero(outside)[:20]:
+        agent.decide(states[[k]])
+    seconds = np.empty(len(states))
     for k in range(len(states)):
         state = states[k : k + 1]
         begin = perf_counter()
-        agent.propose(state)
-        proposing[k] = perf_counter() - begin
-        begin = perf_counter()
         agent.decide(state)
         seconds[k] = perf_counter() - begin
-    answer = layer.correct(states, agent.propose(states))
-    value = f"median {1e3 * np.median(seconds):.2f} ms, p99 {1e3 * np.quantile(seconds, 0.99):.2f} ms"
-    note = (
-        f"{len(states)} states outside, {np.mean(answer.rounds > 0):.0%} linearised at an AC state, "
-        f"{answer.certified.mean():.0%} certified; {1e3 * np.median(proposing):.2f} ms are the policy's"
-    )
-    return [(f"one safe decision of a policy, {feeder}", value, note)]
+    lines = []
+    for name, which in (("all test states", np.ones_like(outside)), ("idle feeder outside", outside)):
+        answer = layer.correct(states[which], agent.propose(states[which]))
+        taken = 1e3 * seconds[which]
+        value = f"median {np.median(taken):.2f} ms, p99 {np.quantile(taken, 0.99):.2f} ms"
+        note = (
+            f"{words}; {len(taken)} states, {np.mean(answer.rounds > 0):.0%} linearised at an AC state, "
+            f"{answer.certified.mean():.0%} certified"
+        )
+        lines.append((f"one safe decision, {feeder}, {name}", value, note))
+    return lines
 
 
-def _untrained(feeder: str) -> tuple[VoltageAgent, VoltageState]:
-    """Return an agent that has learned nothing, inside a SOC tube, and the states of test days that leave the band."""
+def _decider(feeder: str, cache: Path) -> tuple[VoltageAgent, VoltageState, BoolArray, str]:
+    """Return an agent inside a SOC tube, the states that it meets on the test days, which idle leave the band, and its name."""
     train, test = (load_voltage_case(feeder, weeks) for weeks in ("train", "test"))
     network, batteries, days = test.network, test.batteries, test.days
+    agent = None
+    if cache.is_dir():
+        tube = kept_tube(network, batteries, train.days, cache)
+        agent = kept_df_srl(VoltageCourse(feeder, network, batteries, train.days, tube, cache))
+    words = "trained df_srl" if agent is not None else f"UNTRAINED: no df_srl in {cache}"
+    agent = agent or _untrained(network, batteries, train.days)
+    outcome = simulate(network, batteries, days, agent)
+    outside = band_excess(network, outcome.v_idle) > SAFE_TOLERANCE_PU
+    day, step = (place.ravel() for place in np.indices(outside.shape))
+    p_net, q_net = (np.broadcast_to(net, days.p_load.shape)[day, step] for net in net_demand(network, days))
+    states = VoltageState(p_net, q_net, outcome.v_idle[day, step], outcome.soc[day, step], step)
+    return agent, states, outside.ravel(), words
+
+
+def _untrained(network: Network, batteries: Batteries, days: VoltageDays) -> VoltageAgent:
+    """Return an agent that has learned nothing: it asks for next to nothing, so that the layer has all to do."""
     # How good the tube is has no part in the time it takes to keep to it.
-    tube = compute_soc_tube(network, batteries, train.days[::10])
-    layer = SafetyLayer(network, batteries, days.step_h, tube)
+    layer = SafetyLayer(network, batteries, days.step_h, compute_soc_tube(network, batteries, days[::10]))
     config = VoltageAgentConfig(num_envs=1, episodes=1)
     config = replace(config, learner=replace(config.learner, warmup=10 * days.n_step))
-    agent, _ = VoltageAgent.train(network, batteries, train.days, layer, config)
-    outcome = simulate(network, batteries, days, agent)
-    outside = np.argwhere(band_excess(network, outcome.v_idle) > SAFE_TOLERANCE_PU)
-    day, step = outside.T
-    p_net, q_net = (np.broadcast_to(net, days.p_load.shape)[day, step] for net in net_demand(network, days))
-    return agent, VoltageState(p_net, q_net, outcome.v_idle[day, step], outcome.soc[day, step], step)
+    return VoltageAgent.train(network, batteries, days, layer, config)[0]
 
 
 def _time_corrections(table: Table, network: Network, batteries: Batteries) -> None:

@@ -198,7 +198,7 @@ def make_tables(
     written = _write(shown, figures(bench, trials), output)
     blocks: list[Block] = [DataTable(table.title, table.headings, tuple(table.rows), table.footnote) for table in shown]
     section = Section(
-        "paper", "Load transfer after a fault: the tables of Zhou et al. 2024", [Prose(_QUESTION), *blocks]
+        "paper", "Load transfer after a fault: the tables of Zhou et al. 2024", (Prose(_QUESTION), *blocks)
     )
     seeds = f"0 to {config.seeds - 1}, test scenarios {TEST_SEED}"
     report = write_report("FeederGuard: the paper's tables", [section], find_provenance(seeds), output)

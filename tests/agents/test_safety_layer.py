@@ -1,6 +1,7 @@
 """The safety layer: nearest, safe by the AC flow, honest where it cannot be; and its gradient."""
 
 import inspect
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,11 +13,23 @@ from feederguard.data.networks import load_network
 from feederguard.models.battery import Batteries
 from feederguard.models.battery_step import power_interval
 from feederguard.models.power_flow import solve_power_flow
-from feederguard.models.projection import FAILED
+from feederguard.models.projection import FAILED, SLACK, project
+from feederguard.models.safety_matrices import safety_matrices
 from feederguard.models.soc_tube import SocTube
 from feederguard.models.voltage_days import VoltageState
 from feederguard.models.voltage_regulation import band_excess
-from feederguard.studies.benchmark_safety_layer import benchmark_feeder, deep_sag, draw_items
+from feederguard.studies.benchmark_safety_layer import (
+    REFERENCE_RHO,
+    SAG_LOADS,
+    SAG_PROPOSALS,
+    active,
+    benchmark_feeder,
+    deep_sag,
+    draw_items,
+    solve_by_daqp,
+    solve_by_highs,
+    time_decisions,
+)
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +133,38 @@ def test_the_published_margin_fails_at_deep_sag_and_ours_does_not():
     assert sag.layer_excess_pu <= 1e-5 and sag.layer_certified
 
 
+@pytest.mark.parametrize("load", SAG_LOADS)
+@pytest.mark.parametrize("name", SAG_PROPOSALS)
+def test_the_layer_holds_the_band_where_charging_breaks_the_derived_margin(load, name):
+    """The margin is that of the idle feeder: enough for small powers, not for the losses that charging adds."""
+    sag = deep_sag(load, SAG_PROPOSALS[name])
+    assert sag.layer_excess_pu <= 1e-5 and sag.layer_certified
+    if name != "charging":
+        assert sag.derived_excess_pu <= 1e-5
+    elif load <= 1.0:
+        assert sag.derived_excess_pu > 1e-3 and sag.published_excess_pu > 1e-3
+
+
+def test_decisions_say_whose_they_are(tmp_path, monkeypatch):
+    """Over all states and over those outside; a folder without the trained agent gives an untrained one that says so."""
+    from feederguard.studies import benchmark_safety_layer
+
+    real = benchmark_safety_layer.load_voltage_case
+
+    def few(feeder, weeks):
+        case = real(feeder, weeks)
+        return replace(case, days=case.days[:: 130 if weeks == "train" else 45])
+
+    monkeypatch.setattr(benchmark_safety_layer, "load_voltage_case", few)
+    whole, outside = time_decisions("cigre_lv18", tmp_path / "none")
+    assert "all test states" in whole[0] and "idle feeder outside" in outside[0]
+    for _, value, note in (whole, outside):
+        assert "median" in value and "p99" in value
+        assert note.startswith(f"UNTRAINED: no df_srl in {tmp_path / 'none'}") and "100% certified" in note
+    assert int(whole[2].split("; ")[1].split()[0]) == 3 * 96 > int(outside[2].split("; ")[1].split()[0]) > 0
+    assert not (tmp_path / "none").exists()
+
+
 class TestProject:
     def test_gradcheck(self, layer):
         state, power = drawn(layer, 20, seed=4)
@@ -145,9 +190,10 @@ class TestProject:
         linear = layer.project(state, torch.tensor(power)).numpy()
         assert np.abs(found - done.p).mean() < 0.1 * np.abs(linear - done.p).mean()
 
-    def test_its_gradient_at_the_ac_state_is_that_of_finite_differences(self, layer):
-        """But for what the linearisation itself moves, some percent of it."""
-        state, power = drawn(layer, 60, seed=5)
+    @pytest.mark.parametrize("seed", [5, 6, 7])
+    def test_its_gradient_at_the_ac_state_is_that_of_finite_differences(self, layer, seed):
+        """But for what the linearisation itself moves: a few thousandths in the middle, 0.22 to 0.40 of the mean at most."""
+        state, power = drawn(layer, 60, seed)
         rng = np.random.default_rng(0)
         along, weight = rng.normal(size=power.shape), torch.tensor(rng.normal(size=power.shape))
         proposed = torch.tensor(power, requires_grad=True)
@@ -158,8 +204,10 @@ class TestProject:
         by_difference = ((up - down) * weight).sum(dim=1).numpy() / (2 * step)
         moved = (layer.correct(state, power).words == "corrected").mean()
         assert moved > 0.3
-        assert np.corrcoef(by_gradient, by_difference)[0, 1] > 0.999
-        assert np.median(np.abs(by_gradient - by_difference)) < 0.02 * np.abs(by_difference).mean()
+        assert np.corrcoef(by_gradient, by_difference)[0, 1] > 0.997
+        error, scale = np.abs(by_gradient - by_difference), np.abs(by_difference).mean()
+        assert np.median(error) < 0.005 * scale
+        assert np.quantile(error, 0.9) < 0.05 * scale and error.max() < 0.5 * scale
 
     def test_without_an_ac_solution_it_answers_as_correct_does_and_counts(self):
         """The first item has no AC flow whatever its batteries do, the second is one that is merely corrected."""
@@ -255,27 +303,41 @@ class TestBadInput:
         assert answer.words[0] in ("slack_used", "failed")
 
 
+def test_what_the_layer_answers_to_states_is_what_highs_answers_on_the_pyomo_model():
+    """States in, some of which no action holds: limits, margin and intervals are the layer's own; its price is HiGHS's."""
+    network, batteries = benchmark_feeder()
+    # (7) of `safety_qp.py` the other way round: the tolerance whose price HiGHS stands.
+    layer = SafetyLayer(network, batteries, tolerance_pu=4 * len(batteries) / (2 * network.v_min.min() * REFERENCE_RHO))
+    assert layer.matrices.rho == pytest.approx(REFERENCE_RHO)
+    items = draw_items(network, batteries, layer.matrices, 60, seed=1, heavy=2.5)
+    found, status = layer.project_batch(items.state, items.proposal * batteries.p_max)
+    low, high = power_interval(batteries, items.state.soc, 0.25)
+    asked = replace(items, lo=low / batteries.p_max, hi=high / batteries.p_max)
+    by_highs = {k: solve_by_highs(network, batteries, asked, k) for k in range(60)}
+    answered = [k for k, a in by_highs.items() if a is not None]
+
+    assert len(answered) > 50 and (status[answered] == SLACK).sum() > 5 and (status[answered] != SLACK).sum() > 5
+    for k in answered:
+        assert np.abs(by_highs[k] - found[k] / batteries.p_max).max() < 1e-7
+
+
 @pytest.mark.slow
 def test_two_thousand_projections_equal_independent_solvers():
     """HiGHS on the Pyomo model where it answers, DAQP on the feasible ones: 1e-7; a third active, some infeasible."""
     daqp = pytest.importorskip("daqp")
     assert daqp is not None
-    from feederguard.models.projection import SLACK, project
-    from feederguard.models.safety_matrices import safety_matrices
-    from feederguard.studies.benchmark_safety_layer import REFERENCE_RHO, active, solve_by_daqp, solve_by_highs
-
     network, batteries = benchmark_feeder()
     matrices = safety_matrices(network, batteries, rho=REFERENCE_RHO)
     items = draw_items(network, batteries, matrices, 2000, seed=1, heavy=2.5)
     answer = project(items.proposal, items.lo, items.hi, matrices.columns, items.low, items.high, 0.5 * matrices.rho)
     assert active(answer).mean() >= 0.3 and (answer.status == SLACK).any() and not answer.failed.any()
-    answered = 0
+    answered = slack_by_highs = 0
     for k in range(2000):
-        for reference in (
-            solve_by_highs(network, batteries, items, k),
-            None if answer.status[k] == SLACK else solve_by_daqp(items, k, matrices),
-        ):
+        by_highs = solve_by_highs(network, batteries, items, k)
+        slack_by_highs += by_highs is not None and answer.status[k] == SLACK
+        for reference in (by_highs, None if answer.status[k] == SLACK else solve_by_daqp(items, k, matrices)):
             if reference is not None:
                 answered += 1
                 assert np.abs(reference - answer.a[k]).max() < 1e-7
     assert answered > 2500
+    assert slack_by_highs > 0.5 * (answer.status == SLACK).sum() > 50
