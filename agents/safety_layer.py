@@ -7,8 +7,8 @@ batch. With a = p / p_max and the idle AC voltages v of the state, the first lin
 
 w_0 the lossless voltage: its distance to v_i^2 is the margin, needed below only; where rounding or a negative reactance puts
 v_i^2 above w_0 there is none. It is exact where the batteries idle; charging adds losses that it does not know of, so an
-answer to (1) alone may lie outside the band, and what follows makes the action safe. Every further one is exact at the AC state of the last answer a_r, with the true slopes J_r of
-`voltage_sensitivity.py`:
+answer to (1) alone may lie outside the band, and what follows makes the action safe. Every further linearisation is exact at
+the AC state of the last answer a_r, with the true slopes J_r of `voltage_sensitivity.py`:
 
     (2)  v_min_i^2 <= w_i(a_r) + (J_r (a - a_r))_i <= v_max_i^2
 

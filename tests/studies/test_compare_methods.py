@@ -26,6 +26,7 @@ from feederguard.models.scenario import Decisions, Scenarios
 from feederguard.models.solver import NotSolvedError, Solution
 from feederguard.studies import compare_methods
 from feederguard.studies.compare_methods import CompareBoth, ComparePaper, CompareTransfer, CompareVoltage, parse
+from feederguard.studies.journal import mark_written
 from feederguard.studies.tasks import RunConfig
 from feederguard.studies.trained_agents import AgentConfigs
 from feederguard.studies.transfer_study import METHODS, TransferBench, TransferConfig, compare_transfer
@@ -87,7 +88,9 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
 
 def compare(config: TransferConfig, folder: Path, console: Console | None = None) -> TransferResults:
     journal = folder / "journal.sqlite"
-    return compare_transfer(config, folder / "kept", journal, RunConfig(1), console or Console(quiet=True))
+    results = compare_transfer(config, folder / "kept", journal, RunConfig(1), console or Console(quiet=True))
+    mark_written(journal)
+    return results
 
 
 def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:

@@ -53,7 +53,7 @@ def quiet() -> Console:
 
 def test_all_methods_stand_beside_the_paper_and_more_seeds_ask_for_no_more_than_that(tmp_path: Path) -> None:
     config, console = tiny(), quiet()
-    markdown, numbers, times = make(tmp_path, config, console)
+    markdown, numbers, times, page, _ = make(tmp_path, config, console)
     printed, text = console.export_text(), markdown.read_text()
     assert "agents: 6 trained" in printed
     for number in range(1, 6):
@@ -74,6 +74,7 @@ def test_all_methods_stand_beside_the_paper_and_more_seeds_ask_for_no_more_than_
     assert best["reward_of_mean_cost_x1e-4"] == pytest.approx(1e4 / (best["cost"] + 1))
     assert not [name for name in table.columns if name.startswith(("seconds", "training"))]
     assert (pd.read_csv(times)["seconds"] > 0).all()
+    assert "98.13 ± 1.55" in page.read_text()
 
     # Of three seeds two are there already; the tables of two come out the same from what is kept.
     again = quiet()
@@ -146,7 +147,9 @@ def test_from_the_command_line(
     assert compare_methods.main(arguments) == 0
     assert "Table 5: what the paper lacks" in capsys.readouterr().out
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert names == ["journal.sqlite", "paper_tables.csv", "paper_tables.md", "times.csv"]
+    assert names == [
+        "journal.sqlite", "paper_tables.csv", "paper_tables.md", "report.html", "report.md", "times.csv",
+    ]  # fmt: skip
 
 
 def test_options_arrive_and_wrong_ones_end_with_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,6 +22,7 @@ from feederguard.models.voltage_days import VoltageDays
 from feederguard.models.voltage_regulation import simulate
 from feederguard.studies import compare_methods, trained_voltage_agents, voltage_study
 from feederguard.studies.compare_methods import CompareVoltage, parse
+from feederguard.studies.journal import mark_written
 from feederguard.studies.tasks import RunConfig
 from feederguard.studies.trained_voltage_agents import (
     SafeDdpgConfig,
@@ -94,9 +95,10 @@ def compare(
     folder: Path, *methods: str, bench: VoltageBench | None = None, out: Console | None = None, **changes: Any
 ) -> VoltageResults:
     chosen = VoltageConfig(methods=methods, agents=tiny(), **changes)
-    return compare_voltage(
-        chosen, folder / "kept", folder / "journal.sqlite", RunConfig(1), out or console(), bench or toy()
-    )
+    journal = folder / "journal.sqlite"
+    results = compare_voltage(chosen, folder / "kept", journal, RunConfig(1), out or console(), bench or toy())
+    mark_written(journal)
+    return results
 
 
 def console() -> Console:
