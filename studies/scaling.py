@@ -13,8 +13,8 @@ ones meet. Each (feeder, method, block of scenarios) is a task with a process of
     excess   cost over that of the cheapest safe decision that any method found, of all scenarios that all were given
     memory   largest resident memory less that of the same process before it met the feeder
 
-Files: scaling.csv, times.csv (seconds and memory, which no two runs measure alike), decisions.csv, scaling.png. Where the time
-limit strikes or a process is stopped, another machine gives other decisions.
+Files: scaling.csv, times.csv (seconds and memory, which no two runs measure alike), decisions.csv, scaling.png, report.html and
+report.md. Where the time limit strikes or a process is stopped, another machine gives other decisions.
 """
 
 from __future__ import annotations
@@ -37,8 +37,11 @@ from feederguard.data.sampling import sample_scenarios
 from feederguard.models.radiality import refuse_fixed_loops
 from feederguard.models.setting import resolve_setting
 from feederguard.studies.journal import RunError, Tables, mark_written
+from feederguard.studies.provenance import find_provenance
+from feederguard.studies.report import write_report
 from feederguard.studies.scaling_figure import draw
 from feederguard.studies.scaling_measure import MODULES, SETTING, Piece, measure
+from feederguard.studies.scaling_report import scaling_section
 from feederguard.studies.scaling_tables import exponents, print_tables, summarise
 from feederguard.studies.tasks import RunConfig, absolute, run_tasks
 from feederguard.studies.trained_agents import profiles_digest
@@ -163,6 +166,9 @@ def run_scaling(config: ScalingConfig, console: Console) -> list[Path]:
     times.to_csv(written[1], index=False)
     tables["decisions"].drop(columns=["seconds", "solver_s"]).to_csv(written[2], index=False)
     draw(summary, times, tables["decisions"], trend, config.time_limit_s, written[3])
+    section = scaling_section(summary, times, trend, config.time_limit_s)
+    provenance = find_provenance(config.seed)
+    written += write_report("FeederGuard: how methods grow with the feeder", [section], provenance, config.output)
     mark_written(config.output / "journal.sqlite")
     console.print(f"wrote {', '.join(str(path) for path in written)} in {perf_counter() - begin:.0f} s", soft_wrap=True)
     return written

@@ -175,7 +175,11 @@ def test_a_run_writes_its_files(tmp_path: Path) -> None:
     out = Console(file=StringIO(), width=150)
     written = run_scaling(config, out)
     assert "exponent" not in out.file.getvalue() and "decision time ~ unknown" in out.file.getvalue()  # type: ignore[attr-defined]
-    assert [path.name for path in written] == ["scaling.csv", "times.csv", "decisions.csv", "scaling.png"]
+    assert [path.name for path in written] == [
+        "scaling.csv", "times.csv", "decisions.csv", "scaling.png", "report.html", "report.md",
+    ]  # fmt: skip
+    page = (written[0].parent / "report.md").read_text()
+    assert "How it grows" in page and "| ieee33 |" in page.replace("`", "")
     assert written[3].stat().st_size > 20_000
     summary = pd.read_csv(written[0]).set_index("method")
     assert summary.loc["plan_search", ["n_bus", "n_tie", "decided", "safe_pct", "excess_pct"]].tolist() == [
