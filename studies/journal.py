@@ -58,14 +58,13 @@ class Journal:
             self._file.execute("BEGIN IMMEDIATE")
             self._begin(n_task)
             self._file.execute("COMMIT")
-        except sqlite3.OperationalError as error:
-            self._file.close()
-            raise RunError(
-                f"{path} is in use ({error}): wait for the other run, or name another output folder"
-            ) from None
         except sqlite3.DatabaseError as error:
             self._file.close()
-            raise RunError(f"{path} is damaged or no journal ({error}); delete it, or name another folder") from None
+            if "locked" in str(error):
+                remedy = f"is in use ({error}): wait for the other run, or name another output folder"
+            else:
+                remedy = f"is damaged or no journal of this version ({error}); delete it, or name another folder"
+            raise RunError(f"{path} {remedy}") from None
         except RunError:
             self._file.close()
             raise

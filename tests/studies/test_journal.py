@@ -84,8 +84,13 @@ def test_one_process_writes_at_a_time(tmp_path: Path) -> None:
 def test_a_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "j.sqlite"
     path.write_text("once upon a time, and much more of it than a header has" * 9)
-    with pytest.raises(RunError, match="is damaged or no journal .* delete it, or name another folder"):
+    with pytest.raises(RunError, match="is damaged or no journal of this version .* delete it, or name another"):
         Journal(path, KEY, 1, resume=True)
+    older = tmp_path / "older.sqlite"
+    with sqlite3.connect(older) as file:
+        file.execute("CREATE TABLE run (key TEXT PRIMARY KEY, n_task INTEGER NOT NULL)")
+    with pytest.raises(RunError, match="no journal of this version .no such column"):
+        Journal(older, KEY, 1, resume=True)
     with pytest.raises(RunError, match="cannot be opened"):
         Journal(path / "below" / "j.sqlite", KEY, 1, resume=True)
 
