@@ -190,8 +190,8 @@ class TestProject:
         linear = layer.project(state, torch.tensor(power)).numpy()
         assert np.abs(found - done.p).mean() < 0.1 * np.abs(linear - done.p).mean()
 
-    @pytest.mark.parametrize("seed", [5, 6, 7])
-    def test_its_gradient_at_the_ac_state_is_that_of_finite_differences(self, layer, seed):
+    @pytest.mark.parametrize(("seed", "least_correlation"), [(5, 0.999), (6, 0.999), (7, 0.998)])
+    def test_its_gradient_at_the_ac_state_is_that_of_finite_differences(self, layer, seed, least_correlation):
         """But for what the linearisation itself moves: a few thousandths in the middle, 0.22 to 0.40 of the mean at most."""
         state, power = drawn(layer, 60, seed)
         rng = np.random.default_rng(0)
@@ -204,7 +204,7 @@ class TestProject:
         by_difference = ((up - down) * weight).sum(dim=1).numpy() / (2 * step)
         moved = (layer.correct(state, power).words == "corrected").mean()
         assert moved > 0.3
-        assert np.corrcoef(by_gradient, by_difference)[0, 1] > 0.997
+        assert np.corrcoef(by_gradient, by_difference)[0, 1] > least_correlation
         error, scale = np.abs(by_gradient - by_difference), np.abs(by_difference).mean()
         assert np.median(error) < 0.005 * scale
         assert np.quantile(error, 0.9) < 0.05 * scale and error.max() < 0.5 * scale

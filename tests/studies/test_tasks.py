@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -233,12 +232,5 @@ def test_a_scheduler_and_workers_of_their_own_give_the_same_table(toy: Any, tmp_
         options = ("distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard")
         with program(*options), program(*options):
             done = toy.run(there, 1, scheduler=address, pause_s=0.2)
-            assert len({int(t["times"]["pid"].iloc[0]) for t in done.values()}) >= 1
             assert os.getpid() not in {int(t["times"]["pid"].iloc[0]) for t in done.values()}
     assert table(here) == table(there)
-
-
-def test_the_cookbook_of_the_module_names_real_things() -> None:
-    from feederguard.studies import tasks
-
-    assert tasks.__doc__ is not None and textwrap.dedent(tasks.__doc__).count("SLURMCluster") == 2
