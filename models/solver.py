@@ -235,7 +235,11 @@ def _degree(expression: Any) -> int:
 def _run_highs(model: Any, time_limit_s: float, rel_gap: float, options: dict[str, Any]) -> Solution:
     from pyomo.contrib.solver.solvers.highs import Highs
 
-    solution = _run_contrib(Highs(), "highs", model, time_limit_s, rel_gap, options)
+    from feederguard.models.solver_highs import swallow_banner, threads_of
+
+    swallow_banner()
+    with threads_of(options):
+        solution = _run_contrib(Highs(), "highs", model, time_limit_s, rel_gap, options)
     if solution.status == "optimal" and _degree(_the_objective(model).expr) == 2:
         return _verified(model, solution)
     return solution
@@ -256,10 +260,12 @@ def _run_scip(model: Any, time_limit_s: float, rel_gap: float, options: dict[str
 
 
 def _run_outer_approximation(model: Any, time_limit_s: float, rel_gap: float, options: dict[str, Any]) -> Solution:
+    from feederguard.models.solver_highs import threads_of
     from feederguard.models.solver_outer_approximation import outer_approximation
 
     begin = perf_counter()
-    result = outer_approximation(model, time_limit_s, rel_gap, options)
+    with threads_of(options):
+        result = outer_approximation(model, time_limit_s, rel_gap, options)
     return Solution(
         result.status, result.reason, result.objective, result.bound, perf_counter() - begin,
         "highs_outer_approximation", model_name(model),

@@ -24,12 +24,15 @@ import pyomo.environ as pyo
 from numpy.typing import NDArray
 
 from feederguard.models.compiled import CompiledModel, QuadraticRows, compile_model
+from feederguard.models.solver_highs import silent_highs
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 _CUT_TOLERANCE = 1e-7
-_MOST_CUT_ROUNDS = 60
+_LP_TOLERANCE = (
+    1e-9  # far below _CUT_TOLERANCE: a tangent that the linear program may break by as much cuts nothing off
+)
 
 
 @dataclass(frozen=True)
@@ -119,8 +122,7 @@ def _linear_part(
     compiled: CompiledModel, variables: list[Any], sign: float, options: dict[str, Any]
 ) -> tuple[list[_Convex], Any]:
     """Hand HiGHS the linear rows and return the quadratic ones as convex sets; a quadratic objective gets a column."""
-    highs = highspy.Highs()
-    highs.setOptionValue("output_flag", False)
+    highs = silent_highs()
     for name, value in options.items():
         highs.setOptionValue(name, value)
     lower = [v.value if v.fixed else (-highspy.kHighsInf if v.lb is None else v.lb) for v in variables]
@@ -218,6 +220,8 @@ def _cut_until_inside(
 
 
 def _solve(highs: Any, deadline: float, n_column: int) -> tuple[FloatArray | None, float]:
+    # A mixed-integer solve of HiGHS 1.16 leaves its own, coarser tolerance behind.
+    highs.setOptionValue("primal_feasibility_tolerance", _LP_TOLERANCE)
     highs.setOptionValue("time_limit", max(0.01, highs.getRunTime() + deadline - perf_counter()))
     highs.run()
     if highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:

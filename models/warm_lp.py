@@ -15,6 +15,7 @@ import numpy as np
 from scipy import sparse  # type: ignore[import-untyped]
 
 from feederguard.models.network import FloatArray
+from feederguard.models.solver_highs import silent_highs
 
 _TOLERANCE = 1e-9  # of rows and bounds, the least that HiGHS takes to be reachable is 1e-10
 
@@ -55,9 +56,9 @@ class WarmLp:
         return self._run(program)
 
     def _run(self, program: Any) -> FloatArray | None:
-        highs = highspy.Highs()
+        highs = silent_highs()
         for option, value in (
-            ("output_flag", False), ("threads", 1), ("solver", "simplex"),
+            ("parallel", "off"), ("solver", "simplex"),
             ("primal_feasibility_tolerance", _TOLERANCE), ("dual_feasibility_tolerance", _TOLERANCE),
         ):  # fmt: skip
             highs.setOptionValue(option, value)

@@ -129,6 +129,7 @@ def test_numbers_outside_are_clipped() -> None:
 
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("horizon", [1, 3])
+@pytest.mark.newest
 def test_gymnasium_accepts_the_environment_without_a_warning(setting: str, horizon: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -55,6 +55,7 @@ def trained(request: pytest.FixtureRequest) -> RankedSwitching:
 
 
 @pytest.mark.parametrize("setting", [MESHED, Setting("radial", True, 0.90, 1.05)], ids=lambda s: s.name)
+@pytest.mark.newest
 def test_toy_is_solved(setting: Setting) -> None:
     network = toy()
     agent = RankedSwitching.train(network, setting, pool(network, 100, 0), QUICK)

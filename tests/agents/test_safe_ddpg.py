@@ -162,6 +162,7 @@ def test_what_the_batteries_cannot_do_is_cut_with_its_gradient(case):
     assert layer.statuses[acted.status[0]] == "corrected"
 
 
+@pytest.mark.newest
 def test_same_seed_same_numbers_and_tensors_restore_them(case, tried, safety):
     config = LinearSafetyConfig(samples=500, hidden=(8,), epochs=1)
     few = VoltageTransitions(tried.observations[:500], tried.actions[:500], tried.v[:500])

@@ -28,6 +28,7 @@ def train(algorithm, seed=0):
 
 
 @pytest.mark.parametrize("algorithm", ["sac", "ppo"])
+@pytest.mark.newest
 def test_they_run_unmodified_and_the_same_seed_gives_the_same_numbers(algorithm):
     case = load_voltage_case("cigre_lv18", "test")
     before = np.random.get_state()[1].copy()

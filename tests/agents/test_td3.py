@@ -30,6 +30,7 @@ def swapped(seen):
 
 
 @pytest.mark.parametrize("config", [TD3Config.ddpg(**SMALL), TD3Config(**SMALL)], ids=["ddpg", "td3"])
+@pytest.mark.newest
 def test_tracks_a_target(config):
     """A constant answer of 1/2 is 0.25 away on average."""
     _, distance = track_target(config, swapped)

@@ -100,6 +100,7 @@ def test_states_and_observations_that_are_none_are_refused() -> None:
 
 
 @pytest.mark.parametrize("carry_soc", [False, True])
+@pytest.mark.newest
 def test_gymnasium_accepts_the_environment_without_a_warning(carry_soc: bool) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -134,7 +134,8 @@ def test_a_constraint_of_the_users_own_is_met():
     def hold(model):
         model.own = pyo.Constraint(expr=model.p_discharge[1, 0] >= 0.006)
 
-    result = day(objective=regulation_power, change=hold)
+    with pytest.warns(UserWarning, match="solved again with that forbidden"):
+        result = day(objective=regulation_power, change=hold)
 
     row = result.battery[(result.battery.step == 1) & (result.battery.battery == "18")].iloc[0]
     assert row.p_discharge_mw >= 0.06 - 1e-6
@@ -217,7 +218,7 @@ def test_all_solves_share_one_time_limit(monkeypatch):
 
     monkeypatch.setattr(opf, "solve", noted)
     day("distflow_opf")
-    assert len(given) == 3 and opf_method("distflow_opf").time_limit_s >= given[0] > given[1] > given[2] > 250
+    assert len(given) == 3 and opf_method("distflow_opf").time_limit_s >= given[0] > given[1] > given[2] > 0
     monkeypatch.undo()
 
     method = replace(opf_method("distflow_opf"), time_limit_s=0.02)
@@ -289,7 +290,8 @@ def test_netting_undoes_no_constraint_of_the_users_own():
         model.own = pyo.Constraint(expr=model.p_charge[0, 0] + model.p_discharge[0, 0] >= 0.02)
 
     price = {"objective": lambda m: energy_price(m, [80, 80, 80, 80]) + losses_mw(m)}
-    result = solve_opf(feeder(), "distflow_opf", change=ask, **PAID | price)
+    with pytest.warns(UserWarning, match="solved again with that forbidden"):
+        result = solve_opf(feeder(), "distflow_opf", change=ask, **PAID | price)
 
     assert pyo.value(result.model.own.body) >= 0.02 - 1e-6
     assert result.check.n_simultaneous == 0 and result.check.limits_held

@@ -8,6 +8,7 @@ from feederguard.baselines.opf_tables import battery_table, branch_table, bus_ta
 from feederguard.models.battery import Batteries
 from feederguard.models.distflow_opf import build_distflow_opf
 from feederguard.models.network import Network
+from feederguard.models.opf_objectives import losses_mw
 from feederguard.models.power_flow import PowerFlow
 
 AMPERE = 1e4 / (np.sqrt(3) * 10)  # of one pu of current
@@ -38,7 +39,7 @@ CURRENT = np.array([[0.5, 0.25, 0.0], [0.0, 0.0, 0.0]], dtype=complex)
 
 
 def model_of(network: Network, **data):
-    shape = {"p_load": np.zeros((2, 3))} | data
+    shape = {"p_load": np.zeros((2, 3)), "objective": losses_mw} | data
     return build_distflow_opf(network, "exact", **shape)
 
 

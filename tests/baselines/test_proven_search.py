@@ -75,7 +75,7 @@ def test_the_misocp_bounds_what_nothing_else_does(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(proven_search, "MOST_LOOPS", 0)
     network = load_network("ieee33")
     scenarios = make_scenarios(network, "29")
-    method = ProvenSearch(network, "radial", prove_s=30.0)
+    method = ProvenSearch(network, "radial", prove_s=3600.0)
 
     decisions = method.decide(scenarios)
 

@@ -161,6 +161,7 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.newest
 def test_units_of_a_hand_written_folder(folder):
     network = load_network(folder)
 
@@ -293,6 +294,7 @@ def test_a_path_that_is_no_feeder_is_named(tmp_path):
         read_network(tmp_path / "feeder.json")
 
 
+@pytest.mark.newest
 def test_pandapower_and_matpower_files_are_read(tmp_path):
     net = pandapower.networks.case33bw()
     pandapower.to_json(net, str(tmp_path / "net.json"))

@@ -26,6 +26,7 @@ def test_eia_zones_without_a_total_are_series_of_their_own(tmp_path: Path) -> No
     assert load_profiles(path).load_name == ("ISONE Total Actual Load",)
 
 
+@pytest.mark.newest
 def test_columns_of_a_plain_csv(tmp_path: Path) -> None:
     frame = pd.DataFrame({"time": HOURS.strftime("%Y-%m-%d %H:%M"), "house_load_kw": 2.0, "house_load_pu": 0.5})
     frame["shop_demand_mw"] = np.arange(48) / 10
@@ -69,6 +70,7 @@ def test_smd_sheet_saved_as_csv(tmp_path: Path) -> None:
     assert profiles.load[:2, 0] == pytest.approx([10 / 33, 11 / 33])
 
 
+@pytest.mark.newest
 def test_smd_workbook(tmp_path: Path) -> None:
     pytest.importorskip("openpyxl", reason="needs openpyxl to write a workbook: pip install openpyxl")
     path = tmp_path / "2022_smd_hourly.xlsx"

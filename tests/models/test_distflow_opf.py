@@ -347,7 +347,7 @@ class TestADayOfEighteenBatteries:
         model = build_distflow_opf(
             network, form, p_load=p, q_load=q, p_gen=sun, step_h=0.25, batteries=batteries, objective=objective
         )
-        solve(model, time_limit_s=300.0)
+        solve(model, time_limit_s=3600.0)
         net_batteries(model)
         drawn = (values(model.p_charge) - values(model.p_discharge)).reshape(96, 18)
         p_net = p - sun

@@ -25,7 +25,7 @@ def test_the_optimum_is_the_same_without_them():
                 "falls_backward",
             ):
                 model.find_component(name).deactivate()
-        solve(model, time_limit_s=60.0)
+        solve(model, time_limit_s=3600.0)
         costs.append(pyo.value(model.cost))
 
     assert costs[0] == pytest.approx(costs[1], rel=2e-4)

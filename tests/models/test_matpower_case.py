@@ -66,6 +66,7 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
+@pytest.mark.newest
 def test_every_conversion_of_a_hand_written_case(tmp_path):
     network = Network.from_matpower(write(tmp_path, FEEDER))
 
@@ -334,6 +335,7 @@ def test_matpower_feeders_equal_the_bundled_ones(cases, case, feeder):
     ("case", "load_mw"),
     [("case18", 11.6), ("case22", 0.66231), ("case85", 2.51428), ("case118zh", 22.7097), ("case136ma", 18.313807)],
 )
+@pytest.mark.newest
 def test_distribution_cases_come_in_megawatts(cases, case, load_mw):
     network = network_from_matpower(cases / f"{case}.m")
 

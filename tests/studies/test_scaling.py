@@ -199,7 +199,7 @@ def test_two_runs_give_the_same_tables_but_for_seconds_and_memory(tmp_path: Path
     made = []
     for name in ("one", "other"):
         config = ScalingConfig(
-            feeders=("ieee33",), scenarios=4, slow_scenarios=2, train_scenarios=30, block=1, time_limit_s=60.0,
+            feeders=("ieee33",), scenarios=4, slow_scenarios=2, train_scenarios=30, block=1, time_limit_s=3600.0,
             output=tmp_path / name, agents_cache=tmp_path / f"agents of {name}", run=RunConfig(workers=2),
         )  # fmt: skip
         written = run_scaling(config, Console(file=StringIO(), width=150))
