@@ -238,11 +238,15 @@ def _run_highs(model: Any, time_limit_s: float, rel_gap: float, options: dict[st
     from feederguard.models.solver_highs import swallow_banner, threads_of
 
     swallow_banner()
+    quadratic = _degree(_the_objective(model).expr) == 2
     with threads_of(options):
         solution = _run_contrib(Highs(), "highs", model, time_limit_s, rel_gap, options)
-    if solution.status == "optimal" and _degree(_the_objective(model).expr) == 2:
-        return _verified(model, solution)
-    return solution
+        if quadratic and solution.reason.startswith(_HIGHS_GAVE_UP):
+            # Its QP solver (1.16) fails on variables far below 1, as powers per unit are. Counted in units of 2^-8,
+            # with the objective in units of 2^-16 so that its Hessian stays, it answers.
+            options = {"user_bound_scale": 8, "user_objective_scale": 16} | options
+            solution = _run_contrib(Highs(), "highs", model, time_limit_s, rel_gap, options)
+    return _verified(model, solution) if quadratic and solution.status == "optimal" else solution
 
 
 # What SCIP spends much of its time on by default and network models gain nothing from: complementarity and
