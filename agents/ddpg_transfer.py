@@ -23,14 +23,15 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from feederguard.agents.checkpoint import CheckpointError, agent_metadata, load_checkpoint, save_checkpoint
-from feederguard.agents.load_transfer_env import LoadTransferVectorEnv, decode_actions, encode_decisions, observe
-from feederguard.agents.replay import Float32Array
-from feederguard.agents.td3 import Td3, TD3Config
-from feederguard.models.load_transfer import EPSILON, judge
-from feederguard.models.network import FloatArray, Network
-from feederguard.models.scenario import Decisions, Scenarios
-from feederguard.models.setting import Setting, resolve_setting
+from feederguard.agents.environments.load_transfer import LoadTransferVectorEnv
+from feederguard.agents.environments.load_transfer_actions import decode_actions, encode_decisions, observe
+from feederguard.agents.learning.checkpoint import CheckpointError, agent_metadata, load_checkpoint, save_checkpoint
+from feederguard.agents.learning.replay import Float32Array
+from feederguard.agents.learning.td3 import Td3, TD3Config
+from feederguard.models.arrays import FloatArray
+from feederguard.models.load_transfer import Decisions, Scenarios, Setting, judge, resolve_setting
+from feederguard.models.load_transfer.judge import EPSILON
+from feederguard.models.network import Network
 
 Progress = Callable[[int, int], None]  # steps done, steps in all
 CURVE_BLOCKS = 50  # points of a learning curve, at most

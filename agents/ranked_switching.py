@@ -1,15 +1,15 @@
 """Our load-transfer agent: a network ranks switch plans, physics gives the best few their least shedding, AC flow decides.
 
 What is learned: after each fault only some switch states are ever worth operating. Training solves thousands of scenarios
-of train weeks by a deep search (`feederguard.models.plan_search`), keeps per fault every plan that won one (the
+of train weeks by a deep search (`feederguard.models.switching.search`), keeps per fault every plan that won one (the
 *playbook*), and teaches a small network by imitation to rank the playbook from the observation (8), (9): for plan k of
 cost c_k, with c* the least of its scenario,
 
     (a)  target   q_k  proportional to  exp(-(c_k / c* - 1) / TEMPERATURE)
     (b)  loss     cross-entropy of softmax(scores of the fault's plans) against q
 
-What decides: the `shortlist` best-ranked plans of the fault race each other (`feederguard.models.least_shedding`) with
-their least shedding from the Pyomo model's compiled limits; a scenario that still sheds may try the plans some exchanges
+What decides: the `shortlist` best-ranked plans of the fault race each other (`feederguard.models.load_transfer.least_shedding`)
+with their least shedding from the Pyomo model's compiled limits; a scenario that still sheds may try the plans some exchanges
 away (`exchange_rounds`). So a wrong ranking costs money, never safety.
 
 Longer than other files: teaching, ranking and deciding share the playbook.
@@ -29,17 +29,17 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from feederguard.agents.certificate import Certificates, certify
-from feederguard.agents.checkpoint import CheckpointError, agent_metadata, load_checkpoint, save_checkpoint
-from feederguard.agents.load_transfer_env import observe
-from feederguard.agents.one_thread import one_thread
-from feederguard.agents.safe_correction import fall_back, search_lost
-from feederguard.models.least_shedding import Candidates, limit_names, race_topologies
-from feederguard.models.network import BoolArray, FloatArray, IntArray, Network
-from feederguard.models.plan_search import Found, search_plans
-from feederguard.models.scenario import Decisions, Scenarios
-from feederguard.models.setting import Setting, resolve_setting
-from feederguard.models.switch_plans import MOST_STATES, SwitchPlans
+from feederguard.agents.corrections.certificate import Certificates, certify
+from feederguard.agents.environments.load_transfer_actions import observe
+from feederguard.agents.learning.checkpoint import CheckpointError, agent_metadata, load_checkpoint, save_checkpoint
+from feederguard.agents.learning.one_thread import one_thread
+from feederguard.models.arrays import BoolArray, FloatArray, IntArray
+from feederguard.models.load_transfer import Decisions, Scenarios, Setting, resolve_setting
+from feederguard.models.load_transfer.least_shedding import Candidates, limit_names, race_topologies
+from feederguard.models.network import Network
+from feederguard.models.switching.fallback import fall_back, search_lost
+from feederguard.models.switching.plans import MOST_STATES, SwitchPlans
+from feederguard.models.switching.search import Found, search_plans
 
 KIND = "ranked_switching"
 TEMPERATURE = 0.02  # two per cent more cost is worth a factor e less

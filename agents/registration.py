@@ -6,9 +6,10 @@
     gymnasium.make("feederguard/VoltageRegulation-v0", feeder="cigre_lv18", weeks="train")
 
 or, in one string that imports it, `gymnasium.make("feederguard.agents.registration:feederguard/LoadTransfer-v0")`.
-Arguments are those of the factories in `studies/environments.py` and `studies/voltage_environments.py`, which load the
-feeder and the year of demand; they are named by string because environments know no data. Gymnasium reads no entry
-points of installed packages (it stopped with 1.0), so one of the two imports is needed.
+Arguments are those of the factories in `agents/environments/bundled_load_transfer.py` and
+`agents/environments/bundled_voltage.py`, which load the feeder and the year of demand; they are named by string because
+environments know no data. Gymnasium reads no entry points of installed packages (it stopped with 1.0), so one of the two
+imports is needed.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ VOLTAGE_REGULATION = "feederguard/VoltageRegulation-v0"
 if LOAD_TRANSFER not in gym.registry:
     gym.register(
         LOAD_TRANSFER,
-        entry_point="feederguard.studies.environments:make_env",
-        vector_entry_point="feederguard.studies.environments:make_vector_env",
+        entry_point="feederguard.agents.environments.bundled_load_transfer:make_env",
+        vector_entry_point="feederguard.agents.environments.bundled_load_transfer:make_vector_env",
     )
 if VOLTAGE_REGULATION not in gym.registry:
     gym.register(
         VOLTAGE_REGULATION,
-        entry_point="feederguard.studies.voltage_environments:make_env",
-        vector_entry_point="feederguard.studies.voltage_environments:make_vector_env",
+        entry_point="feederguard.agents.environments.bundled_voltage:make_env",
+        vector_entry_point="feederguard.agents.environments.bundled_voltage:make_vector_env",
     )

@@ -29,16 +29,17 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from feederguard.agents.one_thread import one_thread
-from feederguard.agents.voltage_agent import cut_to_limits
-from feederguard.agents.voltage_env import VoltageVectorEnv
-from feederguard.agents.voltage_observation import Float32Array, observe, soc_columns
+from feederguard.agents.environments.voltage import VoltageVectorEnv
+from feederguard.agents.environments.voltage_observation import Float32Array, cut_to_limits, observe, soc_columns
+from feederguard.agents.learning.one_thread import one_thread
+from feederguard.models.arrays import FloatArray, IntArray
 from feederguard.models.battery import Batteries
-from feederguard.models.battery_step import allowed_power
-from feederguard.models.network import FloatArray, IntArray, Network
+from feederguard.models.battery.step import allowed_power
+from feederguard.models.network import Network
 from feederguard.models.soc_tube import SocTube
-from feederguard.models.voltage_days import VoltageState, check_steps
-from feederguard.models.voltage_regulation import judged_buses
+from feederguard.models.voltage_regulation import VoltageState
+from feederguard.models.voltage_regulation.days import check_steps
+from feederguard.models.voltage_regulation.judge import judged_buses
 
 _SLOPE_FLOOR = 1e-3  # of g' g: below it a bus is out of the batteries' reach, and what g says of it is noise
 _LAST_RATE = 0.01  # of the learning rate, at the end of the training of g

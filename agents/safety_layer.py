@@ -8,7 +8,7 @@ batch. With a = p / p_max and the idle AC voltages v of the state, the first lin
 w_0 the lossless voltage: its distance to v_i^2 is the margin, needed below only; where rounding or a negative reactance puts
 v_i^2 above w_0 there is none. It is exact where the batteries idle; charging adds losses that it does not know of, so an
 answer to (1) alone may lie outside the band, and what follows makes the action safe. Every further linearisation is exact at
-the AC state of the last answer a_r, with the true slopes J_r of `voltage_sensitivity.py`:
+the AC state of the last answer a_r, with the true slopes J_r of `models/power_flow/voltage_sensitivity.py`:
 
     (2)  v_min_i^2 <= w_i(a_r) + (J_r (a - a_r))_i <= v_max_i^2
 
@@ -19,42 +19,53 @@ to the tolerance, it is certified.
 
 Powers lead to a state of charge inside the tube, if there is one, where power and SOC limits let them; but for its sake
 no battery must charge or discharge by more than all at once have room for in the band, else others would have to make
-up for it. (A day's own plan keeps to that too, so what `soc_tube.py` promises holds.) Where the band cannot be held
-that way the tube gives way: the proposal is brought into it, and projected with power and SOC limits
+up for it. (A day's own plan keeps to that too, so what `models/soc_tube/compute.py` promises holds.) Where the band cannot be
+held that way the tube gives way: the proposal is brought into it, and projected with power and SOC limits
 alone. Where the band cannot be held even so, slack is used, and `status` says it.
 
 All of it is for the demand in the state and for an exact model of the feeder: with demand a step late or in error a
-certificate does not hold (`studies/stale_demand.py` shows by how much).
+certificate does not hold (`studies/evidence/stale_demand.py` shows by how much).
 
 Longer than other files: acting and its two gradients share one search, and what is known of an item on the way.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from feederguard.models.arrays import BoolArray, ComplexArray, FloatArray, IntArray, threads_for
 from feederguard.models.battery import Batteries
-from feederguard.models.battery_step import power_interval
-from feederguard.models.network import BoolArray, ComplexArray, FloatArray, IntArray, Network
-from feederguard.models.newton_sweep import solve_many_forests
-from feederguard.models.power_flow import prepare, solve_power_flow
-from feederguard.models.projection import CLIPPED, SLACK, Projection, project, pull_back
-from feederguard.models.safety_matrices import safety_matrices
-from feederguard.models.safety_qp import TOLERANCE_PU
-from feederguard.models.soc_tube import SocTube, charging_factor, check_tube, tube_interval
-from feederguard.models.threads import threads_for
-from feederguard.models.voltage_days import VoltageState, check_steps
-from feederguard.models.voltage_regulation import judged_buses
-from feederguard.models.voltage_sensitivity import voltage_sensitivity
+from feederguard.models.battery.step import power_interval
+from feederguard.models.network import Network
+from feederguard.models.power_flow import solve_power_flow
+from feederguard.models.power_flow.layout import prepare
+from feederguard.models.power_flow.newton_sweep import solve_many_forests
+from feederguard.models.power_flow.voltage_sensitivity import voltage_sensitivity
+from feederguard.models.safe_powers.answers import (
+    AS_PROPOSED,
+    CORRECTED,
+    FAILED_ITEM,
+    SLACK_USED,
+    STATUSES,
+    TUBE_LEFT,
+    SafeActions,
+    put_items,
+    take_items,
+)
+from feederguard.models.safety_qp.matrices import safety_matrices
+from feederguard.models.safety_qp.projection import CLIPPED, SLACK, Projection, project, pull_back
+from feederguard.models.safety_qp.statement import TOLERANCE_PU
+from feederguard.models.soc_tube import SocTube
+from feederguard.models.soc_tube.plan import charging_factor
+from feederguard.models.soc_tube.tube import check_tube, tube_interval
+from feederguard.models.voltage_regulation import VoltageState
+from feederguard.models.voltage_regulation.days import check_steps
+from feederguard.models.voltage_regulation.judge import judged_buses
 
 ROUNDS = 6  # linearisations at AC states; those an item does not need are not spent
-AS_PROPOSED, CORRECTED, TUBE_LEFT, SLACK_USED, FAILED_ITEM = range(5)
-STATUSES = ("as_proposed", "corrected", "tube_left", "slack_used", "failed")
 
 _SAME_ACTION = 1e-9  # in units of p_max: closer than that is the same action
 _SOC_ROUNDING = 1e-6  # what float32 may add to a full battery
@@ -64,29 +75,6 @@ Limits = tuple[FloatArray, FloatArray]  # of the voltages' change, low and high,
 
 _FEW = 8  # items; from there on the batch kernel of `solve_power_flow` is faster
 FLOW_TOLERANCE_MVA, FLOW_ITERATIONS = 1e-8, 20  # those of `solve_power_flow`
-
-
-@dataclass(frozen=True, eq=False)
-class SafeActions:
-    """What the layer answers to a batch of proposals."""
-
-    p: FloatArray  # (B, n_bat) pu, to be applied
-    status: IntArray  # (B,) position in STATUSES
-    slack_pu: FloatArray  # (B,) by how much the QP had to leave the band, 0 where it had not
-    v: FloatArray  # (B, n_bus) AC voltage magnitudes at p; NaN where the flow has no solution
-    certified: BoolArray  # (B,) these are inside the band to the tolerance
-    rounds: IntArray  # (B,) linearisations at AC states spent
-
-    def __len__(self) -> int:
-        return len(self.status)
-
-    @property
-    def words(self) -> NDArray[np.str_]:
-        """The status of each item in words, (B,)."""
-        return np.array(STATUSES)[self.status]
-
-
-T = TypeVar("T", SafeActions, Projection)
 
 
 def settings() -> dict[str, float]:
@@ -162,7 +150,7 @@ class SafetyLayer:
                 # Where neither is safe, the one that leaves the band less is applied.
                 before, after = (self._excess(v) for v in (answer.v[stuck], wider.v))
                 better = np.flatnonzero(wider.certified | (after < before))
-                _put(answer, stuck[better], _take(wider, better))
+                put_items(answer, stuck[better], take_items(wider, better))
         return answer
 
     def project(self, state: VoltageState, p_proposed: torch.Tensor) -> torch.Tensor:
@@ -239,7 +227,7 @@ class SafetyLayer:
         return proposed / self.batteries.p_max
 
     def _excess(self, v: FloatArray) -> FloatArray:
-        """Return what `voltage_regulation.band_excess` does, its buses looked up once."""
+        """Return what `band_excess` does, its buses looked up once."""
         judged = v[:, self._judged]
         excess = np.maximum(self._band[0] - judged, judged - self._band[1]).max(axis=-1)
         return np.where(np.isnan(excess), np.inf, excess)
@@ -286,7 +274,7 @@ class SafetyLayer:
             wider = project(
                 inside, *self._physical(state[stuck]), self.matrices.columns, low[stuck], high[stuck], self._cap
             )
-            _put(answer, stuck, wider)
+            put_items(answer, stuck, wider)
         return answer, through
 
     def _make_safe(
@@ -461,7 +449,7 @@ class _ProjectedAtAc(torch.autograd.Function):
                 # The search holds what `correct` would: the answer to (1), or the cut proposal where that is less unsafe.
                 answer.a[lost] = search.best[left[lost]]
                 by_first = lost[(answer.a[lost] == first.a[lost]).all(axis=1)]
-                _put(answer, by_first, _take(first, by_first))
+                put_items(answer, by_first, take_items(first, by_first))
                 columns[by_first] = layer.matrices.columns
                 cut = np.setdiff1d(lost, by_first)
                 # No row is at work in a cut proposal.
@@ -479,14 +467,3 @@ class _ProjectedAtAc(torch.autograd.Function):
         if len(ctx.left):
             along[ctx.left] = pull_back(ctx.answer, ctx.columns, wanted[ctx.left])
         return torch.from_numpy(along / p_max).to(gradient), None, None
-
-
-def _take(whole: T, items: IntArray) -> T:
-    """Return some items of a batched result."""
-    return type(whole)(*(getattr(whole, name)[items] for name in vars(whole)))
-
-
-def _put(whole: Any, items: IntArray, part: Any) -> None:
-    """Write the items of one batched result over those of another of the same kind."""
-    for name in vars(part):
-        getattr(whole, name)[items] = getattr(part, name)

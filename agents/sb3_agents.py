@@ -10,8 +10,8 @@ days as its arguments. It is `tests/agents/test_sb3_agents.py` that runs the reg
 the action that they sent; what the batteries' limits made of it they see in reward and observation alone.
 
 The settings aim at a fair chance. Observations are scaled already, so only rewards are normalised: a step's reward goes
-from 0 to hundreds below it, since (3) of `voltage_regulation.py` counts a thousand for each pu outside the band.
-stable-baselines3 is the optional dependency `sb3`; without it this module imports, and training says what to install.
+from 0 to hundreds below it, since (3) of `models/voltage_regulation/simulate.py` counts a thousand for each pu outside the
+band. stable-baselines3 is the optional dependency `sb3`; without it this module imports, and training says what to install.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ import torch
 from gymnasium.spaces import Box
 
 import feederguard.agents.registration  # noqa: F401 (makes the environment known)
-from feederguard.agents.checkpoint import CheckpointError, agent_metadata, load_checkpoint, save_checkpoint
-from feederguard.agents.one_thread import one_thread
+from feederguard.agents.environments.voltage import VoltageEnv
+from feederguard.agents.environments.voltage_observation import STEPS_A_DAY, batteries_text, observe
+from feederguard.agents.learning.checkpoint import CheckpointError, agent_metadata, load_checkpoint, save_checkpoint
+from feederguard.agents.learning.one_thread import one_thread
 from feederguard.agents.registration import VOLTAGE_REGULATION
-from feederguard.agents.voltage_agent import batteries_text
-from feederguard.agents.voltage_env import VoltageEnv
-from feederguard.agents.voltage_observation import STEPS_A_DAY, observe
+from feederguard.models.arrays import FloatArray, IntArray
 from feederguard.models.battery import Batteries
-from feederguard.models.network import FloatArray, IntArray, Network
-from feederguard.models.voltage_days import VoltageState
+from feederguard.models.network import Network
+from feederguard.models.voltage_regulation import VoltageState
 
 ALGORITHMS = ("sac", "ppo")
 PACKAGES = ("torch", "stable-baselines3", "gymnasium")  # whose versions decide what training gives

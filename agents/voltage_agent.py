@@ -3,11 +3,12 @@
 Source: Hou et al., DF-SRL, JMPCE 13(1), 2025. An agent with a `SafetyLayer` has it in acting, so that every action of training
 and of use is projected and AC-checked before the grid receives it, and in the actor's gradient, so that the policy
 learns what its proposals become. What is stored is the action the grid received. With s the state, u in [0, 1] the policy's
-output per battery (as `td3.py` has it) and p the power applied:
+output per battery (as `learning/td3.py` has it) and p the power applied:
 
     (1)  a~ = 2 u - 1, moved by DEAD_ZONE towards 0, and 0 where that would pass it
     (2)  p = layer(s, p_max a~), or without a layer what power and SOC limits leave of p_max a~, `power_interval`
-    (3)  r = -0.001 sum |p_kW| - penalty of voltages: the first part is known from p ((b) of `td3.py`), the second is learned
+    (3)  r = -0.001 sum |p_kW| - penalty of voltages: the first part is known from p ((b) of `learning/td3.py`), the second is
+         learned
     (4)  the policy sees the observation, and once more, enlarged, how far idle voltages are outside their band
 
 With a layer the discount is 0 by default: its SOC tube carries the future, and what is learned is each step by itself; the
@@ -34,64 +35,40 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from feederguard.agents.checkpoint import CheckpointError, agent_metadata, load_checkpoint, save_checkpoint
-from feederguard.agents.td3 import Td3, TD3Config
-from feederguard.agents.voltage_env import VoltageVectorEnv
-from feederguard.agents.voltage_observation import Float32Array, observe, read_observations, soc_columns
+from feederguard.agents.environments.voltage import VoltageVectorEnv
+from feederguard.agents.environments.voltage_observation import (
+    Float32Array,
+    batteries_text,
+    cut_to_limits,
+    observe,
+    read_observations,
+    soc_columns,
+)
+from feederguard.agents.layer import Layer
+from feederguard.agents.learning.checkpoint import CheckpointError, agent_metadata, load_checkpoint, save_checkpoint
+from feederguard.agents.learning.td3 import Td3, TD3Config
+from feederguard.agents.training_record import TrainingLog, TrainingRecord, WatchedLayer
+from feederguard.models.arrays import BoolArray, FloatArray
 from feederguard.models.battery import Batteries
-from feederguard.models.battery_step import power_interval
-from feederguard.models.network import BoolArray, FloatArray, IntArray, Network
-from feederguard.models.soc_tube import SocTube
-from feederguard.models.voltage_days import VoltageDays, VoltageState, check_steps
-from feederguard.models.voltage_regulation import SAFE_TOLERANCE_PU, judged_buses
+from feederguard.models.network import Network
+from feederguard.models.voltage_regulation import VoltageDays, VoltageState
+from feederguard.models.voltage_regulation.days import check_steps
+from feederguard.models.voltage_regulation.judge import SAFE_TOLERANCE_PU, judged_buses
 
 DEAD_ZONE = 0.02  # of p_max
 EXCESS_SCALE = 5.0  # of (4), in units of half the band
 _CHANGED = 1e-5  # of p_max: more than float32 rounds
 
 Progress = Callable[[int, int], None]  # steps done, steps in all
-
-
-class Corrected(Protocol):
-    """What a layer answers."""
-
-    @property
-    def p(self) -> FloatArray: ...
-
-    @property
-    def status(self) -> IntArray: ...  # (B,) position in `Layer.statuses`
-
-
-class Layer(Protocol):
-    """What stands behind a policy: `SafetyLayer`, or `LinearSafetyLayer` of safe DDPG."""
-
-    statuses: tuple[str, ...]  # what `correct` may say of an item
-    fallbacks: int  # items so far that `project_ac` had to answer otherwise than by its own problem
-
-    @property
-    def network(self) -> Network: ...
-
-    @property
-    def batteries(self) -> Batteries: ...
-
-    @property
-    def step_h(self) -> float: ...  # hours of the steps it was made for
-
-    @property
-    def tube(self) -> SocTube | None: ...  # that it keeps SOC inside
-
-    def correct(self, state: VoltageState, p_proposed: FloatArray) -> Corrected: ...
-
-    def project_ac(self, state: VoltageState, p_proposed: Tensor) -> Tensor: ...
 
 
 def _learner_settings() -> TD3Config:
@@ -128,30 +105,6 @@ class VoltageAgentConfig:
                 raise ValueError(f"VoltageAgentConfig: {name} is {getattr(self, name)}; it must be at least 1")
         if not self.reward_scale > 0:
             raise ValueError(f"VoltageAgentConfig: reward_scale is {self.reward_scale}; it must be positive")
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingRecord:
-    """What happened while an agent learned: an entry for each day, in the order in which they ended.
-
-    Days that training left unfinished come last, with the steps that they have.
-    """
-
-    reward: FloatArray  # (n_episode,) sum over the day
-    n_steps: IntArray  # (n_episode,) steps taken; fewer than a day has where it ended early, without AC solution or unfinished
-    n_violation_steps: IntArray  # (n_episode,) steps with a bus outside its band by the AC flow, exploration included
-    worst_excess_pu: FloatArray  # (n_episode,) largest distance outside the band, 0 where none
-    regulation_kwh: FloatArray  # (n_episode,)
-    steps: int  # environment steps taken
-    seconds: float
-    statuses: tuple[str, ...] = ()  # what the layer may say of a step; empty without one
-    status_steps: IntArray = field(default_factory=lambda: np.zeros((0, 0), np.int64))  # (n_episode, len(statuses))
-    fallbacks: int = 0  # items of the actor's gradient that `Layer.fallbacks` counted
-
-    @property
-    def status_counts(self) -> dict[str, int]:
-        """Steps of the whole training by what the layer said of them."""
-        return dict(zip(self.statuses, self.status_steps.sum(axis=0).tolist(), strict=True))
 
 
 class VoltageAgent:
@@ -197,12 +150,12 @@ class VoltageAgent:
         config = config or VoltageAgentConfig()
         _check_layer(network, batteries, layer)
         _check_layer_steps(network, layer, days.step_h, days.n_step)
-        watched = None if layer is None else _Watched(layer)
+        watched = None if layer is None else WatchedLayer(layer)
         env = VoltageVectorEnv(
             network, batteries, days, config.num_envs, None if watched is None else watched.correct
         )  # fmt: skip
         learner = _new_learner(network, batteries, config, layer, days.n_step, days.step_h)
-        log, begin = _Log(config.num_envs, watched), perf_counter()
+        log, begin = TrainingLog(config.num_envs, watched), perf_counter()
         observations, _ = env.reset(seed=config.learner.seed)
         n_step = days.n_step * -(-config.episodes // config.num_envs)
         for step in range(n_step):
@@ -304,33 +257,11 @@ def settings() -> dict[str, float]:
     }
 
 
-def batteries_text(network: Network, batteries: Batteries) -> str:
-    """Return every number of the batteries as one line of JSON, powers and energies in pu of the network's base."""
-    known = {
-        item.name: None if value is None else [f"{number:.10g}" for number in np.asarray(value, dtype=float).tolist()]
-        for item in fields(batteries)
-        if item.name != "name"
-        for value in [getattr(batteries, item.name)]
-    }
-    return json.dumps({"base_mva": network.base_mva, **known}, sort_keys=True)
-
-
 def see(network: Network, batteries: Batteries, observations: Float32Array) -> Float32Array:
     """Return observations (B, n_observation) with (4) appended, (B, n_observation + n_judged)."""
     end = soc_columns(network, batteries).start
     v = observations[:, end - len(judged_buses(network)) : end]
     return np.concatenate([observations, EXCESS_SCALE * (v - np.clip(v, -1.0, 1.0))], axis=1)
-
-
-def cut_to_limits(batteries: Batteries, soc: FloatArray, actions: Tensor, step_h: float) -> Tensor:
-    """Return what power and SOC limits leave of actions in [-1, 1], (B, n_bat): what a battery's management makes of them.
-
-    soc: (B, n_bat). Differentiable in the actions; what is cut off has no gradient.
-    """
-    # A battery without power does nothing.
-    unit = np.where(batteries.p_max > 0, batteries.p_max, 1.0)
-    low, high = (torch.from_numpy(limit / unit).to(actions) for limit in power_interval(batteries, soc, step_h))
-    return torch.minimum(torch.maximum(actions, low), high)
 
 
 def _new_learner(
@@ -420,52 +351,3 @@ def _check_layer_steps(network: Network, layer: Layer | None, step_h: float, n_s
 
 def _tube_of(layer: Layer | None) -> str:
     return "" if layer is None or layer.tube is None else layer.tube.digest
-
-
-class _Watched:
-    """A layer in acting that keeps what it said of the last step."""
-
-    def __init__(self, layer: Layer) -> None:
-        self.layer, self.fallbacks_before = layer, layer.fallbacks
-        self.said: IntArray = np.zeros(0, dtype=np.int64)
-
-    def correct(self, state: VoltageState, p_proposed: FloatArray) -> FloatArray:
-        answer = self.layer.correct(state, p_proposed)
-        self.said = answer.status
-        return answer.p
-
-
-class _Log:
-    """Sums over the running day of each environment, and those of the days that have ended."""
-
-    def __init__(self, n: int, watched: _Watched | None) -> None:
-        self._watched = watched
-        self._statuses = () if watched is None else watched.layer.statuses
-        self._sums, self._worst = np.zeros((4 + len(self._statuses), n)), np.zeros(n)
-        self._ended: list[FloatArray] = []
-
-    def add(self, rewards: FloatArray, info: dict[str, Any], ended: BoolArray) -> None:
-        self._sums[:4] += np.stack([rewards, np.ones(len(rewards)), info["n_violations"] > 0, info["regulation_kwh"]])
-        if self._watched is not None:
-            self._sums[4 + self._watched.said, np.arange(len(rewards))] += 1.0
-        self._worst = np.maximum(self._worst, info["worst_excess_pu"])
-        if ended.any():
-            self._put_away(ended)
-
-    def record(self, steps: int, seconds: float) -> TrainingRecord:
-        begun = self._sums[1] > 0
-        if begun.any():
-            self._put_away(begun)
-        worst, reward, taken, violations, regulation, *said = np.hstack(
-            [np.zeros((1 + len(self._sums), 0)), *self._ended]
-        )  # fmt: skip
-        by_status = np.array(said).reshape(len(self._statuses), len(reward)).T.astype(np.int64)
-        watched = self._watched
-        return TrainingRecord(
-            reward, taken.astype(np.int64), violations.astype(np.int64), worst, regulation, steps, seconds, self._statuses,
-            by_status, 0 if watched is None else watched.layer.fallbacks - watched.fallbacks_before,
-        )  # fmt: skip
-
-    def _put_away(self, which: BoolArray) -> None:
-        self._ended.append(np.vstack([self._worst[which], self._sums[:, which]]))
-        self._sums[:, which], self._worst[which] = 0.0, 0.0

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from feederguard.models.network import BoolArray, FloatArray, Network
+from feederguard.models.arrays import BoolArray, FloatArray
+from feederguard.models.network import Network
 from feederguard.models.power_flow import solve_power_flow
-from feederguard.models.spanning import spanning_forests
+from feederguard.models.switching.forests import spanning_forests
 
 
 def branch_exchange(

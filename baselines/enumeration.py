@@ -13,12 +13,10 @@ from time import perf_counter
 
 import numpy as np
 
-from feederguard.models.load_transfer import judge
-from feederguard.models.method import Report
-from feederguard.models.network import BoolArray, Network
-from feederguard.models.scenario import Decisions, Scenarios
-from feederguard.models.setting import Setting, resolve_setting
-from feederguard.models.transfer_opf import LeastSheddingSolver
+from feederguard.models.arrays import BoolArray
+from feederguard.models.load_transfer import Decisions, Report, Scenarios, Setting, judge, resolve_setting
+from feederguard.models.load_transfer.shedding_opf import LeastSheddingSolver
+from feederguard.models.network import Network
 
 MOST_TIES = 12
 

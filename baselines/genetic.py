@@ -3,7 +3,7 @@
 A chromosome has one real gene per switchable branch and one per load bus, all in [0, 1].
 
     switches   paper setting: a tie is closed where its gene exceeds 1/2
-               radial setting: genes are keys of a spanning tree (`spanning.py`), so every individual is radial
+               radial setting: genes are keys of a spanning tree (`models/switching/forests.py`), so every individual is radial
     shedding   s = max(0, 2 g - 1): half of the range means "shed nothing", which most buses should
 
 Fitness: the compiled Pyomo cost, constrained by the judge's worst violation of the Pyomo limits on the AC flow, for the
@@ -22,17 +22,17 @@ from pymoo.operators.crossover.sbx import SBX
 from pymoo.operators.mutation.pm import PM
 from pymoo.optimize import minimize
 
-from feederguard.models.load_transfer import SAFE_TOLERANCE, judge
-from feederguard.models.network import FloatArray, Network
-from feederguard.models.radiality import refuse_fixed_loops
-from feederguard.models.scenario import Decisions, Scenarios
-from feederguard.models.setting import Setting, reachable_buses, resolve_setting
-from feederguard.models.spanning import spanning_forests
+from feederguard.models.arrays import FloatArray
+from feederguard.models.load_transfer import Decisions, Scenarios, Setting, judge, resolve_setting
+from feederguard.models.load_transfer.judge import SAFE_TOLERANCE
+from feederguard.models.network import Network
+from feederguard.models.network.graph import reachable_buses, refuse_fixed_loops
+from feederguard.models.switching.forests import spanning_forests
 
 
 @dataclass(frozen=True)
 class GeneticConfig:
-    """Settings of the search; the defaults were chosen on train weeks by studies/tune_genetic.py."""
+    """Settings of the search; the defaults were chosen on train weeks by studies/evidence/tune_genetic.py."""
 
     population: int = 200
     generations: int = 50

@@ -3,7 +3,7 @@
 In the radial setting the cone relaxation is exact wherever loads alone decide (local generation against an upper limit can
 loosen it), and the decision is then the optimum to the gap that its report proves. In the paper setting the model
 carries a linearised angle equation: the topology is chosen by it, and where its shedding breaks an AC limit the shedding
-is replaced by the least that the AC equations allow with that topology (`transfer_opf.py`).
+is replaced by the least that the AC equations allow with that topology (`models/load_transfer/shedding_opf.py`).
 """
 
 from __future__ import annotations
@@ -13,14 +13,11 @@ from time import perf_counter
 import numpy as np
 import pyomo.environ as pyo
 
-from feederguard.models.load_transfer import judge
-from feederguard.models.method import Report
+from feederguard.models.load_transfer import Decisions, Report, Scenarios, Setting, judge, resolve_setting
+from feederguard.models.load_transfer.shedding_opf import LeastSheddingSolver
 from feederguard.models.network import Network
 from feederguard.models.reconfiguration import LOSS_WEIGHT, build_load_transfer
-from feederguard.models.scenario import Decisions, Scenarios
-from feederguard.models.setting import Setting, resolve_setting
 from feederguard.models.solver import solve
-from feederguard.models.transfer_opf import LeastSheddingSolver
 
 
 class Misocp:

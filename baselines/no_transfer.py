@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from feederguard.models.load_transfer import Decisions, Scenarios
 from feederguard.models.network import Network
-from feederguard.models.scenario import Decisions, Scenarios
 
 
 class NoTransfer:

@@ -1,7 +1,7 @@
 """The unlearned competitor of the learned agents: search switch plans anew for every scenario.
 
-Starts from the plain plans (`feederguard.models.switch_plans`), gives each its least shedding by AC power flow and exchanges
-branches of the best, round by round (`feederguard.models.plan_search`). A meshed setting of at most nine ties has no more
+Starts from the plain plans (`feederguard.models.switching.plans`), gives each its least shedding by AC power flow and exchanges
+branches of the best, round by round (`feederguard.models.switching.search`). A meshed setting of at most nine ties has no more
 states than plain plans: every state is then tried, and the answer is the enumerated optimum by that least shedding.
 """
 
@@ -11,13 +11,11 @@ from time import perf_counter
 
 import numpy as np
 
-from feederguard.models.least_shedding import least_shedding
-from feederguard.models.method import Report
+from feederguard.models.load_transfer import Decisions, Report, Scenarios, Setting, resolve_setting
+from feederguard.models.load_transfer.least_shedding import least_shedding
 from feederguard.models.network import Network
-from feederguard.models.plan_search import Found, search_plans
-from feederguard.models.scenario import Decisions, Scenarios
-from feederguard.models.setting import Setting, resolve_setting
-from feederguard.models.switch_plans import SwitchPlans
+from feederguard.models.switching.plans import SwitchPlans
+from feederguard.models.switching.search import Found, search_plans
 
 
 class PlanSearch:

@@ -19,9 +19,9 @@ can be given back for a line it opened. Proofs are tried cheapest first:
     every state    where few loops make at most MOST_LISTED radial states, all of them raced; tie states likewise
     MISOCP         its proven bound within `prove_s` seconds, where asked for
 
-Racing a plan means its least shedding by AC power flow (`feederguard.models.least_shedding`); a plan that a race finds better
-replaces the answer. It aims a little inside each limit, and the judge takes a little outside for inside: a proof by race
-holds to that tolerance (after fault 29 of ieee33 a cost of 103.5514, where the MISOCP's decision leans on the limit
+Racing a plan means its least shedding by AC power flow (`feederguard.models.load_transfer.least_shedding`); a plan that a race
+finds better replaces the answer. It aims a little inside each limit, and the judge takes a little outside for inside: a proof
+by race holds to that tolerance (after fault 29 of ieee33 a cost of 103.5514, where the MISOCP's decision leans on the limit
 and costs 103.5498). What is left is "not proven", and its bound is still one.
 """
 
@@ -34,14 +34,14 @@ import numpy as np
 
 from feederguard.baselines.misocp import Misocp
 from feederguard.baselines.plan_search import PlanSearch
-from feederguard.models.least_shedding import Candidates, race_topologies
-from feederguard.models.load_transfer import energised_buses, judge, transfer_rules
-from feederguard.models.method import Report
-from feederguard.models.network import BoolArray, Network, NetworkError
-from feederguard.models.scenario import Decisions, Scenarios
-from feederguard.models.setting import Setting, resolve_setting
+from feederguard.models.arrays import BoolArray
+from feederguard.models.load_transfer import Decisions, Report, Scenarios, Setting, judge, resolve_setting
+from feederguard.models.load_transfer.least_shedding import Candidates, race_topologies
+from feederguard.models.load_transfer.rules import transfer_rules
+from feederguard.models.network import Network, NetworkError
+from feederguard.models.network.graph import energised_buses
 from feederguard.models.solver import NotSolvedError
-from feederguard.models.switch_plans import SwitchPlans
+from feederguard.models.switching.plans import SwitchPlans
 
 MOST_LISTED = 60_000  # plans of one fault that are raced for a proof
 MOST_LOOPS = 10  # counting radial states takes all choices of so many chains

@@ -23,8 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feederguard.data.networks import list_networks, load_network
-from feederguard.models.feeding_tree import feeding_tree
-from feederguard.models.network import FloatArray, IntArray, Network, NetworkError
+from feederguard.models.arrays import FloatArray, IntArray
+from feederguard.models.network import Network, NetworkError
+from feederguard.models.network.graph import feeding_tree
 
 TIE_RATING_A = 400.0
 TIES_PER_PAIR = 2

@@ -30,7 +30,8 @@ from typing import Any
 
 import numpy as np
 
-from feederguard.models.network import FloatArray, IntArray, Network, NetworkError
+from feederguard.models.arrays import FloatArray, IntArray
+from feederguard.models.network import Network, NetworkError
 
 MAX_IMPEDANCE_PU = 100.0
 MAX_BUS_CURRENT_KA = 10.0

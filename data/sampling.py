@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from feederguard.data.profiles import Profiles, bus_series, load_profiles
-from feederguard.models.network import IntArray, Network
-from feederguard.models.scenario import Scenarios, make_scenarios
-from feederguard.models.setting import faultable_branches
+from feederguard.models.arrays import IntArray
+from feederguard.models.load_transfer import Scenarios, make_scenarios
+from feederguard.models.load_transfer.setting import faultable_branches
+from feederguard.models.network import Network
 
 PV_SHARE = 0.3
 

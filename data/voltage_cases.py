@@ -7,7 +7,7 @@ calendar days are kept; test days are those of every fourth week (`feederguard.d
 
 The bundled cases, bands 0.95..1.05 pu, one rule for all: round numbers such that, without control, some bus leaves its band in
 about 11 % of the year's steps, both below and above, and that batteries without foresight can hold it:
-on every day the idle policy under the safety layer needs no slack. `studies/size_voltage_case.py` prints both.
+on every day the idle policy under the safety layer needs no slack. `studies/evidence/size_voltage_case.py` prints both.
 
     feeder       peak load           photovoltaics and batteries, each                at
     cigre_lv18   250 kW, R1..R18     110 kWp at R11..R18 only; 40 kW, 400 kWh         R1..R18
@@ -28,12 +28,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from feederguard.data.networks import load_network
-from feederguard.data.profile_clock import MINUTES_A_DAY
 from feederguard.data.profiles import ProfileError, Profiles, bus_series, load_profiles
+from feederguard.data.profiles.clock import MINUTES_A_DAY
+from feederguard.models.arrays import BoolArray, FloatArray, IntArray
 from feederguard.models.battery import Batteries
-from feederguard.models.battery_equations import check_batteries
-from feederguard.models.network import BoolArray, FloatArray, IntArray, Network
-from feederguard.models.voltage_days import VoltageDays
+from feederguard.models.battery.batteries import check_batteries
+from feederguard.models.network import Network
+from feederguard.models.voltage_regulation import VoltageDays
 
 WEEKS = ("train", "test", "all")
 

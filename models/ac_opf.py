@@ -1,10 +1,10 @@
 """Optimal power flow with the full AC equations, exact in polar voltages or relaxed to a second-order cone.
 
 Source: MATPOWER User's Manual, AC optimal power flow, for the problem; Jabr, IEEE Trans. Power Systems 21(3), 2006, for
-the relaxation. Per unit. Branch and bus equations are those of `ac_flow.py`, generators, batteries and injections those
-of `opf_periods.py`, each with numbers of its own. For every step, bus i and closed branch b = (i, j):
+the relaxation. Per unit. Branch and bus equations are those of `equations/ac.py`, generators, batteries and injections those
+of `equations/periods.py`, each with numbers of its own. For every step, bus i and closed branch b = (i, j):
 
-    (1)  the flows and balances of `ac_flow.py`, the injections and batteries of `opf_periods.py`
+    (1)  the flows and balances of `equations/ac.py`, the injections and batteries of `equations/periods.py`
     (2)  v_min_i <= |V_i| <= v_max_i; |V_i| = |v_s| at a substation that no generator stands for (`gen_is_grid`)
     (3)  P_b^2 + Q_b^2 <= s_max_b^2 and P_to_b^2 + Q_to_b^2 <= s_max_b^2                  where b has an s_max
     (4)  P_b^2 + Q_b^2 <= rating_b^2 w_i and P_to_b^2 + Q_to_b^2 <= rating_b^2 w_j        where b has a rating only
@@ -35,10 +35,13 @@ import numpy as np
 import pyomo.environ as pyo
 from numpy.typing import ArrayLike
 
-from feederguard.models.ac_flow import BranchCoefficients, add_balance, add_branch_flows, branch_coefficients
+from feederguard.models.arrays import ComplexArray
 from feederguard.models.battery import Batteries
-from feederguard.models.network import ComplexArray, Network, NetworkError
-from feederguard.models.opf_periods import held_substations, read_periods, set_objective, start_opf
+from feederguard.models.equations.ac import BranchCoefficients, add_balance, add_branch_flows, branch_coefficients
+from feederguard.models.equations.periods import read_periods, start_opf
+from feederguard.models.network import Network, NetworkError
+from feederguard.models.network.pi_model import held_substations
+from feederguard.models.opf_objectives import set_objective
 
 FORMS = ("polar", "soc")
 ENDS = ("from", "to")

@@ -12,9 +12,9 @@ what enters its series impedance r + jx there, w = |V|^2, ell = |J|^2 the square
     (5)  v_min^2 <= w_i <= v_max^2;  w_i = |v_s|^2 at a substation that no generator stands for (`gen_is_grid`)
     (6)  P_b^2 + Q_b^2 <= I_b^2 w_i,  Pj_b^2 + Qj_b^2 <= I_b^2 w_j      current rating, where b has no s_max
     (7)  P_b^2 + Q_b^2 <= s_max^2,    Pj_b^2 + Qj_b^2 <= s_max^2        apparent power, where it has one
-    (8)  a_min <= angle of V_i less that of V_j <= a_max                linear in P, Q, w: see `distflow_limits.py`
+    (8)  a_min <= angle of V_i less that of V_j <= a_max                linear in P, Q, w: see `equations/branch_limits.py`
 
-with the injections p_i, q_i, generators and batteries of `opf_periods.py`, which numbers its equations on its own.
+with the injections p_i, q_i, generators and batteries of `equations/periods.py`, which numbers its equations on its own.
 
     exact   the AC equations of a radial feeder; Ipopt finds a local optimum
     soc     a convex relaxation of exact, so a lower bound (Ipopt or SCIP)
@@ -40,19 +40,17 @@ import numpy as np
 import pyomo.environ as pyo
 from numpy.typing import ArrayLike
 
+from feederguard.models.arrays import FloatArray
 from feederguard.models.battery import Batteries
-from feederguard.models.distflow_limits import add_angles, add_circles, add_polygons
-from feederguard.models.feeding_tree import (
-    FedBranch,
-    bus_shunts,
-    feeding_tree,
-    hanging_shunts,
-    lossless_flow,
-    lossless_range,
-)
-from feederguard.models.network import FloatArray, Network
-from feederguard.models.opf_periods import Periods, held_substations, read_periods, set_objective, start_opf
-from feederguard.models.solver import model_name
+from feederguard.models.equations.branch_limits import add_angles, add_circles, add_polygons
+from feederguard.models.equations.distflow import add_balance, add_cone, add_drop, add_far_ends, series_flow
+from feederguard.models.equations.lossless import lossless_flow, lossless_range
+from feederguard.models.equations.periods import Periods, read_periods, start_opf
+from feederguard.models.network import Network
+from feederguard.models.network.graph import FedBranch, feeding_tree
+from feederguard.models.network.pi_model import held_substations
+from feederguard.models.opf_objectives import set_objective
+from feederguard.models.solver.solution import model_name
 
 FORMS = ("exact", "soc", "linear")
 # Ipopt settings that keep a good start: its defaults would first push it well away from every bound.
@@ -79,7 +77,7 @@ def build_distflow_opf(
 
     Sets, injections and batteries are those of `start_opf`. Variables: w[t, i]; P, Q, ell[t, b] (ell an expression in
     linear form). Expressions: P_to, Q_to[t, b]; loss[t]. Constraints: active_balance, reactive_balance[t, i];
-    voltage_drop[t, b]; cone[t, b] (exact, soc); those of `distflow_limits`; soc_balance, soc_final, battery_power.
+    voltage_drop[t, b]; cone[t, b] (exact, soc); those of `equations/branch_limits.py`; soc_balance, soc_final, battery_power.
 
     Raises `NetworkError` for a meshed feeder or a bus that is not fed, ValueError for an unknown form, and as
     `read_periods`.
@@ -91,15 +89,15 @@ def build_distflow_opf(
     model = start_opf(f"DistFlow OPF ({form}) of {network.name}", periods)
     reach = lossless_range(periods, tree)
     _add_state(model, periods, form, tree)
-    _add_far_ends(model, network, form)
-    _add_balance(model, network)
-    _add_drop(model, network, form)
+    add_far_ends(model, network, form)
+    add_balance(model, network)
+    add_drop(model, network, form)
     if form == "linear":
         add_polygons(model, network, reach)
     else:
-        _add_cone(model, network, form, reach.largest)
+        add_cone(model, network, form, reach.largest)
         add_circles(model, network)
-    add_angles(model, network, lambda m, t, b: _series(m, network, t, b))
+    add_angles(model, network, lambda m, t, b: series_flow(m, network, t, b))
     set_objective(model, objective)
     return model
 
@@ -163,91 +161,8 @@ def _add_state(model: pyo.ConcreteModel, periods: Periods, form: str, tree: list
     if form == "linear":
 
         def estimate(m: Any, t: int, b: int) -> Any:
-            return tap2[b] * sum(power**2 for power in _series(m, network, t, b))
+            return tap2[b] * sum(power**2 for power in series_flow(m, network, t, b))
 
         model.ell = pyo.Expression(*index, rule=estimate, doc="squared current at nominal voltage")
     else:
         model.ell = pyo.Var(*index, bounds=(0, None), initialize=lambda m, t, b: ell[t][b], doc="squared current")
-
-
-def _series(m: Any, network: Network, t: int, b: int) -> tuple[Any, Any]:
-    """Return Ps and Qs: what enters the series impedance behind the tap."""
-    i, tap2 = int(network.from_bus[b]), float(network.tap[b]) ** 2
-    g, c = float(network.g_from[b]) / tap2, float(network.b_from[b]) / tap2
-    return (m.P[t, b] - g * m.w[t, i] if g else m.P[t, b]), (m.Q[t, b] + c * m.w[t, i] if c else m.Q[t, b])
-
-
-def _add_far_ends(model: pyo.ConcreteModel, network: Network, form: str) -> None:
-    """Add Pj, Qj of (1), (2), and the loss in branches."""
-    r, x, tap2 = network.r.tolist(), network.x.tolist(), (network.tap**2).tolist()
-    near, far = network.from_bus.tolist(), network.to_bus.tolist()
-    g_from, g_to, b_to = network.g_from.tolist(), network.g_to.tolist(), network.b_to.tolist()
-    loses = form != "linear"
-    shunts = [(g_from[b] / tap2[b], near[b]) for b in model.branch] + [(g_to[b], far[b]) for b in model.branch]
-    shunts += [(g, i) for i, g in enumerate(hanging_shunts(network).real.tolist())]
-
-    def p_far(m: Any, t: int, b: int) -> Any:
-        into = -_series(m, network, t, b)[0] + (r[b] * m.ell[t, b] if loses else 0.0)
-        return into + g_to[b] * m.w[t, far[b]] if g_to[b] else into
-
-    def q_far(m: Any, t: int, b: int) -> Any:
-        into = -_series(m, network, t, b)[1] + (x[b] * m.ell[t, b] if loses else 0.0)
-        return into - b_to[b] * m.w[t, far[b]] if b_to[b] else into
-
-    def loss(m: Any, t: int) -> Any:
-        heat = sum(r[b] * m.ell[t, b] for b in m.branch if r[b])
-        return heat + sum(g * m.w[t, i] for g, i in shunts if g)
-
-    model.P_to = pyo.Expression(model.time, model.branch, rule=p_far, doc="Pj of (1)")
-    model.Q_to = pyo.Expression(model.time, model.branch, rule=q_far, doc="Qj of (2)")
-    model.loss = pyo.Expression(model.time, rule=loss, doc="active power lost in branches")
-
-
-def _add_balance(model: pyo.ConcreteModel, network: Network) -> None:
-    out_of: list[list[int]] = [[] for _ in range(network.n_bus)]
-    into: list[list[int]] = [[] for _ in range(network.n_bus)]
-    for b in model.branch:
-        out_of[network.from_bus[b]].append(b)
-        into[network.to_bus[b]].append(b)
-    g, c = (values.tolist() for values in bus_shunts(network))
-
-    # The expressions' contents rather than the expressions: solver files then hold plain linear rows.
-    @model.Constraint(model.time, model.bus, doc="(1)")
-    def active_balance(m: Any, t: int, i: int) -> Any:
-        away = sum(m.P[t, b] for b in out_of[i]) + sum(m.P_to[t, b].expr for b in into[i])
-        return (away + g[i] * m.w[t, i] if g[i] else away) == m.p_injected[t, i].expr
-
-    @model.Constraint(model.time, model.bus, doc="(2)")
-    def reactive_balance(m: Any, t: int, i: int) -> Any:
-        away = sum(m.Q[t, b] for b in out_of[i]) + sum(m.Q_to[t, b].expr for b in into[i])
-        return (away - c[i] * m.w[t, i] if c[i] else away) == m.q_injected[t, i].expr
-
-
-def _add_drop(model: pyo.ConcreteModel, network: Network, form: str) -> None:
-    r, x, z2 = network.r.tolist(), network.x.tolist(), (np.abs(network.z) ** 2).tolist()
-    near, far, tap2 = network.from_bus.tolist(), network.to_bus.tolist(), (network.tap**2).tolist()
-    loses = form != "linear"
-
-    @model.Constraint(model.time, model.branch, doc="(3)")
-    def voltage_drop(m: Any, t: int, b: int) -> Any:
-        p, q = _series(m, network, t, b)
-        drop = 2 * r[b] * p + 2 * x[b] * q - (z2[b] * m.ell[t, b] if loses else 0.0)
-        return m.w[t, far[b]] == m.w[t, near[b]] / tap2[b] - drop
-
-
-def _add_cone(model: pyo.ConcreteModel, network: Network, form: str, reach: FloatArray) -> None:
-    near, tap2 = network.from_bus.tolist(), (network.tap**2).tolist()
-
-    @model.Constraint(model.time, model.branch, doc="(4)")
-    def cone(m: Any, t: int, b: int) -> Any:
-        p, q = _series(m, network, t, b)
-        product = m.w[t, near[b]] * m.ell[t, b] / tap2[b]
-        return p**2 + q**2 - product == 0 if form == "exact" else p**2 + q**2 - product <= 0
-
-    if form == "soc":
-        v_low = np.minimum(network.v_min, np.abs(network.v_substation).min())[network.from_bus]
-        most = (2 * reach * network.tap / np.maximum(v_low, 1e-3)) ** 2
-        for t, b in model.ell:
-            if np.isfinite(most[t, b]):
-                # A branch with nothing behind it still needs an interior for the solver to move in.
-                model.ell[t, b].setub(float(most[t, b]) + 1e-6)

@@ -15,19 +15,21 @@ units. Power in per unit times base_mva is MW; h is the length of a step in hour
 (2)-(5) times h are MWh, or pu^2 h. (5) is (|V| - v_ref)^2 to first order and convex in w, so it serves every form. (3) is the
 objective of DF-SRL (Hou et al., JMPCE 13(1), 2025).
 All are linear or convex quadratic but (2) in polar form, and (6) convex only in so far as it is linear: a negative price
-rewards burning energy, for which see `battery.py`. In the cone forms a term that prices losses, directly or through
+rewards burning energy, for which see `battery/batteries.py`. In the cone forms a term that prices losses, directly or through
 what the substation draws, is what makes the cones tight.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import pyomo.environ as pyo
 from numpy.typing import ArrayLike
 
-from feederguard.models.network import FloatArray
+from feederguard.models.arrays import FloatArray
 
 
 def generation_cost(model: Any) -> Any:
@@ -122,3 +124,28 @@ def _prices(price_per_mwh: ArrayLike, name: str, n_step: int) -> FloatArray:
         place = f" of step {bad[0]}" if price.shape else ""
         raise ValueError(f"{name}: price_per_mwh{place} is {price.ravel()[bad[0]]}; {wanted}")
     return price
+
+
+def set_objective(model: pyo.ConcreteModel, objective: Callable[[Any], Any] | None) -> None:
+    """Minimise `objective(model)`; None is generation cost where any generator has a cost, and losses elsewhere.
+
+    Warns where that cost leaves the energy from the grid above free. Raises ValueError when `objective` is no function or
+    returns no expression.
+    """
+    network = model.periods.network
+    if objective is None:
+        objective = generation_cost if network.gen_cost.any() else losses_mw
+        if objective is generation_cost and len(model.substation):
+            warnings.warn(
+                f"{network.name}: the default objective is the cost of generators, in which energy from the grid above is "
+                "free; give objective=lambda m: generation_cost(m) + energy_price(m, ...) to price that too",
+                stacklevel=3,
+            )
+    elif not callable(objective):
+        raise ValueError(
+            f"{network.name}: objective is {objective!r}; give a function of the model, such as those of opf_objectives"
+        )
+    expression = objective(model)
+    if expression is None:
+        raise ValueError(f"{network.name}: objective returned nothing; return the expression to be minimised")
+    model.objective = pyo.Objective(expr=expression)

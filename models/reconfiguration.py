@@ -1,8 +1,8 @@
 """Which switches to operate: minimum-loss reconfiguration and load transfer after a fault, as Pyomo MISOCPs.
 
 Load transfer (source: Zhou et al., Energy Engineering 121(6), 2024, equations (1)-(6), on the DistFlow of
-`branch_flow.py` and the topology of `radiality.py`). Per unit; p, q demand and g local generation of a bus, s_i its shed
-active power (a shed load keeps its power factor), e_i whether it is energised, f_b whether branch b failed.
+`equations/switched_distflow.py` and the topology of `equations/radiality.py`). Per unit; p, q demand and g local generation of
+a bus, s_i its shed active power (a shed load keeps its power factor), e_i whether it is energised, f_b whether branch b failed.
 
     (1)  cost = C_load (S / S_base)^2 + C_sw N^2
     (2)  S = sum of s_i,   N = sum over ties of y_b + sum over the other branches of (1 - y_b - f_b)
@@ -25,16 +25,14 @@ import numpy as np
 import pyomo.environ as pyo
 from numpy.typing import ArrayLike
 
-from feederguard.models.branch_flow import add_branch_flow
-from feederguard.models.feeding_direction import add_feeding_direction
-from feederguard.models.network import BoolArray, FloatArray, Network, NetworkError
-from feederguard.models.radiality import add_topology
-from feederguard.models.scenario import Scenarios
-from feederguard.models.setting import Setting, resolve_setting
+from feederguard.models.arrays import BoolArray, FloatArray
+from feederguard.models.equations.feeding_direction import add_feeding_direction
+from feederguard.models.equations.radiality import add_topology
+from feederguard.models.equations.switched_distflow import add_branch_flow
+from feederguard.models.load_transfer import Scenarios, Setting, resolve_setting
+from feederguard.models.load_transfer.rules import COST_BASE_MVA, COST_LOAD, COST_SWITCH, add_cost, add_limits
+from feederguard.models.network import Network, NetworkError
 
-COST_LOAD = 22.0
-COST_SWITCH = 3.0
-COST_BASE_MVA = 0.1  # implied by the rewards of Zhou et al., Table 1, at nominal 33-bus load; our inference
 LOSS_WEIGHT = 1e-4  # cost per MW lost
 
 
@@ -119,64 +117,6 @@ def build_load_transfer(
         expr=COST_LOAD * model.shed_squared + COST_SWITCH * model.operations_squared + LOSS_WEIGHT * loss_mw
     )
     return model
-
-
-def add_cost(model: pyo.ConcreteModel, network: Network, fault: int | None = None) -> None:
-    """Add (1), (2) to a model that has `shed` (buses) and `y` (branches): the one place where the cost is written.
-
-    `total_shed` (pu), `n_operations` and the data `failed` are variables, so that a compiled model stays sparse.
-    """
-    model.failed = pyo.Var(model.branch, initialize=0.0, doc="f of (2), data")
-    for b in model.branch:
-        model.failed[b].fix(1.0 if b == fault else 0.0)
-    model.total_shed = pyo.Var(bounds=(0, None), initialize=0.0, doc="S of (2)")
-    model.n_operations = pyo.Var(bounds=(0, network.n_branch), initialize=0.0, doc="N of (2)")
-    model.define_total_shed = pyo.Constraint(expr=model.total_shed == sum(model.shed[i] for i in model.bus), doc="(2)")
-    model.define_n_operations = pyo.Constraint(
-        expr=model.n_operations
-        == sum(model.y[b] if network.is_tie[b] else 1 - model.y[b] - model.failed[b] for b in model.branch),
-        doc="(2)",
-    )
-    per_base = network.base_mva / COST_BASE_MVA
-    model.cost = pyo.Expression(
-        expr=COST_LOAD * (per_base * model.total_shed) ** 2 + COST_SWITCH * model.n_operations**2, doc="(1)"
-    )
-
-
-def add_limits(model: pyo.ConcreteModel, network: Network, setting: Setting) -> tuple[str, ...]:
-    """Add (4), (5) to a model that has w, P, ell, y, and return the names of the constraints.
-
-    Each branch limit is scaled to 1, so a violation is relative.
-    """
-    low, high = setting.v_min_pu**2, setting.v_max_pu**2
-    free_bus = [i for i in range(network.n_bus) if i not in set(network.substation.tolist())]
-    model.voltage_limit = pyo.Constraint(free_bus, rule=lambda m, i: (low, m.w[i], high), doc="(4)")
-    if setting.active_limit_mw is not None:
-        limit = setting.active_limit_mw / network.base_mva
-        limited = np.flatnonzero(setting.limited_branches(network)).tolist()
-
-        @model.Constraint(limited, (-1, 1), doc="(5), sending end")
-        def sending_limit(m: Any, b: int, sign: int) -> Any:
-            return sign * m.P[b] / limit <= m.y[b]
-
-        @model.Constraint(limited, (-1, 1), doc="(5), receiving end")
-        def receiving_limit(m: Any, b: int, sign: int) -> Any:
-            return sign * (m.P[b] - network.r[b] * m.ell[b]) / limit <= m.y[b]
-
-        return ("voltage_limit", "sending_limit", "receiving_limit")
-    rated = [b for b in range(network.n_branch) if np.isfinite(network.rating[b])]
-    blocked = [b for b in rated if network.rating[b] <= 0]
-    if blocked:
-        raise NetworkError(
-            f"{network.name}: rating of branch {network.branch_name[blocked[0]]!r} is 0; give its rating in A, "
-            "or leave it empty for no limit"
-        )
-
-    @model.Constraint(rated, doc="(5)")
-    def current_limit(m: Any, b: int) -> Any:
-        return m.ell[b] / network.rating[b] ** 2 <= m.y[b]
-
-    return ("voltage_limit", "current_limit")
 
 
 def _add_shedding(model: pyo.ConcreteModel, scenario: Scenarios) -> None:

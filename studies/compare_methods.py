@@ -24,22 +24,23 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from feederguard.studies.command_line import console_of, parse_options, user_error
-from feederguard.studies.journal import RunError, mark_written
-from feederguard.studies.paper_tables import Bench, PaperTablesConfig, make_tables
-from feederguard.studies.provenance import find_provenance
-from feederguard.studies.report import Section, write_report
-from feederguard.studies.tasks import RunConfig, shared_workers
-from feederguard.studies.transfer_report import transfer_section
-from feederguard.studies.transfer_study import TransferBench, TransferConfig, compare_transfer, warm_up
-from feederguard.studies.transfer_tables import print_tables as print_transfer
-from feederguard.studies.transfer_tables import summarise as summarise_transfer
-from feederguard.studies.transfer_tables import write_results as write_transfer
-from feederguard.studies.voltage_report import voltage_section
-from feederguard.studies.voltage_study import VoltageConfig, compare_voltage, load_bench
-from feederguard.studies.voltage_tables import print_tables as print_voltage
-from feederguard.studies.voltage_tables import summarise as summarise_voltage
-from feederguard.studies.voltage_tables import write_results as write_voltage
+from feederguard.studies.pages.blocks import Section
+from feederguard.studies.pages.report import write_report
+from feederguard.studies.running.command_line import console_of, parse_options, user_error
+from feederguard.studies.running.journal import RunError, mark_written
+from feederguard.studies.running.provenance import find_provenance
+from feederguard.studies.running.tasks import RunConfig, shared_workers
+from feederguard.studies.transfer.paper_tables import Bench, PaperTablesConfig, make_tables
+from feederguard.studies.transfer.report import transfer_section
+from feederguard.studies.transfer.study import TransferBench, TransferConfig, compare_transfer, warm_up
+from feederguard.studies.transfer.tables import print_tables as print_transfer
+from feederguard.studies.transfer.tables import summarise as summarise_transfer
+from feederguard.studies.transfer.tables import write_results as write_transfer
+from feederguard.studies.voltage.report import voltage_section
+from feederguard.studies.voltage.study import VoltageConfig, compare_voltage, load_bench
+from feederguard.studies.voltage.tables import print_tables as print_voltage
+from feederguard.studies.voltage.tables import summarise as summarise_voltage
+from feederguard.studies.voltage.tables import write_results as write_voltage
 
 AGENTS_CACHE = Path("results/agents")
 Flat = tyro.conf.arg(name="")  # the options of a part without its name in front

@@ -5,12 +5,12 @@
     python studies/n_minus_1.py bus69 --hour peak                 the hour of greatest demand of a profile; add --help
 
 Every branch in service fails in turn, transformers and feeder heads too. The decision is the plan search's with its proof
-(`feederguard.baselines.proven_search`), the order that of `feederguard.models.switching_sequence`: isolate, open, close, no
+(`feederguard.baselines.proven_search`), the order that of `feederguard.models.switching.sequence`: isolate, open, close, no
 loop energised in the radial setting, each state between judged by AC power flow. Written to --output: sheet.csv (a line
 per fault), steps.csv (a line per switching step), times.csv (the seconds, which differ from run to run) and sheet.html.
 
-Demand is nominal or that of an hour (`feederguard.studies.n_minus_1_inputs`); no photovoltaics are added to what the feeder's
-data say.
+Demand is nominal or that of an hour (`feederguard.studies.n_minus_1_sheet.inputs`); no photovoltaics are added to what the
+feeder's data say.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from feederguard.baselines.plan_search import PlanSearch
 from feederguard.baselines.proven_search import ProvenSearch
 from feederguard.data.networks import load_network
 from feederguard.data.profiles import load_profiles
-from feederguard.models.network import IntArray, Network
-from feederguard.models.scenario import Scenarios, make_scenarios
-from feederguard.models.setting import resolve_setting
-from feederguard.models.switching_sequence import order_operations
-from feederguard.studies.command_line import console_of, parse_options, user_error
-from feederguard.studies.journal import RunError, Tables, mark_written
-from feederguard.studies.n_minus_1_inputs import NOMINAL, demand_at_hour, find_hour, read_customers
-from feederguard.studies.n_minus_1_page import write_sheet
-from feederguard.studies.n_minus_1_rows import fault_rows, step_rows
-from feederguard.studies.n_minus_1_tables import Sheet, print_sheet
-from feederguard.studies.tasks import RunConfig, absolute, run_tasks
+from feederguard.models.arrays import IntArray
+from feederguard.models.load_transfer import Scenarios, make_scenarios, resolve_setting
+from feederguard.models.network import Network
+from feederguard.models.switching.sequence import order_operations
+from feederguard.studies.n_minus_1_sheet.inputs import NOMINAL, demand_at_hour, find_hour, read_customers
+from feederguard.studies.n_minus_1_sheet.page import write_sheet
+from feederguard.studies.n_minus_1_sheet.rows import fault_rows, step_rows
+from feederguard.studies.n_minus_1_sheet.tables import Sheet, print_sheet
+from feederguard.studies.running.command_line import console_of, parse_options, user_error
+from feederguard.studies.running.journal import RunError, Tables, mark_written
+from feederguard.studies.running.tasks import RunConfig, absolute, run_tasks
 
 FAULTS_A_TASK = 8
 

@@ -5,7 +5,8 @@
 
 Load transfer in the radial setting. Feeders are bundled ones and multiples of them (`feederguard.data.multiples`:
 'ieee33_x4' is four ieee33 side by side). The exact and the genetic method meet the first of the scenarios that the fast
-ones meet. Each (feeder, method, block of scenarios) is a task with a process of its own (`scaling_measure.py`), on one core.
+ones meet. Each (feeder, method, block of scenarios) is a task with a process of its own (`scaling_study/measure.py`), on one
+core.
 
     gap      cost over the best proven bound, of the scenarios whose optimum is proven: where some safe decision costs at most
              PROVEN_REL (and PROVEN_ABS) more than the bound. The bound is the exact method's, or that of counting: load that
@@ -30,21 +31,21 @@ import pandas as pd
 import tyro
 from rich.console import Console
 
-from feederguard.agents.checkpoint import network_fingerprint
+from feederguard.agents.learning.checkpoint import network_fingerprint
 from feederguard.data.multiples import load_multiple
 from feederguard.data.profiles import load_profiles
 from feederguard.data.sampling import sample_scenarios
-from feederguard.models.radiality import refuse_fixed_loops
-from feederguard.models.setting import resolve_setting
-from feederguard.studies.journal import RunError, Tables, mark_written
-from feederguard.studies.provenance import find_provenance
-from feederguard.studies.report import write_report
-from feederguard.studies.scaling_figure import draw
-from feederguard.studies.scaling_measure import MODULES, SETTING, Piece, measure
-from feederguard.studies.scaling_report import scaling_section
-from feederguard.studies.scaling_tables import exponents, print_tables, summarise
-from feederguard.studies.tasks import RunConfig, absolute, run_tasks
-from feederguard.studies.trained_agents import profiles_digest
+from feederguard.models.load_transfer import resolve_setting
+from feederguard.models.network.graph import refuse_fixed_loops
+from feederguard.studies.pages.report import write_report
+from feederguard.studies.running.journal import RunError, Tables, mark_written
+from feederguard.studies.running.provenance import find_provenance
+from feederguard.studies.running.tasks import RunConfig, absolute, run_tasks
+from feederguard.studies.scaling_study.figure import draw
+from feederguard.studies.scaling_study.measure import MODULES, SETTING, Piece, measure
+from feederguard.studies.scaling_study.report import scaling_section
+from feederguard.studies.scaling_study.tables import exponents, print_tables, summarise
+from feederguard.studies.trained.transfer_agents import profiles_digest
 
 SLOW = ("genetic", "misocp")
 LONGEST = ("misocp", "ranked_switching", "genetic")  # training included

@@ -21,14 +21,14 @@ import tyro
 from rich.console import Console
 
 from feederguard.data.sampling import PV_SHARE, sample_scenarios
-from feederguard.models.load_transfer import judge
-from feederguard.models.setting import resolve_setting
+from feederguard.models.load_transfer import judge, resolve_setting
 from feederguard.models.voltage_regulation import simulate
-from feederguard.studies.command_line import console_of, parse_options, user_error
-from feederguard.studies.trained_agents import TRAINED, write_whole
-from feederguard.studies.trained_voltage_agents import VoltageCourse, kept_tube, missing_for, trained_voltage
-from feederguard.studies.transfer_study import TransferBench, TransferConfig
-from feederguard.studies.voltage_study import VoltageConfig, load_bench
+from feederguard.studies.running.command_line import console_of, parse_options, user_error
+from feederguard.studies.running.files import write_whole
+from feederguard.studies.trained.transfer_agents import TRAINED
+from feederguard.studies.trained.voltage_agents import VoltageCourse, kept_tube, missing_for, trained_voltage
+from feederguard.studies.transfer.study import TransferBench, TransferConfig
+from feederguard.studies.voltage.study import VoltageConfig, load_bench
 
 Transfer = Literal["ranked_switching", "ddpg", "ddpg_corrected"]
 Voltage = Literal["df_srl", "td3", "ddpg_voltage", "safe_ddpg", "sac", "ppo"]

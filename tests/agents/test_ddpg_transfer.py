@@ -5,13 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from feederguard.agents.checkpoint import CheckpointError
 from feederguard.agents.ddpg_transfer import CURVE_BLOCKS, DdpgTransfer, DdpgTransferConfig, _curve
-from feederguard.agents.td3 import TD3Config
-from feederguard.models.load_transfer import judge
+from feederguard.agents.learning.checkpoint import CheckpointError
+from feederguard.agents.learning.td3 import TD3Config
+from feederguard.models.load_transfer import Decisions, Setting, judge, make_scenarios
 from feederguard.models.network import Network
-from feederguard.models.scenario import Decisions, make_scenarios
-from feederguard.models.setting import Setting
 
 # A few seconds of training: enough for one fault and two ties.
 QUICK = DdpgTransferConfig(

@@ -10,17 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from feederguard.agents.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from feederguard.agents.learning.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from feederguard.agents.ranked_switching import RankedSwitching, RankedSwitchingConfig, _ranked_pct
 from feederguard.data.networks import load_network
 from feederguard.data.profiles import load_profiles
 from feederguard.data.sampling import sample_scenarios
-from feederguard.models.load_transfer import judge
+from feederguard.models.load_transfer import Scenarios, Setting, judge, make_scenarios
 from feederguard.models.network import Network
-from feederguard.models.plan_search import search_plans
-from feederguard.models.scenario import Scenarios, make_scenarios
-from feederguard.models.setting import Setting
-from feederguard.models.switch_plans import SwitchPlans
+from feederguard.models.switching.plans import SwitchPlans
+from feederguard.models.switching.search import search_plans
 
 MESHED = Setting("meshed", False, 0.90, 1.10, active_limit_mw=2.0)
 QUICK = RankedSwitchingConfig(epochs=5, hidden=32, batch=64)

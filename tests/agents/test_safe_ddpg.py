@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from feederguard.agents.environments.voltage import VoltageVectorEnv
 from feederguard.agents.safe_ddpg import (
     LinearSafety,
     LinearSafetyConfig,
@@ -13,7 +14,6 @@ from feederguard.agents.safe_ddpg import (
     VoltageTransitions,
     try_random_actions,
 )
-from feederguard.agents.voltage_env import VoltageVectorEnv
 from feederguard.data.voltage_cases import load_voltage_case
 from feederguard.models.voltage_regulation import VoltageState, simulate
 
@@ -120,7 +120,7 @@ def test_it_removes_most_violations_and_not_all(case, safety):
 
 
 def test_layer_agrees_in_acting_and_in_the_gradient(case, safety):
-    from feederguard.models.voltage_regulation import idle_voltages, net_demand
+    from feederguard.models.voltage_regulation.demand import idle_voltages, net_demand
 
     p, q = (net[0] for net in net_demand(case.network, case.days[[3]]))
     soc = np.full((96, 18), 0.5)

@@ -8,17 +8,18 @@ import pytest
 import torch
 
 from feederguard.agents import safety_layer
-from feederguard.agents.safety_layer import STATUSES, SafetyLayer
+from feederguard.agents.safety_layer import SafetyLayer
 from feederguard.data.networks import load_network
 from feederguard.models.battery import Batteries
-from feederguard.models.battery_step import power_interval
+from feederguard.models.battery.step import power_interval
 from feederguard.models.power_flow import solve_power_flow
-from feederguard.models.projection import FAILED, SLACK, project
-from feederguard.models.safety_matrices import safety_matrices
+from feederguard.models.safe_powers.answers import STATUSES
+from feederguard.models.safety_qp.matrices import safety_matrices
+from feederguard.models.safety_qp.projection import FAILED, SLACK, project
 from feederguard.models.soc_tube import SocTube
-from feederguard.models.voltage_days import VoltageState
-from feederguard.models.voltage_regulation import band_excess
-from feederguard.studies.benchmark_safety_layer import (
+from feederguard.models.voltage_regulation import VoltageState
+from feederguard.models.voltage_regulation.judge import band_excess
+from feederguard.studies.benchmarks.safety_layer import (
     REFERENCE_RHO,
     SAG_LOADS,
     SAG_PROPOSALS,
@@ -147,7 +148,7 @@ def test_the_layer_holds_the_band_where_charging_breaks_the_derived_margin(load,
 
 def test_decisions_say_whose_they_are(tmp_path, monkeypatch):
     """Over all states and over those outside; a folder without the trained agent gives an untrained one that says so."""
-    from feederguard.studies import benchmark_safety_layer
+    from feederguard.studies.benchmarks import safety_layer as benchmark_safety_layer
 
     real = benchmark_safety_layer.load_voltage_case
 

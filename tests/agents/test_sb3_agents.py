@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from feederguard.agents.checkpoint import CheckpointError, agent_metadata, save_checkpoint
+from feederguard.agents.environments.voltage_observation import batteries_text
+from feederguard.agents.learning.checkpoint import CheckpointError, agent_metadata, save_checkpoint
 from feederguard.agents.sb3_agents import Sb3Config, Sb3Policy
-from feederguard.agents.voltage_agent import batteries_text
 from feederguard.data.voltage_cases import load_voltage_case
 from feederguard.models.voltage_regulation import simulate
 

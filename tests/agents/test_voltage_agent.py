@@ -7,19 +7,20 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from feederguard.agents.checkpoint import CheckpointError, save_checkpoint
-from feederguard.agents.safety_layer import STATUSES, SafetyLayer
-from feederguard.agents.td3 import TD3Config
+from feederguard.agents.environments.voltage_observation import observe, read_observations
+from feederguard.agents.learning.checkpoint import CheckpointError, save_checkpoint
+from feederguard.agents.learning.td3 import TD3Config
+from feederguard.agents.safety_layer import SafetyLayer
 from feederguard.agents.voltage_agent import EXCESS_SCALE, VoltageAgent, VoltageAgentConfig, see
-from feederguard.agents.voltage_observation import observe, read_observations
-from feederguard.baselines.no_control import NoControl
-from feederguard.baselines.voltage_opf import VoltageOpf
+from feederguard.baselines.voltage.no_control import NoControl
+from feederguard.baselines.voltage.optimum import VoltageOpf
 from feederguard.models.battery import Batteries
 from feederguard.models.network import Network
 from feederguard.models.power_flow import solve_power_flow
+from feederguard.models.safe_powers.answers import STATUSES
 from feederguard.models.soc_tube import SocTube
-from feederguard.models.voltage_days import VoltageDays, VoltageState
-from feederguard.models.voltage_regulation import battery_demand, simulate
+from feederguard.models.voltage_regulation import VoltageDays, VoltageState, simulate
+from feederguard.models.voltage_regulation.demand import battery_demand
 
 QUICK = VoltageAgentConfig(
     TD3Config(

@@ -7,11 +7,9 @@ import pytest
 
 from feederguard.baselines.enumeration import TieEnumeration
 from feederguard.data.networks import load_network
-from feederguard.models.load_transfer import judge
+from feederguard.models.load_transfer import Decisions, Setting, judge, make_scenarios
+from feederguard.models.load_transfer.shedding_opf import LeastSheddingSolver
 from feederguard.models.network import Network
-from feederguard.models.scenario import Decisions, make_scenarios
-from feederguard.models.setting import Setting
-from feederguard.models.transfer_opf import LeastSheddingSolver
 
 # (load at 2, load at 3, best cost in the paper setting, whether the tie e is closed then), for a failed b:
 #   0.01 MW dark costs 22 * 0.1^2 = 0.22, less than the 3 of one operation;

@@ -7,9 +7,8 @@ import pytest
 from feederguard.baselines.enumeration import TieEnumeration
 from feederguard.baselines.genetic import Genetic, GeneticConfig
 from feederguard.data.networks import load_network
-from feederguard.models.load_transfer import judge
+from feederguard.models.load_transfer import judge, make_scenarios
 from feederguard.models.network import Network
-from feederguard.models.scenario import make_scenarios
 
 SMALL = GeneticConfig(population=40, generations=15)
 

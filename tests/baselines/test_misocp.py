@@ -9,9 +9,8 @@ from feederguard.baselines.misocp import Misocp
 from feederguard.data.networks import load_network
 from feederguard.data.profiles import load_profiles
 from feederguard.data.sampling import sample_scenarios
-from feederguard.models.load_transfer import judge
+from feederguard.models.load_transfer import judge, make_scenarios
 from feederguard.models.network import Network
-from feederguard.models.scenario import make_scenarios
 from feederguard.models.solver import NotSolvedError
 
 # (load at 2, load at 3, best cost in the paper setting, whether the tie e is closed then), for a failed b:

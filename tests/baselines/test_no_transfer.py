@@ -5,8 +5,7 @@ import pytest
 
 from feederguard.baselines.no_transfer import NoTransfer
 from feederguard.data.networks import load_network
-from feederguard.models.load_transfer import judge
-from feederguard.models.scenario import make_scenarios
+from feederguard.models.load_transfer import judge, make_scenarios
 
 
 def test_name() -> None:

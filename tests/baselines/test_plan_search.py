@@ -9,10 +9,9 @@ from feederguard.baselines.enumeration import TieEnumeration
 from feederguard.baselines.no_transfer import NoTransfer
 from feederguard.baselines.plan_search import PlanSearch
 from feederguard.data.networks import load_network
-from feederguard.models.least_shedding import least_shedding
-from feederguard.models.load_transfer import judge
-from feederguard.models.scenario import Decisions, Scenarios, make_scenarios
-from feederguard.models.setting import Setting, faultable_branches, resolve_setting
+from feederguard.models.load_transfer import Decisions, Scenarios, Setting, judge, make_scenarios, resolve_setting
+from feederguard.models.load_transfer.least_shedding import least_shedding
+from feederguard.models.load_transfer.setting import faultable_branches
 
 
 def some_scenarios(count: int) -> Scenarios:

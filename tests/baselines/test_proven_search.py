@@ -9,11 +9,10 @@ from feederguard.baselines import proven_search
 from feederguard.baselines.plan_search import PlanSearch
 from feederguard.baselines.proven_search import EVERY_TIE, NOT_PROVEN, OPERATIONS, ProvenSearch
 from feederguard.data.networks import load_network
-from feederguard.models.least_shedding import Candidates, race_topologies
-from feederguard.models.load_transfer import judge
+from feederguard.models.load_transfer import judge, make_scenarios
+from feederguard.models.load_transfer.least_shedding import Candidates, race_topologies
 from feederguard.models.network import NetworkError
-from feederguard.models.scenario import make_scenarios
-from feederguard.models.switch_plans import SwitchPlans
+from feederguard.models.switching.plans import SwitchPlans
 
 
 def test_every_fault_of_ieee33_is_proven_by_all_its_radial_states() -> None:

@@ -5,8 +5,8 @@ import pytest
 
 from feederguard.data.multiples import TIE_RATING_A, load_multiple, multiply_network
 from feederguard.data.networks import load_network
-from feederguard.models.feeding_tree import feeding_tree
 from feederguard.models.network import Network, NetworkError
+from feederguard.models.network.graph import feeding_tree
 from feederguard.models.power_flow import solve_power_flow
 
 

@@ -10,12 +10,12 @@ import pandapower.networks
 import pandas as pd
 import pytest
 
-from feederguard.data import make_feeders
+from feederguard.data.make import feeders as make_feeders
 from feederguard.data.networks import list_networks, load_meta, load_network, read_network
 from feederguard.models.network import NetworkError
 from feederguard.models.power_flow import solve_power_flow
 
-FEEDERS = Path(make_feeders.__file__).with_name("feeders")
+FEEDERS = Path(make_feeders.__file__).parents[1] / "feeders"
 REFERENCE = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "networks"
 MATPOWER_FEEDERS = ["bus69", "bus69_zhou", "caracas141", "ieee33", "kraftringen533", "mantovani136"]
 LADDER_FEEDERS = ["bus69", "bus69_zhou", "caracas141", "mantovani136"]

@@ -6,9 +6,10 @@ import pytest
 from feederguard.data.networks import load_network
 from feederguard.data.profiles import ProfileError, Profiles, load_profiles
 from feederguard.data.sampling import SampledScenarios, sample_scenarios
+from feederguard.models.load_transfer import Scenarios
+from feederguard.models.load_transfer.setting import faultable_branches
 from feederguard.models.network import Network
-from feederguard.models.scenario import Scenarios
-from feederguard.models.setting import faultable_branches, reachable_buses
+from feederguard.models.network.graph import reachable_buses
 
 PEAK_HOUR = 18
 

@@ -10,7 +10,7 @@ from feederguard.data.profiles import ProfileError, Profiles, load_profiles
 from feederguard.data.voltage_cases import load_voltage_case, voltage_case
 from feederguard.models.battery import Batteries
 from feederguard.models.network import NetworkError
-from feederguard.models.voltage_regulation import idle_voltages
+from feederguard.models.voltage_regulation.demand import idle_voltages
 
 FEEDERS = ("cigre_lv18", "ieee33", "bus69", "caracas141")
 

@@ -9,7 +9,8 @@ import pytest
 from feederguard.data.networks import list_networks, load_network
 from feederguard.data.profiles import load_profiles
 from feederguard.models.ac_opf import build_ac_opf
-from feederguard.models.battery import Batteries, net_batteries, simultaneous_use
+from feederguard.models.battery import Batteries
+from feederguard.models.battery.netting import net_batteries, simultaneous_use
 from feederguard.models.distflow_opf import FORMS, NEAR_START, build_distflow_opf, cone_gap, start_from
 from feederguard.models.network import Network, NetworkError
 from feederguard.models.opf_objectives import energy_price, losses_mw, regulation_power

@@ -11,12 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 from feederguard.baselines.enumeration import TieEnumeration
 from feederguard.baselines.misocp import read_decision
 from feederguard.data.networks import load_network
-from feederguard.models.load_transfer import judge
+from feederguard.models.load_transfer import Scenarios, judge, make_scenarios
+from feederguard.models.load_transfer.setting import faultable_branches
 from feederguard.models.network import Network, NetworkError
 from feederguard.models.power_flow import solve_power_flow
 from feederguard.models.reconfiguration import build_load_transfer, build_loss_reconfiguration
-from feederguard.models.scenario import Scenarios, make_scenarios
-from feederguard.models.setting import faultable_branches
 from feederguard.models.solver import solve
 
 Branch = tuple[str, str, int, int, float, float]

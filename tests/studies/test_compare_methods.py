@@ -18,19 +18,19 @@ import pytest
 from rich.console import Console
 
 from feederguard.agents.ddpg_transfer import DdpgTransferConfig
+from feederguard.agents.learning.td3 import TD3Config
 from feederguard.agents.ranked_switching import RankedSwitchingConfig
-from feederguard.agents.td3 import TD3Config
 from feederguard.baselines.genetic import Genetic, GeneticConfig
 from feederguard.baselines.no_transfer import NoTransfer
-from feederguard.models.scenario import Decisions, Scenarios
+from feederguard.models.load_transfer import Decisions, Scenarios
 from feederguard.models.solver import NotSolvedError, Solution
 from feederguard.studies import compare_methods
 from feederguard.studies.compare_methods import CompareBoth, ComparePaper, CompareTransfer, CompareVoltage, parse
-from feederguard.studies.journal import mark_written
-from feederguard.studies.tasks import RunConfig
-from feederguard.studies.trained_agents import AgentConfigs
-from feederguard.studies.transfer_study import METHODS, TransferBench, TransferConfig, compare_transfer
-from feederguard.studies.transfer_tables import TransferResults, print_tables, summarise, write_results
+from feederguard.studies.running.journal import mark_written
+from feederguard.studies.running.tasks import RunConfig
+from feederguard.studies.trained.transfer_agents import AgentConfigs
+from feederguard.studies.transfer.study import METHODS, TransferBench, TransferConfig, compare_transfer
+from feederguard.studies.transfer.tables import TransferResults, print_tables, summarise, write_results
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ["--job", "transfer", "--scenarios", "2", "--workers", "1", "--seed", "1"]

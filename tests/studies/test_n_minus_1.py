@@ -15,16 +15,14 @@ from rich.console import Console
 from feederguard.baselines.proven_search import ProvenSearch
 from feederguard.data.networks import load_network
 from feederguard.data.profiles import load_profiles
-from feederguard.models.load_transfer import judge
+from feederguard.models.load_transfer import judge, make_scenarios, resolve_setting
 from feederguard.models.network import Network
 from feederguard.models.power_flow import solve_power_flow
-from feederguard.models.scenario import make_scenarios
-from feederguard.models.setting import resolve_setting
 from feederguard.studies.n_minus_1 import NMinus1Config, load_bench, main, make_sheet, run_n_minus_1
-from feederguard.studies.n_minus_1_inputs import demand_at_hour, find_hour, read_customers
-from feederguard.studies.n_minus_1_page import page, write_sheet
-from feederguard.studies.n_minus_1_tables import Sheet, totals, worst_first
-from feederguard.studies.tasks import RunConfig
+from feederguard.studies.n_minus_1_sheet.inputs import demand_at_hour, find_hour, read_customers
+from feederguard.studies.n_minus_1_sheet.page import page, write_sheet
+from feederguard.studies.n_minus_1_sheet.tables import Sheet, totals, worst_first
+from feederguard.studies.running.tasks import RunConfig
 
 ALONE = RunConfig(workers=1)
 AMPERE_PER_MW = 1e3 / (np.sqrt(3) * 10)  # at 10 kV and unity power factor

@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from feederguard.data.networks import load_network
-from feederguard.models.scenario import make_scenarios
+from feederguard.models.load_transfer import make_scenarios
+from feederguard.studies.running.tasks import RunConfig
 from feederguard.studies.scaling import (
     DECISIONS,
     FEEDERS,
@@ -21,10 +22,9 @@ from feederguard.studies.scaling import (
     main,
     run_scaling,
 )
-from feederguard.studies.scaling_figure import draw
-from feederguard.studies.scaling_measure import Piece, four_buses, least_thinkable_cost, measure
-from feederguard.studies.scaling_tables import exponents, print_tables, summarise
-from feederguard.studies.tasks import RunConfig
+from feederguard.studies.scaling_study.figure import draw
+from feederguard.studies.scaling_study.measure import Piece, four_buses, least_thinkable_cost, measure
+from feederguard.studies.scaling_study.tables import exponents, print_tables, summarise
 
 PIECE = Piece("ieee33", "power_flow", 4, "simbench_2016", 0, 1.0, 10, "nowhere")
 SIZES = pd.DataFrame([("a", 10, 12, 5, 2)], columns=["feeder", "n_bus", "n_branch", "n_switchable", "n_tie"])

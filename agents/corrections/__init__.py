@@ -1,0 +1,1 @@
+"""What makes a proposed load transfer safe, and the certificate of it."""

@@ -1,0 +1,99 @@
+"""What comes with every decision made safe: what was proposed, what is applied, why, and how the AC power flow sees it.
+
+as_proposed   the proposal is safe as it is
+corrected     the proposed switches stay, more load is shed
+replaced      other switches: the proposed ones cannot be made safe, or cost more
+impossible    no switch state tried that feeds what can be fed can be made safe; everything behind the fault stays dark
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feederguard.models.arrays import BoolArray, FloatArray, IntArray
+from feederguard.models.load_transfer import Decisions, Outcomes, Scenarios, Setting, judge_with_flow
+from feederguard.models.network import Network
+
+STATUSES = ("as_proposed", "corrected", "replaced", "impossible")
+
+
+@dataclass(frozen=True, eq=False)
+class Certificates:
+    """One certificate per decision of a batch."""
+
+    fault: IntArray  # (B,) failed branch
+    proposed: Decisions
+    applied: Decisions
+    status: NDArray[np.str_]  # (B,) one of STATUSES
+    outcome: Outcomes  # of what is applied, by the judge: cost, safe, v_min_pu, max_loading, ...
+    residual_mva: FloatArray  # (B,) largest power mismatch of the AC solution at any bus
+    n_flows: IntArray  # (B,) AC power flows spent on the decision, the last check included
+    seconds: float  # of the whole batch, that check included
+    live_load: BoolArray  # (B, n_bus) buses that demand something and are energised
+    active: BoolArray  # (B, n_limit) limits that the shedding was sought against
+    limit_names: tuple[str, ...]  # (n_limit,) as the Pyomo model names them
+    reason: NDArray[np.str_]  # (B,) why it is impossible; empty otherwise
+
+    def __len__(self) -> int:
+        return len(self.status)
+
+    def sentence(self, network: Network, k: int = 0) -> str:
+        """Return certificate k in words."""
+        out, shed = self.outcome, self.applied.shed[k]
+        closed, opened = self._operated(network, k)
+        parts = [f"{self.status[k]}: {'safe' if out.safe[k] else 'NOT SAFE'}"]
+        if self.reason[k]:
+            parts.append(str(self.reason[k]))
+        parts.append(f"close {', '.join(closed) or 'nothing'}, open {', '.join(opened) or 'nothing'}")
+        n_shed = int((shed[self.live_load[k]] > 0).sum())
+        parts.append(f"shed {out.shed_ratio[k]:.1%} of the load at {n_shed} buses, the dark ones not counted")
+        parts.append(f"cost {out.cost[k]:.2f}")
+        parts.append(f"lowest voltage {out.v_min_pu[k]:.4f} pu, highest loading {out.max_loading[k]:.1%}")
+        parts.append(f"AC residual {self.residual_mva[k]:.1e} MVA after {self.n_flows[k]} power flows")
+        broken = [self.limit_names[i] for i in np.flatnonzero(self.active[k])]
+        if broken:
+            more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
+            parts.append(f"held against {', '.join(broken[:3])}{more}")
+        return "; ".join(parts)
+
+    def _operated(self, network: Network, k: int) -> tuple[list[str], list[str]]:
+        changed = self.applied.closed[k] != network.closed
+        changed[self.fault[k]] = False
+        return (
+            [network.branch_name[b] for b in np.flatnonzero(changed & ~network.closed)],
+            [network.branch_name[b] for b in np.flatnonzero(changed & network.closed)],
+        )
+
+
+def certify(
+    network: Network,
+    setting: Setting,
+    scenarios: Scenarios,
+    proposed: Decisions,
+    applied: Decisions,
+    *,
+    impossible: BoolArray,
+    reason: NDArray[np.str_],
+    n_flows: IntArray,
+    active: BoolArray,
+    limit_names: tuple[str, ...],
+    began: float,
+) -> Certificates:
+    """Return the certificates of applied decisions, each judged by a fresh AC power flow.
+
+    began: `perf_counter()` when the work on the decisions started.
+    """
+    outcome, flow = judge_with_flow(network, scenarios, applied, setting)
+    same = (proposed.closed == applied.closed).all(axis=1)
+    live = flow.energised & (scenarios.p_load > 0)
+    # A dark bus sheds everything whatever the fraction says.
+    extra = (np.abs(applied.shed - proposed.shed) * live).max(axis=1, initial=0.0) > 1e-9
+    status = np.where(impossible, 3, np.where(~same, 2, np.where(extra, 1, 0)))
+    return Certificates(
+        scenarios.fault, proposed, applied, np.array(STATUSES)[status], outcome, flow.mismatch_mva, n_flows + 1,
+        perf_counter() - began, live, active, limit_names, reason,
+    )  # fmt: skip

@@ -1,0 +1,80 @@
+"""Our correction: any proposal becomes a decision that the AC power flow calls safe, with the least extra shedding.
+
+Where the proposed switches can be made safe they stay, and the least shedding is added to what the proposal sheds
+(`feederguard.models.load_transfer.least_shedding`: the Pyomo model's compiled limits, re-linearised at the AC solution until
+that solution itself is inside). Where they cannot, the cheapest of the plans one exchange away and of the plain plans takes
+their place. Where no plan can be made safe, everything behind the fault stays dark and what is left is shed as far as
+its own limits ask; the certificate then says `impossible` and why. Equation numbers: Zhou et al. 2024.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+import numpy as np
+
+from feederguard.agents.corrections.certificate import Certificates, certify
+from feederguard.models.arrays import BoolArray
+from feederguard.models.load_transfer import Decisions, Scenarios, Setting, check_decisions, resolve_setting
+from feederguard.models.load_transfer.least_shedding import least_shedding, limit_names
+from feederguard.models.network import Network
+from feederguard.models.network.graph import energised_buses
+from feederguard.models.switching.fallback import fall_back, search_lost
+from feederguard.models.switching.plans import SwitchPlans
+from feederguard.models.switching.search import Found, search_plans
+
+BEAM, MAX_ROUNDS = 8, 4  # of the search where the proposal and its neighbours cannot be made safe
+
+
+class SafeCorrection:
+    """Makes decisions safe; a drop-in for the paper's correction in acting and in training.
+
+    Raises as `resolve_setting`.
+    """
+
+    def __init__(self, network: Network, setting: str | Setting) -> None:
+        self.network = network
+        self.setting = resolve_setting(network, setting)
+        self.plans = SwitchPlans(network, self.setting)
+        self.limit_names = limit_names(network, self.setting)
+
+    def correct(self, scenarios: Scenarios, decisions: Decisions) -> Decisions:
+        """Return what is applied in place of `decisions`."""
+        return self.run(scenarios, decisions).applied
+
+    def run(self, scenarios: Scenarios, decisions: Decisions) -> Certificates:
+        """Return the certificates of the decisions made safe; raises ValueError as the judge does."""
+        begin = perf_counter()
+        proposed = Decisions(np.asarray(decisions.closed), np.asarray(decisions.shed, dtype=float))
+        check_decisions(self.network, scenarios, proposed, self.setting)
+        kept = least_shedding(self.network, scenarios, proposed.closed, self.setting, proposed.shed)
+        found = Found(proposed.closed.copy(), kept.shed, np.zeros(len(scenarios)), kept.n_flows, kept.active)
+        found.cost[~(kept.safe & self._allowed(proposed.closed))] = np.inf
+        self._replace(scenarios, found)
+        impossible, reason = fall_back(self.plans, scenarios, found)
+        return certify(
+            self.network, self.setting, scenarios, proposed, found.decisions, impossible=impossible, reason=reason,
+            n_flows=found.n_flows, active=found.active, limit_names=self.limit_names, began=begin,
+        )  # fmt: skip
+
+    def _allowed(self, closed: BoolArray) -> BoolArray:
+        """Return which states are radial where the setting asks for it, (B,)."""
+        if not self.setting.radial:
+            return np.ones(len(closed), dtype=bool)
+        network = self.network
+        live = energised_buses(network, closed)
+        inner = closed & live[:, network.from_bus] & live[:, network.to_bus]
+        return np.asarray(inner.sum(axis=1) == live.sum(axis=1) - len(network.substation))
+
+    def _replace(self, scenarios: Scenarios, found: Found) -> None:
+        lost = np.flatnonzero(np.isinf(found.cost))
+        if not len(lost):
+            return
+        start = []
+        allowed = self._allowed(found.closed[lost])
+        for k, tree in zip(lost.tolist(), allowed.tolist(), strict=True):
+            fault = int(scenarios.fault[k])
+            near = [self.plans.neighbours(fault, found.closed[k])] if tree else []
+            start.append(np.concatenate([*near, self.plans.plain(fault)]))
+        found.put(lost, search_plans(self.plans, scenarios[lost], start, max_rounds=0))
+        search_lost(self.plans, scenarios, found, BEAM, MAX_ROUNDS)

@@ -1,0 +1,1 @@
+"""Environments of both jobs, and those of the bundled feeders."""

@@ -1,0 +1,46 @@
+"""What stands behind a policy: a layer that corrects its powers."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+from feederguard.models.arrays import FloatArray, IntArray
+from feederguard.models.battery import Batteries
+from feederguard.models.network import Network
+from feederguard.models.soc_tube import SocTube
+from feederguard.models.voltage_regulation import VoltageState
+
+
+class Corrected(Protocol):
+    """What a layer answers."""
+
+    @property
+    def p(self) -> FloatArray: ...
+
+    @property
+    def status(self) -> IntArray: ...  # (B,) position in `Layer.statuses`
+
+
+class Layer(Protocol):
+    """What stands behind a policy: `SafetyLayer`, or `LinearSafetyLayer` of safe DDPG."""
+
+    statuses: tuple[str, ...]  # what `correct` may say of an item
+    fallbacks: int  # items so far that `project_ac` had to answer otherwise than by its own problem
+
+    @property
+    def network(self) -> Network: ...
+
+    @property
+    def batteries(self) -> Batteries: ...
+
+    @property
+    def step_h(self) -> float: ...  # hours of the steps it was made for
+
+    @property
+    def tube(self) -> SocTube | None: ...  # that it keeps SOC inside
+
+    def correct(self, state: VoltageState, p_proposed: FloatArray) -> Corrected: ...
+
+    def project_ac(self, state: VoltageState, p_proposed: Tensor) -> Tensor: ...

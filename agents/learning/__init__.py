@@ -1,0 +1,1 @@
+"""Learning algorithms; they know no feeder but its fingerprint."""

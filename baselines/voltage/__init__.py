@@ -1,0 +1,1 @@
+"""Voltage regulation that is not learned."""

@@ -1,0 +1,1 @@
+"""Programs that make the bundled feeders and days from their sources."""

@@ -1,0 +1,195 @@
+"""Least load shedding for given switches, and the cheapest of several switch states: batched, safe by the AC power flow.
+
+Costs and limits are those of the Pyomo model, compiled once (`judge.py`). Every unfinished item gets an AC power
+flow, its limits are linearised there and the least shedding that meets them is found exactly (`shedding_sweep.py`);
+it is done when the AC flow itself holds every limit to the judge's tolerance. The same problem with the full equations,
+solved by Ipopt, is `shedding_opf.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from feederguard.models.arrays import BoolArray, FloatArray, IntArray, threads_for
+from feederguard.models.load_transfer.ac_state import lay_out_limits
+from feederguard.models.load_transfer.judge import SAFE_TOLERANCE
+from feederguard.models.load_transfer.rules import TransferRules, transfer_rules
+from feederguard.models.load_transfer.scenario import Scenarios
+from feederguard.models.load_transfer.setting import Setting, resolve_setting
+from feederguard.models.load_transfer.shedding_sweep import SAFE, race
+from feederguard.models.network import Network
+from feederguard.models.power_flow.layout import prepare
+
+FLOW_TOLERANCE_MVA = 1e-8  # of the AC flows inside, as in `power_flow/solve.py`
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Switch states to choose from: scenario b has rows first[b]:first[b + 1] of closed."""
+
+    first: IntArray  # (B + 1,)
+    closed: BoolArray  # (K, n_branch)
+
+    @classmethod
+    def one_each(cls, closed: BoolArray) -> Candidates:
+        """Return one candidate per scenario, closed (B, n_branch)."""
+        return cls(np.arange(len(closed) + 1), closed)
+
+    @property
+    def scenario(self) -> IntArray:
+        """The scenario of each candidate, (K,)."""
+        return np.repeat(np.arange(len(self.first) - 1), np.diff(self.first))
+
+
+@dataclass(frozen=True, eq=False)
+class Race:
+    """The winner of each scenario, and what is known of every candidate."""
+
+    winner: IntArray  # (B,) row of the candidates, -1 where none can be made safe
+    shed: FloatArray  # (B, n_bus) the winner's shed fractions
+    cost: FloatArray  # (K,) cost (1); a lower bound (see `shedding_sweep.py`) unless `finished`; inf where none was sought
+    finished: BoolArray  # (K,) safe by the AC flow at this cost
+    n_flows: IntArray  # (K,) AC power flows spent
+    active: BoolArray  # (K, n_limit) limits that were broken on the way, in the order of the compiled limits
+
+
+@dataclass(frozen=True, eq=False)
+class LeastShedding:
+    """The least shedding of each item of a batch."""
+
+    shed: FloatArray  # (B, n_bus) fractions; where `safe` is False the floor
+    safe: BoolArray  # (B,) every limit holds by the AC flow to SAFE_TOLERANCE; radiality is the caller's affair
+    n_flows: IntArray  # (B,)
+    active: BoolArray  # (B, n_limit)
+
+
+def least_shedding(
+    network: Network, scenarios: Scenarios, closed: BoolArray, setting: str | Setting, floor: FloatArray | None = None
+) -> LeastShedding:
+    """Return the least shedding, nowhere below `floor`, that makes each item safe by the AC power flow.
+
+    closed: (B, n_branch) branch states. floor: (B, n_bus) shed fractions in [0, 1], default none.
+    Raises ValueError when a shape does not fit, and as `resolve_setting`.
+    """
+    if closed.shape != (len(scenarios), network.n_branch):
+        raise ValueError(
+            f"least_shedding: closed has shape {closed.shape}; expected ({len(scenarios)}, {network.n_branch}) on "
+            f"{network.name}"
+        )
+    found = race_topologies(network, scenarios, Candidates.one_each(closed), setting, floor)
+    return LeastShedding(found.shed, found.finished, found.n_flows, found.active)
+
+
+def race_topologies(
+    network: Network,
+    scenarios: Scenarios,
+    candidates: Candidates,
+    setting: str | Setting,
+    floor: FloatArray | None = None,
+    cutoff: FloatArray | None = None,
+) -> Race:
+    """Return the cheapest safe candidate of each scenario with its least shedding.
+
+    Candidates whose lower bound reaches the best cost are dropped. floor as in `least_shedding`. cutoff: (B,) costs that a
+    candidate must beat to win, default none.
+    Raises ValueError when a shape does not fit, and as `resolve_setting`.
+    """
+    rules = transfer_rules(network, resolve_setting(network, setting))
+    n, n_candidate = len(scenarios), len(candidates.closed)
+    floor = np.zeros((n, network.n_bus)) if floor is None else np.array(floor, dtype=float)
+    cutoff = np.full(n, np.inf) if cutoff is None else np.array(cutoff, dtype=float)
+    for name, array, shape in (
+        ("first", candidates.first, (n + 1,)),
+        ("closed", candidates.closed, (n_candidate, network.n_branch)),
+        ("floor", floor, (n, network.n_bus)),
+        ("cutoff", cutoff, (n,)),
+    ):
+        if array.shape != shape:
+            raise ValueError(f"race_topologies: {name} has shape {array.shape}; expected {shape} on {network.name}")
+    _check_scenarios(network, scenarios)
+    _check_floor(network, floor)
+    failed = np.zeros((n_candidate, network.n_branch))
+    failed[np.arange(n_candidate), scenarios.fault[candidates.scenario]] = 1.0
+    y = candidates.closed.astype(float)
+    fixed_cost = rules.cost.objective(rules.cost.point(shed=np.zeros(network.n_bus), y=y, failed=failed))
+    result = Race(
+        np.full(n, -1), floor.copy(), np.full(n_candidate, np.inf), np.zeros(n_candidate, dtype=bool),
+        np.zeros(n_candidate, dtype=np.int64), np.zeros((n_candidate, len(rules.limits.limit_name)), dtype=bool),
+    )  # fmt: skip
+    status = np.zeros(n_candidate, dtype=np.int64)
+    prepared, limits, load_cost = prepare(network), lay_out_limits(rules), _load_cost(network, rules)
+    # With one candidate there is nothing to screen.
+    one_each = bool((np.diff(candidates.first) == 1).all())
+    # A flow, the adjoints and the program of one candidate: about a microsecond a bus.
+    with threads_for(1.0 * n_candidate * network.n_bus):
+        n_chunk = max(1, min(8 * numba.get_num_threads(), n))
+        race(
+            _plain(scenarios.p_load, float), _plain(scenarios.q_load, float), _plain(scenarios.p_gen, float), floor,
+            cutoff, _plain(candidates.first, np.int64), _plain(candidates.closed, bool), fixed_cost,
+            load_cost, prepared.graph, prepared.branches, prepared.shunts, prepared.substation,
+            prepared.v_substation, limits, FLOW_TOLERANCE_MVA / network.base_mva, SAFE_TOLERANCE, one_each,
+            n_chunk, result.winner, result.shed, result.cost, result.n_flows, status, result.active,
+        )  # fmt: skip
+    result.finished[:] = status == SAFE
+    return result
+
+
+def limit_names(network: Network, setting: str | Setting) -> tuple[str, ...]:
+    """Return the names of the compiled limits, the columns of `active`."""
+    return transfer_rules(network, resolve_setting(network, setting)).limits.limit_name
+
+
+def _plain(array: NDArray[Any], dtype: type) -> NDArray[Any]:
+    """Return the array as the kernel was compiled for it: contiguous and writable; any other kind compiles it anew."""
+    plain: NDArray[Any] = np.ascontiguousarray(array, dtype)
+    return plain if plain.flags.writeable else plain.copy()
+
+
+def _check_scenarios(network: Network, scenarios: Scenarios) -> None:
+    n = len(scenarios)
+    fault = np.asarray(scenarios.fault)
+    if fault.shape != (n,) or fault.dtype.kind not in "iu" or ((fault < 0) | (fault >= network.n_branch)).any():
+        raise ValueError(
+            f"least_shedding: fault must hold branch numbers 0 to {network.n_branch - 1} of {network.name}"
+        )
+    for name in ("p_load", "q_load", "p_gen"):
+        array = np.asarray(getattr(scenarios, name))
+        if array.shape != (n, network.n_bus):
+            raise ValueError(
+                f"least_shedding: {name} has shape {array.shape}; expected ({n}, {network.n_bus}) on {network.name}"
+            )
+        if not np.isfinite(array).all():
+            item, bus = np.argwhere(~np.isfinite(array))[0]
+            raise ValueError(
+                f"least_shedding: {name} of bus {network.bus_name[bus]!r} in scenario {item} is not finite; give a number"
+            )
+
+
+def _check_floor(network: Network, floor: FloatArray) -> None:
+    bad = np.argwhere(~((floor >= -1e-9) & (floor <= 1 + 1e-9)))
+    if bad.size:
+        item, bus = bad[0]
+        raise ValueError(
+            f"least_shedding: floor of bus {network.bus_name[bus]!r} in scenario {item} is {floor[item, bus]:g}; "
+            "a shed fraction lies between 0 and 1"
+        )
+
+
+_known_costs: WeakKeyDictionary[TransferRules, FloatArray] = WeakKeyDictionary()
+
+
+def _load_cost(network: Network, rules: TransferRules) -> FloatArray:
+    """Return the cost of total shed power S (pu) alone as a polynomial, read once off the compiled cost at three points."""
+    if rules not in _known_costs:
+        shed = np.zeros((3, network.n_bus))
+        shed[:, 0] = [0.0, 1.0, 2.0]
+        points = rules.cost.point(shed=shed, y=network.closed.astype(float), failed=np.zeros(network.n_branch))
+        zero, one, two = rules.cost.objective(points)
+        _known_costs[rules] = np.array([0.0, 2 * one - 0.5 * two - 1.5 * zero, 0.5 * two - one + 0.5 * zero])
+    return _known_costs[rules]

@@ -1,0 +1,178 @@
+"""Least load shedding for a given topology, with the full AC equations: the exact answer once the switches are chosen.
+
+For fixed switches the cost of a load transfer grows with the total shed power alone, so this is what remains of it.
+Per unit; polar voltages v, theta; branch b from i to j behind the ratio t_b at angle shift_b, series admittance
+y_b = 1 / z_b; s_i the shed fraction of bus i; d_b = theta_i - theta_j - shift_b.
+
+    (1)  min  sum of p_i s_i
+    (2)  power into all branches and shunts at i = g_i - p_i (1 - s_i), and likewise reactive, at energised buses
+    (3)  v_min <= v_i <= v_max
+    (4)  |P_b| <= P_limit at both ends (paper setting), |J_b|^2 <= I_rating^2 (radial setting), as in `reconfiguration.py`;
+         J_b is the series current: the judge also counts a branch's own charging, and may find a rating broken by that
+
+Branch states, demand and what is energised are data held in fixed variables, so one model serves every scenario and
+topology (see `PreparedNlp`). Ipopt's optimum is local.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyomo.environ as pyo
+
+from feederguard.models.arrays import BoolArray, FloatArray
+from feederguard.models.load_transfer.rules import add_limits
+from feederguard.models.load_transfer.scenario import Scenarios
+from feederguard.models.load_transfer.setting import Setting, resolve_setting
+from feederguard.models.network import Network
+from feederguard.models.network.graph import reachable_buses
+from feederguard.models.network.pi_model import branch_admittances
+from feederguard.models.solver.ipopt import PreparedNlp
+
+DATA = ("y", "live", "p_load", "q_load", "p_gen")
+LEAST_IMPEDANCE_PU = 1e-6  # a branch of no impedance has no admittance; at this one it drops nothing worth counting
+
+
+@dataclass(frozen=True, eq=False)
+class LeastShedding:
+    """The least shedding of one topology: fractions per bus (dark buses 0), or why there is none."""
+
+    found: bool
+    reason: str
+    shed: FloatArray  # (n_bus,)
+
+
+def build_transfer_opf(network: Network, setting: str | Setting) -> pyo.ConcreteModel:
+    """Return the NLP (1)-(4), unsolved, with the data variables `y`, `live`, `p_load`, `q_load`, `p_gen` fixed.
+
+    Other variables: v, theta, s. Raises as `resolve_setting`.
+    """
+    rules = resolve_setting(network, setting)
+    model = pyo.ConcreteModel(f"least shedding on {network.name}")
+    model.bus, model.branch = pyo.RangeSet(0, network.n_bus - 1), pyo.RangeSet(0, network.n_branch - 1)
+    _add_data(model, network)
+    band = (rules.v_min_pu, rules.v_max_pu)
+    model.v = pyo.Var(model.bus, bounds=band, initialize=min(max(1.0, band[0]), band[1]))
+    rest = network.no_load_angle.tolist()
+    model.theta = pyo.Var(
+        model.bus, bounds=lambda m, i: (rest[i] - np.pi / 2, rest[i] + np.pi / 2), initialize=dict(enumerate(rest))
+    )
+    model.s = pyo.Var(model.bus, bounds=(0, 1), initialize=0.1, doc="shed fraction")
+    for bus, v in zip(network.substation.tolist(), network.v_substation.tolist(), strict=True):
+        model.v[bus].setlb(None)
+        model.v[bus].setub(None)
+        model.v[bus].fix(abs(v))
+        model.theta[bus].fix(float(np.angle(v)))
+    _add_flows(model, network)
+    _add_balance(model, network)
+    add_limits(model, network, rules)
+    model.voltage_limit.deactivate()  # (3) stands as bounds of v, which an interior-point method keeps better
+    model.objective = pyo.Objective(
+        expr=sum(model.live[i] * model.p_load[i] * model.s[i] for i in model.bus), doc="(1)"
+    )
+    return model
+
+
+class LeastSheddingSolver:
+    """Solves (1)-(4) for many scenarios and topologies of one network and setting, the model being read once."""
+
+    def __init__(self, network: Network, setting: str | Setting) -> None:
+        self.network = network
+        model = build_transfer_opf(network, setting)
+        self._nlp = PreparedNlp(model, inputs=DATA)
+        self._all_shed = self._nlp.start(s=np.full(network.n_bus, 0.99))
+
+    def solve(self, scenario: Scenarios, closed: BoolArray, time_limit_s: float = 10.0) -> LeastShedding:
+        """Return the least shedding of one scenario, a batch of one, with these branches closed, (n_branch,).
+
+        Raises ValueError for any other batch.
+        """
+        if len(scenario) != 1:
+            raise ValueError(f"least shedding takes one scenario, got {len(scenario)}; pass scenarios[k : k + 1]")
+        live = reachable_buses(self.network, closed)
+        data = {
+            "y": closed.astype(float), "live": live.astype(float), "p_load": scenario.p_load[0],
+            "q_load": scenario.q_load[0], "p_gen": scenario.p_gen[0],
+        }  # fmt: skip
+        result = self._nlp.solve(time_limit_s=time_limit_s, **data)
+        if not result.converged:
+            # Near the all-shed state, which most often is feasible, Ipopt finds its way where the usual start fails.
+            result = self._nlp.solve(time_limit_s=time_limit_s, start=self._all_shed, **data)
+        shed = np.clip(np.where(live & (scenario.p_load[0] > 0), self._nlp.value("s"), 0.0), 0.0, 1.0)
+        # Interior-point answers keep a hair's breadth from zero.
+        shed[shed < 1e-7] = 0.0
+        return LeastShedding(result.converged and bool(np.isfinite(shed).all()), result.reason, shed)
+
+
+def _add_data(model: pyo.ConcreteModel, network: Network) -> None:
+    values = {
+        "y": network.closed.astype(float), "p_load": network.p_load, "q_load": network.q_load, "p_gen": network.p_gen,
+        "live": np.ones(network.n_bus),
+    }  # fmt: skip
+    for name in DATA:
+        index = model.branch if name == "y" else model.bus
+        model.add_component(name, pyo.Var(index, initialize=dict(enumerate(values[name].tolist()))))
+        model.find_component(name).fix()
+
+
+def _add_flows(model: pyo.ConcreteModel, network: Network) -> None:
+    """Add power and squared current at the ends of every branch as expressions that vanish where y = 0."""
+    z = np.where(np.abs(network.z) < LEAST_IMPEDANCE_PU, 1j * LEAST_IMPEDANCE_PU, network.z)
+    g, b = (1 / z).real, (1 / z).imag
+    i, j = network.from_bus.tolist(), network.to_bus.tolist()
+
+    def terms(m: Any, k: int) -> tuple[Any, Any, Any, Any]:
+        near = m.v[i[k]] / float(network.tap[k])
+        angle = m.theta[i[k]] - m.theta[j[k]] - float(network.shift[k])
+        return near, m.v[j[k]], pyo.cos(angle), pyo.sin(angle)
+
+    def sent_p(m: Any, k: int) -> Any:
+        a, c, cos, sin = terms(m, k)
+        return m.y[k] * (float(g[k]) * a**2 - a * c * (float(g[k]) * cos + float(b[k]) * sin))
+
+    def sent_q(m: Any, k: int) -> Any:
+        a, c, cos, sin = terms(m, k)
+        return m.y[k] * (-float(b[k]) * a**2 - a * c * (float(g[k]) * sin - float(b[k]) * cos))
+
+    def squared_current(m: Any, k: int) -> Any:
+        a, c, cos, _ = terms(m, k)
+        return m.y[k] * float(g[k] ** 2 + b[k] ** 2) * (a**2 + c**2 - 2 * a * c * cos)
+
+    # The names that `add_limits` writes the branch limits in.
+    model.P = pyo.Expression(model.branch, rule=sent_p)
+    model.Q = pyo.Expression(model.branch, rule=sent_q)
+    model.ell = pyo.Expression(model.branch, rule=squared_current)
+    model.w = pyo.Expression(model.bus, rule=lambda m, n: m.v[n] ** 2)
+
+
+def _add_balance(model: pyo.ConcreteModel, network: Network) -> None:
+    y = branch_admittances(network)
+    into: list[list[int]] = [np.flatnonzero(network.to_bus == n).tolist() for n in range(network.n_bus)]
+    out_of: list[list[int]] = [np.flatnonzero(network.from_bus == n).tolist() for n in range(network.n_bus)]
+    substations = set(network.substation.tolist())
+
+    def shunt(m: Any, n: int, part: str) -> Any:
+        total: Any = float(network.g_shunt[n] if part == "real" else network.b_shunt[n])
+        for ends, column, hangs in ((out_of[n], 0, 2), (into[n], 1, 1)):
+            for k in ends:
+                closed = float(getattr(y.closed[k, column], part))
+                hanging = float(getattr(y.open[k, column], part)) if network.open_end[k] == hangs else 0.0
+                if closed or hanging:
+                    total += m.y[k] * closed + (1 - m.y[k]) * hanging
+        return m.live[n] * m.v[n] ** 2 * total
+
+    @model.Constraint(model.bus, doc="(2)")
+    def active_balance(m: Any, n: int) -> Any:
+        if n in substations:
+            return pyo.Constraint.Skip
+        away = sum(m.P[k] for k in out_of[n]) - sum(m.P[k] - float(network.r[k]) * m.ell[k] for k in into[n])
+        return away + shunt(m, n, "real") == m.live[n] * (m.p_gen[n] - m.p_load[n] * (1 - m.s[n]))
+
+    @model.Constraint(model.bus, doc="(2)")
+    def reactive_balance(m: Any, n: int) -> Any:
+        if n in substations:
+            return pyo.Constraint.Skip
+        away = sum(m.Q[k] for k in out_of[n]) - sum(m.Q[k] - float(network.x[k]) * m.ell[k] for k in into[n])
+        return away - shunt(m, n, "imag") == -m.live[n] * m.q_load[n] * (1 - m.s[n])

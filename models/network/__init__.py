@@ -1,0 +1,6 @@
+"""A distribution feeder in per-unit arrays, and its exchange with pandapower and MATPOWER."""
+
+from feederguard.models.network.fields import NetworkError
+from feederguard.models.network.network import Network
+
+__all__ = ["Network", "NetworkError"]

@@ -1,0 +1,178 @@
+"""What a network must be, checked as it is made, and what it is warned of."""
+
+from __future__ import annotations
+
+import warnings
+
+import networkx as nx
+import numpy as np
+
+from feederguard.models.network.fields import (
+    BRANCH_FLOATS,
+    BRANCH_KINDS,
+    BRANCH_LIMITS,
+    BUS_FLOATS,
+    GEN_LIMITS,
+    NetworkError,
+    NetworkFields,
+)
+
+
+def check_shapes(network: NetworkFields) -> None:
+    expected = {name: network.n_bus for name in BUS_FLOATS}
+    expected |= {name: network.n_branch for name in (*BRANCH_FLOATS, *BRANCH_LIMITS, "rating", "closed", "open_end")}
+    expected |= {"kind": network.n_branch, "from_bus": network.n_branch, "to_bus": network.n_branch}
+    expected |= {"v_substation": len(network.substation)}
+    expected |= {name: network.n_gen for name in ("gen_bus", *GEN_LIMITS, "gen_cost", "gen_is_grid")}
+    for name, length in expected.items():
+        if len(getattr(network, name)) != length:
+            raise NetworkError(f"{network.name}: {name} has {len(getattr(network, name))} entries, expected {length}")
+    if network.gen_cost.shape != (network.n_gen, 3):
+        raise NetworkError(
+            f"{network.name}: gen_cost has shape {network.gen_cost.shape}, expected ({network.n_gen}, 3); "
+            "give c2, c1 and c0 of every generator"
+        )
+
+
+def check_names(network: NetworkFields) -> None:
+    for label, names in (("bus", network.bus_name), ("branch", network.branch_name), ("generator", network.gen_name)):
+        seen: set[str] = set()
+        for name in names:
+            if name in seen:
+                raise NetworkError(f"{network.name}: {label} {name!r} appears twice; give every {label} its own name")
+            seen.add(name)
+
+
+def check_values(network: NetworkFields) -> None:
+    if not (np.isfinite(network.base_mva) and network.base_mva > 0):
+        raise NetworkError(f"{network.name}: base_mva is {network.base_mva}; it must be positive")
+    for names, label, array_names in (
+        (network.bus_name, "bus", BUS_FLOATS),
+        (network.branch_name, "branch", BRANCH_FLOATS),
+    ):
+        for array_name in array_names:
+            bad = np.flatnonzero(~np.isfinite(getattr(network, array_name)))
+            if bad.size:
+                value = getattr(network, array_name)[bad[0]]
+                raise NetworkError(
+                    f"{network.name}: {array_name} of {label} {names[bad[0]]!r} is {value}; give a finite number"
+                )
+    # The star equivalent of a three-winding transformer can carry a negative resistance; a line cannot.
+    bad = np.flatnonzero((network.r < 0) & (np.array(network.kind) != "trafo"))
+    if bad.size:
+        raise NetworkError(
+            f"{network.name}: r of branch {network.branch_name[bad[0]]!r} is {network.r[bad[0]]:g}; "
+            "it must be zero or more"
+        )
+    for array_name, low in (("vn_kv", 1e-9), ("tap", 1e-9), ("rating", 0.0), ("s_max", 0.0)):
+        values = getattr(network, array_name)
+        names, label = (network.bus_name, "bus") if array_name == "vn_kv" else (network.branch_name, "branch")
+        bad = np.flatnonzero(~(values >= low))
+        if bad.size:
+            raise NetworkError(
+                f"{network.name}: {array_name} of {label} {names[bad[0]]!r} is {values[bad[0]]:g}; "
+                f"it must be {'positive' if low else 'zero or more'}"
+            )
+    bad = np.flatnonzero(~(network.v_min <= network.v_max))
+    if bad.size:
+        raise NetworkError(
+            f"{network.name}: bus {network.bus_name[bad[0]]!r} has v_min {network.v_min[bad[0]]:g} above "
+            f"v_max {network.v_max[bad[0]]:g}; swap them"
+        )
+    for k, kind in enumerate(network.kind):
+        if kind not in BRANCH_KINDS:
+            raise NetworkError(
+                f"{network.name}: branch {network.branch_name[k]!r} is of kind {kind!r}; "
+                f"use one of {', '.join(BRANCH_KINDS)}"
+            )
+    if not np.isin(network.open_end, (0, 1, 2)).all():
+        raise NetworkError(f"{network.name}: open_end must be 0 (both ends), 1 (from) or 2 (to)")
+    for name in ("from_bus", "to_bus"):
+        ends = getattr(network, name)
+        bad = np.flatnonzero((ends < 0) | (ends >= network.n_bus))
+        if bad.size:
+            raise NetworkError(
+                f"{network.name}: {name} of branch {network.branch_name[bad[0]]!r} is {ends[bad[0]]}; "
+                f"buses are numbered 0 to {network.n_bus - 1}"
+            )
+    bad = np.flatnonzero(network.from_bus == network.to_bus)
+    if bad.size:
+        raise NetworkError(
+            f"{network.name}: branch {network.branch_name[bad[0]]!r} starts and ends at bus "
+            f"{network.bus_name[network.from_bus[bad[0]]]!r}; remove it"
+        )
+
+
+def check_generators(network: NetworkFields) -> None:
+    bad = np.flatnonzero((network.gen_bus < 0) | (network.gen_bus >= network.n_bus))
+    if bad.size:
+        raise NetworkError(
+            f"{network.name}: gen_bus of generator {network.gen_name[bad[0]]!r} is {network.gen_bus[bad[0]]}; "
+            f"buses are numbered 0 to {network.n_bus - 1}"
+        )
+    for label, names, low_name, high_name in (
+        ("generator", network.gen_name, "gen_p_min", "gen_p_max"),
+        ("generator", network.gen_name, "gen_q_min", "gen_q_max"),
+        ("branch", network.branch_name, "angle_min", "angle_max"),
+    ):
+        low, high = getattr(network, low_name), getattr(network, high_name)
+        bad = np.flatnonzero(~((low <= high) & (low < np.inf) & (high > -np.inf)))
+        if bad.size:
+            raise NetworkError(
+                f"{network.name}: {label} {names[bad[0]]!r} has {low_name} {low[bad[0]]:g} and {high_name} "
+                f"{high[bad[0]]:g}, between which there is nothing; give a lower limit not above the upper one"
+            )
+    bad = np.flatnonzero(~np.isfinite(network.gen_cost).all(axis=1))
+    if bad.size:
+        raise NetworkError(
+            f"{network.name}: gen_cost of generator {network.gen_name[bad[0]]!r} is {network.gen_cost[bad[0]]}; "
+            "give three finite numbers"
+        )
+
+
+def check_substations(network: NetworkFields) -> None:
+    if not len(network.substation):
+        raise NetworkError(f"{network.name}: no substation; mark the bus that feeds the network (type 'slack')")
+    if ((network.substation < 0) | (network.substation >= network.n_bus)).any():
+        raise NetworkError(f"{network.name}: substation is outside buses 0 to {network.n_bus - 1}")
+    if len(set(network.substation.tolist())) < len(network.substation):
+        raise NetworkError(f"{network.name}: a bus is named twice as substation; name it once")
+    if not (np.isfinite(network.v_substation).all() and (np.abs(network.v_substation) > 0).all()):
+        raise NetworkError(f"{network.name}: v_substation must be finite and not zero")
+    astray = np.flatnonzero(network.gen_is_grid & ~np.isin(network.gen_bus, network.substation))
+    if astray.size:
+        raise NetworkError(
+            f"{network.name}: generator {network.gen_name[astray[0]]!r} stands for the grid above (gen_is_grid) at bus "
+            f"{network.bus_name[network.gen_bus[astray[0]]]!r}, which is no substation; move it to one, or set gen_is_grid to "
+            "False"
+        )
+
+
+def check_reachable(network: NetworkFields) -> None:
+    graph = nx.Graph()
+    graph.add_nodes_from(range(network.n_bus))
+    graph.add_edges_from(zip(network.from_bus.tolist(), network.to_bus.tolist(), strict=True))
+    fed: set[int] = set()
+    for bus in network.substation.tolist():
+        if bus not in fed:
+            fed |= nx.node_connected_component(graph, bus)
+    island = [network.bus_name[i] for i in range(network.n_bus) if i not in fed]
+    if island:
+        shown = ", ".join(island[:5]) + (", ..." if len(island) > 5 else "")
+        raise NetworkError(
+            f"{network.name}: {len(island)} bus(es) form an island that no branch or tie joins to a substation: "
+            f"{shown}; add the missing branch or remove them"
+        )
+
+
+def warn_of_idle_generators(network: NetworkFields, remedy: str) -> None:
+    """Warn when the network has generators for an optimal power flow, which nothing but that reads.
+
+    Those that stand for the grid above are left out: what they would supply, the substation does.
+    """
+    idle = int((~network.gen_is_grid).sum())
+    if idle:
+        warnings.warn(
+            f"{network.name}: its {idle} dispatchable generators feed nothing here, only p_gen and q_gen do; {remedy}",
+            stacklevel=3,
+        )

@@ -1,0 +1,159 @@
+"""A distribution feeder in per-unit arrays: what every model, power flow and method of FeederGuard reads.
+
+Everything is per unit on `base_mva` and on each bus's `vn_kv`. Branch k joins `from_bus[k]` and `to_bus[k]` by a
+pi-model with an ideal transformer at its from end (the MATPOWER convention):
+
+    V_from / (tap e^{j shift})  --[ g_from + j b_from | r + j x | g_to + j b_to ]--  V_to
+
+Signs: `p_load`, `q_load` are positive when consumed; `p_gen`, `q_gen` positive when produced; `g_shunt`, `b_shunt`
+are admittances to ground (b positive for a capacitor). Arrays keep the order of the source file, and `bus_name`,
+`branch_name` its labels. A *tie* is a branch that is normally open (`closed` false).
+
+Generators (`gen_*`) are what an optimal power flow may dispatch, several to a bus where the source has it so; the power
+flow and load transfer know nothing of them and read `p_gen`, `q_gen` alone. A substation draws what it needs from the grid
+above at a fixed voltage, whatever else is connected there. Where `gen_is_grid` says that generators *stand for* the grid
+above, with its limits and cost, an optimal power flow draws from those alone, and chooses the voltage within its band.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feederguard.models.arrays import BoolArray, ComplexArray, FloatArray, IntArray
+
+BRANCH_KINDS = ("line", "tie", "trafo")
+BUS_FLOATS = ("vn_kv", "v_min", "v_max", "p_load", "q_load", "p_gen", "q_gen", "g_shunt", "b_shunt")
+BRANCH_FLOATS = ("r", "x", "g_from", "b_from", "g_to", "b_to", "tap", "shift")
+BRANCH_LIMITS = {"s_max": np.inf, "angle_min": -np.inf, "angle_max": np.inf}  # the value that limits nothing
+GEN_LIMITS = ("gen_p_min", "gen_p_max", "gen_q_min", "gen_q_max")
+_NAMES = ("bus_name", "branch_name", "kind", "gen_name")
+
+
+def _none() -> Any:
+    """Return the default of an optional array field; `coerce` gives it its shape."""
+    return field(default_factory=lambda: np.zeros(0))
+
+
+class NetworkError(ValueError):
+    """A feeder that cannot be a feeder: the message names the element, the rule and the remedy."""
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkFields:
+    """The fields of a `Network`, unchecked: n_bus buses and n_branch branches."""
+
+    name: str
+    base_mva: float
+    bus_name: tuple[str, ...]
+    vn_kv: FloatArray  # (n_bus,) nominal line-to-line voltage
+    v_min: FloatArray  # (n_bus,) lower voltage limit
+    v_max: FloatArray  # (n_bus,) upper voltage limit
+    p_load: FloatArray  # (n_bus,) nominal active demand
+    q_load: FloatArray  # (n_bus,) nominal reactive demand
+    p_gen: FloatArray  # (n_bus,) local active generation at constant power
+    q_gen: FloatArray  # (n_bus,) local reactive generation at constant power
+    g_shunt: FloatArray  # (n_bus,) shunt conductance
+    b_shunt: FloatArray  # (n_bus,) shunt susceptance, positive for a capacitor
+    substation: IntArray  # (n_substation,) buses held at a fixed voltage
+    v_substation: ComplexArray  # (n_substation,) that voltage
+    branch_name: tuple[str, ...]
+    kind: tuple[str, ...]  # (n_branch,) each of BRANCH_KINDS
+    from_bus: IntArray  # (n_branch,)
+    to_bus: IntArray  # (n_branch,)
+    r: FloatArray  # (n_branch,) series resistance
+    x: FloatArray  # (n_branch,) series reactance
+    g_from: FloatArray  # (n_branch,) shunt conductance at the from end, behind the tap
+    b_from: FloatArray  # (n_branch,) shunt susceptance at the from end, behind the tap
+    g_to: FloatArray  # (n_branch,) shunt conductance at the to end
+    b_to: FloatArray  # (n_branch,) shunt susceptance at the to end
+    tap: FloatArray  # (n_branch,) off-nominal ratio at the from end, 1 for a line
+    shift: FloatArray  # (n_branch,) phase shift at the from end in rad
+    rating: FloatArray  # (n_branch,) current limit (apparent power at 1 pu voltage); inf where there is none
+    closed: BoolArray  # (n_branch,) normal state; a tie is normally open
+    open_end: IntArray  # (n_branch,) an open branch hangs from its other end: 0 open at both, 1 at from, 2 at to
+    paper_limit_mw: float = float("inf")  # uniform limit on branch power in the `paper` setting of load transfer
+    # (n_branch,) limit of apparent power at both ends, in an optimal power flow in place of the current rating; default inf
+    s_max: FloatArray = _none()
+    angle_min: FloatArray = _none()  # (n_branch,) least angle of V_from less that of V_to in rad; default -inf
+    angle_max: FloatArray = _none()  # (n_branch,) greatest such angle in rad; default inf
+    gen_name: tuple[str, ...] = ()
+    gen_bus: IntArray = _none()  # (n_gen,)
+    gen_p_min: FloatArray = _none()  # (n_gen,) least active output, negative where it may consume; -inf for none
+    gen_p_max: FloatArray = _none()  # (n_gen,) greatest active output; inf for none
+    gen_q_min: FloatArray = _none()  # (n_gen,) least reactive output; -inf for none
+    gen_q_max: FloatArray = _none()  # (n_gen,) greatest reactive output; inf for none
+    gen_cost: FloatArray = _none()  # (n_gen, 3) c2, c1, c0 of c2 P^2 + c1 P + c0 in $/h with P in MW; default 0
+    gen_is_grid: BoolArray = _none()  # (n_gen,) stands for the grid above, at a substation; default none does
+
+    @property
+    def n_bus(self) -> int:
+        return len(self.bus_name)
+
+    @property
+    def n_branch(self) -> int:
+        return len(self.branch_name)
+
+    @property
+    def n_gen(self) -> int:
+        return len(self.gen_name)
+
+    @property
+    def z(self) -> ComplexArray:
+        """Series impedance r + jx, (n_branch,)."""
+        return np.asarray(self.r + 1j * self.x)
+
+    @property
+    def current_limit(self) -> FloatArray:
+        """The rating that an optimal power flow holds, (n_branch,); inf where there is none, or `s_max` in its place."""
+        return np.where(np.isfinite(self.s_max), np.inf, self.rating)
+
+    @property
+    def is_tie(self) -> BoolArray:
+        """Normally open branches, (n_branch,)."""
+        return ~self.closed
+
+    @property
+    def base_current_a(self) -> FloatArray:
+        """Ampere per pu current at each branch's from bus, (n_branch,)."""
+        return np.asarray(1e3 * self.base_mva / (np.sqrt(3.0) * self.vn_kv[self.from_bus]))
+
+    def bus_index(self, bus: str) -> int:
+        """Return the position of the bus of that name; raises `NetworkError` listing near names."""
+        return _index(self.bus_name, bus, "bus", self.name)
+
+    def branch_index(self, branch: str) -> int:
+        """Return the position of the branch of that name; raises `NetworkError` listing near names."""
+        return _index(self.branch_name, branch, "branch", self.name)
+
+
+def coerce(network: NetworkFields) -> None:
+    """Freeze every array in its declared type, so that kernels get what they were compiled for."""
+    kinds = {"substation": np.int64, "from_bus": np.int64, "to_bus": np.int64, "open_end": np.int64,
+             "gen_bus": np.int64, "gen_is_grid": np.bool_, "closed": np.bool_, "v_substation": np.complex128}  # fmt: skip
+    for item in fields(network):
+        value = getattr(network, item.name)
+        if item.name in _NAMES:
+            object.__setattr__(network, item.name, tuple(str(name) for name in value))
+        elif item.name not in ("name", "base_mva", "paper_limit_mw"):
+            array: NDArray[Any] = np.array(value, dtype=kinds.get(item.name, np.float64))
+            if not array.size and item.name in BRANCH_LIMITS:
+                array = np.full(network.n_branch, BRANCH_LIMITS[item.name])
+            elif not array.size and item.name == "gen_cost":
+                array = np.zeros((network.n_gen, 3))
+            elif not array.size and item.name == "gen_is_grid":
+                array = np.zeros(network.n_gen, dtype=np.bool_)
+            array.setflags(write=False)
+            object.__setattr__(network, item.name, array)
+
+
+def _index(names: Sequence[str], name: str, label: str, network: str) -> int:
+    try:
+        return names.index(str(name))
+    except ValueError:
+        shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+        raise NetworkError(f"{network}: no {label} {name!r}; there are {shown}") from None

@@ -1,0 +1,89 @@
+"""A feeder: its fields, checked, and its ways in and out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from feederguard.models.arrays import BoolArray, FloatArray
+from feederguard.models.network.checks import (
+    check_generators,
+    check_names,
+    check_reachable,
+    check_shapes,
+    check_substations,
+    check_values,
+)
+from feederguard.models.network.fields import BRANCH_LIMITS, NetworkError, NetworkFields, coerce
+from feederguard.models.network.graph import branches_on_loop, no_load_angles
+
+if TYPE_CHECKING:
+    from pandapower.auxiliary import pandapowerNet
+
+
+@dataclass(frozen=True, eq=False)
+class Network(NetworkFields):
+    """A feeder of n_bus buses and n_branch branches; radial or meshed, with one or more substations.
+
+    Raises `NetworkError` when arrays disagree in length, values are not finite or physically impossible, names
+    repeat, a branch or generator lies outside the feeder, a lower limit is above its upper one, there is no substation,
+    a generator stands for the grid above elsewhere, or no path of branches and ties leads to some bus.
+    """
+
+    def __post_init__(self) -> None:
+        coerce(self)
+        check_shapes(self)
+        check_names(self)
+        check_values(self)
+        check_generators(self)
+        check_substations(self)
+        check_reachable(self)
+
+    @property
+    def on_loop(self) -> BoolArray:
+        """Branches that lie on a loop when every branch is closed, (n_branch,): opening one cuts nobody off."""
+        return branches_on_loop(self)
+
+    @property
+    def no_load_angle(self) -> FloatArray:
+        """Voltage angle of each bus in rad when nothing flows: that of its substation less the shifts on the way."""
+        return no_load_angles(self)
+
+    def with_changes(self, **changes: Any) -> Network:
+        """Return a copy with some fields replaced, validated anew."""
+        if len(changes.get("branch_name", self.branch_name)) != self.n_branch:
+            # Limits that limit nothing fit any number of branches.
+            for name, idle in BRANCH_LIMITS.items():
+                if (getattr(self, name) == idle).all():
+                    changes.setdefault(name, np.zeros(0))
+        if len(changes.get("gen_name", self.gen_name)) != self.n_gen and not self.gen_is_grid.any():
+            changes.setdefault("gen_is_grid", np.zeros(0))
+        return replace(self, **changes)
+
+    @classmethod
+    def from_pandapower(cls, net: pandapowerNet, base_mva: float | None = None) -> Network:
+        """Return the feeder of a pandapower net; see `feederguard.models.network.pandapower.read`."""
+        from feederguard.models.network.pandapower.read import fields_of_pandapower
+
+        return cls(**fields_of_pandapower(net, base_mva))
+
+    def to_pandapower(self) -> pandapowerNet:
+        """Return the feeder as a pandapower net; see `feederguard.models.network.pandapower.write`."""
+        from feederguard.models.network.pandapower.write import network_to_pandapower
+
+        return network_to_pandapower(self)
+
+    @classmethod
+    def from_matpower(cls, path: str | Path) -> Network:
+        """Return the feeder of a MATPOWER .m file; see `feederguard.models.network.matpower.read`."""
+        from feederguard.models.network.matpower.read import fields_of_matpower
+
+        given = fields_of_matpower(path)
+        try:
+            return cls(**given)
+        except NetworkError as error:
+            reason = str(error).removeprefix(f"{given['name']}: ")
+            raise NetworkError(f"{Path(path)}: {reason}") from None

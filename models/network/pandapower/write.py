@@ -1,0 +1,258 @@
+"""A `Network` written as a pandapower net of the same flow.
+
+Bus i of the network is bus i of the net, and every element bears the label of the bus or branch it stands for.
+
+| Network | pandapower |
+|---|---|
+| substation | ext_grid |
+| generator that stands for the grid above | that ext_grid, another for each further one: limits, cost, controllable voltage |
+| any other generator | controllable sgen that gives nothing in the power flow, with limits and cost |
+| p_load, q_load; p_gen, q_gen; g_shunt, b_shunt | load; sgen; shunt |
+| branch of kind 'trafo', or with a tap or shift | trafo: the tap in vn_hv_kv, shunts in pfe_kw and i0_percent |
+| branch without impedance | bus-bus switch |
+| any other branch | line of 1 km, for a Network knows no lengths |
+| open branch | open switches at the ends that `open_end` says |
+| rating | max_i_ka of a line, sn_mva of a trafo (with df infinite where there is no rating) |
+
+A line has the same shunts at both ends, and a trafo in pandapower's T model has inductive ones at both ends or none. A
+branch with others is written without them: what they draw in its normal state becomes a shunt at its buses. The flow
+is still the same, but to switch that branch in pandapower leaves its charging behind.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import pandapower
+from pandapower.auxiliary import pandapowerNet
+
+from feederguard.models.arrays import BoolArray, ComplexArray, FloatArray, IntArray
+from feederguard.models.network.fields import NetworkError, NetworkFields
+
+F_HZ = 50.0
+# The impedance of a trafo is stated on its rating, so a rating of zero is written as this one.
+LEAST_RATING_PU = 1e-9
+
+
+def network_to_pandapower(network: NetworkFields) -> pandapowerNet:
+    """Return the feeder as a pandapower net; `runpp(net, calculate_voltage_angles=True)` has the network's voltages.
+
+    A closed branch of kind 'tie' becomes a line like any other; `paper_limit_mw`, `s_max` and angle limits are not
+    carried. Raises `NetworkError` for a branch without impedance that has a tap or a shift or joins two nominal
+    voltages: pandapower has no ideal transformer.
+    """
+    ratio = (network.tap != 1) | (network.shift != 0)
+    ideal = network.z == 0
+    refused = np.flatnonzero(ideal & (ratio | (network.vn_kv[network.from_bus] != network.vn_kv[network.to_bus])))
+    if refused.size:
+        raise NetworkError(
+            f"{network.name}: branch {network.branch_name[refused[0]]!r} is a transformer without impedance, which "
+            "pandapower does not have; give it a small x"
+        )
+    wound = ~ideal & (ratio | (np.array(network.kind) == "trafo"))
+    even = (network.g_from == network.g_to) & (network.b_from == network.b_to)
+    tee = _tee_model(network)
+    kept = np.where(wound, tee.exact, even & ~ideal)
+
+    net = copy.deepcopy(_empty_net())
+    net.name, net.sn_mva = network.name, network.base_mva
+    _write_buses(net, network, _moved_shunts(network, ~kept))
+    _write_generators(net, network)
+    _write_lines(net, network, np.flatnonzero(~wound & ~ideal), kept)
+    _write_trafos(net, network, np.flatnonzero(wound), tee)
+    _write_bus_switches(net, network, np.flatnonzero(ideal))
+    return net
+
+
+@functools.cache
+def _empty_net() -> pandapowerNet:
+    # Its hundred tables take pandapower ten times longer to make than to copy.
+    return pandapower.create_empty_network(f_hz=F_HZ)
+
+
+def _moved_shunts(network: NetworkFields, moved: BoolArray) -> ComplexArray:
+    """Return what the shunts of some branches are worth at each bus in the normal state, (n_bus,)."""
+    y_from, y_to, z = network.g_from + 1j * network.b_from, network.g_to + 1j * network.b_to, network.z
+    hangs_from_to, hangs_from_from = (
+        ~network.closed & (network.open_end == 1),
+        ~network.closed & (network.open_end == 2),
+    )
+    at_from = np.where(network.closed, y_from, 0) + np.where(hangs_from_from, y_from + y_to / (1 + z * y_to), 0)
+    at_to = np.where(network.closed, y_to, 0) + np.where(hangs_from_to, y_to + y_from / (1 + z * y_from), 0)
+    total = np.zeros(network.n_bus, dtype=np.complex128)
+    np.add.at(total, network.from_bus[moved], (at_from / network.tap**2)[moved])
+    np.add.at(total, network.to_bus[moved], at_to[moved])
+    return total
+
+
+def _write_buses(net: pandapowerNet, network: NetworkFields, moved: ComplexArray) -> None:
+    names = np.array(network.bus_name, dtype=object)
+    base_mva = network.base_mva
+    pandapower.create_buses(
+        net, network.n_bus, network.vn_kv, name=names, min_vm_pu=network.v_min, max_vm_pu=network.v_max
+    )
+    for bus, voltage in zip(network.substation, network.v_substation, strict=True):
+        va_degree = float(np.angle(voltage, deg=True))
+        pandapower.create_ext_grid(net, int(bus), vm_pu=abs(voltage), va_degree=va_degree, name=names[bus])
+    loads = np.flatnonzero((network.p_load != 0) | (network.q_load != 0))
+    if loads.size:
+        p_mw, q_mvar = network.p_load[loads] * base_mva, network.q_load[loads] * base_mva
+        pandapower.create_loads(net, loads, p_mw=p_mw, q_mvar=q_mvar, name=names[loads])
+    units = np.flatnonzero((network.p_gen != 0) | (network.q_gen != 0))
+    if units.size:
+        p_mw, q_mvar = network.p_gen[units] * base_mva, network.q_gen[units] * base_mva
+        pandapower.create_sgens(net, units, p_mw=p_mw, q_mvar=q_mvar, name=names[units])
+    y = (network.g_shunt + 1j * network.b_shunt + moved) * base_mva
+    shunts = np.flatnonzero(y)
+    if shunts.size:
+        vn_kv = network.vn_kv[shunts]
+        pandapower.create_shunts(
+            net, shunts, p_mw=y[shunts].real, q_mvar=-y[shunts].imag, vn_kv=vn_kv, name=names[shunts]
+        )
+
+
+def _write_generators(net: pandapowerNet, network: NetworkFields) -> None:
+    base_mva, at_grid = network.base_mva, {int(bus): k for k, bus in enumerate(network.substation)}
+    for g, bus in enumerate(network.gen_bus.tolist()):
+        p_limits = {"min_p_mw": network.gen_p_min[g] * base_mva, "max_p_mw": network.gen_p_max[g] * base_mva}
+        q_limits = {"min_q_mvar": network.gen_q_min[g] * base_mva, "max_q_mvar": network.gen_q_max[g] * base_mva}
+        limits = {name: float(limit) for name, limit in (p_limits | q_limits).items() if np.isfinite(limit)}
+        if network.gen_is_grid[g]:
+            table, element = "ext_grid", _grid_element(net, network, at_grid, bus)
+            for column, value in {"controllable": True, "name": network.gen_name[g], **limits}.items():
+                if column not in net.ext_grid:
+                    net.ext_grid[column] = False if column == "controllable" else np.nan
+                net.ext_grid.at[element, column] = value
+        else:
+            table = "sgen"
+            element = pandapower.create_sgen(
+                net, bus, p_mw=0.0, q_mvar=0.0, name=network.gen_name[g], controllable=True, **limits
+            )
+        c2, c1, c0 = network.gen_cost[g].tolist()
+        pandapower.create_poly_cost(
+            net, element, table, cp1_eur_per_mw=c1, cp0_eur=c0, cp2_eur_per_mw2=c2
+        )  # fmt: skip
+
+
+def _grid_element(net: pandapowerNet, network: NetworkFields, at_grid: dict[int, int], bus: int) -> int:
+    """Return the ext_grid at a substation, or a new one beside it once that is taken out of `at_grid`."""
+    if bus in at_grid:
+        return at_grid.pop(bus)
+    voltage = network.v_substation[network.substation.tolist().index(bus)]
+    va_degree = float(np.angle(voltage, deg=True))
+    return int(pandapower.create_ext_grid(net, bus, vm_pu=abs(voltage), va_degree=va_degree))
+
+
+def _write_lines(net: pandapowerNet, network: NetworkFields, lines: IntArray, kept: BoolArray) -> None:
+    if not lines.size:
+        return
+    from_bus, to_bus = network.from_bus[lines], network.to_bus[lines]
+    z_base_ohm = network.vn_kv[from_bus] ** 2 / network.base_mva
+    g, b = (np.where(kept, 2 * y, 0)[lines] / z_base_ohm for y in (network.g_from, network.b_from))
+    index = pandapower.create_lines_from_parameters(
+        net,
+        from_bus,
+        to_bus,
+        length_km=1.0,
+        r_ohm_per_km=network.r[lines] * z_base_ohm,
+        x_ohm_per_km=network.x[lines] * z_base_ohm,
+        c_nf_per_km=1e9 * b / (2 * np.pi * F_HZ),
+        g_us_per_km=1e6 * g,
+        max_i_ka=network.rating[lines] * network.base_current_a[lines] / 1e3,
+        name=[network.branch_name[k] for k in lines],
+    )
+    _write_open_switches(net, network, lines, index, "l")
+
+
+def _write_trafos(net: pandapowerNet, network: NetworkFields, trafos: IntArray, tee: _TeeModel) -> None:
+    if not trafos.size:
+        return
+    hv_bus, lv_bus = network.from_bus[trafos], network.to_bus[trafos]
+    rated = np.isfinite(network.rating[trafos])
+    s = np.maximum(np.where(rated, network.rating[trafos], 1.0), LEAST_RATING_PU)
+    z, y = tee.z[trafos], tee.y[trafos]
+    index = pandapower.create_transformers_from_parameters(
+        net,
+        hv_bus,
+        lv_bus,
+        sn_mva=s * network.base_mva,
+        vn_hv_kv=network.vn_kv[hv_bus] * network.tap[trafos],
+        vn_lv_kv=network.vn_kv[lv_bus],
+        vkr_percent=100 * s * z.real,
+        vk_percent=100 * s * np.abs(z) * np.where(z.imag < 0, -1, 1),
+        pfe_kw=1e3 * network.base_mva * y.real,
+        i0_percent=100 * np.abs(y) / s,
+        shift_degree=np.rad2deg(network.shift[trafos]),
+        df=np.where(rated, 1.0, np.inf),
+        name=[network.branch_name[k] for k in trafos],
+        leakage_resistance_ratio_hv=tee.r_share[trafos],
+        leakage_reactance_ratio_hv=tee.x_share[trafos],
+    )
+    _write_open_switches(net, network, trafos, index, "t")
+
+
+def _write_bus_switches(net: pandapowerNet, network: NetworkFields, ideal: IntArray) -> None:
+    for k in ideal:
+        ends, name = (int(network.from_bus[k]), int(network.to_bus[k])), network.branch_name[k]
+        in_ka = float(network.rating[k] * network.base_current_a[k] / 1e3)
+        pandapower.create_switch(net, *ends, et="b", closed=bool(network.closed[k]), name=name, in_ka=in_ka)
+
+
+def _write_open_switches(
+    net: pandapowerNet, network: NetworkFields, branches: IntArray, elements: IntArray, et: str
+) -> None:
+    for k, element in zip(branches, elements, strict=True):
+        for end, bus in ((1, network.from_bus[k]), (2, network.to_bus[k])):
+            if not network.closed[k] and network.open_end[k] in (0, end):
+                name = network.branch_name[k]
+                pandapower.create_switch(net, int(bus), int(element), et=et, closed=False, name=name)
+
+
+@dataclass(frozen=True)
+class _TeeModel:
+    """pandapower's T model of every branch: `z` in series, `y` to ground from a point inside it."""
+
+    z: ComplexArray  # (n_branch,) pu
+    y: ComplexArray  # (n_branch,) pu, 0 where it is not exact
+    r_share: FloatArray  # (n_branch,) of the resistance before that point, seen from the from end
+    x_share: FloatArray  # (n_branch,) of the reactance before that point
+    exact: BoolArray  # (n_branch,) the T has the branch's admittances, shunts included
+
+
+def _tee_model(network: NetworkFields) -> _TeeModel:
+    """Return the T of every branch by the delta-star transformation, or its series impedance alone.
+
+    With z between the ends and y_from, y_to to ground, the T has y = z y_from y_to + y_from + y_to and, before and
+    behind it, z_from = z y_to / y and z_to = z y_from / y.
+    """
+    y_from, y_to, z = network.g_from + 1j * network.b_from, network.g_to + 1j * network.b_to, network.z
+    y = z * y_from * y_to + y_from + y_to
+    divisor = np.where(y == 0, 1, y)
+    z_from, z_to = np.where(y == 0, z / 2, z * y_to / divisor), np.where(y == 0, z / 2, z * y_from / divisor)
+    z_tee = z_from + z_to
+    r_share, x_share = _share(z_from.real, z_tee.real), _share(z_from.imag, z_tee.imag)
+
+    # What pandapower makes of these numbers: no capacitive y, and shares of the total r and x.
+    y = y.real + 1j * np.minimum(y.imag, 0)
+    z_from = r_share * z_tee.real + 1j * x_share * z_tee.imag
+    z_to = z_tee - z_from
+    z_delta = z_from * z_to * y + z_tee
+    safe = np.where(z_delta == 0, 1, z_delta)
+    exact = np.isclose(z_delta, z, rtol=1e-10, atol=0) & ((y == 0) | (z_from != 0) & (z_to != 0))
+    scale = np.abs(y_from) + np.abs(y_to)
+    exact &= (np.abs(z_to * y / safe - y_from) <= 1e-10 * scale) & (np.abs(z_from * y / safe - y_to) <= 1e-10 * scale)
+    half = np.full(network.n_branch, 0.5)
+    return _TeeModel(
+        z=np.where(exact, z_tee, z),
+        y=np.where(exact, y, 0),
+        r_share=np.where(exact, r_share, half),
+        x_share=np.where(exact, x_share, half),
+        exact=exact,
+    )
+
+
+def _share(part: FloatArray, whole: FloatArray) -> FloatArray:
+    return np.asarray(np.divide(part, whole, out=np.full(len(part), 0.5), where=whole != 0))

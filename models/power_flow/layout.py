@@ -1,0 +1,86 @@
+"""A network laid out for the kernels of the power flow, once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from feederguard.models.arrays import BoolArray, ComplexArray, IntArray
+from feederguard.models.network import Network
+from feederguard.models.network.pi_model import branch_admittances
+from feederguard.models.power_flow.newton_sweep import find_forest
+
+_prepared: WeakKeyDictionary[Network, Prepared] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """What the kernels need of a network, laid out once."""
+
+    graph: tuple[IntArray, IntArray, IntArray]
+    branches: tuple[IntArray, IntArray, ComplexArray, ComplexArray]
+    shunts: tuple[bool, IntArray, ComplexArray, ComplexArray, ComplexArray]
+    substation: IntArray
+    v_substation: ComplexArray
+
+
+def prepare(network: Network) -> Prepared:
+    if network in _prepared:
+        return _prepared[network]
+    ends = np.concatenate([network.from_bus, network.to_bus])
+    others = np.concatenate([network.to_bus, network.from_bus])
+    by_bus = np.argsort(ends, kind="stable")
+    start = np.concatenate([[0], np.cumsum(np.bincount(ends, minlength=network.n_bus))]).astype(np.int64)
+    y = branch_admittances(network)
+    prepared = Prepared(
+        (start, (by_bus % network.n_branch).astype(np.int64), others[by_bus]),
+        (network.from_bus.copy(), network.to_bus.copy(), network.z, network.tap * np.exp(1j * network.shift)),
+        (
+            bool(np.any(y.closed) or np.any(network.open_end[:, None] * y.open)),
+            network.open_end.copy(), y.closed, y.open, network.g_shunt + 1j * network.b_shunt,
+        ),
+        network.substation.copy(),
+        network.v_substation.copy(),
+    )  # fmt: skip
+    _prepared[network] = prepared
+    return prepared
+
+
+def radial_forest(prepared: Prepared, closed: BoolArray) -> tuple[IntArray, Any] | None:
+    """Return the walking order and the arguments of `solve_one_forest`, or None where the network is meshed."""
+    from_bus, to_bus, z, ratio = prepared.branches
+    any_branch_shunt, open_end, y_closed, y_open, y_bus = prepared.shunts
+    n_bus = len(y_bus)
+    order, parent, branch, place = (np.empty(n_bus, np.int64) for _ in range(4))
+    links, seen = np.empty(len(z), np.int64), np.empty(len(z), np.bool_)
+    n_live, n_link = find_forest(
+        closed, *prepared.graph, prepared.substation, order, parent, branch, links, seen, place
+    )
+    if n_link:
+        return None
+    order, parent, branch = order[:n_live].copy(), parent[:n_live].copy(), branch[:n_live].copy()
+    total = y_bus.copy()
+    if any_branch_shunt:
+        for end, column, hanging_end in ((from_bus, 0, 2), (to_bus, 1, 1)):
+            np.add.at(total, end, np.where(closed, y_closed[:, column], 0))
+            np.add.at(total, end, np.where(~closed & (open_end == hanging_end), y_open[:, column], 0))
+    root = parent < 0
+    forward = ~root & (from_bus[branch] == order[parent])
+    near = np.where(forward, 1.0 / ratio[branch], 1.0 + 0j)
+    far = np.where(forward | root, 1.0 + 0j, ratio[branch])
+    v_root = np.zeros(n_live, np.complex128)
+    v_root[: len(prepared.substation)] = prepared.v_substation
+    return order, (
+        order,
+        parent,
+        forward,
+        branch,
+        near,
+        far,
+        np.where(root, 0, z[branch]),
+        total[order],
+        v_root,
+    )

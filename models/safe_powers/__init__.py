@@ -1,0 +1,1 @@
+"""AC-safe powers of batteries, without torch."""

@@ -1,0 +1,17 @@
+"""Solver access: `solve` chooses the solver; `python -m feederguard.models.solver` prints what is installed."""
+
+from feederguard.models.solver.choose import SOLVERS, available_solvers, print_solvers, solver_for
+from feederguard.models.solver.solution import NotSolvedError, Solution, SolverMissingError
+from feederguard.models.solver.solve import explain_infeasible, solve
+
+__all__ = [
+    "NotSolvedError",
+    "SOLVERS",
+    "Solution",
+    "SolverMissingError",
+    "available_solvers",
+    "explain_infeasible",
+    "print_solvers",
+    "solve",
+    "solver_for",
+]

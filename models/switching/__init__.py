@@ -1,0 +1,1 @@
+"""Switching plans of load transfer: which there are, which is best, and in which order to switch."""

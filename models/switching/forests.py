@@ -1,0 +1,61 @@
+"""Spanning forests from keys, batched: how a population of real vectors becomes a population of radial topologies.
+
+Kruskal's rule: take usable branches by falling key, keep each that joins two trees. Substations start as one tree, so
+the result feeds every bus from exactly one of them. Branches that cannot be switched come first, in whatever order.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange
+
+from feederguard.models.arrays import BoolArray, FloatArray, IntArray, threads_for
+from feederguard.models.network import Network
+
+
+def spanning_forests(network: Network, keys: FloatArray, usable: BoolArray, fixed_closed: BoolArray) -> BoolArray:
+    """Return closed branches (B, n_branch), a maximal forest of the usable ones that prefers high keys.
+
+    keys: (B, n_branch) finite. usable: (B, n_branch) branches that may be closed. fixed_closed: (n_branch,) branches that
+    stay closed wherever they are usable.
+    """
+    order = np.argsort(np.where(fixed_closed, -np.inf, -keys), axis=1, kind="stable").astype(np.int64)
+    # A union-find step takes some 10 ns.
+    with threads_for(1e-2 * order.size):
+        return np.asarray(
+            _forests(
+                order,
+                np.array(usable),
+                network.from_bus.copy(),
+                network.to_bus.copy(),
+                network.substation.copy(),
+                network.n_bus,
+            )
+        )
+
+
+@njit(cache=True, parallel=True)
+def _forests(  # type: ignore[no-untyped-def]
+    order: IntArray, usable: BoolArray, from_bus: IntArray, to_bus: IntArray, substation: IntArray, n_bus: int
+):
+    n_item, n_branch = order.shape
+    closed = np.zeros((n_item, n_branch), np.bool_)
+    for item in prange(n_item):
+        tree = np.arange(n_bus)
+        for bus in substation:
+            tree[bus] = substation[0]
+        for k in range(n_branch):
+            b = order[item, k]
+            if not usable[item, b]:
+                continue
+            i, j = from_bus[b], to_bus[b]
+            while tree[i] != i:
+                tree[i] = tree[tree[i]]
+                i = tree[i]
+            while tree[j] != j:
+                tree[j] = tree[tree[j]]
+                j = tree[j]
+            if i != j:
+                tree[i] = j
+                closed[item, b] = True
+    return closed

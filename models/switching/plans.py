@@ -1,0 +1,163 @@
+"""Switch states worth trying after a fault: the plain plans, and what one more exchange makes of a plan.
+
+Radial settings: a plain plan keeps every line that is left and closes one tie for each detached part; an exchange
+closes an open branch and opens one on the loop that this makes (branch exchange: Civanlar et al., IEEE Trans. Power
+Delivery 3(3), 1988). Every such plan feeds what can be fed.
+
+Meshed settings: every state of the ties is a plain plan where there are at most MOST_STATES of them; where there are more, a
+plain plan closes no tie or one. An exchange changes one tie, or closes one and opens another. Among these are plans that
+leave dark what a tie could feed: that may be the cheapest way, or the only safe one.
+
+A faulted branch stays open in every plan.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from feederguard.models.arrays import BoolArray
+from feederguard.models.load_transfer import Setting, resolve_setting
+from feederguard.models.network import Network
+from feederguard.models.power_flow.layout import prepare
+from feederguard.models.power_flow.newton_sweep import find_forest
+from feederguard.models.switching.forests import spanning_forests
+from feederguard.models.switching.radial_states import radial_states
+
+MOST_STATES = 512  # meshed settings with no more states than this have all of them as plain plans
+
+
+class SwitchPlans:
+    """Plans of one network and setting; answers are remembered per fault and switch state."""
+
+    def __init__(self, network: Network, setting: str | Setting) -> None:
+        self.network = network
+        self.setting = resolve_setting(network, setting)
+        self.switchable = self.setting.switchable_branches(network)
+        self._plain: dict[int, BoolArray] = {}
+        self._neighbours: dict[tuple[int, bytes], BoolArray] = {}
+
+    def dark(self, fault: int) -> BoolArray:
+        """Return the normal state less the faulted branch, (n_branch,): everything behind the fault stays dark."""
+        closed = self.network.closed.copy()
+        closed[fault] = False
+        return closed
+
+    def plain(self, fault: int) -> BoolArray:
+        """Return the plain plans of a fault, (n_plan, n_branch), at least one."""
+        if fault not in self._plain:
+            self._plain[fault] = self._plain_radial(fault) if self.setting.radial else self._plain_meshed(fault)
+        return self._plain[fault]
+
+    def neighbours(self, fault: int, closed: BoolArray) -> BoolArray:
+        """Return every state one exchange away from `closed` (n_branch,), as (n_plan, n_branch)."""
+        key = (fault, closed.tobytes())
+        if key not in self._neighbours:
+            usable = self.switchable.copy()
+            usable[fault] = False
+            self._neighbours[key] = (
+                self._exchanges(closed, usable) if self.setting.radial else self._toggles(closed, usable)
+            )
+        return self._neighbours[key]
+
+    def every(self, fault: int, most: int) -> BoolArray | None:
+        """Return every state there is to choose from after a fault, (n_plan, n_branch); None where they exceed `most`.
+
+        Meshed settings: every tie state. Radial settings: every forest that feeds what can be fed, found chain by chain
+        (`radial_states.py`).
+        """
+        if not self.setting.radial:
+            return self.plain(fault) if len(self.plain(fault)) == self.n_states(fault) <= most else None
+        usable = self.network.closed | self.switchable
+        usable[fault] = False
+        return radial_states(self.network, self.plain(fault)[0], usable, self.switchable, most)
+
+    def n_states(self, fault: int) -> float:
+        """Return how many states there are after a fault: 2^ties in a meshed setting, inf (not counted) in a radial one."""
+        if self.setting.radial:
+            return float("inf")
+        return 2.0 ** int(self.switchable.sum() - self.switchable[fault])
+
+    def _plain_radial(self, fault: int) -> BoolArray:
+        network = self.network
+        usable = network.closed | self.switchable
+        usable[fault] = False
+        open_ties = np.flatnonzero(usable & ~network.closed)
+        keys = np.where(network.closed, 2.0, 0.0)[None].repeat(max(len(open_ties), 1), axis=0)
+        keys[np.arange(len(open_ties)), open_ties] = 1.0
+        forests = spanning_forests(network, keys, np.tile(usable, (len(keys), 1)), network.closed & ~self.switchable)
+        return np.unique(forests, axis=0)
+
+    def _plain_meshed(self, fault: int) -> BoolArray:
+        ties = np.flatnonzero(self.switchable)
+        ties = ties[ties != fault]
+        if 2 ** len(ties) <= MOST_STATES:
+            states = (np.arange(2 ** len(ties))[:, None] >> np.arange(len(ties))) & 1
+        else:
+            states = np.concatenate([np.zeros((1, len(ties)), np.int64), np.eye(len(ties), dtype=np.int64)])
+        # Few operations first: those settle cheap scenarios before the others are looked at.
+        states = states[np.argsort(states.sum(axis=1), kind="stable")]
+        plans = np.tile(self.dark(fault), (len(states), 1))
+        plans[:, ties] = states.astype(bool)
+        return plans
+
+    def _toggles(self, closed: BoolArray, usable: BoolArray) -> BoolArray:
+        ties = np.flatnonzero(usable)
+        one = np.tile(closed, (len(ties), 1))
+        one[np.arange(len(ties)), ties] ^= True
+        is_open, is_closed = ties[~closed[ties]], ties[closed[ties]]
+        pairs = np.array([(a, b) for a in is_open for b in is_closed], dtype=np.int64).reshape(-1, 2)
+        two = np.tile(closed, (len(pairs), 1))
+        two[np.arange(len(pairs)), pairs[:, 0]] = True
+        two[np.arange(len(pairs)), pairs[:, 1]] = False
+        return np.concatenate([one, two])
+
+    def _exchanges(self, closed: BoolArray, usable: BoolArray) -> BoolArray:
+        network, prepared = self.network, prepare(self.network)
+        pairs = _exchange_pairs(
+            np.array(closed),
+            usable,
+            *prepared.graph,
+            prepared.substation,
+            network.from_bus.copy(),
+            network.to_bus.copy(),
+        )
+        plans = np.tile(closed, (len(pairs), 1))
+        plans[np.arange(len(pairs)), pairs[:, 0]] = True
+        plans[np.arange(len(pairs)), pairs[:, 1]] = False
+        return plans
+
+
+@njit(cache=True)
+def _exchange_pairs(closed, usable, start, near_branch, near_bus, substation, from_bus, to_bus) -> Any:  # type: ignore[no-untyped-def]
+    """Return (close, open) pairs of a forest: each open usable branch with each usable branch of the loop it makes."""
+    n_bus, n_branch = len(start) - 1, len(closed)
+    walk = np.empty((4, n_bus), np.int64)
+    links, seen = np.empty(n_branch, np.int64), np.empty(n_branch, np.bool_)
+    n, _ = find_forest(
+        closed, start, near_branch, near_bus, substation, walk[0], walk[1], walk[2], links, seen, walk[3]
+    )
+    depth = np.zeros(n, np.int64)
+    for k in range(n):
+        if walk[1, k] >= 0:
+            depth[k] = depth[walk[1, k]] + 1
+    pairs = []
+    for b in range(n_branch):
+        i, j = walk[3, from_bus[b]], walk[3, to_bus[b]]
+        if closed[b] or not usable[b] or i < 0 or j < 0:
+            continue
+        # Two different roots meet nowhere: the loop then runs through both substations.
+        while i != j:
+            if depth[i] < depth[j] or (depth[i] == depth[j] and walk[1, i] < 0):
+                i, j = j, i
+            if walk[1, i] < 0:
+                break
+            if usable[walk[2, i]]:
+                pairs.append((b, walk[2, i]))
+            i = walk[1, i]
+    out = np.empty((len(pairs), 2), np.int64)
+    for k in range(len(pairs)):
+        out[k, 0], out[k, 1] = pairs[k]
+    return out

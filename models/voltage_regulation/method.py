@@ -1,0 +1,31 @@
+"""What a method of voltage regulation is: step by step, or with a plan of whole days."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from feederguard.models.arrays import FloatArray
+from feederguard.models.voltage_regulation.days import VoltageDays, VoltageState
+
+
+class VoltageMethod(Protocol):
+    """A method that decides step by step, knowing the state alone."""
+
+    @property
+    def name(self) -> str: ...
+
+    def decide(self, state: VoltageState) -> FloatArray:
+        """Return the power of each battery, (B, n_bat) pu."""
+        ...
+
+
+@runtime_checkable
+class PlannedMethod(Protocol):
+    """A method that plans whole days, knowing them beforehand: the bound of what any other can do."""
+
+    @property
+    def name(self) -> str: ...
+
+    def plan(self, days: VoltageDays, soc_start: FloatArray) -> FloatArray:
+        """Return the power of each battery in each step, (B, T, n_bat) pu; soc_start (B, n_bat)."""
+        ...

@@ -1,0 +1,1 @@
+"""Programs that show where a number of this project comes from."""

@@ -1,0 +1,1 @@
+"""The switching sheet of `n_minus_1.py`."""

@@ -1,0 +1,1 @@
+"""Reports as pages: blocks, drawings, figures and text."""

@@ -1,0 +1,1 @@
+"""Running a study: tasks, journal, provenance, command line."""

@@ -1,0 +1,1 @@
+"""The study of growing feeders of `scaling.py`."""

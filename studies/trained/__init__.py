@@ -1,0 +1,1 @@
+"""Agents trained once and kept."""

@@ -1,0 +1,87 @@
+"""The AC states of decisions that a table tells by name.
+
+A table row keeps a decision by the names of what it switches and the MW that it sheds at each bus. The states that a page
+shows are computed anew from those, all of a setting in one batched AC power flow, the judge's own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from feederguard.models.arrays import BoolArray, FloatArray
+from feederguard.models.load_transfer import Decisions, Scenarios, Setting, judge_with_flow
+from feederguard.models.network import Network
+from feederguard.models.power_flow import PowerFlow
+
+
+@dataclass(frozen=True, eq=False)
+class DecisionStates:
+    """The AC states of some decisions."""
+
+    closed: BoolArray  # (B, n_branch)
+    lost_kw: FloatArray  # (B, n_bus) load that is shed, or dark
+    flow: PowerFlow
+    loading: FloatArray  # (B, n_branch) of the setting's limit, NaN where there is none
+    v: FloatArray  # (B, n_bus) pu, NaN where there is no voltage
+    safe: BoolArray  # (B,)
+    forest: BoolArray  # (B,) no loop is closed
+
+
+def read_decisions(network: Network, scenarios: Scenarios, rows: pd.DataFrame) -> Decisions:
+    """Return the decisions that rows (one per scenario) tell by name; raises ValueError for a name of another feeder."""
+    branch = {name: b for b, name in enumerate(network.branch_name)}
+    bus = {name: i for i, name in enumerate(network.bus_name)}
+    closed = np.tile(network.closed, (len(rows), 1))
+    closed[np.arange(len(rows)), scenarios.fault] = False
+    shed = np.zeros((len(rows), network.n_bus))
+    columns = (rows["closed_branches"], rows["opened_branches"], rows["shed_mw"])
+    for k, (to_close, to_open, sheds) in enumerate(zip(*columns, strict=True)):
+        closed[k, _numbers(to_close, branch, "branch")] = True
+        closed[k, _numbers(to_open, branch, "branch")] = False
+        for name, mw in re.findall(r"(.+?):([0-9.eE+-]+)(?: |$)", sheds):
+            if name not in bus:
+                raise ValueError(f"report: a decision sheds at bus {name!r}, which {network.name} does not have")
+            demand = network.base_mva * scenarios.p_load[k, bus[name]]
+            # The table keeps six digits, which may round a whole load up.
+            shed[k, bus[name]] = min(1.0, float(mw) / demand) if demand > 0 else 0.0
+    return Decisions(closed, shed)
+
+
+def solve_states(network: Network, scenarios: Scenarios, decisions: Decisions, setting: Setting) -> DecisionStates:
+    """Return the states that decisions lead to, one per scenario, by the judge's own AC power flow."""
+    outcome, flow = judge_with_flow(network, scenarios, decisions, setting)
+    limited = np.isfinite(network.rating)
+    loading = flow.loading
+    if setting.active_limit_mw is not None:
+        limited = setting.limited_branches(network)
+        larger = np.maximum(np.abs(flow.s_from.real), np.abs(flow.s_to.real))
+        loading = network.base_mva * larger / setting.active_limit_mw
+    live = flow.energised & flow.converged[:, None]
+    lost = np.where(flow.energised, decisions.shed, 1.0) * scenarios.p_load
+    both = decisions.closed & flow.energised[:, network.from_bus] & flow.energised[:, network.to_bus]
+    return DecisionStates(
+        decisions.closed, 1e3 * network.base_mva * lost, flow,
+        np.where(limited & flow.converged[:, None], loading, np.nan), np.where(live, np.abs(flow.voltage), np.nan),
+        outcome.safe, both.sum(axis=1) == flow.energised.sum(axis=1) - len(network.substation),
+    )  # fmt: skip
+
+
+def _numbers(told: str, known: Mapping[str, int], label: str) -> list[int]:
+    """Return the positions of names joined by spaces, which names themselves may hold."""
+    # Names may hold several spaces in a row.
+    known = {" ".join(name.split()): position for name, position in known.items()}
+    words, found = told.split(), []
+    while words:
+        for count in range(len(words), 0, -1):
+            if " ".join(words[:count]) in known:
+                found.append(known[" ".join(words[:count])])
+                words = words[count:]
+                break
+        else:
+            raise ValueError(f"report: a decision names {label} {words[0]!r}, which this feeder does not have")
+    return found

@@ -1,0 +1,129 @@
+"""The map of the load-transfer chapter: the feeder, and on it what a decision does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from feederguard.models.arrays import FloatArray, IntArray
+from feederguard.models.network import Network
+from feederguard.studies.pages.blocks import Chart
+from feederguard.studies.pages.feeder_drawing import (
+    MOST_LABELS,
+    NO_TEXT,
+    FeederDrawing,
+    base_traces,
+    bus_labels,
+    map_layout,
+)
+from feederguard.studies.pages.figure_style import BLUE, GREEN, INK, MUTED, ORANGE, VERMILLION, new_figure, packed
+from feederguard.studies.transfer.decision_states import DecisionStates
+
+LEAST_SHED_KW = 0.05  # smaller amounts are a solver's crumbs and are not drawn
+OVERLOADED = 1.0001  # of the limit, for what rounding and the judge's tolerance leave
+
+# Traces of the map after those of the bare feeder.
+OVER, TIE, DEAD, BUS, DARK, SHED, NAMES, CLOSED, OPENED, FAULT = range(4, 14)
+_EMPTY: dict[str, Any] = {"x": [None], "y": [None]}
+
+
+def map_chart(drawing: FeederDrawing) -> Chart:
+    """Return the map of the feeder before anything is chosen."""
+    traces = [*base_traces(drawing), *_states_of(drawing), bus_labels(drawing), *_switches()]
+    figure = new_figure(traces, **map_layout(drawing))
+    return Chart(
+        "transfer-map", "The feeder after the decision", figure,
+        "One column per branch from the substation on the left, lengths not to scale; hover over a bus or a mark for its "
+        "name and figures.", least_width_px=drawing.width_px,
+    )  # fmt: skip
+
+
+def _states_of(drawing: FeederDrawing) -> list[go.Scatter]:
+    """Return the traces of branches and buses that a decision leaves overloaded, without supply, or with less load."""
+    network = drawing.network
+    large = network.n_bus > MOST_LABELS
+    grey = "#c3cad1"
+    return [
+        go.Scatter(**_EMPTY, mode="lines", name="over its limit", line={"color": VERMILLION, "width": 7}, hoverinfo="skip"),
+        go.Scatter(**_EMPTY, mode="lines", showlegend=False, line={"color": GREEN, "width": 3.5}, hoverinfo="skip"),
+        go.Scatter(**_EMPTY, mode="lines", name="without supply", line={"color": grey, "width": 4}, hoverinfo="skip"),
+        go.Scatter(
+            x=drawing.x, y=drawing.y, mode="markers", showlegend=False, customdata=[None] * network.n_bus,
+            text=[f"bus {name}" for name in network.bus_name], hovertemplate="%{text}: %{customdata:.4f} pu<extra></extra>",
+            marker={"size": 5 if large else 8, "color": "#fff", "line": {"width": 1.6, "color": INK}},
+        ),
+        go.Scatter(
+            **_EMPTY, mode="markers+text", name="dark bus, kW lost (size)", text=NO_TEXT, textposition="bottom center",
+            textfont={"size": 11, "color": MUTED}, hovertemplate="%{hovertext} is dark: %{customdata} kW lost<extra></extra>",
+            marker={"size": 14, "color": "#dfe3e7", "opacity": 0.9, "line": {"width": 1.6, "color": "#8a97a3"}},
+        ),
+        go.Scatter(
+            **_EMPTY, mode="markers+text", name="load shed, kW (size)", text=NO_TEXT, textposition="bottom center",
+            textfont={"size": 11, "color": "#8a5a00"}, hovertemplate="%{hovertext}: %{customdata} kW shed<extra></extra>",
+            marker={"color": ORANGE, "size": 14, "opacity": 0.9, "line": {"width": 1, "color": "#8a5a00"}},
+        ),
+    ]  # fmt: skip
+
+
+def _switches() -> list[go.Scatter]:
+    """Return the traces of what is operated, and of the fault."""
+
+    def marks(name: str, symbol: str, colour: str, **marker: Any) -> go.Scatter:
+        return go.Scatter(
+            **_EMPTY, mode="markers+text", name=name, text=NO_TEXT,
+            textposition="top right" if symbol == "square" else "top center",
+            hovertemplate="%{hovertext}: " + name + "<extra></extra>", textfont={"size": 12, "color": colour},
+            marker={"symbol": symbol, "color": colour, "size": 14, **marker},
+        )  # fmt: skip
+
+    return [
+        marks("switch closed", "square", GREEN, line={"width": 1.5, "color": "#fff"}),
+        marks("switch opened", "square-open", BLUE, line={"width": 3}),
+        marks("fault", "x-thin", VERMILLION, size=17, line={"width": 5, "color": VERMILLION}),
+    ]
+
+
+def map_changes(network: Network, states: DecisionStates, row: int, fault: int) -> dict[int, dict[str, Any]]:
+    """Return what a decision changes in the traces of the map."""
+    closed, v, lost, live = states.closed[row], states.v[row], states.lost_kw[row], states.flow.energised[row]
+    dead = network.closed & (~closed | ~(live[network.from_bus] & live[network.to_bus]))
+    tie_closed, opened = np.flatnonzero(network.is_tie & closed), network.closed & ~closed
+    opened[fault] = False
+    over = np.flatnonzero(states.loading[row] > OVERLOADED)
+    shed = np.flatnonzero(live & (lost >= LEAST_SHED_KW))
+    dark = np.flatnonzero(~live)
+    peak = 1e3 * network.base_mva * max(float(network.p_load.max()), 1e-12)
+    label = network.n_bus <= MOST_LABELS
+    size = (9 + 24 * np.sqrt(lost / peak)).round(1)
+    return {
+        OVER: {"at": ["branch", over.tolist()]},
+        TIE: {"at": ["branch", tie_closed.tolist()]},
+        DEAD: {"at": ["branch", np.flatnonzero(dead).tolist()]},
+        BUS: {"customdata": packed(v)},
+        DARK: _loads(dark, lost, size, label),
+        SHED: _loads(shed, lost, size, label),
+        CLOSED: {
+            "at": ["middle", tie_closed.tolist()], "text": [NO_TEXT, *(f" close {network.branch_name[b]}" for b in tie_closed)],
+        },
+        OPENED: marks_at(
+            np.flatnonzero(opened).tolist(), [f"open {network.branch_name[b]}" for b in np.flatnonzero(opened)]
+        ),
+    }  # fmt: skip
+
+
+def marks_at(items: list[int], labels: list[str]) -> dict[str, Any]:
+    """Return what puts labelled marks onto branches."""
+    # A line higher than the names of the buses beside it.
+    return {"at": ["middle", items], "text": [NO_TEXT, *(f"{label}<br> " for label in labels)]}
+
+
+def _loads(buses: IntArray, lost_kw: FloatArray, size: FloatArray, label: bool) -> dict[str, Any]:
+    """Return the marks of loads that are lost; what has no load is a small mark without figure."""
+    told = [NO_TEXT if kw < LEAST_SHED_KW else f"{kw:.0f}" if kw >= 9.95 else f"{kw:.1f}" for kw in lost_kw[buses]]
+    # The first is no point, but what the legend shows.
+    return {
+        "at": ["bus", buses.tolist()], "customdata": [None, *lost_kw[buses].round(1).tolist()],
+        "marker": {"size": [14.0, *size[buses].tolist()]}, "text": [NO_TEXT, *told] if label else NO_TEXT,
+    }  # fmt: skip

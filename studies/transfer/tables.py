@@ -1,0 +1,269 @@
+"""Tables, files and the figure of a load-transfer comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
+from rich import box  # noqa: E402
+from rich.console import Console  # noqa: E402
+from rich.table import Table  # noqa: E402
+
+from feederguard.data.sampling import SampledScenarios  # noqa: E402
+from feederguard.models.load_transfer import (
+    Decisions,  # noqa: E402
+    Outcomes,  # noqa: E402
+    Report,  # noqa: E402
+)
+from feederguard.models.network import Network  # noqa: E402
+from feederguard.studies.trained.transfer_agents import CURVE_COLUMNS  # noqa: E402
+
+SEARCH = "plan_search"  # whose bounds are its own costs
+
+
+@dataclass(frozen=True)
+class Row:
+    """One decision: what was asked, what was done, what the judge found."""
+
+    setting: str
+    method: str
+    scenario: int
+    fault_branch: str
+    hour: int  # row of the hourly profile
+    load_mw: float
+    generation_mw: float
+    cost: float
+    reward: float
+    shed_ratio: float
+    switch_operations: float
+    connected: bool
+    converged: bool
+    safe: bool
+    v_min_pu: float
+    max_loading: float
+    worst_violation: float
+    seconds: float
+    bound: float  # lower bound or enumerated optimum of the cost, where this method proves one
+    repaired: bool
+    note: str
+    closed_branches: str  # operated ties and others that the decision closed, by name
+    opened_branches: str
+    shed_mw: str  # bus:MW of every bus that sheds
+
+    @classmethod
+    def judged(
+        cls, setting: str, method: str, k: int, network: Network, sampled: SampledScenarios, seconds: float,
+        decision: Decisions, outcome: Outcomes, reports: list[Report],
+    ) -> Row:  # fmt: skip
+        """Return the row of a judged decision (batches of one)."""
+        report = reports[0] if reports else Report(-np.inf, "", seconds, False)
+        scenario = sampled.scenarios[k : k + 1]
+        fault, closed = int(scenario.fault[0]), decision.closed[0]
+        opened = network.closed & ~closed
+        opened[fault] = False
+        shed = network.base_mva * decision.shed[0] * scenario.p_load[0]
+        return cls(
+            **_asked(setting, method, k, network, sampled),
+            cost=float(outcome.cost[0]), reward=float(outcome.reward[0]), shed_ratio=float(outcome.shed_ratio[0]),
+            switch_operations=float(outcome.n_operations[0]), connected=bool(outcome.connected[0]),
+            converged=bool(outcome.converged[0]), safe=bool(outcome.safe[0]), v_min_pu=float(outcome.v_min_pu[0]),
+            max_loading=float(outcome.max_loading[0]), worst_violation=float(outcome.worst_violation[0]),
+            seconds=seconds, bound=report.bound, repaired=report.repaired,
+            note="; ".join(part for part in (report.reason, report.note) if part),
+            closed_branches=_names(network, ~network.closed & closed), opened_branches=_names(network, opened),
+            shed_mw=" ".join(f"{network.bus_name[i]}:{shed[i]:.6g}" for i in np.flatnonzero(shed > 0)),
+        )  # fmt: skip
+
+    @classmethod
+    def failed(
+        cls, setting: str, method: str, k: int, network: Network, sampled: SampledScenarios, seconds: float, why: str
+    ) -> Row:
+        """Return the row of a scenario that the method gave no decision for."""
+        return cls(
+            **_asked(setting, method, k, network, sampled),
+            cost=np.nan, reward=np.nan, shed_ratio=np.nan, switch_operations=np.nan, connected=False, converged=False,
+            safe=False, v_min_pu=np.nan, max_loading=np.nan, worst_violation=np.nan, seconds=seconds, bound=-np.inf,
+            repaired=False, note=why, closed_branches="", opened_branches="", shed_mw="",
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class TransferResults:
+    """What a comparison found."""
+
+    feeder: str  # as it was asked for
+    network: Network
+    sampled: SampledScenarios
+    decisions: pd.DataFrame  # a line per decision, the fields of `Row` but its seconds
+    times: pd.DataFrame  # setting, method, scenario, seconds
+    training_s: Mapping[tuple[str, str], float]  # by setting and method, of those that learn
+    # Learning curves, a line per point, the columns CURVE_COLUMNS.
+    training: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(CURVE_COLUMNS)))
+
+    @property
+    def rows(self) -> pd.DataFrame:
+        """The decisions with their seconds."""
+        return self.decisions.merge(self.times, on=list(_AT), validate="one_to_one")
+
+
+_AT = ("setting", "method", "scenario")
+TIMES = ("seconds_mean", "seconds_p99", "training_s")  # of the summary: what differs from run to run
+
+
+def table_of(rows: Sequence[Row]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the decisions and times of rows, as in `TransferResults`."""
+    table = pd.DataFrame([asdict(row) for row in rows])
+    return table.drop(columns="seconds"), table[[*_AT, "seconds"]]
+
+
+def summarise(results: TransferResults) -> pd.DataFrame:
+    """Return one line per setting and method: means, percentages, and the gap to the best bound of each scenario.
+
+    The gap compares sums over the decisions that are safe, so that it answers "how much more does this method cost"; it
+    is NaN where there are none, or no method proved a bound. What `plan_search` found by trying every state serves
+    where nothing is proven by an exact method.
+    """
+    table = results.rows
+    table["reference"] = best_references(table)
+    lines = []
+    for (setting, method), part in table.groupby(["setting", "method"], sort=False):
+        known = part[part["reference"].notna() & part["safe"]]
+        gap = known["cost"].sum() / known["reference"].sum() - 1 if len(known) else np.nan
+        lines.append(
+            {
+                "setting": setting, "method": method, "cost": part["cost"].mean(), "reward_x1e-4": 1e4 * part["reward"].mean(),
+                "shed_ratio": part["shed_ratio"].mean(), "switch_operations": part["switch_operations"].mean(),
+                "connected_pct": 100 * part["connected"].mean(), "converged_pct": 100 * part["converged"].mean(),
+                "safe_pct": 100 * part["safe"].mean(), "seconds_mean": part["seconds"].mean(),
+                "seconds_p99": part["seconds"].quantile(0.99), "gap_pct": 100 * gap,
+                "repaired": int(part["repaired"].sum()), "failed": int(part["cost"].isna().sum()),
+                "training_s": results.training_s.get((str(setting), str(method)), np.nan),
+            }
+        )  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def best_references(table: pd.DataFrame) -> pd.Series:
+    """Return the best bound of each row's scenario, NaN where there is none."""
+    searched = table["method"] == SEARCH
+    by_scenario = [table["setting"], table["scenario"]]
+    proven, tried = (
+        table["bound"].where(mask & np.isfinite(table["bound"])).groupby(by_scenario).transform("max")
+        for mask in (~searched, searched)
+    )
+    return proven.fillna(tried)
+
+
+def print_tables(summary: pd.DataFrame, feeder: str, n_scenarios: int, console: Console) -> None:
+    """Print one table per setting."""
+    for setting, part in summary.groupby("setting", sort=False):
+        title = f"Load transfer on {feeder}, {setting} setting, {n_scenarios} test scenarios"
+        table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for heading in ("method", "cost", "reward\nx1e-4", "shed\nratio", "switch\noper.", "conn.\n%", "conv.\n%",
+                        "safe\n%", "mean\ns", "p99\ns", "gap\n%"):  # fmt: skip
+            table.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=True)
+        for line in part.to_dict("records"):
+            table.add_row(
+                line["method"] + "*" * bool(line["failed"]),
+                f"{line['cost']:.1f}", f"{line['reward_x1e-4']:.1f}", f"{line['shed_ratio']:.3f}",
+                f"{line['switch_operations']:.2f}", f"{line['connected_pct']:.1f}", f"{line['converged_pct']:.1f}",
+                f"{line['safe_pct']:.1f}", _seconds(line["seconds_mean"]), _seconds(line["seconds_p99"]),
+                "-" if np.isnan(line["gap_pct"]) else f"{line['gap_pct']:.2f}",
+            )  # fmt: skip
+        console.print(table)
+        for line in part.to_dict("records"):
+            if line["repaired"] or line["failed"]:
+                console.print(
+                    f"  {line['method']}: {line['repaired']} decision(s) made AC-exact after solving, "
+                    f"{line['failed']} scenario(s) without a decision (left out of its means); see decisions.parquet"
+                )
+    console.print(
+        "cost (1) and reward (11) as in Zhou et al. 2024; s: seconds per decision; gap: total cost of the safe decisions "
+        "over the total of their best bounds (radial: proven by the MISOCP; paper: the enumerated AC optimum, or where that is "
+        f"left out and every state was tried, the cost of {SEARCH})."
+    )
+
+
+def write_results(results: TransferResults, summary: pd.DataFrame, folder: Path) -> list[Path]:
+    """Write summary.csv, times.csv, decisions.parquet, training.parquet, times.parquet and cost.png; return their paths.
+
+    summary.csv, decisions.parquet and training.parquet are the same to the byte for the same seed; what was timed stands
+    apart.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    names = ("summary.csv", "times.csv", "decisions.parquet", "training.parquet", "times.parquet", "cost.png")
+    paths = [folder / name for name in names]
+    summary.drop(columns=list(TIMES)).to_csv(paths[0], index=False)
+    summary[["setting", "method", *TIMES]].to_csv(paths[1], index=False)
+    results.decisions.to_parquet(paths[2], index=False)
+    results.training.to_parquet(paths[3], index=False)
+    results.times.to_parquet(paths[4], index=False)
+    _draw(results.decisions, results.feeder, paths[5])
+    return paths
+
+
+def _draw(table: pd.DataFrame, feeder: str, path: Path) -> None:
+    """Draw the cost of every decision, scenarios in rising order of their cheapest safe decision."""
+    settings = list(table["setting"].unique())
+    figure, axes = plt.subplots(1, len(settings), figsize=(6.2 * len(settings), 4.4), squeeze=False, sharey=True)
+    methods = list(table["method"].unique())
+    # Later methods are drawn smaller, so that equal costs show as nested marks.
+    style = {
+        method: {
+            "marker": "osD^vP*"[k % 7],
+            "markersize": 8.0 - 6.0 * k / len(methods),
+            "color": f"C{k}",
+            "linestyle": "none",
+        }
+        for k, method in enumerate(methods)
+    }
+    for axis, setting in zip(axes[0], settings, strict=True):
+        part = table[table["setting"] == setting]
+        cheapest = part[part["safe"]].groupby("scenario")["cost"].min()
+        rank = cheapest.sort_values().reset_index().reset_index().set_index("scenario")["index"]
+        for method in (m for m in methods if (part["method"] == m).any()):
+            one = part[part["method"] == method].set_index("scenario")
+            place = one.index.map(rank)
+            marks: dict[str, Any] = style[method]
+            safe = one["safe"].to_numpy()
+            axis.plot(place[safe], one["cost"][safe], label=method, **marks)
+            axis.plot(place[~safe], one["cost"][~safe], markerfacecolor="none", **marks)
+        axis.set_yscale("log")
+        axis.set_title(f"{feeder}, {setting} setting")
+        axis.set_xlabel("scenario, by cost of its cheapest safe decision")
+        axis.grid(alpha=0.3)
+    axes[0][0].set_ylabel("cost, equation (1)")
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    n_line = -(-len(methods) // (4 * len(settings)))
+    figure.tight_layout(rect=(0, 0.05 + 0.04 * n_line, 1, 1))
+    figure.legend(
+        handles, labels, ncols=-(-len(methods) // n_line), loc="lower center", frameon=False,
+        title="filled: safe by the AC power flow; hollow: not",
+    )  # fmt: skip
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def _asked(setting: str, method: str, k: int, network: Network, sampled: SampledScenarios) -> dict[str, Any]:
+    scenario = sampled.scenarios[k : k + 1]
+    return {
+        "setting": setting, "method": method, "scenario": k, "fault_branch": network.branch_name[int(scenario.fault[0])],
+        "hour": int(sampled.step[k]), "load_mw": float(network.base_mva * scenario.p_load.sum()),
+        "generation_mw": float(network.base_mva * scenario.p_gen.sum()),
+    }  # fmt: skip
+
+
+def _names(network: Network, mask: np.ndarray) -> str:
+    return " ".join(network.branch_name[b] for b in np.flatnonzero(mask))
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.2g}" if value < 10 else f"{value:.0f}"

@@ -1,0 +1,144 @@
+"""No solver route depends on what ran before in the process, and none prints.
+
+Each walk runs in a process of its own: this file as a program. It takes every ordered pair of routes.
+"""
+
+import subprocess
+import sys
+import threading
+
+import highspy
+import numpy as np
+import pyomo.environ as pyo
+import pytest
+from scipy import sparse
+
+from feederguard.baselines.voltage.optimum import VoltageOpf
+from feederguard.models.battery import Batteries
+from feederguard.models.network import Network
+from feederguard.models.soc_tube import compute_soc_tube
+from feederguard.models.solver import solve
+from feederguard.models.solver.least_violations import find_least_violations
+from feederguard.models.solver.warm_lp import WarmLp
+from feederguard.models.voltage_regulation import VoltageDays, simulate
+
+LINE = {"r": [0.1], "x": [0.0], "g_from": [0], "b_from": [0], "g_to": [0], "b_to": [0], "tap": [1], "shift": [0]}
+ZERO = np.zeros(2)
+
+
+def pair() -> Network:
+    """Two buses on 1 MVA: 0.95 pu is reached at 0.475 pu of demand."""
+    return Network(
+        name="pair", base_mva=1.0, bus_name=("0", "1"), vn_kv=ZERO + 10.0, v_min=ZERO + 0.95, v_max=ZERO + 1.05,
+        p_load=ZERO, q_load=ZERO, p_gen=ZERO, q_gen=ZERO, g_shunt=ZERO, b_shunt=ZERO, substation=[0],
+        v_substation=[1.0], branch_name=("l",), kind=("line",), from_bus=[0], to_bus=[1], rating=[np.inf],
+        closed=[True], open_end=[0], **LINE,
+    )  # fmt: skip
+
+
+BATTERY = Batteries(bus=[1], p_max=0.5, energy=2.0, name=("b",), efficiency_charge=1.0, efficiency_discharge=1.0)
+
+
+def days() -> VoltageDays:
+    """One day of four hours; the first takes 0.125 pu more than the band allows."""
+    load = np.zeros((1, 4, 2))
+    load[0, :, 1] = [0.6, 0.2, 0.2, 0.2]
+    return VoltageDays(load, np.zeros_like(load), np.zeros_like(load), 1.0, np.array(["2016-02-01"], "M8[D]"))
+
+
+def small(degree: int, whole: bool = False, disc: bool = False) -> pyo.ConcreteModel:
+    """min (x - 2)^degree over x in 0..1, with a whole z and a disc that do not bind: -2 at 0, or 1 at 1."""
+    model = pyo.ConcreteModel("small")
+    model.x = pyo.Var(bounds=(0, 1), initialize=0.5)
+    model.z = pyo.Var(bounds=(0, 3), domain=pyo.Integers if whole else pyo.Reals, initialize=0)
+    model.joined = pyo.Constraint(expr=model.x + model.z <= 1.5)
+    if disc:
+        model.disc = pyo.Constraint(expr=model.x**2 + model.z**2 <= 4)
+    model.objective = pyo.Objective(expr=(model.x - 2) ** degree)
+    return model
+
+
+def warm_lp() -> float:
+    lp = WarmLp(np.array([1.0, 2.0]), np.ones((1, 2)), np.array([1.0]), np.array([np.inf]))
+    none = np.zeros(0)
+    return float(lp.solve(ZERO, ZERO + 1, sparse.csr_matrix((0, 2)), none, none)[0])
+
+
+def violations() -> float:
+    model = small(1)
+    model.too_much = pyo.Constraint(expr=model.x >= 3)
+    return sum(v.amount for v in find_least_violations(model).violations)
+
+
+def discharged() -> float:
+    outcome = simulate(pair(), BATTERY, days(), VoltageOpf(pair(), BATTERY, "ac_opf"))
+    return float(outcome.soc.max() - outcome.soc.min())
+
+
+def tube() -> float:
+    return float(compute_soc_tube(pair(), BATTERY, days()).low.max())
+
+
+ROUTES = {
+    "lp": lambda: solve(small(1), "highs").objective,
+    "milp": lambda: solve(small(1, whole=True), "highs").objective,
+    "qp": lambda: solve(small(2), "highs").objective,
+    "lp on three threads": lambda: solve(small(1), "highs", options={"threads": 3}).objective,
+    "scip": lambda: solve(small(1, whole=True, disc=True), "scip").objective,
+    "outer approximation": lambda: solve(small(1, whole=True, disc=True), "highs_outer_approximation").objective,
+    "ipopt": lambda: solve(small(1, disc=True), "ipopt").objective,
+    "warm lp": warm_lp,
+    "least violations": violations,
+    "voltage opf": discharged,
+    "soc tube": tube,
+}
+
+
+def foreign(threads: int) -> None:
+    """HiGHS as somebody else's code may have used it."""
+    highs = highspy.Highs()
+    highs.setOptionValue("output_flag", False)
+    highs.setOptionValue("threads", threads)
+    assert highs.run() == highspy.HighsStatus.kOk
+
+
+def walk(first: int) -> None:
+    """Run every route right after every other one, in the main thread and once more in another."""
+    if first:
+        foreign(first)
+    alone = {}
+    for before in ROUTES:
+        for name in ROUTES:
+            for route in (before, name):
+                value = ROUTES[route]()
+                assert abs(alone.setdefault(route, value) - value) < 1e-6, (before, route, value)
+    found: dict[str, float] = {}
+    thread = threading.Thread(target=lambda: found.update({name: route() for name, route in ROUTES.items()}))
+    thread.start()
+    thread.join()
+    assert found.keys() == alone.keys() and all(abs(found[name] - alone[name]) < 1e-6 for name in alone), found
+
+
+@pytest.mark.newest
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_every_route_answers_after_every_other_one_and_none_prints(first):
+    """first: threads of a HiGHS solve before ours, 0 for none."""
+    run = subprocess.run([sys.executable, __file__, str(first)], capture_output=True, text=True, check=False)
+
+    said = [line for line in run.stdout.splitlines() if not first or "HiGHS" not in line and "Includes" not in line]
+    assert (run.returncode, said) == (0, []), run.stdout + run.stderr
+
+
+@pytest.mark.parametrize(
+    ("route", "value"),
+    [
+        ("lp", -2.0), ("milp", -2.0), ("qp", 1.0), ("lp on three threads", -2.0), ("scip", -2.0), ("ipopt", -2.0),
+        ("outer approximation", -2.0), ("warm lp", 1.0), ("least violations", 2.0), ("voltage opf", 0.0625),
+    ],
+)  # fmt: skip
+def test_the_routes_reach_values_known_by_hand(route, value):
+    assert ROUTES[route]() == pytest.approx(value, abs=1e-5)
+
+
+if __name__ == "__main__":
+    walk(int(sys.argv[1]))

@@ -1,0 +1,91 @@
+"""Plans after a fault: counted by hand on a small ring; the radial ones always legal and feeding what can be fed."""
+
+import numpy as np
+import pytest
+
+from feederguard.data.networks import load_network
+from feederguard.models.load_transfer.setting import faultable_branches
+from feederguard.models.network import Network
+from feederguard.models.network.graph import energised_buses
+from feederguard.models.switching.plans import SwitchPlans
+
+
+def ladder() -> Network:
+    """Two feeders of two buses each from one substation, with two ties between them.
+
+    0 --a-- 1 --b-- 2
+    |       :t1     :t2
+    +--c--- 3 --d-- 4
+    """
+    n, m = 5, 6
+    zero, flat = np.zeros(n), np.zeros(m)
+    return Network(
+        name="ladder", base_mva=1.0, bus_name=tuple("01234"), vn_kv=zero + 10.0, v_min=zero + 0.9, v_max=zero + 1.1,
+        p_load=np.array([0, 0.1, 0.1, 0.1, 0.1]), q_load=zero, p_gen=zero, q_gen=zero, g_shunt=zero, b_shunt=zero,
+        substation=np.array([0]), v_substation=np.array([1.0 + 0j]), branch_name=("a", "b", "c", "d", "t1", "t2"),
+        kind=("line",) * 4 + ("tie",) * 2, from_bus=np.array([0, 1, 0, 3, 1, 2]), to_bus=np.array([1, 2, 3, 4, 3, 4]),
+        r=flat + 0.01, x=flat + 0.01, g_from=flat, b_from=flat, g_to=flat, b_to=flat, tap=flat + 1, shift=flat,
+        rating=flat + 1.0, closed=np.array([1, 1, 1, 1, 0, 0], dtype=bool), open_end=np.zeros(m, dtype=np.int64),
+        paper_limit_mw=1.0,
+    )  # fmt: skip
+
+
+def names(network: Network, plans: np.ndarray) -> set[str]:
+    return {" ".join(network.branch_name[b] for b in np.flatnonzero(row)) for row in plans}
+
+
+def test_plain_radial_plans_by_hand() -> None:
+    # After the loss of a, buses 1 and 2 come back over t1 or t2, every line kept.
+    network = ladder()
+    assert names(network, SwitchPlans(network, "radial").plain(0)) == {"b c d t1", "b c d t2"}
+
+
+def test_radial_exchanges_by_hand() -> None:
+    # From b c d t1: closing t2 makes the loop t1 b t2 d; opening one of the other three breaks it.
+    network = ladder()
+    plans = SwitchPlans(network, "radial")
+    start = np.array([0, 1, 1, 1, 1, 0], dtype=bool)
+    assert names(network, plans.neighbours(0, start)) == {"b c d t2", "c d t1 t2", "b c t1 t2"}
+
+
+def test_meshed_plans_are_all_tie_states() -> None:
+    network = ladder()
+    plans = SwitchPlans(network, "paper")
+    assert names(network, plans.plain(0)) == {"b c d", "b c d t1", "b c d t2", "b c d t1 t2"}
+    assert plans.plain(0)[0].sum() == 3  # fewest operations first
+    assert plans.n_states(0) == 4
+    assert names(network, plans.neighbours(0, plans.plain(0)[1])) == {"b c d", "b c d t1 t2", "b c d t2"}
+
+
+def test_many_ties_leave_single_ones_as_plain_plans() -> None:
+    network = load_network("mantovani136").with_changes(paper_limit_mw=5.0)
+    plans = SwitchPlans(network, "paper")
+    fault = int(faultable_branches(network)[0])
+    assert len(plans.plain(fault)) == 22  # none, or one of 21
+    assert plans.n_states(fault) == 2.0**21
+
+
+@pytest.mark.parametrize("name", ["ieee33", "bus69_zhou", "caracas141", "mantovani136"])
+def test_radial_plans_and_exchanges_are_forests_that_feed_all(name: str) -> None:
+    network = load_network(name)
+    plans = SwitchPlans(network, "radial")
+    for fault in faultable_branches(network)[::9].tolist():
+        usable = (network.closed | plans.switchable)[None].copy()
+        usable[0, fault] = False
+        reachable = energised_buses(network, usable)[0]
+        plain = plans.plain(fault)
+        rows = np.concatenate([plain, plans.neighbours(fault, plain[0])])
+        live = energised_buses(network, rows)
+        assert (live == reachable).all()
+        inner = rows & live[:, network.from_bus] & live[:, network.to_bus]
+        assert (inner.sum(axis=1) == reachable.sum() - 1).all()
+        assert not rows[:, fault].any()
+        changed = rows != network.closed
+        changed[:, fault] = False
+        assert not (changed & ~plans.switchable).any()
+        assert len(np.unique(rows[len(plain) :], axis=0)) == len(rows) - len(plain)
+
+
+def test_dark_plan_opens_the_fault_alone() -> None:
+    network = ladder()
+    assert names(network, SwitchPlans(network, "radial").dark(1)[None]) == {"a c d"}

@@ -1,0 +1,103 @@
+"""The sizing study: what its last line and exit status depend on, on a drawn case."""
+
+import sys
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.table import Table
+
+from feederguard.baselines.voltage.optimum import VoltageOpf, VoltageOptimumError
+from feederguard.data.voltage_cases import VoltageCase
+from feederguard.models.battery import Batteries
+from feederguard.models.network import Network
+from feederguard.models.soc_tube import compute_soc_tube
+from feederguard.models.voltage_regulation import VoltageDays
+from feederguard.studies.evidence import size_voltage_case
+from feederguard.studies.evidence.size_voltage_case import Held, controlled, main, optimum, verdict
+
+HARD = [-0.6, -0.6, 0.1, 0.1, 0.6, 0.6, 0.1, 0.1]
+CALM = [0.1] * 8
+
+
+def toy(energy: float = 2.0) -> VoltageCase:
+    """0 --r = 0.1-- 1 on 1 MVA: 0.6 of demand, or of surplus, is too much for the band."""
+    zero, one = np.zeros(2), np.zeros(1)
+    network = Network(
+        name="pair", base_mva=1.0, bus_name=("0", "1"), vn_kv=zero + 10.0, v_min=zero + 0.95, v_max=zero + 1.05,
+        p_load=np.array([0, 1.0]), q_load=zero, p_gen=np.array([0, 1.0]), q_gen=zero, g_shunt=zero, b_shunt=zero,
+        substation=np.array([0]), v_substation=np.array([1.0]), branch_name=("l",), kind=("line",), from_bus=np.array([0]),
+        to_bus=np.array([1]), r=one + 0.1, x=one, g_from=one, b_from=one, g_to=one, b_to=one, tap=one + 1, shift=one,
+        rating=one + 2.0, closed=np.array([True]), open_end=np.array([0]),
+    )  # fmt: skip
+    p = np.array([HARD, CALM, HARD])
+    load, made = (np.stack([0 * p, np.maximum(side, 0)], axis=-1) for side in (p, -p))
+    days = VoltageDays(load, 0 * load, made, 1.0, np.datetime64("2016-01-01") + np.arange(3))
+    return VoltageCase(network, Batteries.at(network, ["1"], 0.5, energy), days)
+
+
+def test_a_case_that_is_as_meant() -> None:
+    case = toy()
+    best, idle = optimum(case), controlled(case, compute_soc_tube(case.network, case.batteries, case.days))
+    assert best.n_day == 3 and not best.lost_days
+    assert (idle.outside, idle.slack, idle.uncertified, idle.short_days) == (0, 0, 0, 0)
+    words, fine = verdict(best, idle)
+    assert fine and words.startswith("As meant: the AC optimum holds all 3 days") and "0 of 3 days short" in words
+    # Without the tube nobody brings the energy back: told, and no fault of the sizes.
+    words, fine = verdict(best, controlled(case, None))
+    assert fine and words.endswith("the idle policy ends 2 of 3 days short of energy")
+
+
+def test_too_small_a_battery_is_told_of() -> None:
+    """0.15 MWh, half full, cannot give the 0.263 that two heavy hours take out."""
+    case = toy(energy=0.15)
+    best, idle = optimum(case), controlled(case, None)
+    assert best.lost_days == ("2016-01-01", "2016-01-03")
+    assert idle.outside > 0 and idle.slack > 0 and idle.uncertified >= idle.outside
+    words, fine = verdict(best, idle)
+    assert not fine and "no AC optimum holds 2 days, the first 2016-01-01" in words
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"outside": 2}, "NOT as meant: 2 steps of the idle policy are outside the band"),
+        ({"slack": 3}, "NOT as meant: 3 of its steps needed slack"),
+        ({"uncertified": 1}, "NOT as meant: 1 of its steps have no certificate"),
+    ],
+)
+def test_each_of_them_alone_is_enough(changes: dict[str, int], words: str) -> None:
+    fine = Held(Table(), 5)
+    assert verdict(fine, fine)[1] and verdict(fine, replace(fine, short_days=4))[1]
+    told, held = verdict(fine, replace(fine, **changes))  # type: ignore[arg-type]
+    assert not held and told.startswith(words)
+
+
+def test_a_day_without_a_plan_is_a_day_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*arguments: Any) -> Any:
+        raise VoltageOptimumError("no plan")
+
+    monkeypatch.setattr(VoltageOpf, "plan", failing)
+    assert len(optimum(toy()).lost_days) == 3
+
+
+@pytest.mark.parametrize(("energy", "status"), [(2.0, 0), (0.15, 1)])
+def test_the_exit_status_and_the_last_line_agree(
+    energy: float, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(size_voltage_case, "load_voltage_case", lambda feeder, weeks: toy(energy))
+    monkeypatch.setattr(sys, "argv", ["size_voltage_case.py", "--no-tube"])
+    assert main() == status
+    last = capsys.readouterr().out.strip().splitlines()[-1]
+    assert last.startswith("As meant" if status == 0 else "NOT as meant")
+
+
+def test_a_feeder_without_a_case_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["size_voltage_case.py", "--feeder", "nowhere"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    assert "error: no voltage case of feeder 'nowhere'; bundled are cigre_lv18" in capsys.readouterr().err
