@@ -1,14 +1,15 @@
-"""From a fresh checkout to a result: makes a virtual environment, installs FeederGuard into it, and runs a job there.
+"""From a fresh checkout to a result: makes a virtual environment, installs FeederGuard into it, and
+runs a job there.
 
     python3 run.py compare [options]          the main study, studies/compare_methods.py
     python3 run.py test [options]             the test suite (pytest, a process per core)
     python3 run.py test --newest [options]    part of the suite on the newest versions that pyproject.toml admits
     python3 run.py lock                       write requirements.txt and requirements-test.txt anew
 
-The environment is .venv beside this file (.venv-newest for the newest versions), or the folder given as --venv FOLDER
-before the job. It holds the exact versions of requirements.txt, for tests those of requirements-test.txt, and is
-refreshed when one of these files or pyproject.toml changes. Where uv is installed, it takes pip's place for them.
-Needs Python 3.11 or later and nothing else.
+The environment is .venv beside this file (.venv-newest for the newest versions), or the folder
+given as --venv FOLDER before the job. It holds the exact versions of requirements.txt, for tests
+those of requirements-test.txt, and is refreshed when one of these files or pyproject.toml changes.
+Where uv is installed, it takes pip's place for them. Needs Python 3.11 or later and nothing else.
 """
 
 import hashlib
@@ -43,7 +44,13 @@ def main() -> int:
         command = [prepare(folder or ROOT / ".venv", RUN_LOCK), *COMPARE, *options]
     elif job == ["test"] and "--newest" in options:
         options.remove("--newest")
-        command = [prepare_newest(folder or ROOT / ".venv-newest"), *PYTEST, "-m", "newest", *options]
+        command = [
+            prepare_newest(folder or ROOT / ".venv-newest"),
+            *PYTEST,
+            "-m",
+            "newest",
+            *options,
+        ]
     elif job == ["test"]:
         command = [prepare(folder or ROOT / ".venv", TEST_LOCK), *PYTEST, *options]
     else:
@@ -53,7 +60,8 @@ def main() -> int:
 
 
 def prepare(folder: Path, lock: Path, package: tuple[str, ...] = ("-e", str(ROOT))) -> str:
-    """Make or refresh the environment in `folder` with the versions of `lock`, and return the path of its Python.
+    """Make or refresh the environment in `folder` with the versions of `lock`, and return the path
+    of its Python.
 
     package: what pip installs as FeederGuard, this checkout unless told otherwise.
     """
@@ -72,7 +80,9 @@ def prepare(folder: Path, lock: Path, package: tuple[str, ...] = ("-e", str(ROOT
 
 
 def prepare_newest(folder: Path) -> str:
-    """Make or refresh an environment with the newest versions that pyproject.toml admits; torch stays as pinned."""
+    """Make or refresh an environment with the newest versions that pyproject.toml admits; torch
+    stays as pinned.
+    """
     python = _environment(folder)
     newest = ["--upgrade", "--upgrade-strategy", "eager", TORCH, "-e", f"{ROOT}[dev]"]
     subprocess.run([*_pip(python), *newest], check=True)
@@ -80,7 +90,9 @@ def prepare_newest(folder: Path) -> str:
 
 
 def write_locks() -> int:
-    """Write both files of exact versions and hashes, for every platform, by uv in an environment of its own."""
+    """Write both files of exact versions and hashes, for every platform, by uv in an environment of
+    its own.
+    """
     with tempfile.TemporaryDirectory() as name:
         venv.create(name, with_pip=True)
         python = str(_python(Path(name)))
@@ -88,17 +100,34 @@ def write_locks() -> int:
         torch = Path(name, "torch.txt")
         torch.write_text(TORCH)
         command = [
-            *(python, "-m", "uv", "pip", "compile", "pyproject.toml", "-c", str(torch), "--no-emit-package", "torch"),
+            *(
+                python,
+                "-m",
+                "uv",
+                "pip",
+                "compile",
+                "pyproject.toml",
+                "-c",
+                str(torch),
+                "--no-emit-package",
+                "torch",
+            ),
             *("--universal", "--generate-hashes", "--upgrade", "--quiet", "--no-annotate"),
             *("--custom-compile-command", "python3 run.py lock"),
         ]
         subprocess.run([*command, "-o", RUN_LOCK.name], cwd=ROOT, check=True)
-        subprocess.run([*command, "--extra", "dev", "-c", RUN_LOCK.name, "-o", TEST_LOCK.name], cwd=ROOT, check=True)
+        subprocess.run(
+            [*command, "--extra", "dev", "-c", RUN_LOCK.name, "-o", TEST_LOCK.name],
+            cwd=ROOT,
+            check=True,
+        )
     return 0
 
 
 def _environment(folder: Path) -> str:
-    """Make the environment in `folder` with torch in it, if it is not there, and return the path of its Python."""
+    """Make the environment in `folder` with torch in it, if it is not there, and return the path of
+    its Python.
+    """
     python = str(_python(folder))
     print(f"setting up {folder} (a few minutes, once) ...", flush=True)
     if not Path(python).exists():
@@ -112,8 +141,17 @@ def _python(folder: Path) -> Path:
 
 
 def _pip(python: str) -> list[str]:
-    # Python compiles what it imports; compiling every file of every package here takes longer than that.
-    return [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
+    # Python compiles what it imports; compiling every file of every package here takes longer than
+    # that.
+    return [
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-compile",
+    ]
 
 
 def _digest(lock: Path) -> str:
@@ -122,17 +160,26 @@ def _digest(lock: Path) -> str:
 
 
 def _install_torch(install: list[str]) -> None:
-    """Install PyTorch's CPU build where its index answers; on Linux the usual one brings gigabytes for a GPU."""
+    """Install PyTorch's CPU build where its index answers; on Linux the usual one brings gigabytes
+    for a GPU.
+    """
     held = f"from importlib.metadata import version; raise SystemExit(version('torch').split('+')[0] != '{TORCH[7:]}')"
     if subprocess.run([install[0], "-c", held], stderr=subprocess.DEVNULL).returncode == 0:
         return
     only_once = ["--retries", "0", "--timeout", "15", "--index-url", TORCH_INDEX]
-    answer = subprocess.run([*install, *only_once, TORCH], stderr=subprocess.PIPE, text=True, errors="replace")
+    answer = subprocess.run(
+        [*install, *only_once, TORCH], stderr=subprocess.PIPE, text=True, errors="replace"
+    )
     if answer.returncode:
         errors = [line for line in answer.stderr.splitlines() if line.startswith("ERROR:")]
-        why = errors[-1].removeprefix("ERROR:").strip() if errors else f"pip stopped with {answer.returncode}"
+        why = (
+            errors[-1].removeprefix("ERROR:").strip()
+            if errors
+            else f"pip stopped with {answer.returncode}"
+        )
         print(
-            f"{TORCH} did not come from {TORCH_INDEX} ({why}); taking PyPI's build, which on Linux may bring gigabytes "
+            f"{TORCH} did not come from {TORCH_INDEX} ({why}); taking PyPI's build, which on Linux "
+            "may bring gigabytes "
             "of CUDA libraries",
             flush=True,
         )

@@ -1,16 +1,20 @@
-"""The learned method of Zhou et al. 2024: a DDPG agent (section 3.2), alone or with its actions corrected (section 3.3).
+"""The learned method of Zhou et al. 2024: a DDPG agent (section 3.2), alone or with its actions
+corrected (section 3.3).
 
-The agent learns from `LoadTransferVectorEnv` in episodes of one hour: one fault, one action, one reward. With a correction
-the grid receives the corrected action, the replay memory holds that action, and the reward is (21).
+The agent learns from `LoadTransferVectorEnv` in episodes of one hour: one fault, one action, one
+reward. With a correction the grid receives the corrected action, the replay memory holds that
+action, and the reward is (21).
 
-Scale of the reward. (10) is about 1e-3 where load must be shed, the penalties of (11) are -5 and -10: a squared error
+Scale of the reward. (10) is about 1e-3 where load must be shed, the penalties of (11) are -5 and
+-10: a squared error
 (16) sees little but the penalties, and the agent learns to shed most of the load. It is given instead
 
     (a)  rho = log(max(R, R_all) / R_all)
 
-with R_all the least reward (10), over the training pool, of shedding everything. rho never falls where R rises, so in an
-episode of one step without chance what is best stays best; only which errors weigh equally changes: halving the cost is
-worth the same at any cost, and a broken limit is as bad as shedding everything.
+with R_all the least reward (10), over the training pool, of shedding everything. rho never falls
+where R rises, so in an episode of one step without chance what is best stays best; only which
+errors weigh equally changes: halving the cost is worth the same at any cost, and a broken limit is
+as bad as shedding everything.
 """
 
 from __future__ import annotations
@@ -24,8 +28,17 @@ from typing import Any, Protocol
 import numpy as np
 
 from feederguard.agents.environments.load_transfer import LoadTransferVectorEnv
-from feederguard.agents.environments.load_transfer_actions import decode_actions, encode_decisions, observe
-from feederguard.agents.learning.checkpoint import CheckpointError, agent_metadata, load_checkpoint, save_checkpoint
+from feederguard.agents.environments.load_transfer_actions import (
+    decode_actions,
+    encode_decisions,
+    observe,
+)
+from feederguard.agents.learning.checkpoint import (
+    CheckpointError,
+    agent_metadata,
+    load_checkpoint,
+    save_checkpoint,
+)
 from feederguard.agents.learning.replay import Float32Array
 from feederguard.agents.learning.td3 import Td3, TD3Config
 from feederguard.models.arrays import FloatArray
@@ -48,28 +61,37 @@ class DdpgTransferConfig:
     """Settings of the training; the defaults were chosen on ieee33 with scenarios of train weeks."""
 
     learner: TD3Config = field(
-        default_factory=lambda: TD3Config.ddpg(hidden=(128, 128), actor_rate=1e-3, noise=0.2, redraw=0.05)
+        default_factory=lambda: TD3Config.ddpg(
+            hidden=(128, 128), actor_rate=1e-3, noise=0.2, redraw=0.05
+        )
     )
     steps: int = 1500  # environment steps
     num_envs: int = 128  # scenarios per environment step
     learn_steps: int = 3  # gradient steps per environment step
-    shed_start: float = 0.1  # shedding of the untrained policy; from 0.5 it has half of everything to unlearn
+    shed_start: float = (
+        0.1  # shedding of the untrained policy; from 0.5 it has half of everything to unlearn
+    )
     switch_start: float = 0.2  # how far from 0.5, towards its normal state, each switch begins
 
     def __post_init__(self) -> None:
         for name in ("steps", "num_envs", "learn_steps"):
             if getattr(self, name) < 1:
-                raise ValueError(f"DdpgTransferConfig: {name} is {getattr(self, name)}; it must be at least 1")
+                raise ValueError(
+                    f"DdpgTransferConfig: {name} is {getattr(self, name)}; it must be at least 1"
+                )
         for name, high in (("shed_start", 1.0), ("switch_start", 0.5)):
             if not 0 <= getattr(self, name) <= high:
                 raise ValueError(
-                    f"DdpgTransferConfig: {name} is {getattr(self, name)}; it must lie between 0 and {high:g}"
+                    f"DdpgTransferConfig: {name} is {getattr(self, name)}; it must lie between 0 "
+                    f"and {high:g}"
                 )
 
     @classmethod
     def corrected(cls) -> DdpgTransferConfig:
-        """Return the setting for training with a correction: each of its steps at one bus costs an AC flow, and a
-        decision takes hundreds of them, so fewer decisions are made and each is learned from more often."""
+        """Return the setting for training with a correction: each of its steps at one bus costs an
+        AC flow, and a decision takes hundreds of them, so fewer decisions are made and each is
+        learned from more often.
+        """
         return cls(steps=400, num_envs=32, learn_steps=8)
 
 
@@ -86,9 +108,13 @@ class TransferCurve:
 class DdpgTransfer:
     """A trained agent of one feeder and setting; made by `train` or `load`."""
 
-    curve: TransferCurve | None = None  # of the training, where it was done here; files of agents do not hold it
+    curve: TransferCurve | None = (
+        None  # of the training, where it was done here; files of agents do not hold it
+    )
 
-    def __init__(self, network: Network, setting: Setting, learner: Td3, correction: Correction | None = None) -> None:
+    def __init__(
+        self, network: Network, setting: Setting, learner: Td3, correction: Correction | None = None
+    ) -> None:
         self.network = network
         self.setting = setting
         self.learner = learner
@@ -105,16 +131,21 @@ class DdpgTransfer:
         correction: Correction | None = None,
         progress: Progress | None = None,
     ) -> DdpgTransfer:
-        """Return an agent trained on a pool of scenarios; `config.learner.seed` settles every number of it.
+        """Return an agent trained on a pool of scenarios; `config.learner.seed` settles every
+        number of it.
 
-        Raises ValueError as `LoadTransferVectorEnv` for a pool that does not fit the feeder, and for a learner of other
-        sizes.
+        Raises ValueError as `LoadTransferVectorEnv` for a pool that does not fit the feeder, and
+        for a learner of other sizes.
         """
         _check_correction(network, resolve_setting(network, setting), correction)
-        config = config or (DdpgTransferConfig() if correction is None else DdpgTransferConfig.corrected())
+        config = config or (
+            DdpgTransferConfig() if correction is None else DdpgTransferConfig.corrected()
+        )
         setting = resolve_setting(network, setting)
         correct = None if correction is None else correction.correct
-        env = LoadTransferVectorEnv(network, scenarios, setting, num_envs=config.num_envs, correct=correct)
+        env = LoadTransferVectorEnv(
+            network, scenarios, setting, num_envs=config.num_envs, correct=correct
+        )
         learner = _new_learner(network, setting, config.learner, _start(network, setting, config))
         least = _reward_of_shedding_all(network, setting, scenarios)
         observations, _ = env.reset(seed=config.learner.seed)
@@ -123,13 +154,19 @@ class DdpgTransfer:
             seen = observations
             sent = learner.act(seen, explore=True)
             observations, rewards, terminated, _, info = env.step(sent)
-            received = _received(network, setting, scenarios[info["pool_row"]], sent, info["applied_action"])
+            received = _received(
+                network, setting, scenarios[info["pool_row"]], sent, info["applied_action"]
+            )
             rho = np.log(np.maximum(rewards, least) / least)
-            # Every episode is one step, so what follows is always the last observation of an ended one.
+            # Every episode is one step, so what follows is always the last observation of an ended
+            # one.
             learner.remember(seen, received, rho, info["final_obs"], terminated)
-            # Falling rates let the last policy settle: what is kept is one policy, not the average of many.
+            # Falling rates let the last policy settle: what is kept is one policy, not the average
+            # of many.
             learner.learn(config.learn_steps, rate_share=1.0 - step / config.steps)
-            tried.append((float(rho.mean()), 100 * float(info["safe"].mean()), float(info["cost"].mean())))
+            tried.append(
+                (float(rho.mean()), 100 * float(info["safe"].mean()), float(info["cost"].mean()))
+            )
             if progress is not None:
                 progress(step + 1, config.steps)
         agent = cls(network, setting, learner, correction)
@@ -143,14 +180,22 @@ class DdpgTransfer:
         """
         actions = self.learner.act(observe(self.network, scenarios))
         decisions = decode_actions(self.network, self.setting, scenarios, actions)
-        return decisions if self.correction is None else self.correction.correct(scenarios, decisions)
+        return (
+            decisions if self.correction is None else self.correction.correct(scenarios, decisions)
+        )
 
     def save(self, path: str | Path) -> None:
         """Write the agent to a safetensors file; `load` reads it."""
         metadata = agent_metadata(self.name, self.network, self.setting)
-        save_checkpoint(path, self.learner.tensors(), metadata | {
-            "learner": json.dumps(asdict(self.learner.config)), "correction": type(self.correction).__name__,
-        })  # fmt: skip
+        save_checkpoint(
+            path,
+            self.learner.tensors(),
+            metadata
+            | {
+                "learner": json.dumps(asdict(self.learner.config)),
+                "correction": type(self.correction).__name__,
+            },
+        )
 
     @classmethod
     def load(
@@ -160,16 +205,19 @@ class DdpgTransfer:
         correction: Correction | None = None,
         setting: str | Setting | None = None,
     ) -> DdpgTransfer:
-        """Return the agent saved at `path`, with the correction it was trained with; setting None takes its own.
+        """Return the agent saved at `path`, with the correction it was trained with; setting None
+        takes its own.
 
-        Raises `CheckpointError` as `load_checkpoint`, among others when a corrected agent is loaded without a correction.
+        Raises `CheckpointError` as `load_checkpoint`, among others when a corrected agent is loaded
+        without a correction.
         """
         wanted = None if setting is None else resolve_setting(network, setting)
         checkpoint = load_checkpoint(path, kind=_kind(correction), network=network, setting=wanted)
         trained_with, given = checkpoint.metadata.get("correction", ""), type(correction).__name__
         if trained_with != given:
             raise CheckpointError(
-                f"{path}: trained with a {trained_with}, expected {given}; load it with that correction"
+                f"{path}: trained with a {trained_with}, expected {given}; load it with that "
+                "correction"
             )
         _check_correction(network, checkpoint.setting, correction)
         try:
@@ -178,7 +226,9 @@ class DdpgTransfer:
             learner = _new_learner(network, checkpoint.setting, config)
             learner.load_tensors(checkpoint.tensors)
         except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{path}: its agent does not fit together ({error}); train and save again") from error
+            raise CheckpointError(
+                f"{path}: its agent does not fit together ({error}); train and save again"
+            ) from error
         return cls(network, checkpoint.setting, learner, correction)
 
 
@@ -188,18 +238,24 @@ def _curve(by_step: FloatArray, num_envs: int) -> TransferCurve:
     first = np.arange(0, len(by_step), length)
     last = np.minimum(first + length, len(by_step))
     reward, safe_pct, cost = (np.add.reduceat(by_step, first) / (last - first)[:, None]).T.tolist()
-    return TransferCurve(tuple((num_envs * last).tolist()), tuple(reward), tuple(safe_pct), tuple(cost))
+    return TransferCurve(
+        tuple((num_envs * last).tolist()), tuple(reward), tuple(safe_pct), tuple(cost)
+    )
 
 
 def _check_correction(network: Network, setting: Setting, correction: Correction | None) -> None:
-    """Raise ValueError when a correction that says what it corrects for was made for another feeder or setting."""
+    """Raise ValueError when a correction that says what it corrects for was made for another feeder
+    or setting.
+    """
     if correction is None:
         return
     theirs = getattr(correction, "setting", setting)
     if theirs != setting or getattr(correction, "network", network) is not network:
         raise ValueError(
-            f"the correction is for the {theirs.name} setting of {getattr(correction, 'network', network).name}, the agent "
-            f"for the {setting.name} setting of {network.name}; make both for the same network and setting"
+            f"the correction is for the {theirs.name} setting of "
+            f"{getattr(correction, 'network', network).name}, the agent "
+            f"for the {setting.name} setting of {network.name}; make both for the same network and "
+            "setting"
         )
 
 
@@ -208,12 +264,17 @@ def _kind(correction: Correction | None) -> str:
 
 
 def _received(
-    network: Network, setting: Setting, scenarios: Scenarios, sent: Float32Array, applied: Float32Array
+    network: Network,
+    setting: Setting,
+    scenarios: Scenarios,
+    sent: Float32Array,
+    applied: Float32Array,
 ) -> Float32Array:
     """Return the actions that the grid received, in numbers the policy could have sent.
 
-    Zero and one say it for a switch that follows its own number. A tree follows from the order of its keys, and critics
-    that see it as zeros and ones misjudge the keys between: where a correction left the tree alone, its keys are kept.
+    Zero and one say it for a switch that follows its own number. A tree follows from the order of
+    its keys, and critics that see it as zeros and ones misjudge the keys between: where a
+    correction left the tree alone, its keys are kept.
     """
     if not setting.radial:
         return applied
@@ -225,16 +286,25 @@ def _received(
     return received
 
 
-def _new_learner(network: Network, setting: Setting, config: TD3Config, start: FloatArray | None = None) -> Td3:
-    n_load, n_switch = int((network.p_load > 0).sum()), int(setting.switchable_branches(network).sum())
+def _new_learner(
+    network: Network, setting: Setting, config: TD3Config, start: FloatArray | None = None
+) -> Td3:
+    n_load, n_switch = (
+        int((network.p_load > 0).sum()),
+        int(setting.switchable_branches(network).sum()),
+    )
     return Td3(network.n_branch + 3 * network.n_bus, n_load + n_switch, config, start=start)
 
 
 def _start(network: Network, setting: Setting, config: DdpgTransferConfig) -> FloatArray:
-    """Return the action of the untrained policy: little shedding, switches inclined to their normal state."""
+    """Return the action of the untrained policy: little shedding, switches inclined to their normal
+    state.
+    """
     shed = np.full(int((network.p_load > 0).sum()), config.shed_start)
     normally_closed = network.closed[setting.switchable_branches(network)]
-    return np.concatenate([shed, 0.5 + np.where(normally_closed, config.switch_start, -config.switch_start)])
+    return np.concatenate(
+        [shed, 0.5 + np.where(normally_closed, config.switch_start, -config.switch_start)]
+    )
 
 
 def _reward_of_shedding_all(network: Network, setting: Setting, scenarios: Scenarios) -> float:

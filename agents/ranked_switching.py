@@ -1,16 +1,19 @@
-"""Our load-transfer agent: a network ranks switch plans, physics gives the best few their least shedding, AC flow decides.
+"""Our load-transfer agent: a network ranks switch plans, physics gives the best few their least
+shedding, AC flow decides.
 
-What is learned: after each fault only some switch states are ever worth operating. Training solves thousands of scenarios
-of train weeks by a deep search (`feederguard.models.switching.search`), keeps per fault every plan that won one (the
-*playbook*), and teaches a small network by imitation to rank the playbook from the observation (8), (9): for plan k of
-cost c_k, with c* the least of its scenario,
+What is learned: after each fault only some switch states are ever worth operating. Training solves
+thousands of scenarios of train weeks by a deep search (`feederguard.models.switching.search`),
+keeps per fault every plan that won one (the *playbook*), and teaches a small network by imitation
+to rank the playbook from the observation (8), (9): for plan k of cost c_k, with c* the least of its
+scenario,
 
     (a)  target   q_k  proportional to  exp(-(c_k / c* - 1) / TEMPERATURE)
     (b)  loss     cross-entropy of softmax(scores of the fault's plans) against q
 
-What decides: the `shortlist` best-ranked plans of the fault race each other (`feederguard.models.load_transfer.least_shedding`)
-with their least shedding from the Pyomo model's compiled limits; a scenario that still sheds may try the plans some exchanges
-away (`exchange_rounds`). So a wrong ranking costs money, never safety.
+What decides: the `shortlist` best-ranked plans of the fault race each other
+(`feederguard.models.load_transfer.least_shedding`) with their least shedding from the Pyomo model's
+compiled limits; a scenario that still sheds may try the plans some exchanges away
+(`exchange_rounds`). So a wrong ranking costs money, never safety.
 
 Longer than other files: teaching, ranking and deciding share the playbook.
 """
@@ -31,7 +34,12 @@ from torch import Tensor, nn
 
 from feederguard.agents.corrections.certificate import Certificates, certify
 from feederguard.agents.environments.load_transfer_actions import observe
-from feederguard.agents.learning.checkpoint import CheckpointError, agent_metadata, load_checkpoint, save_checkpoint
+from feederguard.agents.learning.checkpoint import (
+    CheckpointError,
+    agent_metadata,
+    load_checkpoint,
+    save_checkpoint,
+)
 from feederguard.agents.learning.one_thread import one_thread
 from feederguard.models.arrays import BoolArray, FloatArray, IntArray
 from feederguard.models.load_transfer import Decisions, Scenarios, Setting, resolve_setting
@@ -53,12 +61,18 @@ class RankedSwitchingConfig:
     """Settings of training and deciding."""
 
     shortlist: int = 4  # plans that race in a decision
-    exchange_rounds: int = 1  # of exchanges after the race, where load is still shed and states are too many to list
+    exchange_rounds: int = (
+        1  # of exchanges after the race, where load is still shed and states are too many to list
+    )
     beam: int = 4  # plans exchanged per round
     search_beam: int = 8  # the same two for the teacher, and after a fault that training never met
     search_rounds: int = 4
-    search_start: int = 64  # plain plans, of few operations first, that the teacher's search starts from
-    search_share: float = 0.5  # of the training pool is given to the deep search, all of it to the ranking
+    search_start: int = (
+        64  # plain plans, of few operations first, that the teacher's search starts from
+    )
+    search_share: float = (
+        0.5  # of the training pool is given to the deep search, all of it to the ranking
+    )
     hidden: int = 256
     epochs: int = 30
     batch: int = 256
@@ -66,7 +80,15 @@ class RankedSwitchingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("shortlist", "beam", "search_beam", "search_start", "hidden", "epochs", "batch"):
+        for name in (
+            "shortlist",
+            "beam",
+            "search_beam",
+            "search_start",
+            "hidden",
+            "epochs",
+            "batch",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name in ("exchange_rounds", "search_rounds", "seed"):
@@ -91,7 +113,8 @@ class Playbook:
 
 @dataclass(frozen=True)
 class RankingCurve:
-    """What the ranking had learned after each epoch of training, on the training scenarios themselves (epoch,).
+    """What the ranking had learned after each epoch of training, on the training scenarios
+    themselves (epoch,).
 
     The shares are of the scenarios that some plan of the playbook makes safe.
     """
@@ -106,12 +129,18 @@ class RankedSwitching:
     """A trained agent of one feeder and setting; made by `train` or `load`."""
 
     name = KIND
-    curve: RankingCurve | None = None  # of the training, where it was done here; files of agents do not hold it
+    curve: RankingCurve | None = (
+        None  # of the training, where it was done here; files of agents do not hold it
+    )
 
     def __init__(
-        self, network: Network, setting: Setting, playbook: Playbook, layers: Layers,
+        self,
+        network: Network,
+        setting: Setting,
+        playbook: Playbook,
+        layers: Layers,
         config: RankedSwitchingConfig,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.network = network
         self.setting = setting
         self.playbook = playbook
@@ -137,36 +166,53 @@ class RankedSwitching:
         config = config or RankedSwitchingConfig()
         setting = resolve_setting(network, setting)
         if not len(scenarios):
-            raise ValueError(f"{network.name}: no scenarios to train on; sample some of the train weeks")
+            raise ValueError(
+                f"{network.name}: no scenarios to train on; sample some of the train weeks"
+            )
         observations = observe(network, scenarios)
         report = progress or (lambda what, done, of: None)
         plans = SwitchPlans(network, setting)
         n_search = max(1, int(config.search_share * len(scenarios)))
         playbook = _collect(plans, scenarios[:n_search], config, report)
         candidates, costs = _label(plans, playbook, scenarios, report)
-        layers, curve = _fit(playbook, scenarios.fault, candidates, costs, observations, config, report)
+        layers, curve = _fit(
+            playbook, scenarios.fault, candidates, costs, observations, config, report
+        )
         agent = cls(network, setting, playbook, layers, config)
         agent.curve = curve
         return agent
 
     def decide(self, scenarios: Scenarios) -> Decisions:
-        """Return a safe decision for each scenario, wherever one was found; raises ValueError as `observe`."""
+        """Return a safe decision for each scenario, wherever one was found; raises ValueError as
+        `observe`.
+        """
         return self._decide(scenarios)[0].decisions
 
     def certify(self, scenarios: Scenarios) -> Certificates:
-        """Return the decisions of `decide` with their certificates; proposed is the best-ranked plan, nothing shed."""
+        """Return the decisions of `decide` with their certificates; proposed is the best-ranked
+        plan, nothing shed.
+        """
         begin = perf_counter()
         found, proposed, impossible, reason = self._decide(scenarios)
         return certify(
-            self.network, self.setting, scenarios, proposed, found.decisions, impossible=impossible, reason=reason,
-            n_flows=found.n_flows, active=found.active, limit_names=self.limit_names, began=begin,
-        )  # fmt: skip
+            self.network,
+            self.setting,
+            scenarios,
+            proposed,
+            found.decisions,
+            impossible=impossible,
+            reason=reason,
+            n_flows=found.n_flows,
+            active=found.active,
+            limit_names=self.limit_names,
+            began=begin,
+        )
 
     def with_config(self, **changes: Any) -> RankedSwitching:
         """Return the same agent deciding with other settings, such as another shortlist."""
         return RankedSwitching(
             self.network, self.setting, self.playbook, self._layers, replace(self.config, **changes)
-        )  # fmt: skip
+        )
 
     def save(self, path: str | Path) -> None:
         """Write the agent to a safetensors file; `load` reads it."""
@@ -176,11 +222,17 @@ class RankedSwitching:
         }
         for k, (weight, bias) in enumerate(self._layers):
             tensors |= {f"layers.{k}.weight": weight, f"layers.{k}.bias": bias}
-        metadata = agent_metadata(KIND, self.network, self.setting) | {"config": json.dumps(asdict(self.config))}
-        save_checkpoint(path, {name: torch.tensor(array) for name, array in tensors.items()}, metadata)
+        metadata = agent_metadata(KIND, self.network, self.setting) | {
+            "config": json.dumps(asdict(self.config))
+        }
+        save_checkpoint(
+            path, {name: torch.tensor(array) for name, array in tensors.items()}, metadata
+        )
 
     @classmethod
-    def load(cls, path: str | Path, network: Network, setting: str | Setting | None = None) -> RankedSwitching:
+    def load(
+        cls, path: str | Path, network: Network, setting: str | Setting | None = None
+    ) -> RankedSwitching:
         """Return the agent saved at `path`; setting None takes its own. Raises `CheckpointError`."""
         wanted = None if setting is None else resolve_setting(network, setting)
         checkpoint = load_checkpoint(path, kind=KIND, network=network, setting=wanted)
@@ -189,23 +241,34 @@ class RankedSwitching:
             config = RankedSwitchingConfig(**json.loads(checkpoint.metadata["config"]))
             playbook = Playbook(tensors["playbook.first"], tensors["playbook.closed"])
             n_layer = sum(name.endswith("weight") for name in tensors)
-            layers = [(tensors[f"layers.{k}.weight"], tensors[f"layers.{k}.bias"]) for k in range(n_layer)]
+            layers = [
+                (tensors[f"layers.{k}.weight"], tensors[f"layers.{k}.bias"]) for k in range(n_layer)
+            ]
             _check_fit(network, playbook, layers)
         except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{path}: its agent does not fit together ({error}); train and save again") from error
+            raise CheckpointError(
+                f"{path}: its agent does not fit together ({error}); train and save again"
+            ) from error
         return cls(network, checkpoint.setting, playbook, layers, config)
 
     def scores(self, observations: ArrayLike) -> Float32Array:
-        """Return the score of every plan of the playbook, (B, n_plan), for observations (B, n_branch + 3 n_bus).
+        """Return the score of every plan of the playbook, (B, n_plan), for observations (B,
+        n_branch + 3 n_bus).
 
         Raises ValueError for another shape or a value that is not finite.
         """
         width = self.network.n_branch + 3 * self.network.n_bus
         values = np.asarray(observations, dtype=np.float32)
         if values.ndim != 2 or values.shape[1] != width:
-            raise ValueError(f"{self.network.name}: observations have shape {values.shape}; expected (B, {width})")
+            raise ValueError(
+                f"{self.network.name}: observations have shape {values.shape}; expected (B, "
+                f"{width})"
+            )
         if not np.isfinite(values).all():
-            raise ValueError(f"{self.network.name}: an observation holds a value that is not finite; give numbers")
+            raise ValueError(
+                f"{self.network.name}: an observation holds a value that is not finite; give "
+                "numbers"
+            )
         for k, (weight, bias) in enumerate(self._layers):
             values = values @ weight.T + bias
             if k + 1 < len(self._layers):
@@ -215,7 +278,8 @@ class RankedSwitching:
     def _decide(self, scenarios: Scenarios) -> tuple[Found, Decisions, BoolArray, NDArray[np.str_]]:
         start = self._shortlists(scenarios, self.scores(observe(self.network, scenarios)))
         config = self.config
-        # Where all states can be listed the teacher knew them all, and the ranking leaves nothing for exchanges to find.
+        # Where all states can be listed the teacher knew them all, and the ranking leaves nothing
+        # for exchanges to find.
         rounds = config.exchange_rounds if self._many_states else 0
         found = search_plans(self.plans, scenarios, start, beam=config.beam, max_rounds=rounds)
         unmet = np.flatnonzero(np.diff(self.playbook.first)[scenarios.fault] == 0)
@@ -226,9 +290,11 @@ class RankedSwitching:
         return found, Decisions(proposed, np.zeros(found.shed.shape)), impossible, reason
 
     def _shortlists(self, scenarios: Scenarios, scores: Float32Array) -> list[BoolArray]:
-        """Return the best-ranked plans of each scenario; the plain ones for a fault that training never met.
+        """Return the best-ranked plans of each scenario; the plain ones for a fault that training
+        never met.
 
-        In a meshed setting doing nothing is always among them: it costs one flow, and at low demand it is best.
+        In a meshed setting doing nothing is always among them: it costs one flow, and at low demand
+        it is best.
         """
         first, closed = self.playbook.first, self.playbook.closed
         start: list[BoolArray] = [closed[:0]] * len(scenarios)
@@ -240,21 +306,33 @@ class RankedSwitching:
                 for k in items.tolist():
                     start[k] = self.plans.plain(fault)
                 continue
-            order = np.argsort(-scores[items, begin:end], axis=1, kind="stable")[:, : self.config.shortlist]
+            order = np.argsort(-scores[items, begin:end], axis=1, kind="stable")[
+                :, : self.config.shortlist
+            ]
             for k, chosen in zip(items.tolist(), closed[begin + order], strict=True):
-                start[k] = chosen if self.setting.radial else np.concatenate([chosen, self.plans.dark(fault)[None]])
+                start[k] = (
+                    chosen
+                    if self.setting.radial
+                    else np.concatenate([chosen, self.plans.dark(fault)[None]])
+                )
         return start
 
 
-def _collect(plans: SwitchPlans, scenarios: Scenarios, config: RankedSwitchingConfig, report: Progress) -> Playbook:
-    """Return the plans that won a scenario in the deep search, and the plain plans of a radial setting."""
+def _collect(
+    plans: SwitchPlans, scenarios: Scenarios, config: RankedSwitchingConfig, report: Progress
+) -> Playbook:
+    """Return the plans that won a scenario in the deep search, and the plain plans of a radial
+    setting.
+    """
     network = plans.network
     won: list[dict[bytes, BoolArray]] = [{} for _ in range(network.n_branch)]
     step = 500
     for begin in range(0, len(scenarios), step):
         part = scenarios[begin : begin + step]
         start = [plans.plain(fault)[: config.search_start] for fault in part.fault.tolist()]
-        found = search_plans(plans, part, start, beam=config.search_beam, max_rounds=config.search_rounds)
+        found = search_plans(
+            plans, part, start, beam=config.search_beam, max_rounds=config.search_rounds
+        )
         for fault, closed in zip(part.fault.tolist(), found.closed, strict=True):
             won[fault][closed.tobytes()] = closed
         report("search", min(begin + step, len(scenarios)), len(scenarios))
@@ -271,7 +349,9 @@ def _collect(plans: SwitchPlans, scenarios: Scenarios, config: RankedSwitchingCo
 def _label(
     plans: SwitchPlans, playbook: Playbook, scenarios: Scenarios, report: Progress
 ) -> tuple[Candidates, FloatArray]:
-    """Return all playbook plans of each scenario and their costs (or lower bounds, where they lose)."""
+    """Return all playbook plans of each scenario and their costs (or lower bounds, where they
+    lose).
+    """
     counts = np.diff(playbook.first)[scenarios.fault]
     first = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     rows = np.arange(first[-1]) + np.repeat(playbook.first[scenarios.fault] - first[:-1], counts)
@@ -281,15 +361,22 @@ def _label(
         end = min(begin + step, len(scenarios))
         part = slice(first[begin], first[end])
         candidates = Candidates(first[begin : end + 1] - first[begin], playbook.closed[rows[part]])
-        costs[part] = race_topologies(plans.network, scenarios[begin:end], candidates, plans.setting).cost
+        costs[part] = race_topologies(
+            plans.network, scenarios[begin:end], candidates, plans.setting
+        ).cost
         report("label", end, len(scenarios))
     return Candidates(first, rows[:, None]), costs
 
 
 def _fit(
-    playbook: Playbook, fault: IntArray, candidates: Candidates, costs: FloatArray, observations: Float32Array,
-    config: RankedSwitchingConfig, report: Progress,
-) -> tuple[Layers, RankingCurve]:  # fmt: skip
+    playbook: Playbook,
+    fault: IntArray,
+    candidates: Candidates,
+    costs: FloatArray,
+    observations: Float32Array,
+    config: RankedSwitchingConfig,
+    report: Progress,
+) -> tuple[Layers, RankingCurve]:
     """Return the layers (weight, bias) of the ranking network, trained on (b), and how that went."""
     target, mask = _targets(playbook, fault, candidates, costs)
     losses: list[float] = []
@@ -301,7 +388,9 @@ def _fit(
         net = nn.Sequential(linear[0], nn.ReLU(), linear[1], nn.ReLU(), linear[2])
         optimizer = torch.optim.Adam(net.parameters(), lr=config.rate)
         n_step = config.epochs * -(-len(fault) // config.batch)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.rate, total_steps=max(n_step, 2))
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, config.rate, total_steps=max(n_step, 2)
+        )
         seen = torch.from_numpy(observations)
         for epoch in range(config.epochs):
             order = torch.randperm(len(fault))
@@ -317,11 +406,18 @@ def _fit(
             losses.append(total / len(fault))
             with torch.no_grad():
                 scores = net(seen).masked_fill(~mask[torch.from_numpy(fault)], -1e9)
-                ranked_pct.append((_ranked_pct(scores, target, 1), _ranked_pct(scores, target, config.shortlist)))
+                ranked_pct.append(
+                    (_ranked_pct(scores, target, 1), _ranked_pct(scores, target, config.shortlist))
+                )
             report("fit", epoch + 1, config.epochs)
-    layers = [(layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy()) for layer in linear]
+    layers = [
+        (layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy())
+        for layer in linear
+    ]
     first_pct, shortlist_pct = zip(*ranked_pct, strict=True)
-    return layers, RankingCurve(tuple(range(1, config.epochs + 1)), tuple(losses), first_pct, shortlist_pct)
+    return layers, RankingCurve(
+        tuple(range(1, config.epochs + 1)), tuple(losses), first_pct, shortlist_pct
+    )
 
 
 def _loss(scores: Tensor, target: Tensor, mask: Tensor) -> Tensor:
@@ -330,7 +426,9 @@ def _loss(scores: Tensor, target: Tensor, mask: Tensor) -> Tensor:
 
 
 def _ranked_pct(scores: Tensor, target: Tensor, count: int) -> float:
-    """Return how many percent of the scenarios have a plan of least cost among the `count` best-ranked, NaN for none."""
+    """Return how many percent of the scenarios have a plan of least cost among the `count`
+    best-ranked, NaN for none.
+    """
     best = target.max(dim=1, keepdim=True).values
     ranked = scores.topk(min(count, scores.shape[1]), dim=1).indices
     among = (target.gather(1, ranked) == best).any(dim=1)
@@ -338,7 +436,9 @@ def _ranked_pct(scores: Tensor, target: Tensor, count: int) -> float:
     return float(100 * among[best[:, 0] > 0].double().mean())
 
 
-def _targets(playbook: Playbook, fault: IntArray, candidates: Candidates, costs: FloatArray) -> tuple[Tensor, Tensor]:
+def _targets(
+    playbook: Playbook, fault: IntArray, candidates: Candidates, costs: FloatArray
+) -> tuple[Tensor, Tensor]:
     """Return q of (a), (B, n_plan) float32, and which plans belong to a fault, (n_branch, n_plan)."""
     item = candidates.scenario
     best = np.full(len(fault), np.inf)
@@ -346,7 +446,9 @@ def _targets(playbook: Playbook, fault: IntArray, candidates: Candidates, costs:
     # A best cost of zero wins alone; where no plan can be made safe there is nothing to learn.
     scale = np.where(best[item] > 0, best[item], 1.0)
     with np.errstate(invalid="ignore"):
-        weight = np.where(np.isfinite(costs), np.exp(-(costs - best[item]) / (TEMPERATURE * scale)), 0.0)
+        weight = np.where(
+            np.isfinite(costs), np.exp(-(costs - best[item]) / (TEMPERATURE * scale)), 0.0
+        )
     total = np.zeros(len(fault))
     np.add.at(total, item, weight)
     target = np.zeros((len(fault), max(len(playbook), 1)), np.float32)
@@ -358,10 +460,17 @@ def _targets(playbook: Playbook, fault: IntArray, candidates: Candidates, costs:
 
 
 def _check_fit(network: Network, playbook: Playbook, layers: Layers) -> None:
-    if playbook.first.shape != (network.n_branch + 1,) or playbook.closed.shape[1:] != (network.n_branch,):
+    if playbook.first.shape != (network.n_branch + 1,) or playbook.closed.shape[1:] != (
+        network.n_branch,
+    ):
         raise ValueError("its playbook is of another size")
     first, closed = playbook.first, playbook.closed
-    if closed.dtype != bool or first[0] != 0 or first[-1] != len(closed) or (np.diff(first) < 0).any():
+    if (
+        closed.dtype != bool
+        or first[0] != 0
+        or first[-1] != len(closed)
+        or (np.diff(first) < 0).any()
+    ):
         raise ValueError("its playbook is not one plan after another")
     fault = np.repeat(np.arange(len(first) - 1), np.diff(first))
     if closed[np.arange(len(closed)), fault].any():
@@ -370,5 +479,7 @@ def _check_fit(network: Network, playbook: Playbook, layers: Layers) -> None:
         raise ValueError("its layers hold numbers that are not finite")
     widths = [network.n_branch + 3 * network.n_bus, *(len(bias) for _, bias in layers)]
     shapes = [weight.shape for weight, _ in layers]
-    if shapes != list(zip(widths[1:], widths[:-1], strict=True)) or widths[-1] != max(len(playbook), 1):
+    if shapes != list(zip(widths[1:], widths[:-1], strict=True)) or widths[-1] != max(
+        len(playbook), 1
+    ):
         raise ValueError("its layers are of other sizes")

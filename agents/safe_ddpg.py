@@ -1,23 +1,27 @@
-"""Safe exploration with one learned linear model per constraint: the benchmark that knows no feeder.
+"""Safe exploration with one learned linear model per constraint: the benchmark that knows no
+feeder.
 
-Source: Dalal et al., Safe Exploration in Continuous Action Spaces, arXiv:1801.08757, 2018. Observation s, action a in
-[-1, 1] per battery. Of every judged bus i, x_i = 2 (V_i - V_mid) / (v_max - v_min), so that -1..1 is the band; the
-observation shows x_i(s) with batteries idle. What an action makes of it is taken to be linear, with slopes g_i that a
-network learns from random actions:
+Source: Dalal et al., Safe Exploration in Continuous Action Spaces, arXiv:1801.08757, 2018.
+Observation s, action a in [-1, 1] per battery. Of every judged bus i, x_i = 2 (V_i - V_mid) /
+(v_max - v_min), so that -1..1 is the band; the observation shows x_i(s) with batteries idle. What
+an action makes of it is taken to be linear, with slopes g_i that a network learns from random
+actions:
 
     (1)  x_i(s, a) ~ x_i(s) + g_i(s)' a,   g fitted by the mean square of what (1) misses
     (2)  c_i+ = x_i - 1 + margin <= 0,   c_i- = -1 + margin - x_i <= 0
 
-Two constraints a bus, of slopes g_i and -g_i: one network with an output for each bus and battery serves both, where the paper
-has a network for each constraint. Of all constraints c with slope g only the one that asks most is taken to be active, which
-gives the nearest action that meets it in closed form, clipped to [-1, 1]:
+Two constraints a bus, of slopes g_i and -g_i: one network with an output for each bus and battery
+serves both, where the paper has a network for each constraint. Of all constraints c with slope g
+only the one that asks most is taken to be active, which gives the nearest action that meets it in
+closed form, clipped to [-1, 1]:
 
     (3)  lambda = max over constraints of [(g' a + c) / (g' g)]+,   a* = a - lambda g   at the constraint of the maximum
 
 (3) is made of torch operations, so gradients pass through it as the composition that it is: along g* they are cut off while it
-is active. It knows neither SOC nor power limits beyond [-1, 1], nor the constraints that it makes worse or leaves
-behind; nothing certifies its answer. What the batteries' limits leave of it is what the grid receives: `LinearSafetyLayer`
-cuts to that in acting and in the gradient, where what is cut off has none.
+is active. It knows neither SOC nor power limits beyond [-1, 1], nor the constraints that it makes
+worse or leaves behind; nothing certifies its answer. What the batteries' limits leave of it is what
+the grid receives: `LinearSafetyLayer` cuts to that in acting and in the gradient, where what is cut
+off has none.
 """
 
 from __future__ import annotations
@@ -30,7 +34,12 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from feederguard.agents.environments.voltage import VoltageVectorEnv
-from feederguard.agents.environments.voltage_observation import Float32Array, cut_to_limits, observe, soc_columns
+from feederguard.agents.environments.voltage_observation import (
+    Float32Array,
+    cut_to_limits,
+    observe,
+    soc_columns,
+)
 from feederguard.agents.learning.one_thread import one_thread
 from feederguard.models.arrays import FloatArray, IntArray
 from feederguard.models.battery import Batteries
@@ -41,7 +50,9 @@ from feederguard.models.voltage_regulation import VoltageState
 from feederguard.models.voltage_regulation.days import check_steps
 from feederguard.models.voltage_regulation.judge import judged_buses
 
-_SLOPE_FLOOR = 1e-3  # of g' g: below it a bus is out of the batteries' reach, and what g says of it is noise
+_SLOPE_FLOOR = (
+    1e-3  # of g' g: below it a bus is out of the batteries' reach, and what g says of it is noise
+)
 _LAST_RATE = 0.01  # of the learning rate, at the end of the training of g
 _MOVED = 1e-6  # of p_max: more than float32 rounds
 
@@ -66,18 +77,26 @@ class LinearSafetyConfig:
     def __post_init__(self) -> None:
         for name in ("samples", "batch", "epochs"):
             if getattr(self, name) < 1:
-                raise ValueError(f"LinearSafetyConfig: {name} is {getattr(self, name)}; it must be at least 1")
+                raise ValueError(
+                    f"LinearSafetyConfig: {name} is {getattr(self, name)}; it must be at least 1"
+                )
         if not self.hidden or min(self.hidden) < 1:
-            raise ValueError(f"LinearSafetyConfig: hidden is {self.hidden}; give the width of at least one layer")
+            raise ValueError(
+                f"LinearSafetyConfig: hidden is {self.hidden}; give the width of at least one layer"
+            )
         if not self.rate > 0:
             raise ValueError(f"LinearSafetyConfig: rate is {self.rate}; it must be positive")
         if not 0 <= self.margin < 1:
-            raise ValueError(f"LinearSafetyConfig: margin is {self.margin}; it must be at least 0 and below 1")
+            raise ValueError(
+                f"LinearSafetyConfig: margin is {self.margin}; it must be at least 0 and below 1"
+            )
 
 
 @dataclass(frozen=True, eq=False)
 class VoltageTransitions:
-    """What random actions did: observations before them, the actions applied, and the voltages they led to."""
+    """What random actions did: observations before them, the actions applied, and the voltages they
+    led to.
+    """
 
     observations: Float32Array  # (B, n_observation)
     actions: Float32Array  # (B, n_bat) in [-1, 1], as the grid received them
@@ -102,12 +121,19 @@ class LinearSafety:
     Raises ValueError for a battery without power, whose slope no action could show.
     """
 
-    def __init__(self, network: Network, batteries: Batteries, config: LinearSafetyConfig | None = None) -> None:
-        self.network, self.batteries, self.config = network, batteries, config or LinearSafetyConfig()
+    def __init__(
+        self, network: Network, batteries: Batteries, config: LinearSafetyConfig | None = None
+    ) -> None:
+        self.network, self.batteries, self.config = (
+            network,
+            batteries,
+            config or LinearSafetyConfig(),
+        )
         idle = np.flatnonzero(batteries.p_max <= 0)
         if idle.size:
             raise ValueError(
-                f"{network.name}: battery {batteries.name[idle[0]]!r} has no power; safe DDPG needs p_max above zero, or leave "
+                f"{network.name}: battery {batteries.name[idle[0]]!r} has no power; safe DDPG "
+                "needs p_max above zero, or leave "
                 "the battery out"
             )
         self._bus = judged_buses(network)
@@ -120,26 +146,34 @@ class LinearSafety:
 
     @classmethod
     def fit(
-        cls, source: VoltageVectorEnv | VoltageTransitions, config: LinearSafetyConfig | None = None,
-        network: Network | None = None, batteries: Batteries | None = None,
-    ) -> LinearSafety:  # fmt: skip
-        """Return the safety learned from an environment, in which random actions are tried first, or from transitions.
+        cls,
+        source: VoltageVectorEnv | VoltageTransitions,
+        config: LinearSafetyConfig | None = None,
+        network: Network | None = None,
+        batteries: Batteries | None = None,
+    ) -> LinearSafety:
+        """Return the safety learned from an environment, in which random actions are tried first,
+        or from transitions.
 
-        network and batteries: those the transitions are of; an environment knows its own. Raises ValueError when
-        transitions come without them, or hold nothing or a value that is not finite.
+        network and batteries: those the transitions are of; an environment knows its own. Raises
+        ValueError when transitions come without them, or hold nothing or a value that is not
+        finite.
         """
         if isinstance(source, VoltageVectorEnv):
             network, batteries = source.feeders.network, source.feeders.batteries
             config = config or LinearSafetyConfig()
             source = try_random_actions(source, config.samples, config.seed)
         if network is None or batteries is None:
-            raise ValueError("LinearSafety.fit: say which network and batteries the transitions are of")
+            raise ValueError(
+                "LinearSafety.fit: say which network and batteries the transitions are of"
+            )
         safety = cls(network, batteries, config)
         safety._learn(source)
         return safety
 
     def correct(self, observations: ArrayLike, actions: ArrayLike) -> Float32Array:
-        """Return the corrected actions (B, n_bat) in [-1, 1] of observations (B, n_observation) and actions (B, n_bat).
+        """Return the corrected actions (B, n_bat) in [-1, 1] of observations (B, n_observation) and
+        actions (B, n_bat).
 
         Raises ValueError when a shape does not fit or a value is not finite, and before `fit`.
         """
@@ -148,7 +182,9 @@ class LinearSafety:
             return np.asarray(self.project(torch.from_numpy(seen), torch.from_numpy(acted)).numpy())
 
     def project(self, observations: Tensor, actions: Tensor) -> Tensor:
-        """Return (3) of actions in [-1, 1], (B, n_bat), differentiable in them; observations (B, n_observation)."""
+        """Return (3) of actions in [-1, 1], (B, n_bat), differentiable in them; observations (B,
+        n_observation).
+        """
         with torch.no_grad():
             g = self.slopes(observations)
             square = g.square().sum(dim=2).clamp(min=_SLOPE_FLOOR)
@@ -166,30 +202,44 @@ class LinearSafety:
         return torch.where((most > 0)[:, None], corrected.clamp(-1.0, 1.0), actions)
 
     def slopes(self, observations: Tensor) -> Tensor:
-        """Return g, (B, n_judged, n_bat) in half bands per unit of action; raises ValueError before `fit`."""
+        """Return g, (B, n_judged, n_bat) in half bands per unit of action; raises ValueError before
+        `fit`.
+        """
         if self._slopes is None:
-            raise ValueError("LinearSafety: no slopes learned yet; make it with LinearSafety.fit(...)")
+            raise ValueError(
+                "LinearSafety: no slopes learned yet; make it with LinearSafety.fit(...)"
+            )
         g: Tensor = self._slopes(observations)
         return g.reshape(len(observations), len(self._bus), len(self.batteries))
 
     def quality(self, transitions: VoltageTransitions) -> SlopeQuality:
-        """Return how well (1) says the voltages of transitions, best ones that it was not fitted to."""
+        """Return how well (1) says the voltages of transitions, best ones that it was not fitted
+        to.
+        """
         seen, actions, moved = self._training_arrays(transitions)
         with torch.no_grad(), one_thread():
             said = torch.einsum("bmn,bn->bm", self.slopes(seen), actions)
         missed = (said - moved).numpy() * self._reach
         true = moved.numpy() * self._reach
-        r2 = 1.0 - float((missed**2).sum() / max(float(((true - true.mean(axis=0)) ** 2).sum()), 1e-30))
+        r2 = 1.0 - float(
+            (missed**2).sum() / max(float(((true - true.mean(axis=0)) ** 2).sum()), 1e-30)
+        )
         return SlopeQuality(r2, float(np.abs(missed).mean()), float(np.abs(missed).max()))
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the parameters of g by name, to be saved with an agent's; raises ValueError before `fit`."""
+        """Return the parameters of g by name, to be saved with an agent's; raises ValueError before
+        `fit`.
+        """
         if self._slopes is None:
-            raise ValueError("LinearSafety: no slopes learned yet; make it with LinearSafety.fit(...)")
+            raise ValueError(
+                "LinearSafety: no slopes learned yet; make it with LinearSafety.fit(...)"
+            )
         return {f"slopes.{name}": value for name, value in self._slopes.state_dict().items()}
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """Take over what `tensors` of a safety of the same sizes returned; raises ValueError when they differ."""
+        """Take over what `tensors` of a safety of the same sizes returned; raises ValueError when
+        they differ.
+        """
         width = tensors["slopes.0.weight"].shape[1] if "slopes.0.weight" in tensors else 0
         net = self._network_of(width)
         own = {f"slopes.{name}": tuple(value.shape) for name, value in net.state_dict().items()}
@@ -197,10 +247,13 @@ class LinearSafety:
         odd = sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name))
         if odd:
             raise ValueError(
-                f"LinearSafety: {odd[0]} has shape {given.get(odd[0], 'none')}; this one has {own.get(odd[0], 'none')}: "
+                f"LinearSafety: {odd[0]} has shape {given.get(odd[0], 'none')}; this one has "
+                f"{own.get(odd[0], 'none')}: "
                 "make it with the feeder, batteries and hidden layers it was saved with"
             )
-        net.load_state_dict({name.removeprefix("slopes."): value for name, value in tensors.items()})
+        net.load_state_dict(
+            {name.removeprefix("slopes."): value for name, value in tensors.items()}
+        )
         self._slopes = net
 
     def _learn(self, transitions: VoltageTransitions) -> None:
@@ -213,7 +266,9 @@ class LinearSafety:
             self._slopes = self._network_of(seen.shape[1])
             optimizer = torch.optim.Adam(self._slopes.parameters(), config.rate)
             steps = config.epochs * -(-len(seen) // config.batch)
-            schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: max(_LAST_RATE, 1.0 - k / steps))
+            schedule = torch.optim.lr_scheduler.LambdaLR(
+                optimizer, lambda k: max(_LAST_RATE, 1.0 - k / steps)
+            )
             for _ in range(config.epochs):
                 for rows in torch.randperm(len(seen), generator=generator).split(config.batch):  # type: ignore[no-untyped-call]
                     said = torch.einsum("bmn,bn->bm", self.slopes(seen[rows]), actions[rows])
@@ -233,33 +288,45 @@ class LinearSafety:
         return nn.Sequential(*layers, nn.Linear(widths[-1], len(self._bus) * len(self.batteries)))
 
     def _training_arrays(self, transitions: VoltageTransitions) -> tuple[Tensor, Tensor, Tensor]:
-        """Return observations, actions and x(s, a) - x(s) of transitions that led to an AC solution."""
+        """Return observations, actions and x(s, a) - x(s) of transitions that led to an AC
+        solution.
+        """
         seen, actions = self._read(transitions.observations, transitions.actions)
         v = np.asarray(transitions.v, dtype=float)
         solved = np.isfinite(v).all(axis=1)
         if not solved.any():
             raise ValueError(
-                f"{self.network.name}: no transition has voltages; give some whose AC power flow has a solution"
+                f"{self.network.name}: no transition has voltages; give some whose AC power flow "
+                "has a solution"
             )
         after = (v[:, self._bus] - self._middle) / self._reach
         moved = (after - seen[:, self._shown])[solved].astype(np.float32)
-        return torch.from_numpy(seen[solved]), torch.from_numpy(actions[solved]), torch.from_numpy(moved)
+        return (
+            torch.from_numpy(seen[solved]),
+            torch.from_numpy(actions[solved]),
+            torch.from_numpy(moved),
+        )
 
-    def _read(self, observations: ArrayLike, actions: ArrayLike) -> tuple[Float32Array, Float32Array]:
+    def _read(
+        self, observations: ArrayLike, actions: ArrayLike
+    ) -> tuple[Float32Array, Float32Array]:
         seen, acted = (np.asarray(array, dtype=np.float32) for array in (observations, actions))
         least = self._shown.stop + len(self.batteries)
         if seen.ndim != 2 or seen.shape[1] < least:
             raise ValueError(
-                f"{self.network.name}: observations have shape {seen.shape}; expected rows of `observe`, (B, {least + 2})"
+                f"{self.network.name}: observations have shape {seen.shape}; expected rows of "
+                f"`observe`, (B, {least + 2})"
             )
         if acted.shape != (len(seen), len(self.batteries)):
             raise ValueError(
-                f"{self.network.name}: actions have shape {acted.shape}; expected {(len(seen), len(self.batteries))}"
+                f"{self.network.name}: actions have shape {acted.shape}; expected "
+                f"{(len(seen), len(self.batteries))}"
             )
         for name, array in (("observation", seen), ("action", acted)):
             if not np.isfinite(array).all():
                 raise ValueError(
-                    f"{self.network.name}: {name} {np.argwhere(~np.isfinite(array))[0][0]} is not finite; give numbers"
+                    f"{self.network.name}: {name} {np.argwhere(~np.isfinite(array))[0][0]} is not "
+                    "finite; give numbers"
                 )
         return seen, acted
 
@@ -273,7 +340,9 @@ class LinearCorrection:
 
 
 class LinearSafetyLayer:
-    """A `LinearSafety` in the places of a `SafetyLayer`: states and powers in pu, in acting and in the actor's gradient."""
+    """A `LinearSafety` in the places of a `SafetyLayer`: states and powers in pu, in acting and in
+    the actor's gradient.
+    """
 
     statuses: tuple[str, ...] = ("as_proposed", "corrected")
     fallbacks: int = 0  # (3) always has an answer
@@ -284,15 +353,17 @@ class LinearSafetyLayer:
         self.network, self.batteries = safety.network, safety.batteries
 
     def correct(self, state: VoltageState, p_proposed: FloatArray) -> LinearCorrection:
-        """Return the corrected powers, (B, n_bat) pu; raises ValueError as `LinearSafety.correct`, and for states of days of
-        another step or length."""
+        """Return the corrected powers, (B, n_bat) pu; raises ValueError as `LinearSafety.correct`,
+        and for states of days of another step or length.
+        """
         p_max = self.batteries.p_max
         action = np.asarray(p_proposed, dtype=float) / p_max
         answer = self.safety.correct(self._observations(state), action).astype(float)
         moved = np.abs(answer - action).max(axis=1, initial=0.0) > _MOVED
         return LinearCorrection(
-            allowed_power(self.batteries, state.soc, answer * p_max, self.step_h), moved.astype(np.int64)
-        )  # fmt: skip
+            allowed_power(self.batteries, state.soc, answer * p_max, self.step_h),
+            moved.astype(np.int64),
+        )
 
     def project_ac(self, state: VoltageState, p_proposed: Tensor) -> Tensor:
         """Return the corrected powers, (B, n_bat) pu, differentiable in the proposals."""
@@ -302,15 +373,18 @@ class LinearSafetyLayer:
         return cut_to_limits(self.batteries, state.soc, answer, self.step_h) * p_max
 
     def _observations(self, state: VoltageState) -> Float32Array:
-        check_steps(f"{self.network.name}: the learned safety layer", self.step_h, self.n_step, state)
+        check_steps(
+            f"{self.network.name}: the learned safety layer", self.step_h, self.n_step, state
+        )
         return observe(self.safety.network, self.safety.batteries, state, self.n_step)
 
 
 def try_random_actions(env: VoltageVectorEnv, samples: int, seed: int = 0) -> VoltageTransitions:
-    """Return transitions of random actions, at least `samples` of them; days end and begin as the environment says.
+    """Return transitions of random actions, at least `samples` of them; days end and begin as the
+    environment says.
 
-    Each action is a random share of a random direction, so that small ones are tried as well as large ones. Raises
-    ValueError when samples is not positive.
+    Each action is a random share of a random direction, so that small ones are tried as well as
+    large ones. Raises ValueError when samples is not positive.
     """
     if samples < 1:
         raise ValueError(f"samples is {samples}; try at least one action")

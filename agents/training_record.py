@@ -14,20 +14,26 @@ from feederguard.models.voltage_regulation import VoltageState
 
 @dataclass(frozen=True, eq=False)
 class TrainingRecord:
-    """What happened while an agent learned: an entry for each day, in the order in which they ended.
+    """What happened while an agent learned: an entry for each day, in the order in which they
+    ended.
 
     Days that training left unfinished come last, with the steps that they have.
     """
 
     reward: FloatArray  # (n_episode,) sum over the day
-    n_steps: IntArray  # (n_episode,) steps taken; fewer than a day has where it ended early, without AC solution or unfinished
-    n_violation_steps: IntArray  # (n_episode,) steps with a bus outside its band by the AC flow, exploration included
+    # (n_episode,) steps taken; fewer than a day has where it ended early, without AC solution or
+    # unfinished
+    n_steps: IntArray
+    # (n_episode,) steps with a bus outside its band by the AC flow, exploration included
+    n_violation_steps: IntArray
     worst_excess_pu: FloatArray  # (n_episode,) largest distance outside the band, 0 where none
     regulation_kwh: FloatArray  # (n_episode,)
     steps: int  # environment steps taken
     seconds: float
     statuses: tuple[str, ...] = ()  # what the layer may say of a step; empty without one
-    status_steps: IntArray = field(default_factory=lambda: np.zeros((0, 0), np.int64))  # (n_episode, len(statuses))
+    status_steps: IntArray = field(
+        default_factory=lambda: np.zeros((0, 0), np.int64)
+    )  # (n_episode, len(statuses))
     fallbacks: int = 0  # items of the actor's gradient that `Layer.fallbacks` counted
 
     @property
@@ -59,7 +65,9 @@ class TrainingLog:
         self._ended: list[FloatArray] = []
 
     def add(self, rewards: FloatArray, info: dict[str, Any], ended: BoolArray) -> None:
-        self._sums[:4] += np.stack([rewards, np.ones(len(rewards)), info["n_violations"] > 0, info["regulation_kwh"]])
+        self._sums[:4] += np.stack(
+            [rewards, np.ones(len(rewards)), info["n_violations"] > 0, info["regulation_kwh"]]
+        )
         if self._watched is not None:
             self._sums[4 + self._watched.said, np.arange(len(rewards))] += 1.0
         self._worst = np.maximum(self._worst, info["worst_excess_pu"])
@@ -72,13 +80,21 @@ class TrainingLog:
             self._put_away(begun)
         worst, reward, taken, violations, regulation, *said = np.hstack(
             [np.zeros((1 + len(self._sums), 0)), *self._ended]
-        )  # fmt: skip
+        )
         by_status = np.array(said).reshape(len(self._statuses), len(reward)).T.astype(np.int64)
         watched = self._watched
         return TrainingRecord(
-            reward, taken.astype(np.int64), violations.astype(np.int64), worst, regulation, steps, seconds, self._statuses,
-            by_status, 0 if watched is None else watched.layer.fallbacks - watched.fallbacks_before,
-        )  # fmt: skip
+            reward,
+            taken.astype(np.int64),
+            violations.astype(np.int64),
+            worst,
+            regulation,
+            steps,
+            seconds,
+            self._statuses,
+            by_status,
+            0 if watched is None else watched.layer.fallbacks - watched.fallbacks_before,
+        )
 
     def _put_away(self, which: BoolArray) -> None:
         self._ended.append(np.vstack([self._worst[which], self._sums[:, which]]))

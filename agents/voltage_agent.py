@@ -1,9 +1,11 @@
-"""Learned voltage regulation: TD3 and DDPG on `VoltageVectorEnv`, alone or, as DF-SRL, with the safety layer inside.
+"""Learned voltage regulation: TD3 and DDPG on `VoltageVectorEnv`, alone or, as DF-SRL, with the
+safety layer inside.
 
-Source: Hou et al., DF-SRL, JMPCE 13(1), 2025. An agent with a `SafetyLayer` has it in acting, so that every action of training
-and of use is projected and AC-checked before the grid receives it, and in the actor's gradient, so that the policy
-learns what its proposals become. What is stored is the action the grid received. With s the state, u in [0, 1] the policy's
-output per battery (as `learning/td3.py` has it) and p the power applied:
+Source: Hou et al., DF-SRL, JMPCE 13(1), 2025. An agent with a `SafetyLayer` has it in acting, so
+that every action of training and of use is projected and AC-checked before the grid receives it,
+and in the actor's gradient, so that the policy learns what its proposals become. What is stored is
+the action the grid received. With s the state, u in [0, 1] the policy's output per battery (as
+`learning/td3.py` has it) and p the power applied:
 
     (1)  a~ = 2 u - 1, moved by DEAD_ZONE towards 0, and 0 where that would pass it
     (2)  p = layer(s, p_max a~), or without a layer what power and SOC limits leave of p_max a~, `power_interval`
@@ -11,9 +13,10 @@ output per battery (as `learning/td3.py` has it) and p the power applied:
          learned
     (4)  the policy sees the observation, and once more, enlarged, how far idle voltages are outside their band
 
-With a layer the discount is 0 by default: its SOC tube carries the future, and what is learned is each step by itself; the
-critics' part is then the penalty alone. Without a layer it is 0.9. Others were tried: trained on the 2560 days of the study on
-cigre_lv18, seed 0, without a violation in training or test, energy above the AC optimum on the 91 test days:
+With a layer the discount is 0 by default: its SOC tube carries the future, and what is learned is
+each step by itself; the critics' part is then the penalty alone. Without a layer it is 0.9. Others
+were tried: trained on the 2560 days of the study on cigre_lv18, seed 0, without a violation in
+training or test, energy above the AC optimum on the 91 test days:
 
     gamma 0      8.6 %   the default
     gamma 0.9   20.5 %   all else as by default
@@ -21,12 +24,14 @@ cigre_lv18, seed 0, without a violation in training or test, energy above the AC
     gamma 0.9    9.9 %   and noise 0.1, target_noise 0.05, target_clip 0.1, tau 0.005: the critics see more of other actions
     gamma 0.5    9.9 %   with all of these
 
-As we read it, what lies ahead is worth little inside the tube, which orders most of it, and less than critics then err by.
+As we read it, what lies ahead is worth little inside the tube, which orders most of it, and less
+than critics then err by.
 
 (1) because most steps need nothing, and a network's output is never exactly 0; backwards its derivative counts as 1, so
-that an output at rest can begin to move. The gradient through (2) is that of the projection onto the AC linearisation at which
-the layer's first answer ends (`SafetyLayer.project_ac`). Half of what is learned from are steps in which something had to be
-done (`marked_share`): the idle feeder is outside its band, or the layer changed the proposal.
+that an output at rest can begin to move. The gradient through (2) is that of the projection onto
+the AC linearisation at which the layer's first answer ends (`SafetyLayer.project_ac`). Half of what
+is learned from are steps in which something had to be done (`marked_share`): the idle feeder is
+outside its band, or the layer changed the proposal.
 
 Longer than other files: the loop, what it records and what it leaves on disk are one agent's life.
 """
@@ -54,7 +59,12 @@ from feederguard.agents.environments.voltage_observation import (
     soc_columns,
 )
 from feederguard.agents.layer import Layer
-from feederguard.agents.learning.checkpoint import CheckpointError, agent_metadata, load_checkpoint, save_checkpoint
+from feederguard.agents.learning.checkpoint import (
+    CheckpointError,
+    agent_metadata,
+    load_checkpoint,
+    save_checkpoint,
+)
 from feederguard.agents.learning.td3 import Td3, TD3Config
 from feederguard.agents.training_record import TrainingLog, TrainingRecord, WatchedLayer
 from feederguard.models.arrays import BoolArray, FloatArray
@@ -90,11 +100,18 @@ class VoltageAgentConfig:
 
     @classmethod
     def unsafe(cls, ddpg: bool = False, **changes: Any) -> VoltageAgentConfig:
-        """Return the setting for learning without a layer: wider exploration, since what breaks the band must be learned
-        from breaking it, and rewards scaled down, since a penalty is hundreds of times what power costs."""
+        """Return the setting for learning without a layer: wider exploration, since what breaks the
+        band must be learned from breaking it, and rewards scaled down, since a penalty is hundreds
+        of times what power costs.
+        """
         learner = replace(
-            _learner_settings(), noise=0.2, redraw=0.1, gamma=0.9, target_noise=0.05, target_clip=0.1
-        )  # fmt: skip
+            _learner_settings(),
+            noise=0.2,
+            redraw=0.1,
+            gamma=0.9,
+            target_noise=0.05,
+            target_clip=0.1,
+        )
         if ddpg:
             learner = replace(learner, twin=False, policy_delay=1, target_noise=0.0)
         return replace(cls(learner=learner, reward_scale=0.02), **changes)
@@ -102,13 +119,18 @@ class VoltageAgentConfig:
     def __post_init__(self) -> None:
         for name in ("num_envs", "episodes", "learn_steps"):
             if getattr(self, name) < 1:
-                raise ValueError(f"VoltageAgentConfig: {name} is {getattr(self, name)}; it must be at least 1")
+                raise ValueError(
+                    f"VoltageAgentConfig: {name} is {getattr(self, name)}; it must be at least 1"
+                )
         if not self.reward_scale > 0:
-            raise ValueError(f"VoltageAgentConfig: reward_scale is {self.reward_scale}; it must be positive")
+            raise ValueError(
+                f"VoltageAgentConfig: reward_scale is {self.reward_scale}; it must be positive"
+            )
 
 
 class VoltageAgent:
-    """A trained policy of one feeder and its batteries, a `VoltageMethod`; made by `train` or `load`.
+    """A trained policy of one feeder and its batteries, a `VoltageMethod`; made by `train` or
+    `load`.
 
     tube: `SocTube.digest` of the tube that it was trained inside, "" where there was none.
     """
@@ -139,13 +161,14 @@ class VoltageAgent:
         name: str | None = None,
         progress: Progress | None = None,
     ) -> tuple[VoltageAgent, TrainingRecord]:
-        """Return an agent trained on the days, and what happened; `config.learner.seed` settles every number of both.
+        """Return an agent trained on the days, and what happened; `config.learner.seed` settles
+        every number of both.
 
-        layer: in acting and in the gradient; None learns from violations instead. name: default df_srl with a layer, else
-        td3 or ddpg as the learner is.
+        layer: in acting and in the gradient; None learns from violations instead. name: default
+        df_srl with a layer, else td3 or ddpg as the learner is.
 
-        Raises ValueError for a layer of another feeder or batteries, of another step than the days' or with a tube of days of
-        another length, and as `VoltageVectorEnv`.
+        Raises ValueError for a layer of another feeder or batteries, of another step than the days'
+        or with a tube of days of another length, and as `VoltageVectorEnv`.
         """
         config = config or VoltageAgentConfig()
         _check_layer(network, batteries, layer)
@@ -153,7 +176,7 @@ class VoltageAgent:
         watched = None if layer is None else WatchedLayer(layer)
         env = VoltageVectorEnv(
             network, batteries, days, config.num_envs, None if watched is None else watched.correct
-        )  # fmt: skip
+        )
         learner = _new_learner(network, batteries, config, layer, days.n_step, days.step_h)
         log, begin = TrainingLog(config.num_envs, watched), perf_counter()
         observations, _ = env.reset(seed=config.learner.seed)
@@ -163,77 +186,125 @@ class VoltageAgent:
             sent = _shrink(2.0 * learner.propose(seen, explore=True) - 1.0)
             observations, rewards, terminated, truncated, info = env.step(sent)
             ended = terminated | truncated
-            after = np.where(ended[:, None], info["final_obs"], observations) if ended.any() else observations
+            after = (
+                np.where(ended[:, None], info["final_obs"], observations)
+                if ended.any()
+                else observations
+            )
             received = info["applied_action"]
             learner.remember(
-                seen, 0.5 * (received + 1.0), config.reward_scale * rewards, see(network, batteries, after), terminated,
+                seen,
+                0.5 * (received + 1.0),
+                config.reward_scale * rewards,
+                see(network, batteries, after),
+                terminated,
                 _eventful(network, seen, sent, received),
-            )  # fmt: skip
-            # Falling rates let the last policy settle: what is kept is one policy, not the average of many.
+            )
+            # Falling rates let the last policy settle: what is kept is one policy, not the average
+            # of many.
             learner.learn(config.learn_steps, rate_share=1.0 - step / n_step)
             log.add(rewards, info, ended)
             if progress is not None:
                 progress(step + 1, n_step)
         named = name or _kind(layer, config.learner)
-        agent = cls(named, network, batteries, learner, layer, days.n_step, days.step_h, _tube_of(layer))
+        agent = cls(
+            named, network, batteries, learner, layer, days.n_step, days.step_h, _tube_of(layer)
+        )
         return agent, log.record(n_step * config.num_envs, perf_counter() - begin)
 
     def decide(self, state: VoltageState) -> FloatArray:
-        """Return the power of each battery, (B, n_bat) pu: what is proposed, made safe by the layer where there is one."""
+        """Return the power of each battery, (B, n_bat) pu: what is proposed, made safe by the layer
+        where there is one.
+        """
         proposed = self.propose(state)
         return proposed if self.layer is None else self.layer.correct(state, proposed).p
 
     def propose(self, state: VoltageState) -> FloatArray:
         """Return what the policy asks for, (B, n_bat) pu, before the layer.
 
-        Raises ValueError when a net demand or SOC is not finite, and for states of days of another step or length.
+        Raises ValueError when a net demand or SOC is not finite, and for states of days of another
+        step or length.
         """
         check_steps(f"{self.network.name}: {self.name}", self.step_h, self.n_step, state)
-        seen = see(self.network, self.batteries, observe(self.network, self.batteries, state, self.n_step))
-        return np.asarray(_shrink(2.0 * self.learner.propose(seen) - 1.0).astype(float) * self.batteries.p_max)
+        seen = see(
+            self.network, self.batteries, observe(self.network, self.batteries, state, self.n_step)
+        )
+        return np.asarray(
+            _shrink(2.0 * self.learner.propose(seen) - 1.0).astype(float) * self.batteries.p_max
+        )
 
     def with_layer(self, layer: Layer | None, name: str) -> VoltageAgent:
-        """Return the same policy behind another layer, or behind none: deliberately, so another tube or none is no error.
+        """Return the same policy behind another layer, or behind none: deliberately, so another
+        tube or none is no error.
 
         Raises ValueError for a layer of another feeder, batteries, step or length of day.
         """
         _check_layer(self.network, self.batteries, layer)
         _check_layer_steps(self.network, layer, self.step_h, self.n_step)
         return VoltageAgent(
-            name, self.network, self.batteries, self.learner, layer, self.n_step, self.step_h, self.tube
+            name,
+            self.network,
+            self.batteries,
+            self.learner,
+            layer,
+            self.n_step,
+            self.step_h,
+            self.tube,
         )
 
     def save(self, path: str | Path) -> None:
-        """Write the policy to a safetensors file; `load` reads it. The layer is not in it, but by which tube it was trained."""
-        metadata = agent_metadata("voltage", self.network, batteries_text(self.network, self.batteries))
-        save_checkpoint(path, self.learner.tensors(), metadata | {
-            "learner": json.dumps(asdict(self.learner.config)), "name": self.name, "n_step": str(self.n_step),
-            "step_h": repr(float(self.step_h)), "soc_tube": self.tube,
-        })  # fmt: skip
+        """Write the policy to a safetensors file; `load` reads it. The layer is not in it, but by
+        which tube it was trained.
+        """
+        metadata = agent_metadata(
+            "voltage", self.network, batteries_text(self.network, self.batteries)
+        )
+        save_checkpoint(
+            path,
+            self.learner.tensors(),
+            metadata
+            | {
+                "learner": json.dumps(asdict(self.learner.config)),
+                "name": self.name,
+                "n_step": str(self.n_step),
+                "step_h": repr(float(self.step_h)),
+                "soc_tube": self.tube,
+            },
+        )
 
     @classmethod
-    def load(cls, path: str | Path, network: Network, batteries: Batteries, layer: Layer | None = None) -> VoltageAgent:
+    def load(
+        cls, path: str | Path, network: Network, batteries: Batteries, layer: Layer | None = None
+    ) -> VoltageAgent:
         """Return the agent saved at `path`, behind the layer given.
 
-        Raises `CheckpointError` when the file is damaged or of another feeder or other batteries, or when an agent that was
-        trained with a layer is loaded without one: alone its proposals are not safe (`with_layer` takes a layer off). So it
-        is where the layer is of another step, or the agent was trained inside a SOC tube and the layer has none or another;
-        a file written before agents said so is not checked for its tube.
+        Raises `CheckpointError` when the file is damaged or of another feeder or other batteries,
+        or when an agent that was trained with a layer is loaded without one: alone its proposals
+        are not safe (`with_layer` takes a layer off). So it is where the layer is of another step,
+        or the agent was trained inside a SOC tube and the layer has none or another; a file written
+        before agents said so is not checked for its tube.
         """
         _check_layer(network, batteries, layer)
         wanted = batteries_text(network, batteries)
         checkpoint = load_checkpoint(path, kind="voltage", network=network, setting=wanted)
         try:
             name, n_step = checkpoint.metadata["name"], int(checkpoint.metadata["n_step"])
-            step_h, tube = float(checkpoint.metadata["step_h"]), checkpoint.metadata.get("soc_tube", "")
+            step_h, tube = (
+                float(checkpoint.metadata["step_h"]),
+                checkpoint.metadata.get("soc_tube", ""),
+            )
             values: dict[str, Any] = json.loads(checkpoint.metadata["learner"])
             config = VoltageAgentConfig(TD3Config(**{**values, "hidden": tuple(values["hidden"])}))
             learner = _new_learner(network, batteries, config, layer, n_step, step_h)
             learner.load_tensors(checkpoint.tensors)
         except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{path}: its agent does not fit together ({error}); train and save again") from error
+            raise CheckpointError(
+                f"{path}: its agent does not fit together ({error}); train and save again"
+            ) from error
         if layer is None and name not in ("td3", "ddpg"):
-            raise CheckpointError(f"{path}: {name} was trained behind a safety layer; load it with one")
+            raise CheckpointError(
+                f"{path}: {name} was trained behind a safety layer; load it with one"
+            )
         try:
             _check_layer_steps(network, layer, step_h, n_step)
         except ValueError as error:
@@ -241,7 +312,8 @@ class VoltageAgent:
         if tube and _tube_of(layer) != tube:
             what = "none" if layer is None or layer.tube is None else "another"
             raise CheckpointError(
-                f"{path}: {name} was trained inside a SOC tube and its layer has {what}; load it with a layer with that tube, "
+                f"{path}: {name} was trained inside a SOC tube and its layer has {what}; load it "
+                "with a layer with that tube, "
                 "and take it off or change it by with_layer"
             )
         return cls(name, network, batteries, learner, layer, n_step, step_h, tube)
@@ -265,7 +337,12 @@ def see(network: Network, batteries: Batteries, observations: Float32Array) -> F
 
 
 def _new_learner(
-    network: Network, batteries: Batteries, config: VoltageAgentConfig, layer: Layer | None, n_step: int, step_h: float
+    network: Network,
+    batteries: Batteries,
+    config: VoltageAgentConfig,
+    layer: Layer | None,
+    n_step: int,
+    step_h: float,
 ) -> Td3:
     """Return an untrained learner that knows (1), (2) and the known part of (3)."""
     n_bus, n_judged = network.n_bus, len(judged_buses(network))
@@ -298,7 +375,9 @@ def _new_learner(
 
 def _shrink(action: Float32Array) -> Float32Array:
     """(1)."""
-    return np.asarray(np.sign(action) * np.maximum(np.abs(action) - DEAD_ZONE, 0.0), dtype=np.float32)
+    return np.asarray(
+        np.sign(action) * np.maximum(np.abs(action) - DEAD_ZONE, 0.0), dtype=np.float32
+    )
 
 
 class _ShrinkThrough(torch.autograd.Function):
@@ -313,7 +392,9 @@ class _ShrinkThrough(torch.autograd.Function):
         return gradient
 
 
-def _eventful(network: Network, seen: Float32Array, sent: Float32Array, received: Float32Array) -> BoolArray:
+def _eventful(
+    network: Network, seen: Float32Array, sent: Float32Array, received: Float32Array
+) -> BoolArray:
     outside = (seen[:, -len(judged_buses(network)) :] != 0.0).any(axis=1)
     return np.asarray(outside | (np.abs(sent - received).max(axis=1) > _CHANGED))
 
@@ -327,7 +408,8 @@ def _kind(layer: Layer | None, learner: TD3Config) -> str:
 def _check_layer(network: Network, batteries: Batteries, layer: Layer | None) -> None:
     if layer is not None and (layer.network is not network or layer.batteries is not batteries):
         raise ValueError(
-            f"{network.name}: the safety layer was made for {layer.network.name} with {len(layer.batteries)} batteries; "
+            f"{network.name}: the safety layer was made for {layer.network.name} with "
+            f"{len(layer.batteries)} batteries; "
             "make it for the same network and batteries as the agent"
         )
 
@@ -339,12 +421,14 @@ def _check_layer_steps(network: Network, layer: Layer | None, step_h: float, n_s
     what = f"{network.name}: the safety layer"
     if abs(layer.step_h - step_h) > 1e-9 * step_h:
         raise ValueError(
-            f"{what} was made for steps of {layer.step_h:g} h, and the agent is of steps of {step_h:g} h; make the layer with "
+            f"{what} was made for steps of {layer.step_h:g} h, and the agent is of steps of "
+            f"{step_h:g} h; make the layer with "
             f"step_h={step_h:g}"
         )
     if layer.tube is not None and layer.tube.n_step != n_step:
         raise ValueError(
-            f"{what} has a SOC tube of {layer.tube.n_step} steps, and the agent's days have {n_step}; compute the tube with "
+            f"{what} has a SOC tube of {layer.tube.n_step} steps, and the agent's days have "
+            f"{n_step}; compute the tube with "
             "days of this length"
         )
 

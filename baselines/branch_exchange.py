@@ -1,7 +1,8 @@
 """Branch exchange: close an open branch, open one on the loop it makes, as long as losses fall.
 
-Source of the idea: Civanlar, Grainger, Yin & Lee, IEEE Trans. Power Delivery 3(3), 1988. Here every exchange that a state
-allows is tried at once by the batched AC power flow, and the best one taken; several random starts escape the first valley.
+Source of the idea: Civanlar, Grainger, Yin & Lee, IEEE Trans. Power Delivery 3(3), 1988. Here every
+exchange that a state allows is tried at once by the batched AC power flow, and the best one taken;
+several random starts escape the first valley.
 """
 
 from __future__ import annotations
@@ -15,9 +16,14 @@ from feederguard.models.switching.forests import spanning_forests
 
 
 def branch_exchange(
-    network: Network, p: FloatArray | None = None, q: FloatArray | None = None, starts: int = 20, seed: int = 0
+    network: Network,
+    p: FloatArray | None = None,
+    q: FloatArray | None = None,
+    starts: int = 20,
+    seed: int = 0,
 ) -> BoolArray:
-    """Return the radial topology (n_branch,) of least AC loss found; p, q net demand in pu, default nominal.
+    """Return the radial topology (n_branch,) of least AC loss found; p, q net demand in pu, default
+    nominal.
 
     Ties and lines on loops are switched. starts: random starting trees besides the normal state.
     """
@@ -87,6 +93,8 @@ def _rooted(network: Network, closed: BoolArray) -> tuple[list[int], list[int], 
     return parent, depth, by
 
 
-def _losses(network: Network, closed: BoolArray, p: FloatArray | None, q: FloatArray | None) -> FloatArray:
+def _losses(
+    network: Network, closed: BoolArray, p: FloatArray | None, q: FloatArray | None
+) -> FloatArray:
     flow = solve_power_flow(network, p, q, closed)
     return np.where(flow.converged & flow.energised.all(axis=1), flow.loss_mw, np.inf)

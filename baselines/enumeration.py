@@ -1,9 +1,11 @@
-"""Every tie state tried, each with its AC-exact least shedding: the reference optimum of the paper setting.
+"""Every tie state tried, each with its AC-exact least shedding: the reference optimum of the paper
+setting.
 
-With k ties there are 2^k states; the cost of one with N operations and dark load D is at least C_sw N^2 +
-C_load (D / S_base)^2, which is its cost with nothing shed. So the states are first judged all at once with nothing shed,
-and an AC OPF is solved only for states whose bound lies below the best cost found. Ipopt's optima are local; the report of a
-scenario says how many OPFs failed, and its bound is then no higher than what those states could cost.
+With k ties there are 2^k states; the cost of one with N operations and dark load D is at least C_sw
+N^2 + C_load (D / S_base)^2, which is its cost with nothing shed. So the states are first judged all
+at once with nothing shed, and an AC OPF is solved only for states whose bound lies below the best
+cost found. Ipopt's optima are local; the report of a scenario says how many OPFs failed, and its
+bound is then no higher than what those states could cost.
 """
 
 from __future__ import annotations
@@ -14,7 +16,14 @@ from time import perf_counter
 import numpy as np
 
 from feederguard.models.arrays import BoolArray
-from feederguard.models.load_transfer import Decisions, Report, Scenarios, Setting, judge, resolve_setting
+from feederguard.models.load_transfer import (
+    Decisions,
+    Report,
+    Scenarios,
+    Setting,
+    judge,
+    resolve_setting,
+)
 from feederguard.models.load_transfer.shedding_opf import LeastSheddingSolver
 from feederguard.models.network import Network
 
@@ -35,8 +44,10 @@ class TieEnumeration:
         self.ties = np.flatnonzero(self.setting.switchable_branches(network))
         if self.setting.radial or len(self.ties) > MOST_TIES:
             raise ValueError(
-                f"enumeration tries every state of the switchable branches: {len(self.ties)} of them in the "
-                f"{self.setting.name} setting of {network.name}; it takes meshed settings of at most {MOST_TIES}"
+                f"enumeration tries every state of the switchable branches: {len(self.ties)} of "
+                "them in the "
+                f"{self.setting.name} setting of {network.name}; it takes meshed settings of at "
+                f"most {MOST_TIES}"
             )
         self.reports: list[Report] = []
         self._least_shedding = LeastSheddingSolver(network, self.setting)
@@ -64,7 +75,8 @@ class TieEnumeration:
             solved += 1
             least = self._least_shedding.solve(scenario, closed[k])
             if not least.found:
-                # A state that no OPF answered for may still be the best: its lower bound limits what is proven.
+                # A state that no OPF answered for may still be the best: its lower bound limits
+                # what is proven.
                 failed += 1
                 unresolved = min(unresolved, float(outcome.cost[k]))
                 continue
@@ -73,7 +85,8 @@ class TieEnumeration:
             if judged.safe[0] and judged.cost[0] < best_cost:
                 best_cost, best = float(judged.cost[0]), decision
         if best is None:
-            # Everything shed is the last resort that any state offers; it is judged like every other decision.
+            # Everything shed is the last resort that any state offers; it is judged like every
+            # other decision.
             best, best_cost = Decisions(closed[:1], np.ones((1, self.network.n_bus))), np.nan
         note = f"{n} states, {solved} AC OPFs" + (f", {failed} of them failed" if failed else "")
         bound = min(best_cost, unresolved) if np.isfinite(best_cost) else -np.inf
@@ -84,7 +97,7 @@ class TieEnumeration:
         ties = self.ties[self.ties != fault]
         closed = np.tile(self.network.closed, (2 ** len(ties), 1))
         closed[:, fault] = False
-        closed[:, ties] = np.array(list(itertools.product([False, True], repeat=len(ties)))).reshape(
-            2 ** len(ties), len(ties)
-        )
+        closed[:, ties] = np.array(
+            list(itertools.product([False, True], repeat=len(ties)))
+        ).reshape(2 ** len(ties), len(ties))
         return closed

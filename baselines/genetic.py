@@ -1,13 +1,16 @@
-"""The genetic algorithm: what a planner runs today, given its best formulation and a batched fitness.
+"""The genetic algorithm: what a planner runs today, given its best formulation and a batched
+fitness.
 
 A chromosome has one real gene per switchable branch and one per load bus, all in [0, 1].
 
     switches   paper setting: a tie is closed where its gene exceeds 1/2
-               radial setting: genes are keys of a spanning tree (`models/switching/forests.py`), so every individual is radial
+               radial setting: genes are keys of a spanning tree (`models/switching/forests.py`), so
+               every individual is radial
     shedding   s = max(0, 2 g - 1): half of the range means "shed nothing", which most buses should
 
-Fitness: the compiled Pyomo cost, constrained by the judge's worst violation of the Pyomo limits on the AC flow, for the
-whole population at once. The first population holds the normal state, states one switch away, and random ones.
+Fitness: the compiled Pyomo cost, constrained by the judge's worst violation of the Pyomo limits on
+the AC flow, for the whole population at once. The first population holds the normal state, states
+one switch away, and random ones.
 """
 
 from __future__ import annotations
@@ -32,7 +35,9 @@ from feederguard.models.switching.forests import spanning_forests
 
 @dataclass(frozen=True)
 class GeneticConfig:
-    """Settings of the search; the defaults were chosen on train weeks by studies/evidence/tune_genetic.py."""
+    """Settings of the search; the defaults were chosen on train weeks by
+    studies/evidence/tune_genetic.py.
+    """
 
     population: int = 200
     generations: int = 50
@@ -47,7 +52,11 @@ class Genetic:
     name = "genetic"
 
     def __init__(
-        self, network: Network, setting: str | Setting, config: GeneticConfig | None = None, seed: int = 0
+        self,
+        network: Network,
+        setting: str | Setting,
+        config: GeneticConfig | None = None,
+        seed: int = 0,
     ) -> None:
         self.network = network
         self.setting = resolve_setting(network, setting)
@@ -59,9 +68,14 @@ class Genetic:
         self.switchable = np.flatnonzero(free)
 
     def decide(self, scenarios: Scenarios) -> Decisions:
-        """Return the best individual of each run: of least cost among the safe, else of least violation."""
-        # Every run starts from the same seed, so a decision does not depend on what it is batched with.
-        return Decisions.join([self._decide_one(scenarios[k : k + 1], self.seed) for k in range(len(scenarios))])
+        """Return the best individual of each run: of least cost among the safe, else of least
+        violation.
+        """
+        # Every run starts from the same seed, so a decision does not depend on what it is batched
+        # with.
+        return Decisions.join(
+            [self._decide_one(scenarios[k : k + 1], self.seed) for k in range(len(scenarios))]
+        )
 
     def _decide_one(self, scenario: Scenarios, seed: int) -> Decisions:
         config = self.config
@@ -72,11 +86,17 @@ class Genetic:
             pop_size=config.population,
             sampling=self._first_population(problem, np.random.default_rng(seed)),
             crossover=SBX(prob=0.9, eta=config.crossover_eta),
-            mutation=PM(prob=1.0, prob_var=config.mutations_per_child / problem.n_var, eta=config.mutation_eta),
+            mutation=PM(
+                prob=1.0,
+                prob_var=config.mutations_per_child / problem.n_var,
+                eta=config.mutation_eta,
+            ),
             # Comparing every pair of individuals costs more than all power flows of a run.
             eliminate_duplicates=False,
         )
-        result = minimize(problem, algorithm, ("n_gen", config.generations), seed=seed, verbose=False)
+        result = minimize(
+            problem, algorithm, ("n_gen", config.generations), seed=seed, verbose=False
+        )
         best = result.X if result.X is not None else _least_violating(result.pop)
         return problem.decode(np.atleast_2d(best))
 
@@ -88,9 +108,12 @@ class Genetic:
             flips = rng.integers(0, 4) if n_switch else 0
             changed = rng.integers(0, max(n_switch, 1), size=flips)
             genes[k, changed] = 1.0 - genes[k, changed]
-        # Shedding from none to nearly all: near the start it is easier to lose safety than to find it.
+        # Shedding from none to nearly all: near the start it is easier to lose safety than to find
+        # it.
         level = rng.uniform(0.0, 1.0, (n, 1))
-        shed = np.clip(0.5 + 0.5 * level + rng.uniform(-0.3, 0.3, (n, problem.n_var - n_switch)), 0.0, 1.0)
+        shed = np.clip(
+            0.5 + 0.5 * level + rng.uniform(-0.3, 0.3, (n, problem.n_var - n_switch)), 0.0, 1.0
+        )
         shed[: n // 4] = rng.uniform(0.0, 0.5, (n // 4, problem.n_var - n_switch))
         return np.concatenate([genes, shed], axis=1)
 
@@ -102,7 +125,13 @@ class _Transfer(Problem):  # type: ignore[misc]
         self.method = method
         self.scenario = scenario
         self.load_bus = np.flatnonzero(scenario.p_load[0] > 0)
-        super().__init__(n_var=len(method.switchable) + len(self.load_bus), n_obj=1, n_ieq_constr=1, xl=0.0, xu=1.0)
+        super().__init__(
+            n_var=len(method.switchable) + len(self.load_bus),
+            n_obj=1,
+            n_ieq_constr=1,
+            xl=0.0,
+            xu=1.0,
+        )
 
     def decode(self, genes: FloatArray) -> Decisions:
         """Return the decisions that chromosomes (n, n_var) stand for."""
@@ -118,7 +147,8 @@ class _Transfer(Problem):  # type: ignore[misc]
             usable = np.tile(network.closed | free, (n, 1))
             usable[:, fault] = False
             closed = spanning_forests(network, keys, usable, network.closed & ~free)
-            # What no path can reach keeps its normal state: switching there would only cost operations.
+            # What no path can reach keeps its normal state: switching there would only cost
+            # operations.
             reached = reachable_buses(network, usable[0])
             dead = ~reached[network.from_bus] & ~reached[network.to_bus]
             closed[:, dead] = network.closed[dead]
@@ -134,7 +164,9 @@ class _Transfer(Problem):  # type: ignore[misc]
         outcome = judge(self.method.network, scenarios, self.decode(x), self.method.setting)
         out["F"] = outcome.cost[:, None]
         # A flow that does not converge is worse than any limit broken.
-        out["G"] = np.where(outcome.converged, outcome.worst_violation - SAFE_TOLERANCE, 1e3)[:, None]
+        out["G"] = np.where(outcome.converged, outcome.worst_violation - SAFE_TOLERANCE, 1e3)[
+            :, None
+        ]
 
 
 def _least_violating(population: Any) -> FloatArray:

@@ -1,9 +1,11 @@
-"""The exact method: the load-transfer MISOCP solved to a gap, its decision made AC-exact where it was not.
+"""The exact method: the load-transfer MISOCP solved to a gap, its decision made AC-exact where it
+was not.
 
-In the radial setting the cone relaxation is exact wherever loads alone decide (local generation against an upper limit can
-loosen it), and the decision is then the optimum to the gap that its report proves. In the paper setting the model
-carries a linearised angle equation: the topology is chosen by it, and where its shedding breaks an AC limit the shedding
-is replaced by the least that the AC equations allow with that topology (`models/load_transfer/shedding_opf.py`).
+In the radial setting the cone relaxation is exact wherever loads alone decide (local generation
+against an upper limit can loosen it), and the decision is then the optimum to the gap that its
+report proves. In the paper setting the model carries a linearised angle equation: the topology is
+chosen by it, and where its shedding breaks an AC limit the shedding is replaced by the least that
+the AC equations allow with that topology (`models/load_transfer/shedding_opf.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +15,14 @@ from time import perf_counter
 import numpy as np
 import pyomo.environ as pyo
 
-from feederguard.models.load_transfer import Decisions, Report, Scenarios, Setting, judge, resolve_setting
+from feederguard.models.load_transfer import (
+    Decisions,
+    Report,
+    Scenarios,
+    Setting,
+    judge,
+    resolve_setting,
+)
 from feederguard.models.load_transfer.shedding_opf import LeastSheddingSolver
 from feederguard.models.network import Network
 from feederguard.models.reconfiguration import LOSS_WEIGHT, build_load_transfer
@@ -21,7 +30,9 @@ from feederguard.models.solver import solve
 
 
 class Misocp:
-    """Mixed-integer second-order cone programming, one model per scenario; `reports` tells how each solve went."""
+    """Mixed-integer second-order cone programming, one model per scenario; `reports` tells how each
+    solve went.
+    """
 
     name = "misocp"
 
@@ -42,7 +53,8 @@ class Misocp:
         self._least_shedding = LeastSheddingSolver(network, self.setting)
 
     def decide(self, scenarios: Scenarios) -> Decisions:
-        """Return the optimum of each scenario, an incumbent where the time limit struck (its report says so).
+        """Return the optimum of each scenario, an incumbent where the time limit struck (its report
+        says so).
 
         Raises `NotSolvedError` when a scenario has no feasible decision or none was found in time.
         """
@@ -60,13 +72,20 @@ class Misocp:
             repaired = True
             least = self._least_shedding.solve(scenario, decision.closed[0])
             note = (
-                "shedding replaced by the AC optimum of the topology" if least.found else f"no repair: {least.reason}"
+                "shedding replaced by the AC optimum of the topology"
+                if least.found
+                else f"no repair: {least.reason}"
             )
             if least.found:
                 decision = Decisions(decision.closed, least.shed[None])
-        # The angle equation of a meshed setting is an approximation: its optimum bounds nothing. And the objective adds a
-        # loss term that is not cost: no decision loses more than it supplies.
-        most_loss = LOSS_WEIGHT * self.network.base_mva * float(scenario.p_load.sum() + scenario.p_gen.sum())
+        # The angle equation of a meshed setting is an approximation: its optimum bounds nothing.
+        # And the objective adds a loss term that is not cost: no decision loses more than it
+        # supplies.
+        most_loss = (
+            LOSS_WEIGHT
+            * self.network.base_mva
+            * float(scenario.p_load.sum() + scenario.p_gen.sum())
+        )
         bound = solution.bound - most_loss if self.setting.radial else -np.inf
         return decision, Report(bound, solution.reason, perf_counter() - begin, repaired, note)
 

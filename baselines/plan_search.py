@@ -1,8 +1,10 @@
 """The unlearned competitor of the learned agents: search switch plans anew for every scenario.
 
-Starts from the plain plans (`feederguard.models.switching.plans`), gives each its least shedding by AC power flow and exchanges
-branches of the best, round by round (`feederguard.models.switching.search`). A meshed setting of at most nine ties has no more
-states than plain plans: every state is then tried, and the answer is the enumerated optimum by that least shedding.
+Starts from the plain plans (`feederguard.models.switching.plans`), gives each its least shedding by
+AC power flow and exchanges branches of the best, round by round
+(`feederguard.models.switching.search`). A meshed setting of at most nine ties has no more states
+than plain plans: every state is then tried, and the answer is the enumerated optimum by that least
+shedding.
 """
 
 from __future__ import annotations
@@ -19,15 +21,18 @@ from feederguard.models.switching.search import Found, search_plans
 
 
 class PlanSearch:
-    """The search on one network and setting; `reports` tells of each scenario whether every state was tried.
+    """The search on one network and setting; `reports` tells of each scenario whether every state
+    was tried.
 
-    beam, max_rounds: as `search_plans`. Raises ValueError when beam is below 1 or max_rounds negative, and as
-    `resolve_setting`.
+    beam, max_rounds: as `search_plans`. Raises ValueError when beam is below 1 or max_rounds
+    negative, and as `resolve_setting`.
     """
 
     name = "plan_search"
 
-    def __init__(self, network: Network, setting: str | Setting, beam: int = 4, max_rounds: int = 4) -> None:
+    def __init__(
+        self, network: Network, setting: str | Setting, beam: int = 4, max_rounds: int = 4
+    ) -> None:
         if beam < 1:
             raise ValueError(f"plan_search: beam is {beam}; exchange at least one plan a round")
         if max_rounds < 0:
@@ -37,12 +42,16 @@ class PlanSearch:
         self.reports: list[Report] = []
 
     def decide(self, scenarios: Scenarios) -> Decisions:
-        """Return the best plan found for each scenario; where none can be made safe, all behind the fault stays dark."""
+        """Return the best plan found for each scenario; where none can be made safe, all behind the
+        fault stays dark.
+        """
         begin = perf_counter()
         found = search_plans(self.plans, scenarios, beam=self.beam, max_rounds=self.max_rounds)
         self._leave_dark(scenarios, found)
         seconds = (perf_counter() - begin) / max(len(scenarios), 1)
-        self.reports = [self._report(int(fault), found, k, seconds) for k, fault in enumerate(scenarios.fault)]
+        self.reports = [
+            self._report(int(fault), found, k, seconds) for k, fault in enumerate(scenarios.fault)
+        ]
         return found.decisions
 
     def _leave_dark(self, scenarios: Scenarios, found: Found) -> None:
@@ -51,7 +60,10 @@ class PlanSearch:
             part = scenarios[lost]
             dark = np.stack([self.plans.dark(int(fault)) for fault in part.fault])
             rest = least_shedding(self.plans.network, part, dark, self.plans.setting)
-            found.closed[lost], found.shed[lost] = dark, np.where(rest.safe[:, None], rest.shed, 1.0)
+            found.closed[lost], found.shed[lost] = (
+                dark,
+                np.where(rest.safe[:, None], rest.shed, 1.0),
+            )
             found.n_flows[lost] += rest.n_flows
 
     def _report(self, fault: int, found: Found, k: int, seconds: float) -> Report:

@@ -1,28 +1,33 @@
-"""The search for switch plans, with what can be proven of its answer: a lower bound of the cost after every fault.
+"""The search for switch plans, with what can be proven of its answer: a lower bound of the cost
+after every fault.
 
-`plan_search.py` answers; the bound is of decisions that, as the radial setting asks, feed all that can be fed. The cost is
+`plan_search.py` answers; the bound is of decisions that, as the radial setting asks, feed all that
+can be fed. The cost is
 
     (1)  C_load (S / S_base)^2 + C_sw N^2  >=  floor(N),  the cost of shedding nothing that can be fed with N operations
 
-and in a radial setting whose normal state is a forest, N_0 operations feed what can be fed (one closing where a tie
-leads to the dark part, none where none does), and every other way takes N_0 + 2, N_0 + 4, ...: each further closing opens
-another branch. So
+and in a radial setting whose normal state is a forest, N_0 operations feed what can be fed (one
+closing where a tie leads to the dark part, none where none does), and every other way takes N_0 +
+2, N_0 + 4, ...: each further closing opens another branch. So
 
     (2)  where all plans of at most N operations were raced, no decision costs less than min(their best, floor(N + 2))
 
-The plain plans are all those of N_0 operations. Those of N + 2 are among the exchanges of those of N: of a forest's ties
-the one that leads to the dark part alone makes a plain plan, and by the exchange property of forests another of its ties
-can be given back for a line it opened. Proofs are tried cheapest first:
+The plain plans are all those of N_0 operations. Those of N + 2 are among the exchanges of those of
+N: of a forest's ties the one that leads to the dark part alone makes a plain plan, and by the
+exchange property of forests another of its ties can be given back for a line it opened. Proofs are
+tried cheapest first:
 
     operations     the cost is floor(N_0): nobody does with less
     layers         (2) with N_0, and with up to MOST_LAYERS rounds more where that could settle it
     every state    where few loops make at most MOST_LISTED radial states, all of them raced; tie states likewise
     MISOCP         its proven bound within `prove_s` seconds, where asked for
 
-Racing a plan means its least shedding by AC power flow (`feederguard.models.load_transfer.least_shedding`); a plan that a race
-finds better replaces the answer. It aims a little inside each limit, and the judge takes a little outside for inside: a proof
-by race holds to that tolerance (after fault 29 of ieee33 a cost of 103.5514, where the MISOCP's decision leans on the limit
-and costs 103.5498). What is left is "not proven", and its bound is still one.
+Racing a plan means its least shedding by AC power flow
+(`feederguard.models.load_transfer.least_shedding`); a plan that a race finds better replaces the
+answer. It aims a little inside each limit, and the judge takes a little outside for inside: a proof
+by race holds to that tolerance (after fault 29 of ieee33 a cost of 103.5514, where the MISOCP's
+decision leans on the limit and costs 103.5498). What is left is "not proven", and its bound is
+still one.
 """
 
 from __future__ import annotations
@@ -35,7 +40,14 @@ import numpy as np
 from feederguard.baselines.misocp import Misocp
 from feederguard.baselines.plan_search import PlanSearch
 from feederguard.models.arrays import BoolArray
-from feederguard.models.load_transfer import Decisions, Report, Scenarios, Setting, judge, resolve_setting
+from feederguard.models.load_transfer import (
+    Decisions,
+    Report,
+    Scenarios,
+    Setting,
+    judge,
+    resolve_setting,
+)
 from feederguard.models.load_transfer.least_shedding import Candidates, race_topologies
 from feederguard.models.load_transfer.rules import transfer_rules
 from feederguard.models.network import Network, NetworkError
@@ -48,8 +60,15 @@ MOST_LOOPS = 10  # counting radial states takes all choices of so many chains
 MOST_LAYERS = 1
 MOST_EXPANDED = 100  # plans whose exchanges make the next layer
 RACED_AT_ONCE = 4000
-TOLERANCE = 1e-4  # a decision of the MISOCP that is cheaper by less only leans on the judge's tolerance
-OPERATIONS, EVERY_RADIAL, EVERY_TIE, BY_MISOCP = "operations alone", "every radial state", "every tie state", "MISOCP"
+TOLERANCE = (
+    1e-4  # a decision of the MISOCP that is cheaper by less only leans on the judge's tolerance
+)
+OPERATIONS, EVERY_RADIAL, EVERY_TIE, BY_MISOCP = (
+    "operations alone",
+    "every radial state",
+    "every tie state",
+    "MISOCP",
+)
 NOT_PROVEN, NOTHING_SAFE = "not proven", "no plan tried can be made safe"
 
 
@@ -67,17 +86,23 @@ class _Answer:
 
 
 class ProvenSearch:
-    """Plan search with proofs on one network and setting; `reports` holds bound and reason of each scenario.
+    """Plan search with proofs on one network and setting; `reports` holds bound and reason of each
+    scenario.
 
-    A report's seconds are those of the search alone; `proof_seconds` those of its proof. prove_s: for the MISOCP, None: never.
-    Raises ValueError when prove_s is not positive, `NetworkError` where a radial setting meets a normal state with a loop, and
-    as `PlanSearch`.
+    A report's seconds are those of the search alone; `proof_seconds` those of its proof. prove_s:
+    for the MISOCP, None: never. Raises ValueError when prove_s is not positive, `NetworkError`
+    where a radial setting meets a normal state with a loop, and as `PlanSearch`.
     """
 
     name = "proven_search"
 
     def __init__(
-        self, network: Network, setting: str | Setting, prove_s: float | None = None, beam: int = 4, max_rounds: int = 4
+        self,
+        network: Network,
+        setting: str | Setting,
+        prove_s: float | None = None,
+        beam: int = 4,
+        max_rounds: int = 4,
     ) -> None:
         if prove_s is not None and not prove_s > 0:
             raise ValueError(f"prove_s is {prove_s}; give the MISOCP some seconds, or leave it out")
@@ -85,13 +110,17 @@ class ProvenSearch:
         self.setting = resolve_setting(network, setting)
         self._search = PlanSearch(network, self.setting, beam, max_rounds)
         self._rules = transfer_rules(network, self.setting)
-        self._misocp = Misocp(network, self.setting, time_limit_s=prove_s) if prove_s is not None else None
+        self._misocp = (
+            Misocp(network, self.setting, time_limit_s=prove_s) if prove_s is not None else None
+        )
         self.reports: list[Report] = []
         self.proof_seconds: list[float] = []
         if self.setting.radial and network.closed.sum() != network.n_bus - len(network.substation):
             raise NetworkError(
-                f"{network.name}: its normal state is no forest ({int(network.closed.sum())} closed branches for "
-                f"{network.n_bus} buses and {len(network.substation)} substations); open its loops, or use the paper setting"
+                f"{network.name}: its normal state is no forest ({int(network.closed.sum())} "
+                "closed branches for "
+                f"{network.n_bus} buses and {len(network.substation)} substations); open its "
+                "loops, or use the paper setting"
             )
 
     def decide(self, scenarios: Scenarios) -> Decisions:
@@ -104,7 +133,9 @@ class ProvenSearch:
             found = perf_counter()
             if answer.reason != NOTHING_SAFE:
                 self._prove(scenarios[k : k + 1], answer)
-            self.reports.append(Report(min(answer.bound, answer.cost), answer.reason, found - begin, False))
+            self.reports.append(
+                Report(min(answer.bound, answer.cost), answer.reason, found - begin, False)
+            )
             self.proof_seconds.append(perf_counter() - found)
             answers.append(answer.decision)
         return Decisions.join(answers)
@@ -123,9 +154,14 @@ class ProvenSearch:
         return _Answer(decision, cost)
 
     def _feeds_in(self, scenario: Scenarios) -> bool:
-        """Return whether generation or reactive demand lies in the dark, which nothing shed would show."""
+        """Return whether generation or reactive demand lies in the dark, which nothing shed would
+        show.
+        """
         fault, plans = int(scenario.fault[0]), self._search.plans
-        behind = self._rules.reachable[fault] & ~energised_buses(self.network, plans.dark(fault)[None])[0]
+        behind = (
+            self._rules.reachable[fault]
+            & ~energised_buses(self.network, plans.dark(fault)[None])[0]
+        )
         return bool((behind & ((scenario.p_gen[0] != 0) | (scenario.q_load[0] != 0))).any())
 
     def _prove(self, scenario: Scenarios, answer: _Answer) -> None:
@@ -161,7 +197,11 @@ class ProvenSearch:
                 return
         for _ in range(MOST_LAYERS):
             # Only where the next floor could settle it.
-            if answer.settled() or answer.cost > self._floor(scenario, n + 4) or len(layer) > MOST_EXPANDED:
+            if (
+                answer.settled()
+                or answer.cost > self._floor(scenario, n + 4)
+                or len(layer) > MOST_EXPANDED
+            ):
                 return
             layer, n = self._next_layer(fault, layer, n + 2), n + 2
             if len(layer) > MOST_LISTED:
@@ -172,7 +212,9 @@ class ProvenSearch:
     def _bound_by_layer(self, scenario: Scenarios, answer: _Answer, n: int, step: int = 2) -> None:
         """Apply (2) after all plans of at most n operations were raced."""
         answer.bound = min(answer.cost, self._floor(scenario, n + step))
-        answer.reason = f"every state of {n} operation{'s' * (n != 1)}" if answer.settled() else NOT_PROVEN
+        answer.reason = (
+            f"every state of {n} operation{'s' * (n != 1)}" if answer.settled() else NOT_PROVEN
+        )
 
     def _next_layer(self, fault: int, layer: BoolArray, n: int) -> BoolArray:
         """Return all plans of n operations, which are exchanges of those of n - 2."""
@@ -193,7 +235,9 @@ class ProvenSearch:
             race = race_topologies(self.network, scenario, candidates, self.setting, cutoff=cutoff)
             if race.winner[0] >= 0:
                 answer.decision = Decisions(part[race.winner[:1]], race.shed)
-                answer.cost = float(judge(self.network, scenario, answer.decision, self.setting).cost[0])
+                answer.cost = float(
+                    judge(self.network, scenario, answer.decision, self.setting).cost[0]
+                )
 
     def _prove_by_misocp(self, misocp: Misocp, scenario: Scenarios, answer: _Answer) -> None:
         try:
@@ -217,7 +261,9 @@ class ProvenSearch:
         # Any n branches: the cost counts departures from the normal state.
         others = np.flatnonzero(np.arange(network.n_branch) != fault)[:n]
         y[others] = 1.0 - y[others]
-        return float(self._rules.cost.objective(self._rules.cost.point(shed=shed, y=y, failed=failed))[0])
+        return float(
+            self._rules.cost.objective(self._rules.cost.point(shed=shed, y=y, failed=failed))[0]
+        )
 
 
 def _operations(plans: SwitchPlans, fault: int, closed: BoolArray) -> np.ndarray:

@@ -1,15 +1,18 @@
-"""Larger feeders made of one: n copies side by side on one substation bus, with ties between neighbours.
+"""Larger feeders made of one: n copies side by side on one substation bus, with ties between
+neighbours.
 
     substation --+-- copy 1 -- ... -- end . . tie . . end -- ... -- copy 2 --+-- substation
 
-Everything but the substation bus is there n times; bus 18 of copy 3 is called '18@3', and so are branches and generators.
-What is connected to the substation bus itself is there n times its size, so each copy sees what the feeder alone sees: the
-voltages of the normal state are those of the feeder, copy by copy, and losses and loads are n times the feeder's.
+Everything but the substation bus is there n times; bus 18 of copy 3 is called '18@3', and so are
+branches and generators. What is connected to the substation bus itself is there n times its size,
+so each copy sees what the feeder alone sees: the voltages of the normal state are those of the
+feeder, copy by copy, and losses and loads are n times the feeder's.
 
-Ties, by this rule: copies k and k + 1 (a row, not a ring) are joined by `ties_per_pair` ties, each from an end of copy k to
-an end of copy k + 1, the ends drawn without repetition. An end is a bus that feeds no other, at the nominal voltage that
-most ends have. A tie has the median resistance and reactance of the feeder's lines at that voltage, no charging, and the
-larger rating of the branches that feed its ends, at most TIE_RATING_A. It is normally open: the multiple is as radial as the
+Ties, by this rule: copies k and k + 1 (a row, not a ring) are joined by `ties_per_pair` ties, each
+from an end of copy k to an end of copy k + 1, the ends drawn without repetition. An end is a bus
+that feeds no other, at the nominal voltage that most ends have. A tie has the median resistance and
+reactance of the feeder's lines at that voltage, no charging, and the larger rating of the branches
+that feed its ends, at most TIE_RATING_A. It is normally open: the multiple is as radial as the
 feeder.
 """
 
@@ -30,15 +33,37 @@ from feederguard.models.network.graph import feeding_tree
 TIE_RATING_A = 400.0
 TIES_PER_PAIR = 2
 
-_SHARED = ("p_load", "q_load", "p_gen", "q_gen", "g_shunt", "b_shunt")  # at the substation bus, n times their size
+_SHARED = (
+    "p_load",
+    "q_load",
+    "p_gen",
+    "q_gen",
+    "g_shunt",
+    "b_shunt",
+)  # at the substation bus, n times their size
 _PER_BUS = ("vn_kv", "v_min", "v_max")
-_PER_BRANCH = ("r", "x", "g_from", "b_from", "g_to", "b_to", "tap", "shift", "rating", "closed", "open_end",
-               "s_max", "angle_min", "angle_max")  # fmt: skip
+_PER_BRANCH = (
+    "r",
+    "x",
+    "g_from",
+    "b_from",
+    "g_to",
+    "b_to",
+    "tap",
+    "shift",
+    "rating",
+    "closed",
+    "open_end",
+    "s_max",
+    "angle_min",
+    "angle_max",
+)
 _PER_GENERATOR = ("gen_p_min", "gen_p_max", "gen_q_min", "gen_q_max", "gen_cost", "gen_is_grid")
 
 
 def load_multiple(name: str, seed: int = 0) -> Network:
-    """Return a feeder by name or path, or `multiply_network` of one for a name such as 'ieee33_x16'.
+    """Return a feeder by name or path, or `multiply_network` of one for a name such as
+    'ieee33_x16'.
 
     Raises `NetworkError` as `load_network` and `multiply_network`.
     """
@@ -48,21 +73,28 @@ def load_multiple(name: str, seed: int = 0) -> Network:
     return multiply_network(load_network(wanted[1]), int(wanted[2]), seed)
 
 
-def multiply_network(network: Network, n: int, seed: int = 0, ties_per_pair: int = TIES_PER_PAIR) -> Network:
-    """Return n copies of a feeder on its substation bus, as the module says; one copy is the feeder itself.
+def multiply_network(
+    network: Network, n: int, seed: int = 0, ties_per_pair: int = TIES_PER_PAIR
+) -> Network:
+    """Return n copies of a feeder on its substation bus, as the module says; one copy is the feeder
+    itself.
 
     seed: of the ends that ties join. ties_per_pair: fewer where a copy has not so many ends.
 
-    Raises `NetworkError` when n is not positive, ties_per_pair is negative, or the feeder has more than one substation,
-    is not radial, or has no line at the voltage of its ends that a tie could be like.
+    Raises `NetworkError` when n is not positive, ties_per_pair is negative, or the feeder has more
+    than one substation, is not radial, or has no line at the voltage of its ends that a tie could
+    be like.
     """
     if n < 1:
         raise NetworkError(f"{network.name}: {n} copies of a feeder; make at least one")
     if ties_per_pair < 0:
-        raise NetworkError(f"{network.name}: ties_per_pair is {ties_per_pair}; it must be zero or more")
+        raise NetworkError(
+            f"{network.name}: ties_per_pair is {ties_per_pair}; it must be zero or more"
+        )
     if len(network.substation) != 1:
         raise NetworkError(
-            f"{network.name} has {len(network.substation)} substations; multiply a feeder that hangs from one bus"
+            f"{network.name} has {len(network.substation)} substations; multiply a feeder that "
+            "hangs from one bus"
         )
     feeding, ends = _feeding(network)
     if n == 1:
@@ -78,26 +110,37 @@ def multiply_network(network: Network, n: int, seed: int = 0, ties_per_pair: int
     for name in _SHARED:
         copied[name][0] *= n
     added = _of_ties(network, feeding, ties)
-    copied |= {name: np.concatenate([np.tile(getattr(network, name), n), added[name]]) for name in _PER_BRANCH}
+    copied |= {
+        name: np.concatenate([np.tile(getattr(network, name), n), added[name]])
+        for name in _PER_BRANCH
+    }
     copied |= {name: np.concatenate([getattr(network, name)] * n) for name in _PER_GENERATOR}
-    bus_name = [network.bus_name[root], *(f"{network.bus_name[i]}@{c}" for c in range(1, n + 1) for i in others)]
+    bus_name = [
+        network.bus_name[root],
+        *(f"{network.bus_name[i]}@{c}" for c in range(1, n + 1) for i in others),
+    ]
     tie_at = np.stack([place[ties[:, 0], ties[:, 1]], place[ties[:, 0] + 1, ties[:, 2]]])
     return network.with_changes(
         name=f"{network.name}_x{n}",
         bus_name=tuple(bus_name),
         substation=np.array([0]),
-        branch_name=(*_labels(network.branch_name, n), *(f"{bus_name[i]}-{bus_name[j]}" for i, j in tie_at.T)),
+        branch_name=(
+            *_labels(network.branch_name, n),
+            *(f"{bus_name[i]}-{bus_name[j]}" for i, j in tie_at.T),
+        ),
         kind=(*(network.kind * n), *("tie" for _ in ties)),
         from_bus=np.concatenate([place[:, network.from_bus].ravel(), tie_at[0]]),
         to_bus=np.concatenate([place[:, network.to_bus].ravel(), tie_at[1]]),
         gen_name=_labels(network.gen_name, n),
         gen_bus=place[:, network.gen_bus].ravel(),
         **copied,
-    )  # fmt: skip
+    )
 
 
 def _feeding(network: Network) -> tuple[IntArray, IntArray]:
-    """Return the branch that feeds each bus, (n_bus,), -1 at the substation, and the ends at their commonest voltage."""
+    """Return the branch that feeds each bus, (n_bus,), -1 at the substation, and the ends at their
+    commonest voltage.
+    """
     feeding, feeds = np.full(network.n_bus, -1, dtype=np.int64), np.zeros(network.n_bus, dtype=bool)
     for step in feeding_tree(network):
         feeding[step.far], feeds[step.near] = step.branch, True
@@ -109,11 +152,19 @@ def _feeding(network: Network) -> tuple[IntArray, IntArray]:
 
 
 def _draw_ties(ends: IntArray, n: int, seed: int, per_pair: int) -> IntArray:
-    """Return for each tie the copy it starts from (0 to n - 2), its bus there and its bus in the next copy, (n_tie, 3)."""
+    """Return for each tie the copy it starts from (0 to n - 2), its bus there and its bus in the
+    next copy, (n_tie, 3).
+    """
     rng = np.random.default_rng(seed)
     per_pair = min(per_pair, len(ends))
     ties = [
-        np.stack([np.full(per_pair, copy), *(rng.choice(ends, per_pair, replace=False) for _ in range(2))], axis=1)
+        np.stack(
+            [
+                np.full(per_pair, copy),
+                *(rng.choice(ends, per_pair, replace=False) for _ in range(2)),
+            ],
+            axis=1,
+        )
         for copy in range(n - 1)
     ]
     return np.concatenate(ties).astype(np.int64)
@@ -128,12 +179,21 @@ def _of_ties(network: Network, feeding: IntArray, ties: IntArray) -> dict[str, N
     alike = (np.array(network.kind) == "line") & (network.vn_kv[network.from_bus] == vn_kv)
     if not alike.any():
         raise NetworkError(
-            f"{network.name}: no line at {vn_kv:g} kV, where its ends are, to make a tie like; give ties_per_pair=0"
+            f"{network.name}: no line at {vn_kv:g} kV, where its ends are, to make a tie like; "
+            "give ties_per_pair=0"
         )
     most = TIE_RATING_A * np.sqrt(3.0) * vn_kv / (1e3 * network.base_mva)
     rating = np.minimum(network.rating[feeding[ties[:, 1:]]].max(axis=1), most)
-    values = {"r": np.median(network.r[alike]), "x": np.median(network.x[alike]), "rating": rating, "tap": 1.0, "s_max": np.inf,
-              "angle_min": -np.inf, "angle_max": np.inf, "closed": False}  # fmt: skip
+    values = {
+        "r": np.median(network.r[alike]),
+        "x": np.median(network.x[alike]),
+        "rating": rating,
+        "tap": 1.0,
+        "s_max": np.inf,
+        "angle_min": -np.inf,
+        "angle_max": np.inf,
+        "closed": False,
+    }
     return {name: np.broadcast_to(values.get(name, 0), n_tie) for name in _PER_BRANCH}
 
 

@@ -1,6 +1,8 @@
-"""Feeders: the bundled ones by name, a user's own from a CSV folder, a pandapower .json or a MATPOWER .m file.
+"""Feeders: the bundled ones by name, a user's own from a CSV folder, a pandapower .json or a
+MATPOWER .m file.
 
-A CSV folder holds three files; further columns and keys are read by nobody here and may be added freely.
+A CSV folder holds three files; further columns and keys are read by nobody here and may be added
+freely.
 
     buses.csv      bus, vn_kv, type (slack | pq), p_mw, q_mvar, vmin_pu, vmax_pu, sgen_p_mw
     branches.csv   branch, from_bus, to_bus, kind (line | tie | trafo), normally_open (0 | 1),
@@ -8,14 +10,16 @@ A CSV folder holds three files; further columns and keys are read by nobody here
     meta.json      an object; base_mva (default 10), v_slack_pu (default 1) and paper_limit_mw (default: none)
                    are used; title, source and licence say where the data are from
 
-b_us is the charging of the whole branch, half of it at each end. For a trafo, r_ohm, x_ohm, b_us and rating_a
-are referred to the voltage of its from_bus, and its ratio is that of the nominal voltages of its two buses.
+b_us is the charging of the whole branch, half of it at each end. For a trafo, r_ohm, x_ohm, b_us
+and rating_a are referred to the voltage of its from_bus, and its ratio is that of the nominal
+voltages of its two buses.
 
-Units are checked by what they would imply; a feeder outside these is refused with the unit that was expected:
+Units are checked by what they would imply; a feeder outside these is refused with the unit that was
+expected:
 
-    vn_kv 0.1 to 1000; voltage limits and v_slack_pu 0.5 to 1.5; rating_a at least 1
-    r_ohm and x_ohm at most 100 pu on base_mva; only a trafo joins two nominal voltages
-    the load or the generation of one bus at most 10 kA; the whole feeder's load at most 100 base_mva
+    vn_kv 0.1 to 1000; voltage limits and v_slack_pu 0.5 to 1.5; rating_a at least 1 r_ohm and x_ohm
+    at most 100 pu on base_mva; only a trafo joins two nominal voltages the load or the generation
+    of one bus at most 10 kA; the whole feeder's load at most 100 base_mva
 """
 
 from __future__ import annotations
@@ -53,7 +57,11 @@ _BRANCH_NUMBERS = {
     "r_ohm": (0.0, np.inf, "the series resistance in ohm, zero or more"),
     "x_ohm": (0.0, np.inf, "the series reactance in ohm, zero or more"),
     "b_us": (0.0, np.inf, "the charging susceptance in microsiemens, zero or more"),
-    "rating_a": (1.0, np.inf, "the current limit in A, at least 1 (255 A, not 0.255 kA), or nothing for no limit"),
+    "rating_a": (
+        1.0,
+        np.inf,
+        "the current limit in A, at least 1 (255 A, not 0.255 kA), or nothing for no limit",
+    ),
 }
 # The keys of meta.json that are used: default, lowest and highest value.
 _META_NUMBERS = {
@@ -81,7 +89,8 @@ def load_network(name: str | Path) -> Network:
 
 
 def load_meta(name: str) -> dict[str, Any]:
-    """Return meta.json of the bundled feeder of that name: title, source, licence, base_mva, v_slack_pu, ...
+    """Return meta.json of the bundled feeder of that name: title, source, licence, base_mva,
+    v_slack_pu, ...
 
     paper_limit_mw is inf where the feeder has none.
     """
@@ -103,7 +112,8 @@ def read_network(path: str | Path) -> Network:
     if path.suffix == ".json":
         return _read_pandapower(path)
     raise NetworkError(
-        f"{path}: not a feeder; give a folder with buses.csv, branches.csv and meta.json, a pandapower .json "
+        f"{path}: not a feeder; give a folder with buses.csv, branches.csv and meta.json, a "
+        "pandapower .json "
         "file or a MATPOWER .m file"
     )
 
@@ -114,14 +124,17 @@ def _read_pandapower(path: Path) -> Network:
     try:
         net = pandapower.from_json(str(path))
     except Exception as error:  # on foreign JSON pandapower raises whatever it stumbles over
-        raise NetworkError(f"{path}: pandapower cannot read it ({error}); write it with pandapower.to_json") from error
+        raise NetworkError(
+            f"{path}: pandapower cannot read it ({error}); write it with pandapower.to_json"
+        ) from error
     return Network.from_pandapower(net)
 
 
 def _bundled(name: str) -> Path:
     if name not in list_networks():
         raise NetworkError(
-            f"no feeder {name!r}; the bundled ones are {', '.join(list_networks())}; a path may be given too "
+            f"no feeder {name!r}; the bundled ones are {', '.join(list_networks())}; a path may be "
+            "given too "
             "(CSV folder, pandapower .json, MATPOWER .m)"
         )
     return _FEEDERS / name
@@ -135,14 +148,18 @@ def _read_folder(folder: Path, name: str) -> Network:
     ends = _branch_ends(branches, buses)
     _check_impedances(branches, buses.number["vn_kv"][ends], meta["base_mva"])
     if "slack" not in buses.text["type"]:
-        raise NetworkError(f"{buses.path}: no bus is of type 'slack'; mark the one that feeds the network")
+        raise NetworkError(
+            f"{buses.path}: no bus is of type 'slack'; mark the one that feeds the network"
+        )
     try:
         return _network(name, meta, buses, branches, ends)
     except NetworkError as error:
         raise NetworkError(f"{folder}: {str(error).removeprefix(f'{name}: ')}") from None
 
 
-def _network(name: str, meta: Mapping[str, Any], buses: _Table, branches: _Table, ends: IntArray) -> Network:
+def _network(
+    name: str, meta: Mapping[str, Any], buses: _Table, branches: _Table, ends: IntArray
+) -> Network:
     """Return the feeder in per unit; ends is (2, n_branch), the from and to buses."""
     base_mva, bus, branch = meta["base_mva"], buses.number, branches.number
     vn_kv = bus["vn_kv"][ends[0]]
@@ -211,7 +228,8 @@ def _read_table(
     wanted = [key, *numbers, *choices, *(("from_bus", "to_bus") if key == "branch" else ())]
     if missing := [name for name in wanted if name not in header]:
         raise NetworkError(
-            f"{path}: column {', '.join(missing)} is missing; the first line must name, separated by commas, "
+            f"{path}: column {', '.join(missing)} is missing; the first line must name, separated "
+            "by commas, "
             f"{', '.join(wanted)}"
         )
     lines, cells = [], []
@@ -219,7 +237,8 @@ def _read_table(
         if any(cell.strip() for cell in row):
             if len(row) != len(header):
                 raise NetworkError(
-                    f"{path}, line {rows.line_num}: {len(row)} values for {len(header)} columns; give one each"
+                    f"{path}, line {rows.line_num}: {len(row)} values for {len(header)} columns; "
+                    "give one each"
                 )
             lines.append(rows.line_num)
             cells.append([cell.strip() for cell in row])
@@ -239,7 +258,8 @@ def _read_text(folder: Path, file: str) -> str:
         return (folder / file).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise NetworkError(
-            f"{folder}/{file}: no such file; a feeder folder holds buses.csv, branches.csv and meta.json"
+            f"{folder}/{file}: no such file; a feeder folder holds buses.csv, branches.csv and "
+            "meta.json"
         ) from None
     except UnicodeDecodeError as error:
         raise NetworkError(f"{folder}/{file}: not UTF-8 text ({error}); save it as UTF-8") from None
@@ -250,13 +270,23 @@ def _read_meta(folder: Path) -> dict[str, Any]:
     try:
         meta = json.loads(_read_text(folder, "meta.json"))
     except json.JSONDecodeError as error:
-        raise NetworkError(f"{path}, line {error.lineno}: not JSON ({error.msg}); correct it") from None
+        raise NetworkError(
+            f"{path}, line {error.lineno}: not JSON ({error.msg}); correct it"
+        ) from None
     if not isinstance(meta, dict):
-        raise NetworkError(f'{path}: an object is expected; write {{"title": ..., "source": ..., ...}}')
+        raise NetworkError(
+            f'{path}: an object is expected; write {{"title": ..., "source": ..., ...}}'
+        )
     for key, (default, low, high) in _META_NUMBERS.items():
         value = meta.setdefault(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise NetworkError(f"{path}: {key} is {value!r}; give a number from {low:g} to {high:g}")
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not low <= value <= high
+        ):
+            raise NetworkError(
+                f"{path}: {key} is {value!r}; give a number from {low:g} to {high:g}"
+            )
         meta[key] = float(value)
     return meta
 
@@ -265,10 +295,13 @@ def _check_names(table: _Table) -> None:
     seen: dict[str, int] = {}
     for row, name in enumerate(table.text[table.key]):
         if not name:
-            raise NetworkError(f"{table.path}, line {table.lines[row]}: {table.key} is empty; give it a name")
+            raise NetworkError(
+                f"{table.path}, line {table.lines[row]}: {table.key} is empty; give it a name"
+            )
         if name in seen:
             raise NetworkError(
-                f"{table.place(row)}: line {seen[name]} has that name too; give every {table.key} its own"
+                f"{table.place(row)}: line {seen[name]} has that name too; give every {table.key} "
+                "its own"
             )
         seen[name] = table.lines[row]
 
@@ -276,7 +309,9 @@ def _check_names(table: _Table) -> None:
 def _check_choice(table: _Table, column: str, allowed: tuple[str, ...]) -> None:
     for row, value in enumerate(table.text[column]):
         if value not in allowed:
-            raise NetworkError(f"{table.place(row)}: {column} is {value!r}; use {' or '.join(allowed)}")
+            raise NetworkError(
+                f"{table.place(row)}: {column} is {value!r}; use {' or '.join(allowed)}"
+            )
 
 
 def _numbers(table: _Table, column: str, low: float, high: float, wanted: str) -> FloatArray:
@@ -303,7 +338,8 @@ def _branch_ends(branches: _Table, buses: _Table) -> IntArray:
         for row, bus in enumerate(branches.text[column]):
             if bus not in position:
                 raise NetworkError(
-                    f"{branches.place(row)}: {column} {bus!r} is not in buses.csv; add it or correct the name"
+                    f"{branches.place(row)}: {column} {bus!r} is not in buses.csv; add it or "
+                    "correct the name"
                 )
             ends[side, row] = position[bus]
     return ends
@@ -321,8 +357,10 @@ def _check_loads(buses: _Table, base_mva: float) -> None:
             )
     if load.sum() > MAX_LOAD_IN_BASES * base_mva:
         raise NetworkError(
-            f"{buses.path}: the loads add up to {load.sum():g} MVA, over {MAX_LOAD_IN_BASES:g} times the base_mva"
-            f" of {base_mva:g}; write p_mw and q_mvar in MW and Mvar, not kW, or raise base_mva in meta.json"
+            f"{buses.path}: the loads add up to {load.sum():g} MVA, over {MAX_LOAD_IN_BASES:g} "
+            "times the base_mva"
+            f" of {base_mva:g}; write p_mw and q_mvar in MW and Mvar, not kW, or raise base_mva in "
+            "meta.json"
         )
 
 
@@ -339,12 +377,14 @@ def _check_impedances(branches: _Table, vn_kv: FloatArray, base_mva: float) -> N
             problem = "r_ohm and x_ohm are both 0; give one of them, or make its two buses one"
         elif max(r, x) > MAX_IMPEDANCE_PU * z_base:
             problem = (
-                f"r_ohm {r:g} and x_ohm {x:g} are beyond {MAX_IMPEDANCE_PU:g} pu of {z_base:g} ohm; "
+                f"r_ohm {r:g} and x_ohm {x:g} are beyond {MAX_IMPEDANCE_PU:g} pu of {z_base:g} "
+                "ohm; "
                 "give ohms of the whole branch, not milliohms, and check vn_kv"
             )
         elif kind != "trafo" and vn_kv[0, row] != vn_kv[1, row]:
             problem = (
-                f"a {kind} cannot join {vn_kv[0, row]:g} kV and {vn_kv[1, row]:g} kV; make its kind trafo or "
+                f"a {kind} cannot join {vn_kv[0, row]:g} kV and {vn_kv[1, row]:g} kV; make its "
+                "kind trafo or "
                 "correct vn_kv in buses.csv"
             )
         elif kind == "tie" and branches.text["normally_open"][row] == "0":

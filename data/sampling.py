@@ -1,10 +1,11 @@
 """Random load-transfer scenarios: a fault, and one hour of a year's demand and sunshine.
 
-Bus i follows load series `bus_series(...)`, power factor kept, and all are scaled alike so that the feeder's peak hour of
-the year carries its nominal total: with one series for all buses that is the series times the nominal demand.
-Photovoltaics: where the feeder has local generation, that is its installed power; else every load bus carries
-`pv_share` of its nominal demand as installed power. Sunshine comes from the profile's own PV series, or, where it has none,
-from the bundled year at the same month, day and hour.
+Bus i follows load series `bus_series(...)`, power factor kept, and all are scaled alike so that the
+feeder's peak hour of the year carries its nominal total: with one series for all buses that is the
+series times the nominal demand. Photovoltaics: where the feeder has local generation, that is its
+installed power; else every load bus carries `pv_share` of its nominal demand as installed power.
+Sunshine comes from the profile's own PV series, or, where it has none, from the bundled year at the
+same month, day and hour.
 """
 
 from __future__ import annotations
@@ -38,12 +39,14 @@ def sample_scenarios(
     weeks: str = "test",
     pv_share: float = PV_SHARE,
 ) -> SampledScenarios:
-    """Return `count` scenarios with faults and hours drawn uniformly and independently; the same seed gives the same.
+    """Return `count` scenarios with faults and hours drawn uniformly and independently; the same
+    seed gives the same.
 
-    weeks: "test" or "train" (every fourth week is test). pv_share: installed photovoltaics over nominal demand, used
-    where the feeder has no generation of its own.
+    weeks: "test" or "train" (every fourth week is test). pv_share: installed photovoltaics over
+    nominal demand, used where the feeder has no generation of its own.
 
-    Raises ValueError when count is not positive, weeks is unknown, pv_share is negative, or no fault makes a problem.
+    Raises ValueError when count is not positive, weeks is unknown, pv_share is negative, or no
+    fault makes a problem.
     """
     if count < 1:
         raise ValueError(f"count is {count}; sample at least one scenario")
@@ -54,7 +57,8 @@ def sample_scenarios(
     faults = faultable_branches(network)
     if not len(faults):
         raise ValueError(
-            f"{network.name}: no line whose loss leaves a load that could be fed; there is nothing to sample"
+            f"{network.name}: no line whose loss leaves a load that could be fed; there is nothing "
+            "to sample"
         )
     hourly = profiles.resample(60)
     rng = np.random.default_rng(seed)
@@ -65,20 +69,27 @@ def sample_scenarios(
     peak = float((by_bus @ network.p_load).max())
     if not peak > 0:
         raise ValueError(
-            f"{network.name}: demand is zero in every hour of {profiles.name}; give loads or another profile"
+            f"{network.name}: demand is zero in every hour of {profiles.name}; give loads or "
+            "another profile"
         )
     load = by_bus[steps] * network.p_load.sum() / peak
-    # A negative load is a net producer: it follows its series as generation. Its reactive power stays as it is given.
+    # A negative load is a net producer: it follows its series as generation. Its reactive power
+    # stays as it is given.
     demand, produced = np.maximum(network.p_load, 0.0), np.maximum(-network.p_load, 0.0)
     installed = network.p_gen if network.p_gen.any() else pv_share * demand
     sun = _sunshine(hourly, steps, installed > 0)
     return SampledScenarios(
-        make_scenarios(network, fault, load * demand, load * network.q_load, sun * installed + load * produced), steps
+        make_scenarios(
+            network, fault, load * demand, load * network.q_load, sun * installed + load * produced
+        ),
+        steps,
     )
 
 
 def _sunshine(hourly: Profiles, steps: IntArray, has_pv: np.ndarray) -> np.ndarray:
-    """Return PV output per unit of installed power, (B, n_bus): PV bus number k follows series k mod n_pv."""
+    """Return PV output per unit of installed power, (B, n_bus): PV bus number k follows series k
+    mod n_pv.
+    """
     source, rows = hourly, steps
     if not hourly.n_pv:
         source = load_profiles().resample(60)
@@ -89,7 +100,9 @@ def _sunshine(hourly: Profiles, steps: IntArray, has_pv: np.ndarray) -> np.ndarr
 
 def _same_hour_of_year(hourly: Profiles, source: Profiles, steps: IntArray) -> IntArray:
     def hour_of_year(time: np.ndarray) -> np.ndarray:
-        return np.asarray((time - time.astype("datetime64[Y]")).astype("timedelta64[h]").astype(np.int64))
+        return np.asarray(
+            (time - time.astype("datetime64[Y]")).astype("timedelta64[h]").astype(np.int64)
+        )
 
     wanted = hour_of_year(hourly.time[steps])
     known = hour_of_year(source.time)

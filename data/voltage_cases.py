@@ -1,13 +1,16 @@
-"""Feeders for voltage regulation: loads, photovoltaics, batteries, and the days of a year, train and test.
+"""Feeders for voltage regulation: loads, photovoltaics, batteries, and the days of a year, train
+and test.
 
-A year on a feeder: bus i draws its nominal power times its own series of the profiles (`bus_series`), power factor kept, and
-all are scaled alike so that in the year's highest step the feeder draws its nominal total. Photovoltaics follow series of
-their own, at unity power factor; where the profiles have none, those of the bundled year at the same time of year. Only whole
+A year on a feeder: bus i draws its nominal power times its own series of the profiles
+(`bus_series`), power factor kept, and all are scaled alike so that in the year's highest step the
+feeder draws its nominal total. Photovoltaics follow series of their own, at unity power factor;
+where the profiles have none, those of the bundled year at the same time of year. Only whole
 calendar days are kept; test days are those of every fourth week (`feederguard.data.profiles`).
 
-The bundled cases, bands 0.95..1.05 pu, one rule for all: round numbers such that, without control, some bus leaves its band in
-about 11 % of the year's steps, both below and above, and that batteries without foresight can hold it:
-on every day the idle policy under the safety layer needs no slack. `studies/evidence/size_voltage_case.py` prints both.
+The bundled cases, bands 0.95..1.05 pu, one rule for all: round numbers such that, without control,
+some bus leaves its band in about 11 % of the year's steps, both below and above, and that batteries
+without foresight can hold it: on every day the idle policy under the safety layer needs no slack.
+`studies/evidence/size_voltage_case.py` prints both.
 
     feeder       peak load           photovoltaics and batteries, each                at
     cigre_lv18   250 kW, R1..R18     110 kWp at R11..R18 only; 40 kW, 400 kWh         R1..R18
@@ -15,9 +18,9 @@ on every day the idle policy under the safety layer needs no slack. `studies/evi
     bus69        80 % of nominal     1.1 MWp; 0.5 MW, 7 MWh                           12 17 22 27 54 58 61 65
     caracas141   nominal             7 MWp; 2 MW, 30 MWh                              36 52 71 80 84 87
 
-On `cigre_lv18` the load is shared equally by its 18 buses at a power factor of 0.95; R11..R18 are the buses off the trunk.
-A battery starts each day half full and must end it at least so. Ratings of branches are no limit here; the script prints the
-largest loading.
+On `cigre_lv18` the load is shared equally by its 18 buses at a power factor of 0.95; R11..R18 are
+the buses off the trunk. A battery starts each day half full and must end it at least so. Ratings of
+branches are no limit here; the script prints the largest loading.
 """
 
 from __future__ import annotations
@@ -90,7 +93,8 @@ def load_voltage_case(
     """
     if feeder not in _SIZINGS:
         raise ValueError(
-            f"no voltage case of feeder {feeder!r}; bundled are {', '.join(_SIZINGS)}, and voltage_case(network, batteries, "
+            f"no voltage case of feeder {feeder!r}; bundled are {', '.join(_SIZINGS)}, and "
+            "voltage_case(network, batteries, "
             "profiles) makes one of your own"
         )
     sizing = _SIZINGS[feeder]
@@ -102,10 +106,11 @@ def load_voltage_case(
 def voltage_case(
     network: Network, batteries: Batteries, profiles: Profiles | None = None, weeks: str = "all"
 ) -> VoltageCase:
-    """Return the days of the weeks asked for on a feeder with its own loads, generation and batteries; see the module.
+    """Return the days of the weeks asked for on a feeder with its own loads, generation and
+    batteries; see the module.
 
-    Raises ValueError for unknown weeks, a battery at no bus, and demand that is zero all year; `ProfileError` when the
-    profiles hold no whole day or none of the weeks asked for.
+    Raises ValueError for unknown weeks, a battery at no bus, and demand that is zero all year;
+    `ProfileError` when the profiles hold no whole day or none of the weeks asked for.
     """
     if weeks not in WEEKS:
         raise ValueError(f"weeks is {weeks!r}; use one of {', '.join(WEEKS)}")
@@ -131,7 +136,10 @@ def voltage_case(
 def _sized(network: Network, sizing: _Sizing) -> Network:
     """Return the feeder with the loads, photovoltaics and band of its case."""
     changes = {"v_min": np.full(network.n_bus, 0.95), "v_max": np.full(network.n_bus, 1.05)}
-    changes |= {"p_load": sizing.load_scale * network.p_load, "q_load": sizing.load_scale * network.q_load}
+    changes |= {
+        "p_load": sizing.load_scale * network.p_load,
+        "q_load": sizing.load_scale * network.q_load,
+    }
     if sizing.load_bus:
         share = _at(network, sizing.load_bus, sizing.load_mw / len(sizing.load_bus))
         changes |= {"p_load": share, "q_load": share * np.tan(np.arccos(0.95))}
@@ -152,31 +160,45 @@ def _whole_days(profiles: Profiles, weeks: str) -> IntArray:
     first = first[count == profiles.steps_per_day]
     if not len(first):
         raise ProfileError(
-            f"{profiles.name}: {profiles.n_step} steps of {profiles.step_minutes} minutes hold no whole day of "
+            f"{profiles.name}: {profiles.n_step} steps of {profiles.step_minutes} minutes hold no "
+            "whole day of "
             f"{profiles.steps_per_day}; give at least one from midnight to midnight"
         )
     if weeks != "all":
-        first = first[np.isin(first, profiles.test_steps if weeks == "test" else profiles.train_steps)]
+        first = first[
+            np.isin(first, profiles.test_steps if weeks == "test" else profiles.train_steps)
+        ]
         if not len(first):
-            raise ProfileError(f"{profiles.name}: no whole day lies in the {weeks} weeks; give a longer series")
+            raise ProfileError(
+                f"{profiles.name}: no whole day lies in the {weeks} weeks; give a longer series"
+            )
     return np.asarray(first[:, None] + np.arange(profiles.steps_per_day))
 
 
-def _per_unit(network: Network, profiles: Profiles, steps: IntArray) -> tuple[FloatArray, FloatArray]:
-    """Return demand over nominal and generation over installed power of each bus in those steps, two (n, n_bus)."""
+def _per_unit(
+    network: Network, profiles: Profiles, steps: IntArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return demand over nominal and generation over installed power of each bus in those steps,
+    two (n, n_bus).
+    """
     load_series, _ = bus_series(profiles, network)
     takes = load_series >= 0
     by_bus = np.where(takes, profiles.load[:, load_series], 0.0)
     peak = float((by_bus @ network.p_load).max())
     if not peak > 0:
         raise ValueError(
-            f"{network.name}: demand is zero in every step of {profiles.name}; give loads or another profile"
+            f"{network.name}: demand is zero in every step of {profiles.name}; give loads or "
+            "another profile"
         )
-    return by_bus[steps] * (network.p_load.sum() / peak), _sunshine(profiles, steps, network.p_gen > 0)
+    return by_bus[steps] * (network.p_load.sum() / peak), _sunshine(
+        profiles, steps, network.p_gen > 0
+    )
 
 
 def _sunshine(profiles: Profiles, steps: IntArray, has_pv: BoolArray) -> FloatArray:
-    """Return generation per unit of installed power, (n, n_bus): PV bus number k follows series k mod n_pv."""
+    """Return generation per unit of installed power, (n, n_bus): PV bus number k follows series k
+    mod n_pv.
+    """
     source, rows = profiles, steps
     if not profiles.n_pv:
         source = load_profiles().resample(profiles.step_minutes)

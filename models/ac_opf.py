@@ -1,8 +1,10 @@
-"""Optimal power flow with the full AC equations, exact in polar voltages or relaxed to a second-order cone.
+"""Optimal power flow with the full AC equations, exact in polar voltages or relaxed to a
+second-order cone.
 
-Source: MATPOWER User's Manual, AC optimal power flow, for the problem; Jabr, IEEE Trans. Power Systems 21(3), 2006, for
-the relaxation. Per unit. Branch and bus equations are those of `equations/ac.py`, generators, batteries and injections those
-of `equations/periods.py`, each with numbers of its own. For every step, bus i and closed branch b = (i, j):
+Source: MATPOWER User's Manual, AC optimal power flow, for the problem; Jabr, IEEE Trans. Power
+Systems 21(3), 2006, for the relaxation. Per unit. Branch and bus equations are those of
+`equations/ac.py`, generators, batteries and injections those of `equations/periods.py`, each with
+numbers of its own. For every step, bus i and closed branch b = (i, j):
 
     (1)  the flows and balances of `equations/ac.py`, the injections and batteries of `equations/periods.py`
     (2)  v_min_i <= |V_i| <= v_max_i; |V_i| = |v_s| at a substation that no generator stands for (`gen_is_grid`)
@@ -14,15 +16,17 @@ of `equations/periods.py`, each with numbers of its own. For every step, bus i a
                 theta is that of v_substation at every substation
     soc    (7)  (c_ij^2 + s_ij^2) / w_i <= w_j, and w, c, s are unknowns
            (8)  cos(angle_min_b) s_ij >= sin(angle_min_b) c_ij and cos(angle_max_b) s_ij <= sin(angle_max_b) c_ij, for (5),
-                where angle_max_b - angle_min_b <= pi: what a wider band lets c and s be is not convex
+                where angle_max_b - angle_min_b <= pi: what a wider band lets c and s be is not
+                convex
 
-Every point of the polar form has w, c and s that satisfy (7) and (8), so the optimum of soc is never above the polar one;
-Ipopt's optimum of the polar form is local, that of soc global. (7) divides by w_i because c^2 + s^2 - w_i w_j is not
-convex as a function, only the set it bounds is. On networks of a thousand buses and more give
-`solve(model, "ipopt", options={"mu_strategy": "adaptive"})` for soc: Ipopt's own choice of steps took ten times longer.
-Ipopt holds (7) to 1e-8, and a branch of small impedance multiplies that by 1 / |z|^2 in its current: on feeders with such
-branches soc may understate losses by a percent, where the soc form of `distflow_opf.py`, in the currents, does not.
-A branch without impedance counts as one of x = 1e-6 pu.
+Every point of the polar form has w, c and s that satisfy (7) and (8), so the optimum of soc is
+never above the polar one; Ipopt's optimum of the polar form is local, that of soc global. (7)
+divides by w_i because c^2 + s^2 - w_i w_j is not convex as a function, only the set it bounds is.
+On networks of a thousand buses and more give `solve(model, "ipopt", options={"mu_strategy":
+"adaptive"})` for soc: Ipopt's own choice of steps took ten times longer. Ipopt holds (7) to 1e-8,
+and a branch of small impedance multiplies that by 1 / |z|^2 in its current: on feeders with such
+branches soc may understate losses by a percent, where the soc form of `distflow_opf.py`, in the
+currents, does not. A branch without impedance counts as one of x = 1e-6 pu.
 """
 
 from __future__ import annotations
@@ -37,7 +41,12 @@ from numpy.typing import ArrayLike
 
 from feederguard.models.arrays import ComplexArray
 from feederguard.models.battery import Batteries
-from feederguard.models.equations.ac import BranchCoefficients, add_balance, add_branch_flows, branch_coefficients
+from feederguard.models.equations.ac import (
+    BranchCoefficients,
+    add_balance,
+    add_branch_flows,
+    branch_coefficients,
+)
 from feederguard.models.equations.periods import read_periods, start_opf
 from feederguard.models.network import Network, NetworkError
 from feederguard.models.network.pi_model import held_substations
@@ -59,22 +68,26 @@ def build_ac_opf(
     batteries: Batteries | None = None,
     objective: Callable[[Any], Any] | None = None,
 ) -> pyo.ConcreteModel:
-    """Return the optimal power flow (1)-(8) of a radial or meshed network in its normal state, unsolved.
+    """Return the optimal power flow (1)-(8) of a radial or meshed network in its normal state,
+    unsolved.
 
-    form: one of FORMS. p_load, q_load, p_gen (pu per bus) and gen_p_max (pu per generator): one row, or (T, n) for T steps
-    of step_h hours; default the network's. objective: a sum of `opf_objectives`; default generation cost where any
-    generator has one, else losses.
+    form: one of FORMS. p_load, q_load, p_gen (pu per bus) and gen_p_max (pu per generator): one
+    row, or (T, n) for T steps of step_h hours; default the network's. objective: a sum of
+    `opf_objectives`; default generation cost where any generator has one, else losses.
 
-    Sets, injections and batteries are those of `start_opf`; `pair` numbers the pairs of buses that branches join.
-    Variables: P, Q, P_to, Q_to[t, b]; v, theta[t, i] (polar); w[t, i], c, s[t, pair] (soc; expressions in polar).
-    Expressions: ell[t, b], loss[t]. Constraints: active_balance, reactive_balance[t, i]; P_flow, Q_flow, P_to_flow,
-    Q_to_flow[t, b]; power_limit, current_limit[t, b, end]; angle_limit[t, b] or [t, b, side]; cone[t, pair] (soc).
+    Sets, injections and batteries are those of `start_opf`; `pair` numbers the pairs of buses that
+    branches join. Variables: P, Q, P_to, Q_to[t, b]; v, theta[t, i] (polar); w[t, i], c, s[t, pair]
+    (soc; expressions in polar). Expressions: ell[t, b], loss[t]. Constraints: active_balance,
+    reactive_balance[t, i]; P_flow, Q_flow, P_to_flow, Q_to_flow[t, b]; power_limit,
+    current_limit[t, b, end]; angle_limit[t, b] or [t, b, side]; cone[t, pair] (soc).
 
-    Raises `NetworkError` for a bus that no closed branch joins to a substation, ValueError for an unknown form, and as
-    `read_periods`.
+    Raises `NetworkError` for a bus that no closed branch joins to a substation, ValueError for an
+    unknown form, and as `read_periods`.
     """
     if form not in FORMS:
-        raise ValueError(f"unknown form {form!r} of AC optimal power flow; use one of {', '.join(FORMS)}")
+        raise ValueError(
+            f"unknown form {form!r} of AC optimal power flow; use one of {', '.join(FORMS)}"
+        )
     _refuse_unfed(network)
     periods = read_periods(network, p_load, q_load, p_gen, gen_p_max, step_h, batteries)
     model = start_opf(f"AC OPF ({form}) of {network.name}", periods)
@@ -97,7 +110,11 @@ def build_ac_opf(
 def _refuse_unfed(network: Network) -> None:
     graph = nx.Graph()
     graph.add_nodes_from(range(network.n_bus))
-    ends = zip(network.from_bus[network.closed].tolist(), network.to_bus[network.closed].tolist(), strict=True)
+    ends = zip(
+        network.from_bus[network.closed].tolist(),
+        network.to_bus[network.closed].tolist(),
+        strict=True,
+    )
     graph.add_edges_from(ends)
     sources = network.substation.tolist()
     graph.add_edges_from((sources[0], other) for other in sources[1:])
@@ -105,7 +122,8 @@ def _refuse_unfed(network: Network) -> None:
     dark = [network.bus_name[i] for i in range(network.n_bus) if i not in fed]
     if dark:
         raise NetworkError(
-            f"{network.name}: no closed branch joins bus {dark[0]!r} to a substation ({len(dark)} such); close a tie, or "
+            f"{network.name}: no closed branch joins bus {dark[0]!r} to a substation ({len(dark)} "
+            "such); close a tie, or "
             "leave out what is dark"
         )
 
@@ -115,7 +133,9 @@ def _voltage_bands(network: Network) -> tuple[list[float], list[float]]:
     low, high = network.v_min.copy(), network.v_max.copy()
     held = held_substations(network)
     # Where the grid above holds it, a substation may stand outside the band asked of the feeder.
-    low[network.substation[held]] = high[network.substation[held]] = np.abs(network.v_substation[held])
+    low[network.substation[held]] = high[network.substation[held]] = np.abs(
+        network.v_substation[held]
+    )
     return low.tolist(), high.tolist()
 
 
@@ -125,7 +145,9 @@ def _flat_start(network: Network) -> ComplexArray:
     return np.asarray(np.clip(1.0, low, high) * np.exp(1j * network.no_load_angle))
 
 
-def _add_polar_voltages(model: pyo.ConcreteModel, network: Network, coefficients: BranchCoefficients) -> None:
+def _add_polar_voltages(
+    model: pyo.ConcreteModel, network: Network, coefficients: BranchCoefficients
+) -> None:
     low, high = _voltage_bands(network)
     magnitude, angle = np.abs(_flat_start(network)).tolist(), network.no_load_angle.tolist()
     model.v = pyo.Var(
@@ -148,19 +170,28 @@ def _add_polar_voltages(model: pyo.ConcreteModel, network: Network, coefficients
         return m.v[t, i] * m.v[t, j] * part(m.theta[t, i] - m.theta[t, j])
 
     model.w = pyo.Expression(model.time, model.bus, rule=lambda m, t, i: m.v[t, i] ** 2, doc="(6)")
-    model.c = pyo.Expression(model.time, model.pair, rule=lambda m, t, k: product(m, t, k, pyo.cos), doc="(6)")
-    model.s = pyo.Expression(model.time, model.pair, rule=lambda m, t, k: product(m, t, k, pyo.sin), doc="(6)")
+    model.c = pyo.Expression(
+        model.time, model.pair, rule=lambda m, t, k: product(m, t, k, pyo.cos), doc="(6)"
+    )
+    model.s = pyo.Expression(
+        model.time, model.pair, rule=lambda m, t, k: product(m, t, k, pyo.sin), doc="(6)"
+    )
 
 
-def _add_relaxed_voltages(model: pyo.ConcreteModel, network: Network, coefficients: BranchCoefficients) -> None:
+def _add_relaxed_voltages(
+    model: pyo.ConcreteModel, network: Network, coefficients: BranchCoefficients
+) -> None:
     low, high = _voltage_bands(network)
     start = _flat_start(network)
     near, far = np.array(coefficients.pair, dtype=np.int64).reshape(-1, 2).T
     magnitude, product = np.abs(start).tolist(), (start[near] * np.conj(start[far])).tolist()
     model.w = pyo.Var(
-        model.time, model.bus, bounds=lambda m, t, i: (low[i] ** 2, high[i] ** 2),
-        initialize=lambda m, t, i: magnitude[i] ** 2, doc="(2)",
-    )  # fmt: skip
+        model.time,
+        model.bus,
+        bounds=lambda m, t, i: (low[i] ** 2, high[i] ** 2),
+        initialize=lambda m, t, i: magnitude[i] ** 2,
+        doc="(2)",
+    )
     for t in model.time:
         for i in model.bus:
             if low[i] == high[i]:
@@ -171,8 +202,12 @@ def _add_relaxed_voltages(model: pyo.ConcreteModel, network: Network, coefficien
         return -high[i] * high[j], high[i] * high[j]
 
     index = (model.time, model.pair)
-    model.c = pyo.Var(*index, bounds=bounds, initialize=lambda m, t, k: product[k].real, doc="Re V_i conj(V_j)")
-    model.s = pyo.Var(*index, bounds=bounds, initialize=lambda m, t, k: product[k].imag, doc="Im V_i conj(V_j)")
+    model.c = pyo.Var(
+        *index, bounds=bounds, initialize=lambda m, t, k: product[k].real, doc="Re V_i conj(V_j)"
+    )
+    model.s = pyo.Var(
+        *index, bounds=bounds, initialize=lambda m, t, k: product[k].imag, doc="Im V_i conj(V_j)"
+    )
 
     @model.Constraint(*index, doc="(7)")
     def cone(m: Any, t: int, k: int) -> Any:
@@ -190,16 +225,23 @@ def _add_angle_limits(model: pyo.ConcreteModel, network: Network) -> None:
         return _bound(low[b]), apart, _bound(high[b])
 
 
-def _add_relaxed_angle_limits(model: pyo.ConcreteModel, network: Network, coefficients: BranchCoefficients) -> None:
+def _add_relaxed_angle_limits(
+    model: pyo.ConcreteModel, network: Network, coefficients: BranchCoefficients
+) -> None:
     convex = (network.angle_max - network.angle_min <= np.pi).tolist()  # hence both are finite
     limits = {-1: network.angle_min, 1: network.angle_max}
-    place = {b: (int(k), float(sign)) for b, k, sign in zip(
-        coefficients.branch.tolist(), coefficients.pair_of, coefficients.sign, strict=True)}  # fmt: skip
+    place = {
+        b: (int(k), float(sign))
+        for b, k, sign in zip(
+            coefficients.branch.tolist(), coefficients.pair_of, coefficients.sign, strict=True
+        )
+    }
 
     @model.Constraint(model.time, [b for b in model.branch if convex[b]], (-1, 1), doc="(8)")
     def angle_limit(m: Any, t: int, b: int, side: int) -> Any:
         (k, sign), limit = place[b], limits[side][b]
-        # w sin(theta_i - theta_j - limit): a half-plane of c and s, whichever quadrant the limit is in.
+        # w sin(theta_i - theta_j - limit): a half-plane of c and s, whichever quadrant the limit is
+        # in.
         beyond = sign * float(np.cos(limit)) * m.s[t, k] - float(np.sin(limit)) * m.c[t, k]
         return beyond >= 0 if side == -1 else beyond <= 0
 
@@ -208,14 +250,23 @@ def _add_branch_limits(model: pyo.ConcreteModel, network: Network) -> None:
     s_max, rating = network.s_max.tolist(), network.rating.tolist()
 
     def end_power(m: Any, t: int, b: int, end: str) -> Any:
-        return m.P[t, b] ** 2 + m.Q[t, b] ** 2 if end == "from" else m.P_to[t, b] ** 2 + m.Q_to[t, b] ** 2
+        return (
+            m.P[t, b] ** 2 + m.Q[t, b] ** 2
+            if end == "from"
+            else m.P_to[t, b] ** 2 + m.Q_to[t, b] ** 2
+        )
 
-    @model.Constraint(model.time, [b for b in model.branch if np.isfinite(s_max[b])], ENDS, doc="(3)")
+    @model.Constraint(
+        model.time, [b for b in model.branch if np.isfinite(s_max[b])], ENDS, doc="(3)"
+    )
     def power_limit(m: Any, t: int, b: int, end: str) -> Any:
         return end_power(m, t, b, end) <= s_max[b] ** 2
 
     @model.Constraint(
-        model.time, [b for b in model.branch if np.isinf(s_max[b]) and np.isfinite(rating[b])], ENDS, doc="(4)"
+        model.time,
+        [b for b in model.branch if np.isinf(s_max[b]) and np.isfinite(rating[b])],
+        ENDS,
+        doc="(4)",
     )
     def current_limit(m: Any, t: int, b: int, end: str) -> Any:
         bus = int((network.from_bus if end == "from" else network.to_bus)[b])

@@ -1,4 +1,6 @@
-"""Array types, and how many threads a compiled loop is worth: waking a second one costs more than a small batch takes."""
+"""Array types, and how many threads a compiled loop is worth: waking a second one costs more than a
+small batch takes.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ WORTH_SHARING_US = 2000.0
 
 @contextmanager
 def threads_for(estimated_us: float) -> Iterator[None]:
-    """Run compiled loops inside on one thread when the work is estimated below WORTH_SHARING_US, else on all."""
+    """Run compiled loops inside on one thread when the work is estimated below WORTH_SHARING_US,
+    else on all.
+    """
     if estimated_us >= WORTH_SHARING_US:
         yield
         return

@@ -1,9 +1,11 @@
 """Objectives of optimal power flow, as functions of the model whose sums are objectives.
 
-    build_distflow_opf(network, objective=lambda m: energy_price(m, 80.0) + 0.1 * regulation_power(m))
+    build_distflow_opf(network, objective=lambda m: energy_price(m, 80.0) + 0.1 *
+    regulation_power(m))
 
-Each takes a model of `ac_opf.py` or `distflow_opf.py`, in whatever form, and returns a Pyomo expression in engineering
-units. Power in per unit times base_mva is MW; h is the length of a step in hours; sums run over steps.
+Each takes a model of `ac_opf.py` or `distflow_opf.py`, in whatever form, and returns a Pyomo
+expression in engineering units. Power in per unit times base_mva is MW; h is the length of a step
+in hours; sums run over steps.
 
     (1)  generation cost    sum of h (c2 P^2 + c1 P + c0), P in MW                                       $
     (2)  losses             sum of what the branches turn into heat                                      MW, summed over steps
@@ -13,10 +15,10 @@ units. Power in per unit times base_mva is MW; h is the length of a step in hour
     (6)  energy price       sum of h price(t) P drawn at the substations, in MW                          $
 
 (2)-(5) times h are MWh, or pu^2 h. (5) is (|V| - v_ref)^2 to first order and convex in w, so it serves every form. (3) is the
-objective of DF-SRL (Hou et al., JMPCE 13(1), 2025).
-All are linear or convex quadratic but (2) in polar form, and (6) convex only in so far as it is linear: a negative price
-rewards burning energy, for which see `battery/batteries.py`. In the cone forms a term that prices losses, directly or through
-what the substation draws, is what makes the cones tight.
+objective of DF-SRL (Hou et al., JMPCE 13(1), 2025). All are linear or convex quadratic but (2) in
+polar form, and (6) convex only in so far as it is linear: a negative price rewards burning energy,
+for which see `battery/batteries.py`. In the cone forms a term that prices losses, directly or
+through what the substation draws, is what makes the cones tight.
 """
 
 from __future__ import annotations
@@ -49,18 +51,25 @@ def generation_cost(model: Any) -> Any:
 
 
 def losses_mw(model: Any) -> Any:
-    """Return (2), the active power lost in branches, MW summed over steps; in linear form the estimate r (P^2 + Q^2)."""
+    """Return (2), the active power lost in branches, MW summed over steps; in linear form the
+    estimate r (P^2 + Q^2).
+    """
     return model.periods.network.base_mva * sum(model.loss[t] for t in model.time)
 
 
 def regulation_power(model: Any) -> Any:
-    """Return (3), the power that batteries charge or discharge with, MW summed over steps and batteries."""
+    """Return (3), the power that batteries charge or discharge with, MW summed over steps and
+    batteries.
+    """
     base = model.periods.network.base_mva
-    return base * sum(model.p_charge[t, k] + model.p_discharge[t, k] for t in model.time for k in model.battery)
+    return base * sum(
+        model.p_charge[t, k] + model.p_discharge[t, k] for t in model.time for k in model.battery
+    )
 
 
 def curtailment(model: Any, generators: Sequence[str] | None = None) -> Any:
-    """Return (4), what generators could give and do not, MW summed over steps; default all generators.
+    """Return (4), what generators could give and do not, MW summed over steps; default all
+    generators.
 
     Raises ValueError when a generator is unknown or has no limit to fall short of.
     """
@@ -69,13 +78,15 @@ def curtailment(model: Any, generators: Sequence[str] | None = None) -> Any:
     unknown = [name for name in names if name not in network.gen_name]
     if unknown:
         raise ValueError(
-            f"{network.name}: no generator {unknown[0]!r}; there are {', '.join(network.gen_name) or 'none'}"
+            f"{network.name}: no generator {unknown[0]!r}; there are "
+            f"{', '.join(network.gen_name) or 'none'}"
         )
     total: Any = 0.0
     for g in (network.gen_name.index(name) for name in names):
         if not np.isfinite(available[:, g]).all():
             raise ValueError(
-                f"{network.name}: generator {network.gen_name[g]!r} has no gen_p_max, so nothing tells what it curtails; "
+                f"{network.name}: generator {network.gen_name[g]!r} has no gen_p_max, so nothing "
+                "tells what it curtails; "
                 "give one, or name the generators to count"
             )
         total += sum(float(available[t, g]) - model.p_gen[t, g] for t in model.time)
@@ -89,21 +100,26 @@ def voltage_deviation(model: Any, v_ref_pu: float = 1.0) -> Any:
     """
     if not v_ref_pu > 0:
         raise ValueError(f"voltage_deviation: v_ref_pu is {v_ref_pu}; it must be positive")
-    return sum(((model.w[t, i] - v_ref_pu**2) / (2 * v_ref_pu)) ** 2 for t in model.time for i in model.bus)
+    return sum(
+        ((model.w[t, i] - v_ref_pu**2) / (2 * v_ref_pu)) ** 2 for t in model.time for i in model.bus
+    )
 
 
 def energy_price(model: Any, price_per_mwh: ArrayLike) -> Any:
-    """Return (6), what the energy drawn at the substations costs in $; a price per MWh, one or one per step.
+    """Return (6), what the energy drawn at the substations costs in $; a price per MWh, one or one
+    per step.
 
-    Power fed back earns the same price. Raises ValueError when the prices do not fit the steps or are not finite, or every
-    substation is supplied by generators that stand for the grid above, at their cost.
+    Power fed back earns the same price. Raises ValueError when the prices do not fit the steps or
+    are not finite, or every substation is supplied by generators that stand for the grid above, at
+    their cost.
     """
     periods = model.periods
     network, n_step = periods.network, periods.n_step
     price = _prices(price_per_mwh, network.name, n_step)
     if not len(model.substation):
         raise ValueError(
-            f"{network.name}: generators stand for the grid above at every substation (gen_is_grid); use generation_cost, "
+            f"{network.name}: generators stand for the grid above at every substation "
+            "(gen_is_grid); use generation_cost, "
             "or set gen_is_grid to False"
         )
     rate = (periods.step_h * network.base_mva * np.broadcast_to(price, (n_step,))).tolist()
@@ -127,25 +143,31 @@ def _prices(price_per_mwh: ArrayLike, name: str, n_step: int) -> FloatArray:
 
 
 def set_objective(model: pyo.ConcreteModel, objective: Callable[[Any], Any] | None) -> None:
-    """Minimise `objective(model)`; None is generation cost where any generator has a cost, and losses elsewhere.
+    """Minimise `objective(model)`; None is generation cost where any generator has a cost, and
+    losses elsewhere.
 
-    Warns where that cost leaves the energy from the grid above free. Raises ValueError when `objective` is no function or
-    returns no expression.
+    Warns where that cost leaves the energy from the grid above free. Raises ValueError when
+    `objective` is no function or returns no expression.
     """
     network = model.periods.network
     if objective is None:
         objective = generation_cost if network.gen_cost.any() else losses_mw
         if objective is generation_cost and len(model.substation):
             warnings.warn(
-                f"{network.name}: the default objective is the cost of generators, in which energy from the grid above is "
-                "free; give objective=lambda m: generation_cost(m) + energy_price(m, ...) to price that too",
+                f"{network.name}: the default objective is the cost of generators, in which energy "
+                "from the grid above is "
+                "free; give objective=lambda m: generation_cost(m) + energy_price(m, ...) to price "
+                "that too",
                 stacklevel=3,
             )
     elif not callable(objective):
         raise ValueError(
-            f"{network.name}: objective is {objective!r}; give a function of the model, such as those of opf_objectives"
+            f"{network.name}: objective is {objective!r}; give a function of the model, such as "
+            "those of opf_objectives"
         )
     expression = objective(model)
     if expression is None:
-        raise ValueError(f"{network.name}: objective returned nothing; return the expression to be minimised")
+        raise ValueError(
+            f"{network.name}: objective returned nothing; return the expression to be minimised"
+        )
     model.objective = pyo.Objective(expr=expression)

@@ -1,8 +1,10 @@
-"""Which switches to operate: minimum-loss reconfiguration and load transfer after a fault, as Pyomo MISOCPs.
+"""Which switches to operate: minimum-loss reconfiguration and load transfer after a fault, as Pyomo
+MISOCPs.
 
-Load transfer (source: Zhou et al., Energy Engineering 121(6), 2024, equations (1)-(6), on the DistFlow of
-`equations/switched_distflow.py` and the topology of `equations/radiality.py`). Per unit; p, q demand and g local generation of
-a bus, s_i its shed active power (a shed load keeps its power factor), e_i whether it is energised, f_b whether branch b failed.
+Load transfer (source: Zhou et al., Energy Engineering 121(6), 2024, equations (1)-(6), on the
+DistFlow of `equations/switched_distflow.py` and the topology of `equations/radiality.py`). Per
+unit; p, q demand and g local generation of a bus, s_i its shed active power (a shed load keeps its
+power factor), e_i whether it is energised, f_b whether branch b failed.
 
     (1)  cost = C_load (S / S_base)^2 + C_sw N^2
     (2)  S = sum of s_i,   N = sum over ties of y_b + sum over the other branches of (1 - y_b - f_b)
@@ -10,11 +12,12 @@ a bus, s_i its shed active power (a shed load keeps its power factor), e_i wheth
     (4)  v_min^2 <= w_i <= v_max^2
     (5)  |P_b|, |P_b - r_b ell_b| <= P_limit y_b (paper setting),   ell_b <= I_rating^2 y_b (radial setting)
 
-S^2 and N^2 are carried to the solver by t >= (S / S_base)^2, a cone, and by n above the chords of N^2 between the values
-that N can take: every whole number, and when radial every second one, since a forest has a fixed number of branches,
-so that each tie closed beyond the first ones opens another branch (N = N_least + 2 K, K whole). A tie-breaking loss term
-in the objective (LOSS_WEIGHT per MW, orders of magnitude below any difference in cost that matters) makes the cones tight:
-without it, current in excess costs nothing.
+S^2 and N^2 are carried to the solver by t >= (S / S_base)^2, a cone, and by n above the chords of
+N^2 between the values that N can take: every whole number, and when radial every second one, since
+a forest has a fixed number of branches, so that each tie closed beyond the first ones opens another
+branch (N = N_least + 2 K, K whole). A tie-breaking loss term in the objective (LOSS_WEIGHT per MW,
+orders of magnitude below any difference in cost that matters) makes the cones tight: without it,
+current in excess costs nothing.
 """
 
 from __future__ import annotations
@@ -30,7 +33,13 @@ from feederguard.models.equations.feeding_direction import add_feeding_direction
 from feederguard.models.equations.radiality import add_topology
 from feederguard.models.equations.switched_distflow import add_branch_flow
 from feederguard.models.load_transfer import Scenarios, Setting, resolve_setting
-from feederguard.models.load_transfer.rules import COST_BASE_MVA, COST_LOAD, COST_SWITCH, add_cost, add_limits
+from feederguard.models.load_transfer.rules import (
+    COST_BASE_MVA,
+    COST_LOAD,
+    COST_SWITCH,
+    add_cost,
+    add_limits,
+)
 from feederguard.models.network import Network, NetworkError
 
 LOSS_WEIGHT = 1e-4  # cost per MW lost
@@ -46,25 +55,33 @@ def build_loss_reconfiguration(
 ) -> pyo.ConcreteModel:
     """Return the radial topology problem of least active loss, in kW; unsolved.
 
-    p, q: net demand in pu, (n_bus,), default nominal. switchable: names or a mask (n_branch,) of branches; default ties
-    and every line on a loop. Variables: y, P, Q, ell, w; expression: loss_kw. Ratings are not enforced.
+    p, q: net demand in pu, (n_bus,), default nominal. switchable: names or a mask (n_branch,) of
+    branches; default ties and every line on a loop. Variables: y, P, Q, ell, w; expression:
+    loss_kw. Ratings are not enforced.
 
     Raises `NetworkError` for an unknown branch or when no radial topology exists.
     """
-    free = _as_mask(network, switchable, network.is_tie | (network.on_loop & (np.array(network.kind) == "line")))
+    free = _as_mask(
+        network, switchable, network.is_tie | (network.on_loop & (np.array(network.kind) == "line"))
+    )
     p_net = np.asarray(network.p_load - network.p_gen if p is None else p, dtype=float)
     q_net = np.asarray(network.q_load - network.q_gen if q is None else q, dtype=float)
     for name, array in (("p", p_net), ("q", q_net)):
         if array.shape != (network.n_bus,) or not np.isfinite(array).all():
             raise NetworkError(
-                f"{network.name}: {name} has shape {array.shape}; expected ({network.n_bus},), a finite number per bus"
+                f"{network.name}: {name} has shape {array.shape}; expected ({network.n_bus},), a "
+                "finite number per bus"
             )
     model = _empty_model(f"minimum loss of {network.name}", network)
     add_topology(model, network, free, network.closed & ~free, radial=True)
     model.p_net = pyo.Expression(model.bus, rule=lambda m, i: p_net[i] * m.energised[m.zone_of[i]])
     model.q_net = pyo.Expression(model.bus, rule=lambda m, i: q_net[i] * m.energised[m.zone_of[i]])
-    current = np.full(network.n_branch, _largest_current(network, p_net, q_net, v_min_pu, v_max_pu, radial=True))
-    add_branch_flow(model, network, current, v_min_pu, _ceiling(network, p_net, q_net, v_max_pu), angles=False)
+    current = np.full(
+        network.n_branch, _largest_current(network, p_net, q_net, v_min_pu, v_max_pu, radial=True)
+    )
+    add_branch_flow(
+        model, network, current, v_min_pu, _ceiling(network, p_net, q_net, v_max_pu), angles=False
+    )
     if _only_consumes(network, p_net, q_net):
         add_feeding_direction(model, network)
     # In kW the objective is of the order of 100, where solver tolerances are meant to be.
@@ -82,46 +99,59 @@ def build_load_transfer(
 ) -> pyo.ConcreteModel:
     """Return the load-transfer problem of one scenario, unsolved.
 
-    scenario: a batch of one. switchable: names or a mask (n_branch,) that overrides the setting's. angles: whether a
-    meshed setting carries the linearised angle equation; without it the model is a true relaxation and its optimum a
-    proven lower bound of the cost. Variables: y, shed, energised, P, Q, ell, w; expression: cost.
+    scenario: a batch of one. switchable: names or a mask (n_branch,) that overrides the setting's.
+    angles: whether a meshed setting carries the linearised angle equation; without it the model is
+    a true relaxation and its optimum a proven lower bound of the cost. Variables: y, shed,
+    energised, P, Q, ell, w; expression: cost.
 
     Raises ValueError when the scenario is not single, and as `resolve_setting`.
     """
     if len(scenario) != 1:
-        raise ValueError(f"build_load_transfer takes one scenario, got {len(scenario)}; pass scenarios[k : k + 1]")
+        raise ValueError(
+            f"build_load_transfer takes one scenario, got {len(scenario)}; pass scenarios[k : k + "
+            "1]"
+        )
     setting = resolve_setting(network, setting)
     free = _as_mask(network, switchable, setting.switchable_branches(network))
     fault = int(scenario.fault[0])
     intact = np.arange(network.n_branch) != fault
-    model = _empty_model(f"load transfer on {network.name} after loss of {network.branch_name[fault]}", network)
+    model = _empty_model(
+        f"load transfer on {network.name} after loss of {network.branch_name[fault]}", network
+    )
     add_topology(model, network, free & intact, network.closed & ~free & intact, setting.radial)
     _add_shedding(model, scenario)
     add_cost(model, network, fault)
     p, q, g = scenario.p_load[0], scenario.q_load[0], scenario.p_gen[0]
     current = np.full(
-        network.n_branch, _largest_current(network, p + g, q, setting.v_min_pu, setting.v_max_pu, setting.radial)
+        network.n_branch,
+        _largest_current(network, p + g, q, setting.v_min_pu, setting.v_max_pu, setting.radial),
     )
     if setting.active_limit_mw is None:
         current = np.minimum(current, network.rating)
     # With its load shed a bus produces all that it generates.
     least = np.where(g > 0, -g, p)
     ceiling = _ceiling(network, least, q, setting.v_max_pu)
-    add_branch_flow(model, network, current, setting.v_min_pu, ceiling, angles=angles and not setting.radial)
+    add_branch_flow(
+        model, network, current, setting.v_min_pu, ceiling, angles=angles and not setting.radial
+    )
     if setting.radial and _only_consumes(network, least, q):
         add_feeding_direction(model, network)
     add_limits(model, network, setting)
     _add_squares(model, network, free & intact, setting.radial)
     loss_mw = network.base_mva * _series_loss(model, network)
     model.objective = pyo.Objective(
-        expr=COST_LOAD * model.shed_squared + COST_SWITCH * model.operations_squared + LOSS_WEIGHT * loss_mw
+        expr=COST_LOAD * model.shed_squared
+        + COST_SWITCH * model.operations_squared
+        + LOSS_WEIGHT * loss_mw
     )
     return model
 
 
 def _add_shedding(model: pyo.ConcreteModel, scenario: Scenarios) -> None:
     p, q, g = scenario.p_load[0], scenario.q_load[0], scenario.p_gen[0]
-    model.shed = pyo.Var(model.bus, bounds=lambda m, i: (0, float(p[i])), initialize=0.0, doc="s of (3)")
+    model.shed = pyo.Var(
+        model.bus, bounds=lambda m, i: (0, float(p[i])), initialize=0.0, doc="s of (3)"
+    )
 
     @model.Constraint(model.bus, doc="(3)")
     def dark_is_shed(m: Any, i: int) -> Any:
@@ -143,14 +173,20 @@ def _add_shedding(model: pyo.ConcreteModel, scenario: Scenarios) -> None:
 def _add_squares(model: pyo.ConcreteModel, network: Network, free: BoolArray, radial: bool) -> None:
     per_base = network.base_mva / COST_BASE_MVA
     most = sum(model.shed[i].ub for i in model.bus) * per_base
-    model.shed_squared = pyo.Var(bounds=(0, max(most, 1.0) ** 2), initialize=0.0, doc="t of the module")
+    model.shed_squared = pyo.Var(
+        bounds=(0, max(most, 1.0) ** 2), initialize=0.0, doc="t of the module"
+    )
     model.operations_squared = pyo.Var(bounds=(0, None), initialize=0.0, doc="n of the module")
     model.shed_cone = pyo.Constraint(expr=(per_base * model.total_shed) ** 2 <= model.shed_squared)
     first, step = 0, 1
     if radial:
         first, step = model.least_operations, 2
-        model.pairs_switched = pyo.Var(domain=pyo.Integers, bounds=(0, int(free.sum())), doc="K of the module")
-        model.operations_parity = pyo.Constraint(expr=model.n_operations == first + 2 * model.pairs_switched)
+        model.pairs_switched = pyo.Var(
+            domain=pyo.Integers, bounds=(0, int(free.sum())), doc="K of the module"
+        )
+        model.operations_parity = pyo.Constraint(
+            expr=model.n_operations == first + 2 * model.pairs_switched
+        )
     values = range(first, int(free.sum()) + 1, step)
 
     @model.Constraint(list(values), doc="chords of N^2")
@@ -171,27 +207,48 @@ def _series_loss(model: pyo.ConcreteModel, network: Network) -> Any:
 
 
 def _ceiling(network: Network, p_net: FloatArray, q_net: FloatArray, v_max: float) -> float:
-    """Return the highest voltage a bus can have: where everything only consumes, that of the highest substation."""
+    """Return the highest voltage a bus can have: where everything only consumes, that of the
+    highest substation.
+    """
     if not _only_consumes(network, p_net, q_net):
         return v_max
     return min(v_max, float(np.abs(network.v_substation).max()))
 
 
 def _only_consumes(network: Network, p_net: FloatArray, q_net: FloatArray) -> bool:
-    """Return whether no bus, branch or tap can raise a voltage or send power back, whatever is switched or shed."""
-    produces = (p_net < 0).any() or (q_net < 0).any() or (network.b_shunt > 0).any() or (network.g_shunt < 0).any()
+    """Return whether no bus, branch or tap can raise a voltage or send power back, whatever is
+    switched or shed.
+    """
+    produces = (
+        (p_net < 0).any()
+        or (q_net < 0).any()
+        or (network.b_shunt > 0).any()
+        or (network.g_shunt < 0).any()
+    )
     charging = (np.concatenate([network.b_from, network.b_to]) > 0).any()
     negative = (np.concatenate([network.g_from, network.g_to, network.r, network.x]) < 0).any()
     return not (produces or charging or negative or (network.tap != 1).any())
 
 
-def _largest_current(network: Network, p: FloatArray, q: FloatArray, v_min: float, v_max: float, radial: bool) -> float:
-    """Return a bound on any branch's current: in a tree, all demand and generation drawn at the lowest voltage."""
+def _largest_current(
+    network: Network, p: FloatArray, q: FloatArray, v_min: float, v_max: float, radial: bool
+) -> float:
+    """Return a bound on any branch's current: in a tree, all demand and generation drawn at the
+    lowest voltage.
+    """
     highest = max(v_max, float(np.abs(network.v_substation).max()))
     shunts = np.abs(network.g_shunt + 1j * network.b_shunt).sum()
-    charging = np.abs(np.concatenate([network.b_from, network.b_to, network.g_from, network.g_to])).sum()
+    charging = np.abs(
+        np.concatenate([network.b_from, network.b_to, network.g_from, network.g_to])
+    ).sum()
     # In a mesh currents may also go round.
-    return float((1.0 if radial else 1.5) * (np.hypot(p, q).sum() / v_min + (shunts + 2 * charging) * highest)) + 1e-6
+    return (
+        float(
+            (1.0 if radial else 1.5)
+            * (np.hypot(p, q).sum() / v_min + (shunts + 2 * charging) * highest)
+        )
+        + 1e-6
+    )
 
 
 def _as_mask(network: Network, switchable: ArrayLike | None, default: BoolArray) -> BoolArray:
@@ -200,12 +257,16 @@ def _as_mask(network: Network, switchable: ArrayLike | None, default: BoolArray)
     array = np.atleast_1d(np.asarray(switchable))
     if array.dtype == bool:
         if array.shape != (network.n_branch,):
-            raise NetworkError(f"{network.name}: switchable has shape {array.shape}; expected ({network.n_branch},)")
+            raise NetworkError(
+                f"{network.name}: switchable has shape {array.shape}; expected "
+                f"({network.n_branch},)"
+            )
         return array
     mask = np.zeros(network.n_branch, dtype=bool)
     if array.size and array.dtype.kind not in "USO":
         raise NetworkError(
-            f"{network.name}: switchable holds numbers; give branch names, or a mask of ({network.n_branch},)"
+            f"{network.name}: switchable holds numbers; give branch names, or a mask of "
+            f"({network.n_branch},)"
         )
     mask[[network.branch_index(str(name)) for name in array]] = True
     return mask

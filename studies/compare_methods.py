@@ -1,14 +1,16 @@
-"""Compare methods, every decision judged by the same AC power flow: load transfer after a fault, and voltage regulation.
+"""Compare methods, every decision judged by the same AC power flow: load transfer after a fault,
+and voltage regulation.
 
     python studies/compare_methods.py                                    both jobs, one report
     python studies/compare_methods.py --job transfer --feeder my_net.json    load transfer on a net of your own
     python studies/compare_methods.py --job voltage                      voltage regulation with batteries
     python studies/compare_methods.py --tables paper                     the tables of Zhou et al. 2024
 
-Each has options of its own: add --help. Agents that are not in the cache yet are trained first. A run writes report.html,
-report.md and its tables into the output folder; one that was stopped goes on with --resume. Seconds stand in files of
-their own; the other tables are the same to the byte for the same seeds, however often a run was stopped and wherever it ran,
-unless a solver's time limit strikes.
+Each has options of its own: add --help. Agents that are not in the cache yet are trained first. A
+run writes report.html, report.md and its tables into the output folder; one that was stopped goes
+on with --resume. Seconds stand in files of their own; the other tables are the same to the byte for
+the same seeds, however often a run was stopped and wherever it ran, unless a solver's time limit
+strikes.
 """
 
 from __future__ import annotations
@@ -32,7 +34,12 @@ from feederguard.studies.running.provenance import find_provenance
 from feederguard.studies.running.tasks import RunConfig, shared_workers
 from feederguard.studies.transfer.paper_tables import Bench, PaperTablesConfig, make_tables
 from feederguard.studies.transfer.report import transfer_section
-from feederguard.studies.transfer.study import TransferBench, TransferConfig, compare_transfer, warm_up
+from feederguard.studies.transfer.study import (
+    TransferBench,
+    TransferConfig,
+    compare_transfer,
+    warm_up,
+)
 from feederguard.studies.transfer.tables import print_tables as print_transfer
 from feederguard.studies.transfer.tables import summarise as summarise_transfer
 from feederguard.studies.transfer.tables import write_results as write_transfer
@@ -48,7 +55,9 @@ Flat = tyro.conf.arg(name="")  # the options of a part without its name in front
 
 @dataclass(frozen=True)
 class CompareBoth:
-    """Compare methods of both jobs; --job transfer, --job voltage and --tables paper have options of their own."""
+    """Compare methods of both jobs; --job transfer, --job voltage and --tables paper have options
+    of their own.
+    """
 
     transfer: TransferConfig = field(default_factory=TransferConfig)
     voltage: VoltageConfig = field(default_factory=VoltageConfig)
@@ -96,7 +105,11 @@ class ComparePaper:
 
 
 Comparison = CompareBoth | CompareTransfer | CompareVoltage | ComparePaper
-JOBS: dict[str, type[Comparison]] = {"both": CompareBoth, "transfer": CompareTransfer, "voltage": CompareVoltage}
+JOBS: dict[str, type[Comparison]] = {
+    "both": CompareBoth,
+    "transfer": CompareTransfer,
+    "voltage": CompareVoltage,
+}
 
 
 def parse(arguments: Sequence[str]) -> Comparison:
@@ -107,7 +120,9 @@ def parse(arguments: Sequence[str]) -> Comparison:
     asked, rest = which.parse_known_args(list(arguments))
     kind: type[Comparison] = ComparePaper if asked.tables else JOBS[asked.job]
     shown = "--tables paper" if asked.tables else f"--job {asked.job}"
-    return parse_options(kind, rest, f"compare_methods {shown}", __doc__ if kind is CompareBoth else None)
+    return parse_options(
+        kind, rest, f"compare_methods {shown}", __doc__ if kind is CompareBoth else None
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -122,13 +137,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             console.print("compiling kernels (first run on a machine: some minutes) ...")
             warm_up()
             if isinstance(options, ComparePaper):
-                written = make_tables(options.paper, options.output, options.agents_cache, options.run, console)
+                written = make_tables(
+                    options.paper, options.output, options.agents_cache, options.run, console
+                )
             else:
                 written = _compare(options, given, console)
     except KeyboardInterrupt:
         console.print("what is finished is kept; the same command with --resume goes on from there")
         return 130
-    console.print(f"wrote {', '.join(str(path) for path in written)} in {perf_counter() - begin:.0f} s", soft_wrap=True)
+    console.print(
+        f"wrote {', '.join(str(path) for path in written)} in {perf_counter() - begin:.0f} s",
+        soft_wrap=True,
+    )
     return 0
 
 
@@ -148,7 +168,9 @@ def _check(options: Comparison) -> None:
 
 
 def _compare(
-    options: CompareBoth | CompareTransfer | CompareVoltage, arguments: Sequence[str], console: Console
+    options: CompareBoth | CompareTransfer | CompareVoltage,
+    arguments: Sequence[str],
+    console: Console,
 ) -> list[Path]:
     """Run the jobs asked for, print their tables, and return what was written, the report first."""
     sections: list[Section] = []
@@ -180,8 +202,12 @@ def _folder(options: CompareBoth | CompareTransfer | CompareVoltage, job: str) -
     return options.output / job if isinstance(options, CompareBoth) else options.output
 
 
-def _transfer(options: CompareBoth | CompareTransfer, folder: Path, console: Console) -> tuple[Section, list[Path]]:
-    results = compare_transfer(options.transfer, options.agents_cache, folder / "journal.sqlite", options.run, console)
+def _transfer(
+    options: CompareBoth | CompareTransfer, folder: Path, console: Console
+) -> tuple[Section, list[Path]]:
+    results = compare_transfer(
+        options.transfer, options.agents_cache, folder / "journal.sqlite", options.run, console
+    )
     summary = summarise_transfer(results)
     print_transfer(summary, results.feeder, options.transfer.scenarios, console)
     paths = write_transfer(results, summary, folder)
@@ -191,8 +217,12 @@ def _transfer(options: CompareBoth | CompareTransfer, folder: Path, console: Con
     return section, paths
 
 
-def _voltage(options: CompareBoth | CompareVoltage, folder: Path, console: Console) -> tuple[Section, list[Path]]:
-    results = compare_voltage(options.voltage, options.agents_cache, folder / "journal.sqlite", options.run, console)
+def _voltage(
+    options: CompareBoth | CompareVoltage, folder: Path, console: Console
+) -> tuple[Section, list[Path]]:
+    results = compare_voltage(
+        options.voltage, options.agents_cache, folder / "journal.sqlite", options.run, console
+    )
     summary = summarise_voltage(results)
     print_voltage(summary, results, console)
     paths = write_voltage(summary, results, folder)

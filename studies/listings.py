@@ -22,15 +22,24 @@ class NetworksConfig:
 def networks(arguments: Sequence[str] | None = None) -> int:
     """Print the table and return 0."""
     parse_options(NetworksConfig, arguments, "feederguard networks")
-    table = Table("feeder", "buses", "lines", "transformers", "ties", "load, MW", "load, Mvar", "jobs")
+    table = Table(
+        "feeder", "buses", "lines", "transformers", "ties", "load, MW", "load, Mvar", "jobs"
+    )
     for name in list_networks():
         network = load_network(name)
         kinds = [network.kind.count(kind) for kind in ("line", "trafo", "tie")]
         p, q = (network.base_mva * float(np.sum(x)) for x in (network.p_load, network.q_load))
-        jobs = ["radial transfer"] * bool(kinds[2]) + ["paper transfer"] * bool(np.isfinite(network.paper_limit_mw))
+        jobs = ["radial transfer"] * bool(kinds[2]) + ["paper transfer"] * bool(
+            np.isfinite(network.paper_limit_mw)
+        )
         jobs += ["voltage"] * (name in list_voltage_cases())
         table.add_row(
-            name, str(network.n_bus), *map(str, kinds), f"{p:.3f}", f"{q:.3f}", ", ".join(jobs) or "power flow"
+            name,
+            str(network.n_bus),
+            *map(str, kinds),
+            f"{p:.3f}",
+            f"{q:.3f}",
+            ", ".join(jobs) or "power flow",
         )
     console_of(110).print(table)
     return 0

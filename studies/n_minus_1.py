@@ -1,16 +1,19 @@
-"""N-1 sheet for an operator: for every single fault the switches in a safe order, what stays dark, and how good that is.
+"""N-1 sheet for an operator: for every single fault the switches in a safe order, what stays dark,
+and how good that is.
 
     python studies/n_minus_1.py ieee33                            nominal load, radial setting
     python studies/n_minus_1.py my_feeder/ --customers who.csv    customers by bus (columns: bus, customers)
     python studies/n_minus_1.py bus69 --hour peak                 the hour of greatest demand of a profile; add --help
 
-Every branch in service fails in turn, transformers and feeder heads too. The decision is the plan search's with its proof
+Every branch in service fails in turn, transformers and feeder heads too. The decision is the plan
+search's with its proof
 (`feederguard.baselines.proven_search`), the order that of `feederguard.models.switching.sequence`: isolate, open, close, no
-loop energised in the radial setting, each state between judged by AC power flow. Written to --output: sheet.csv (a line
-per fault), steps.csv (a line per switching step), times.csv (the seconds, which differ from run to run) and sheet.html.
+loop energised in the radial setting, each state between judged by AC power flow. Written to
+--output: sheet.csv (a line per fault), steps.csv (a line per switching step), times.csv (the
+seconds, which differ from run to run) and sheet.html.
 
-Demand is nominal or that of an hour (`feederguard.studies.n_minus_1_sheet.inputs`); no photovoltaics are added to what the
-feeder's data say.
+Demand is nominal or that of an hour (`feederguard.studies.n_minus_1_sheet.inputs`); no
+photovoltaics are added to what the feeder's data say.
 """
 
 from __future__ import annotations
@@ -36,7 +39,12 @@ from feederguard.models.arrays import IntArray
 from feederguard.models.load_transfer import Scenarios, make_scenarios, resolve_setting
 from feederguard.models.network import Network
 from feederguard.models.switching.sequence import order_operations
-from feederguard.studies.n_minus_1_sheet.inputs import NOMINAL, demand_at_hour, find_hour, read_customers
+from feederguard.studies.n_minus_1_sheet.inputs import (
+    NOMINAL,
+    demand_at_hour,
+    find_hour,
+    read_customers,
+)
 from feederguard.studies.n_minus_1_sheet.page import write_sheet
 from feederguard.studies.n_minus_1_sheet.rows import fault_rows, step_rows
 from feederguard.studies.n_minus_1_sheet.tables import Sheet, print_sheet
@@ -49,14 +57,20 @@ FAULTS_A_TASK = 8
 
 @dataclass(frozen=True)
 class NMinus1Config:
-    """Operating sheet for every single fault of a feeder: switches in order, load without supply, limits, proof."""
+    """Operating sheet for every single fault of a feeder: switches in order, load without supply,
+    limits, proof.
+    """
 
     feeder: tyro.conf.Positional[str]
     """Bundled feeder by name, or a path to one (CSV folder, pandapower .json, MATPOWER .m)."""
     setting: Literal["radial", "paper"] = "radial"
-    """radial: a tree always, thermal ratings, 0.90..1.05 pu; paper: meshed, uniform limit on active power, 0.90..1.10 pu."""
+    """radial: a tree always, thermal ratings, 0.90..1.05 pu; paper: meshed, uniform limit on active
+    power, 0.90..1.10 pu.
+    """
     hour: str = NOMINAL
-    """Demand: nominal (the feeder's own), peak (of the profile), or an hour of it by row (17) or time (2016-01-15T18:00)."""
+    """Demand: nominal (the feeder's own), peak (of the profile), or an hour of it by row (17) or
+    time (2016-01-15T18:00).
+    """
     profiles: str = "simbench_2016"
     """Bundled year by name, or a load file; read only where hour is not nominal."""
     customers: Path | None = None
@@ -64,9 +78,13 @@ class NMinus1Config:
     faults: tuple[str, ...] = ()
     """Branches that fail, by name; default every branch in service."""
     make_before_break: bool = False
-    """Let a loop be energised on the way although the setting is radial, to interrupt nobody who has supply."""
+    """Let a loop be energised on the way although the setting is radial, to interrupt nobody who
+    has supply.
+    """
     prove_s: float | None = None
-    """Seconds of the MISOCP solver for each fault whose decision is not proven otherwise; default none."""
+    """Seconds of the MISOCP solver for each fault whose decision is not proven otherwise; default
+    none.
+    """
     paper_limit_mw: float | None = None
     """Uniform branch limit in MW of the paper setting, where the feeder has none of its own."""
     show: int = 15
@@ -97,17 +115,23 @@ class Bench:
 def load_bench(config: NMinus1Config) -> Bench:
     """Return feeder, faults at their hour, customers and method.
 
-    Raises `NetworkError`, `ProfileError`, ValueError and OSError for what the configuration names and cannot be used.
+    Raises `NetworkError`, `ProfileError`, ValueError and OSError for what the configuration names
+    and cannot be used.
     """
     _refuse_wrong_values(config)
     network = load_network(config.feeder)
     if config.paper_limit_mw is not None:
         network = network.with_changes(paper_limit_mw=config.paper_limit_mw)
     setting = resolve_setting(network, config.setting)
-    faults = np.array([network.branch_index(name) for name in config.faults] or np.flatnonzero(network.closed))
+    faults = np.array(
+        [network.branch_index(name) for name in config.faults] or np.flatnonzero(network.closed)
+    )
     idle = [network.branch_name[b] for b in faults if not network.closed[b]]
     if idle:
-        raise ValueError(f"{network.name}: branch {idle[0]!r} is normally open; only a branch in service can fail here")
+        raise ValueError(
+            f"{network.name}: branch {idle[0]!r} is normally open; only a branch in service can "
+            "fail here"
+        )
     if len(set(faults.tolist())) < len(faults):
         raise ValueError(f"{network.name}: a fault is named twice; name each once")
     demand, arrays, notes = "nominal load", {}, []
@@ -115,17 +139,24 @@ def load_bench(config: NMinus1Config) -> Bench:
         profiles = load_profiles(config.profiles).resample(60)
         step = find_hour(profiles, network, config.hour)
         arrays = demand_at_hour(profiles, network, step)
-        demand = f"{profiles.name}, {np.datetime_as_string(profiles.time[step], unit='m')} (row {step})"
+        demand = (
+            f"{profiles.name}, {np.datetime_as_string(profiles.time[step], unit='m')} (row {step})"
+        )
         if network.p_gen.any() and not profiles.n_pv:
             notes.append(f"{profiles.name} has no PV series: local generation is taken as zero")
     customers = None
     if config.customers is not None:
         customers, silent = read_customers(config.customers, network)
         if silent:
-            notes.append(f"{silent} buses with load have no line in {config.customers} and count no customers")
+            notes.append(
+                f"{silent} buses with load have no line in {config.customers} and count no "
+                "customers"
+            )
     search = ProvenSearch(network, setting, config.prove_s)
     scenarios = make_scenarios(network, faults, **arrays)
-    return Bench(network, scenarios, customers, search, config.make_before_break, demand, tuple(notes))
+    return Bench(
+        network, scenarios, customers, search, config.make_before_break, demand, tuple(notes)
+    )
 
 
 def make_sheet(config: NMinus1Config, console: Console) -> Sheet:
@@ -134,25 +165,54 @@ def make_sheet(config: NMinus1Config, console: Console) -> Sheet:
     bench = load_bench(config)
     n = len(bench.scenarios)
     if not n:
-        raise ValueError(f"{bench.network.name}: no branch is in service, so none can fail; close some")
+        raise ValueError(
+            f"{bench.network.name}: no branch is in service, so none can fail; close some"
+        )
     tasks: dict[str, tuple[Any, ...]] = {
-        f"faults {first:05d}": (first, min(first + FAULTS_A_TASK, n)) for first in range(0, n, FAULTS_A_TASK)
+        f"faults {first:05d}": (first, min(first + FAULTS_A_TASK, n))
+        for first in range(0, n, FAULTS_A_TASK)
     }
-    key = {name: getattr(config, name) for name in config.__dataclass_fields__ if name not in ("show", "output", "run")}
+    key = {
+        name: getattr(config, name)
+        for name in config.__dataclass_fields__
+        if name not in ("show", "output", "run")
+    }
     key["inputs"] = _digest(bench)
     customers = None if config.customers is None else config.customers.resolve()
-    here = replace(config, feeder=absolute(config.feeder), profiles=absolute(config.profiles), customers=customers)
+    here = replace(
+        config,
+        feeder=absolute(config.feeder),
+        profiles=absolute(config.profiles),
+        customers=customers,
+    )
     parts = run_tasks(
-        tasks, _do_faults, _set_up, (here,), config.folder / "journal.sqlite", key, config.run, console, "faults"
+        tasks,
+        _do_faults,
+        _set_up,
+        (here,),
+        config.folder / "journal.sqlite",
+        key,
+        config.run,
+        console,
+        "faults",
     )
     tables = {
         name: pd.concat([part[name] for part in parts.values()], ignore_index=True)
         for name in ("sheet", "steps", "times")
     }
     return Sheet(
-        bench.network, bench.search.setting, bench.demand, bench.customers is not None, config.make_before_break,
-        bench.notes, _command(config), tables["sheet"], tables["steps"], tables["times"], perf_counter() - begin,
-    )  # fmt: skip
+        bench.network,
+        bench.search.setting,
+        bench.demand,
+        bench.customers is not None,
+        config.make_before_break,
+        bench.notes,
+        _command(config),
+        tables["sheet"],
+        tables["steps"],
+        tables["times"],
+        perf_counter() - begin,
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -181,9 +241,12 @@ def run_n_minus_1(config: NMinus1Config, console: Console) -> list[Path]:
 
 
 def _refuse_wrong_values(config: NMinus1Config) -> None:
-    # Not when the configuration is made: the command line's parser would answer with a page of its own.
+    # Not when the configuration is made: the command line's parser would answer with a page of its
+    # own.
     if config.prove_s is not None and not config.prove_s > 0:
-        raise ValueError(f"prove_s is {config.prove_s}; give the solver some seconds, or leave it out")
+        raise ValueError(
+            f"prove_s is {config.prove_s}; give the solver some seconds, or leave it out"
+        )
     if config.paper_limit_mw is not None and not config.paper_limit_mw > 0:
         raise ValueError(f"paper_limit_mw is {config.paper_limit_mw}; it must be positive")
     if config.show < 0:
@@ -193,7 +256,9 @@ def _refuse_wrong_values(config: NMinus1Config) -> None:
 
 
 def _digest(bench: Bench) -> str:
-    """Return a hash of all numbers and names the tables depend on: files may change under the same name."""
+    """Return a hash of all numbers and names the tables depend on: files may change under the same
+    name.
+    """
     parts: list[Any] = [getattr(bench.network, item.name) for item in fields(bench.network)]
     parts += [getattr(bench.scenarios, item.name) for item in fields(bench.scenarios)]
     digest = hashlib.sha256()
@@ -216,7 +281,9 @@ def _command(config: NMinus1Config) -> str:
 
 
 def _set_up(config: NMinus1Config) -> Bench:
-    """Return the bench of a process, its compiled kernels loaded: that is no part of the first fault's time."""
+    """Return the bench of a process, its compiled kernels loaded: that is no part of the first
+    fault's time.
+    """
     bench = load_bench(config)
     PlanSearch(bench.network, bench.search.setting, max_rounds=0).decide(bench.scenarios[:1])
     return bench
@@ -227,10 +294,14 @@ def _do_faults(bench: Bench, first: int, last: int) -> Tables:
     scenarios, network, setting = bench.scenarios[first:last], bench.network, bench.search.setting
     decisions = bench.search.decide(scenarios)
     begin = perf_counter()
-    sequences = order_operations(network, scenarios, decisions, setting, make_before_break=bench.make_before_break)
+    sequences = order_operations(
+        network, scenarios, decisions, setting, make_before_break=bench.make_before_break
+    )
     order_s = (perf_counter() - begin) / len(scenarios)
     steps = step_rows(network, setting, scenarios, sequences)
-    sheet = fault_rows(network, setting, scenarios, sequences, bench.search.reports, steps, bench.customers)
+    sheet = fault_rows(
+        network, setting, scenarios, sequences, bench.search.reports, steps, bench.customers
+    )
     times = pd.DataFrame(
         {
             "fault": sheet["fault"],

@@ -1,21 +1,24 @@
-"""Decision time, gap, solver time and memory against feeder size, for exact, genetic, learned and searching methods.
+"""Decision time, gap, solver time and memory against feeder size, for exact, genetic, learned and
+searching methods.
 
     python studies/scaling.py            seven feeders of 33 to 533 buses, few scenarios, the exact method stopped early
     python studies/scaling.py --full     feeders to 1065 buses, more scenarios, the exact method given a minute
 
-Load transfer in the radial setting. Feeders are bundled ones and multiples of them (`feederguard.data.multiples`:
-'ieee33_x4' is four ieee33 side by side). The exact and the genetic method meet the first of the scenarios that the fast
-ones meet. Each (feeder, method, block of scenarios) is a task with a process of its own (`scaling_study/measure.py`), on one
-core.
+Load transfer in the radial setting. Feeders are bundled ones and multiples of them
+(`feederguard.data.multiples`: 'ieee33_x4' is four ieee33 side by side). The exact and the genetic
+method meet the first of the scenarios that the fast ones meet. Each (feeder, method, block of
+scenarios) is a task with a process of its own (`scaling_study/measure.py`), on one core.
 
     gap      cost over the best proven bound, of the scenarios whose optimum is proven: where some safe decision costs at most
-             PROVEN_REL (and PROVEN_ABS) more than the bound. The bound is the exact method's, or that of counting: load that
-             no path reaches is shed, and a fault that cuts off what could be fed takes a switch operation
+             PROVEN_REL (and PROVEN_ABS) more than the bound. The bound is the exact method's, or
+             that of counting: load that no path reaches is shed, and a fault that cuts off what
+             could be fed takes a switch operation
     excess   cost over that of the cheapest safe decision that any method found, of all scenarios that all were given
     memory   largest resident memory less that of the same process before it met the feeder
 
-Files: scaling.csv, times.csv (seconds and memory, which no two runs measure alike), decisions.csv, scaling.png, report.html and
-report.md. Where the time limit strikes or a process is stopped, another machine gives other decisions.
+Files: scaling.csv, times.csv (seconds and memory, which no two runs measure alike), decisions.csv,
+scaling.png, report.html and report.md. Where the time limit strikes or a process is stopped,
+another machine gives other decisions.
 """
 
 from __future__ import annotations
@@ -49,7 +52,15 @@ from feederguard.studies.trained.transfer_agents import profiles_digest
 
 SLOW = ("genetic", "misocp")
 LONGEST = ("misocp", "ranked_switching", "genetic")  # training included
-FEEDERS = ("ieee33", "bus69", "ieee33_x4", "mantovani136", "caracas141", "ieee33_x8", "kraftringen533")
+FEEDERS = (
+    "ieee33",
+    "bus69",
+    "ieee33_x4",
+    "mantovani136",
+    "caracas141",
+    "ieee33_x8",
+    "kraftringen533",
+)
 FEEDERS_FULL = (*FEEDERS, "ieee33_x16", "ieee33_x32", "kraftringen533_x2")
 
 
@@ -60,7 +71,9 @@ class ScalingConfig:
     full: bool = False
     """Larger feeders, more scenarios, longer limits; what is given beside it counts."""
     feeders: tuple[str, ...] = ()
-    """Bundled feeders by name, multiples such as ieee33_x4, or paths (default: seven, with --full ten)."""
+    """Bundled feeders by name, multiples such as ieee33_x4, or paths (default: seven, with --full
+    ten).
+    """
     methods: tuple[str, ...] = tuple(MODULES)
     """Methods to measure."""
     scenarios: int = 0
@@ -87,11 +100,16 @@ class ScalingConfig:
 
     def __post_init__(self) -> None:
         defaults: dict[str, tuple[Any, Any]] = {
-            "feeders": (FEEDERS, FEEDERS_FULL), "scenarios": (30, 200), "slow_scenarios": (4, 20),
-            "train_scenarios": (200, 2000), "time_limit_s": (10.0, 60.0), "task_limit_s": (200.0, 3600.0),
-        }  # fmt: skip
+            "feeders": (FEEDERS, FEEDERS_FULL),
+            "scenarios": (30, 200),
+            "slow_scenarios": (4, 20),
+            "train_scenarios": (200, 2000),
+            "time_limit_s": (10.0, 60.0),
+            "task_limit_s": (200.0, 3600.0),
+        }
         for name, values in defaults.items():
-            # Nothing given stands as nothing, so that --full can be told apart from what a user asked for.
+            # Nothing given stands as nothing, so that --full can be told apart from what a user
+            # asked for.
             object.__setattr__(self, name, getattr(self, name) or values[self.full])
 
     def check(self) -> None:
@@ -99,7 +117,14 @@ class ScalingConfig:
         unknown = [name for name in self.methods if name not in MODULES]
         if unknown:
             raise ValueError(f"unknown method {unknown[0]!r}; use {', '.join(MODULES)}")
-        for name in ("scenarios", "slow_scenarios", "train_scenarios", "time_limit_s", "task_limit_s", "block"):
+        for name in (
+            "scenarios",
+            "slow_scenarios",
+            "train_scenarios",
+            "time_limit_s",
+            "task_limit_s",
+            "block",
+        ):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be positive")
         if self.seed < 0:
@@ -113,7 +138,9 @@ class ScalingConfig:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the study as a program and return its exit status: 0, 2 for a value that cannot be used, 130 after Ctrl-C."""
+    """Run the study as a program and return its exit status: 0, 2 for a value that cannot be used,
+    130 after Ctrl-C.
+    """
     console = Console(width=140) if not sys.stdout.isatty() else Console()
     try:
         config = tyro.cli(ScalingConfig, args=arguments, prog="scaling")
@@ -129,8 +156,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run_scaling(config: ScalingConfig, console: Console) -> list[Path]:
     """Measure, print the tables and return the paths of the files written.
 
-    Raises RunError for a value, a feeder or a profile that cannot be used and where results cannot be written, and otherwise
-    as `run_tasks`.
+    Raises RunError for a value, a feeder or a profile that cannot be used and where results cannot
+    be written, and otherwise as `run_tasks`.
     """
     begin = perf_counter()
     try:
@@ -141,20 +168,31 @@ def run_scaling(config: ScalingConfig, console: Console) -> list[Path]:
     except (ValueError, OSError) as error:
         # What was asked for cannot be used; what goes wrong later is ours and keeps its traceback.
         raise RunError(str(error)) from error
-    settings = {name: value for name, value in asdict(config).items() if name not in ("run", "output")}
+    settings = {
+        name: value for name, value in asdict(config).items() if name not in ("run", "output")
+    }
     key = settings | {
         "feeders": list(config.feeders),
         "methods": list(config.methods),
         "agents_cache": str(config.agents_cache),
-        "networks": [network_fingerprint(load_multiple(name, config.seed)) for name in config.feeders],
+        "networks": [
+            network_fingerprint(load_multiple(name, config.seed)) for name in config.feeders
+        ],
         "profiles_digest": profiles_digest(load_profiles(config.profiles)),
     }
     settings["agents_cache"] = config.agents_cache.resolve()
     settings["profiles"] = absolute(config.profiles)
     done = run_tasks(
-        _tasks(config, sizes), measure_task, _settings, (settings,), config.output / "journal.sqlite", key, config.run,
-        console, "scaling",
-    )  # fmt: skip
+        _tasks(config, sizes),
+        measure_task,
+        _settings,
+        (settings,),
+        config.output / "journal.sqlite",
+        key,
+        config.run,
+        console,
+        "scaling",
+    )
     tables = {
         name: pd.concat([part[name] for part in done.values()], ignore_index=True)
         for name in ("decisions", "processes")
@@ -162,16 +200,24 @@ def run_scaling(config: ScalingConfig, console: Console) -> list[Path]:
     summary, times = summarise(tables["decisions"], tables["processes"], sizes, config.time_limit_s)
     trend = exponents(summary, times)
     print_tables(summary, times, trend, config.time_limit_s, console)
-    written = [config.output / name for name in ("scaling.csv", "times.csv", "decisions.csv", "scaling.png")]
+    written = [
+        config.output / name
+        for name in ("scaling.csv", "times.csv", "decisions.csv", "scaling.png")
+    ]
     summary.to_csv(written[0], index=False)
     times.to_csv(written[1], index=False)
     tables["decisions"].drop(columns=["seconds", "solver_s"]).to_csv(written[2], index=False)
     draw(summary, times, tables["decisions"], trend, config.time_limit_s, written[3])
     section = scaling_section(summary, times, trend, config.time_limit_s)
     provenance = find_provenance(config.seed)
-    written += write_report("FeederGuard: how methods grow with the feeder", [section], provenance, config.output)
+    written += write_report(
+        "FeederGuard: how methods grow with the feeder", [section], provenance, config.output
+    )
     mark_written(config.output / "journal.sqlite")
-    console.print(f"wrote {', '.join(str(path) for path in written)} in {perf_counter() - begin:.0f} s", soft_wrap=True)
+    console.print(
+        f"wrote {', '.join(str(path) for path in written)} in {perf_counter() - begin:.0f} s",
+        soft_wrap=True,
+    )
     return written
 
 
@@ -179,21 +225,35 @@ def _settings(settings: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def measure_task(settings: dict[str, Any], feeder: str, method: str, first: int, last: int) -> Tables:
-    """Return what one process, and before it that of a training, measured: the tables "decisions" and "processes"."""
+def measure_task(
+    settings: dict[str, Any], feeder: str, method: str, first: int, last: int
+) -> Tables:
+    """Return what one process, and before it that of a training, measured: the tables "decisions"
+    and "processes".
+    """
     network = load_multiple(feeder, settings["seed"])
-    sampled = sample_scenarios(network, load_profiles(settings["profiles"]), settings["scenarios"], settings["seed"])
+    sampled = sample_scenarios(
+        network, load_profiles(settings["profiles"]), settings["scenarios"], settings["seed"]
+    )
     piece = Piece(
-        feeder, method, first, settings["profiles"], settings["seed"], settings["time_limit_s"], settings["train_scenarios"],
+        feeder,
+        method,
+        first,
+        settings["profiles"],
+        settings["seed"],
+        settings["time_limit_s"],
+        settings["train_scenarios"],
         str(settings["agents_cache"]),
-    )  # fmt: skip
+    )
     told: list[dict[str, Any]] = []
     lines: list[dict[str, Any]] = []
     trouble = ""
     if method == "ranked_switching":
         trained = measure(replace(piece, train=True), None, settings["task_limit_s"])
         trouble = trained.trouble
-        told.append({"what": "training", "trouble": trouble and f"training: {trouble}", **trained.footprint})
+        told.append(
+            {"what": "training", "trouble": trouble and f"training: {trouble}", **trained.footprint}
+        )
         piece = replace(piece, agent=trained.footprint.get("agent", ""))
     if not trouble:
         measured = measure(piece, sampled.scenarios[first:last], settings["task_limit_s"])
@@ -201,30 +261,59 @@ def measure_task(settings: dict[str, Any], feeder: str, method: str, first: int,
         lines = measured.decisions
     place = {"feeder": feeder, "method": method}
     decisions = pd.DataFrame([place | line for line in lines]).reindex(columns=DECISIONS)
-    processes = pd.DataFrame([place | {"first": first, "last": last} | line for line in told]).reindex(
-        columns=PROCESSES
-    )
+    processes = pd.DataFrame(
+        [place | {"first": first, "last": last} | line for line in told]
+    ).reindex(columns=PROCESSES)
     return {"decisions": decisions.astype(_NUMBERS), "processes": processes}
 
 
 _NUMBERS = dict.fromkeys(
-    ("least_cost", "cost", "shed_ratio", "switch_operations", "bound", "seconds", "solver_s"), "float64"
+    ("least_cost", "cost", "shed_ratio", "switch_operations", "bound", "seconds", "solver_s"),
+    "float64",
 )
 DECISIONS = [
-    "feeder", "method", "scenario", "fault_branch", "decided", "cost", "shed_ratio", "switch_operations", "connected",
-    "safe", "least_cost", "bound", "note", "seconds", "solver_s",
-]  # fmt: skip
+    "feeder",
+    "method",
+    "scenario",
+    "fault_branch",
+    "decided",
+    "cost",
+    "shed_ratio",
+    "switch_operations",
+    "connected",
+    "safe",
+    "least_cost",
+    "bound",
+    "note",
+    "seconds",
+    "solver_s",
+]
 PROCESSES = [
-    "feeder", "method", "what", "first", "last", "import_mb", "ready_mb", "peak_mb", "set_up_s", "cached", "trouble",
-]  # fmt: skip
+    "feeder",
+    "method",
+    "what",
+    "first",
+    "last",
+    "import_mb",
+    "ready_mb",
+    "peak_mb",
+    "set_up_s",
+    "cached",
+    "trouble",
+]
 
 
 def _tasks(config: ScalingConfig, sizes: pd.DataFrame) -> dict[str, tuple[Any, ...]]:
     """Return tasks by name, those that take longest first."""
     tasks: dict[str, tuple[Any, ...]] = {}
     for feeder in sizes.sort_values("n_bus", ascending=False, kind="stable")["feeder"]:
-        for method in sorted(config.methods, key=lambda name: LONGEST.index(name) if name in LONGEST else len(LONGEST)):
-            count = min(config.slow_scenarios, config.scenarios) if method in SLOW else config.scenarios
+        for method in sorted(
+            config.methods,
+            key=lambda name: LONGEST.index(name) if name in LONGEST else len(LONGEST),
+        ):
+            count = (
+                min(config.slow_scenarios, config.scenarios) if method in SLOW else config.scenarios
+            )
             step = config.block if method in SLOW else count
             for first in range(0, count, step):
                 last = min(first + step, count)
@@ -233,14 +322,24 @@ def _tasks(config: ScalingConfig, sizes: pd.DataFrame) -> dict[str, tuple[Any, .
 
 
 def _sizes(config: ScalingConfig) -> pd.DataFrame:
-    """Return buses, branches, and branches that may be switched, of each feeder; refuse what cannot be measured."""
+    """Return buses, branches, and branches that may be switched, of each feeder; refuse what cannot
+    be measured.
+    """
     load_profiles(config.profiles)
     rows = []
     for feeder in config.feeders:
         network = load_multiple(feeder, config.seed)
         switchable = resolve_setting(network, SETTING).switchable_branches(network)
         refuse_fixed_loops(network, network.closed & ~switchable)
-        rows.append((feeder, network.n_bus, network.n_branch, int(switchable.sum()), int(network.is_tie.sum())))
+        rows.append(
+            (
+                feeder,
+                network.n_bus,
+                network.n_branch,
+                int(switchable.sum()),
+                int(network.is_tie.sum()),
+            )
+        )
     return pd.DataFrame(rows, columns=["feeder", "n_bus", "n_branch", "n_switchable", "n_tie"])
 
 

@@ -1,11 +1,13 @@
-"""Train an agent on a feeder, keep it, and show what it does on faults or days that it has not seen.
+"""Train an agent on a feeder, keep it, and show what it does on faults or days that it has not
+seen.
 
-    python studies/train.py ranked_switching --feeder my_net.json --setting radial --output agent.safetensors
-    python studies/train.py df_srl --feeder cigre_lv18
+    python studies/train.py ranked_switching --feeder my_net.json --setting radial --output
+    agent.safetensors python studies/train.py df_srl --feeder cigre_lv18
 
-Load transfer: ranked_switching (ours), ddpg, ddpg_corrected. Voltage regulation: df_srl (ours), td3, ddpg_voltage, safe_ddpg,
-sac, ppo, on a bundled voltage case. Agents are kept in the cache folder under a name that stands for everything that
-decided them; asking for the same one again reads it from there.
+Load transfer: ranked_switching (ours), ddpg, ddpg_corrected. Voltage regulation: df_srl (ours),
+td3, ddpg_voltage, safe_ddpg, sac, ppo, on a bundled voltage case. Agents are kept in the cache
+folder under a name that stands for everything that decided them; asking for the same one again
+reads it from there.
 """
 
 from __future__ import annotations
@@ -26,7 +28,12 @@ from feederguard.models.voltage_regulation import simulate
 from feederguard.studies.running.command_line import console_of, parse_options, user_error
 from feederguard.studies.running.files import write_whole
 from feederguard.studies.trained.transfer_agents import TRAINED
-from feederguard.studies.trained.voltage_agents import VoltageCourse, kept_tube, missing_for, trained_voltage
+from feederguard.studies.trained.voltage_agents import (
+    VoltageCourse,
+    kept_tube,
+    missing_for,
+    trained_voltage,
+)
 from feederguard.studies.transfer.study import TransferBench, TransferConfig
 from feederguard.studies.voltage.study import VoltageConfig, load_bench
 
@@ -36,12 +43,16 @@ Voltage = Literal["df_srl", "td3", "ddpg_voltage", "safe_ddpg", "sac", "ppo"]
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Train an agent on a feeder, keep it, and show what it does on faults or days that it has not seen."""
+    """Train an agent on a feeder, keep it, and show what it does on faults or days that it has not
+    seen.
+    """
 
     agent: tyro.conf.Positional[Transfer | Voltage]
     """Kind of agent."""
     feeder: str | None = None
-    """Load transfer: bundled feeder or a path (ieee33 where not given); voltage: a bundled case (cigre_lv18)."""
+    """Load transfer: bundled feeder or a path (ieee33 where not given); voltage: a bundled case
+    (cigre_lv18).
+    """
     setting: str = "radial"
     """Load transfer: radial or paper."""
     profiles: str = "simbench_2016"
@@ -67,7 +78,9 @@ class TrainConfig:
         if self.agents_cache.exists() and not self.agents_cache.is_dir():
             raise ValueError(f"agents_cache {self.agents_cache} is a file; name a folder")
         if self.output is not None and not self.output.parent.is_dir():
-            raise ValueError(f"output {self.output}: there is no folder {self.output.parent}; make it first")
+            raise ValueError(
+                f"output {self.output}: there is no folder {self.output.parent}; make it first"
+            )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,35 +89,55 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = console_of(100)
     console.print(f"training {config.agent} ...")
     try:
-        path = train_transfer(config, console) if config.agent in get_args(Transfer) else train_voltage(config, console)
+        path = (
+            train_transfer(config, console)
+            if config.agent in get_args(Transfer)
+            else train_voltage(config, console)
+        )
     except KeyboardInterrupt:
         console.print("stopped: nothing is kept of a training that did not end")
         return 130
     if config.output is not None:
         for one in path.parent.glob(f"{path.stem}.*"):
             if one.suffix in (".safetensors", ".slopes", ".zip"):
-                target = config.output if one.suffix == path.suffix else config.output.with_suffix(one.suffix)
+                target = (
+                    config.output
+                    if one.suffix == path.suffix
+                    else config.output.with_suffix(one.suffix)
+                )
                 write_whole(target, one.read_bytes())
                 console.print(f"copied to {target}", soft_wrap=True)
     return 0
 
 
 def train_transfer(config: TrainConfig, console: Console) -> Path:
-    """Train or find a load-transfer agent, say how it does on 200 faults of the test weeks, and return its file."""
+    """Train or find a load-transfer agent, say how it does on 200 faults of the test weeks, and
+    return its file.
+    """
     with user_error():
         chosen = TransferConfig(
-            feeder=config.feeder or "ieee33", scenarios=1, methods=(config.agent,), setting=config.setting,
-            profiles=config.profiles, pv_share=config.pv_share, seed=config.seed, train_scenarios=config.train_scenarios,
-        )  # fmt: skip
+            feeder=config.feeder or "ieee33",
+            scenarios=1,
+            methods=(config.agent,),
+            setting=config.setting,
+            profiles=config.profiles,
+            pv_share=config.pv_share,
+            seed=config.seed,
+            train_scenarios=config.train_scenarios,
+        )
         bench = TransferBench(chosen, config.agents_cache)
     setting = resolve_setting(bench.network, config.setting)
     trained = TRAINED[config.agent](bench.network, setting, bench.course)
     _tell(config.agent, trained.cached, trained.seconds, trained.path, trained.note, console)
-    test = sample_scenarios(bench.network, bench.profiles, 200, config.seed, pv_share=config.pv_share).scenarios
+    test = sample_scenarios(
+        bench.network, bench.profiles, 200, config.seed, pv_share=config.pv_share
+    ).scenarios
     outcome = judge(bench.network, test, trained.agent.decide(test), setting)
     console.print(
-        f"on 200 faults of the test weeks, {config.setting} setting: {100 * outcome.safe.mean():.2f} % safe by the AC power "
-        f"flow, mean shed {outcome.shed_ratio.mean():.4f} of the load, mean cost {outcome.cost.mean():.2f}"
+        f"on 200 faults of the test weeks, {config.setting} setting: "
+        f"{100 * outcome.safe.mean():.2f} % safe by the AC power "
+        f"flow, mean shed {outcome.shed_ratio.mean():.4f} of the load, mean cost "
+        f"{outcome.cost.mean():.2f}"
     )
     return trained.path
 
@@ -119,9 +152,19 @@ def train_voltage(config: TrainConfig, console: Console) -> Path:
     with user_error():
         chosen = VoltageConfig(feeder=config.feeder or "cigre_lv18", full=config.full)
         bench = load_bench(chosen)
-        tube = kept_tube(bench.network, bench.batteries, bench.train, config.agents_cache) if kind == "df_srl" else None
+        tube = (
+            kept_tube(bench.network, bench.batteries, bench.train, config.agents_cache)
+            if kind == "df_srl"
+            else None
+        )
     course = VoltageCourse(
-        bench.feeder, bench.network, bench.batteries, bench.train, tube, config.agents_cache, chosen.agent_configs
+        bench.feeder,
+        bench.network,
+        bench.batteries,
+        bench.train,
+        tube,
+        config.agents_cache,
+        chosen.agent_configs,
     )
     trained = trained_voltage(kind, course, config.seed)
     _tell(config.agent, trained.cached, trained.record.seconds, trained.path, trained.note, console)
@@ -129,8 +172,10 @@ def train_voltage(config: TrainConfig, console: Console) -> Path:
     n_step = len(bench.test) * bench.test.n_step
     console.print(
         f"on {len(bench.test)} test days: {int(outcome.n_violation_steps.sum())} of {n_step} steps "
-        f"outside the band by the AC power flow ({int(trained.record.n_violation_steps.sum())} of {trained.record.steps} in "
-        f"training), {1e3 * float(np.mean(outcome.regulation_mwh)):.1f} kWh a day through the batteries"
+        f"outside the band by the AC power flow ({int(trained.record.n_violation_steps.sum())} of "
+        f"{trained.record.steps} in "
+        f"training), {1e3 * float(np.mean(outcome.regulation_mwh)):.1f} kWh a day through the "
+        "batteries"
     )
     return trained.path
 

@@ -1,4 +1,6 @@
-"""The two commands' environment: exact versions, one pin of torch, and a newest environment that is another."""
+"""The two commands' environment: exact versions, one pin of torch, and a newest environment that is
+another.
+"""
 
 import re
 import sys
@@ -24,7 +26,9 @@ def locked(name: str) -> dict[str, str]:
         assert "--hash=sha256:" in line, f"{name}: no hash in {line.split()[0]}"
         requirement = Requirement(line.split("--hash")[0].strip())
         if requirement.marker is None or requirement.marker.evaluate():
-            wanted[canonicalize_name(requirement.name)] = str(requirement.specifier).removeprefix("==")
+            wanted[canonicalize_name(requirement.name)] = str(requirement.specifier).removeprefix(
+                "=="
+            )
     return wanted
 
 
@@ -53,7 +57,10 @@ def test_the_locks_meet_the_ranges_of_pyproject():
     ):
         have = locked(name) | {"torch": torch_pins()[0]}
         for requirement in map(Requirement, asked):
-            assert requirement.specifier.contains(have[canonicalize_name(requirement.name)]), (name, requirement)
+            assert requirement.specifier.contains(have[canonicalize_name(requirement.name)]), (
+                name,
+                requirement,
+            )
 
 
 def test_torch_is_pinned_once():
@@ -65,6 +72,8 @@ def test_torch_is_pinned_once():
 def torch_pins() -> list[str]:
     """The version in run.py and the one whose needs pyproject.toml hands to the lock."""
     said = re.search(r'^TORCH = "torch==(.+)"$', (ROOT / "run.py").read_text(), re.MULTILINE)
-    metadata = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["uv"]["dependency-metadata"]
+    metadata = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["uv"][
+        "dependency-metadata"
+    ]
     assert said is not None
     return [said[1], *(entry["version"] for entry in metadata if entry["name"] == "torch")]

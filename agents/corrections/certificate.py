@@ -1,4 +1,5 @@
-"""What comes with every decision made safe: what was proposed, what is applied, why, and how the AC power flow sees it.
+"""What comes with every decision made safe: what was proposed, what is applied, why, and how the AC
+power flow sees it.
 
 as_proposed   the proposal is safe as it is
 corrected     the proposed switches stay, more load is shed
@@ -15,7 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feederguard.models.arrays import BoolArray, FloatArray, IntArray
-from feederguard.models.load_transfer import Decisions, Outcomes, Scenarios, Setting, judge_with_flow
+from feederguard.models.load_transfer import (
+    Decisions,
+    Outcomes,
+    Scenarios,
+    Setting,
+    judge_with_flow,
+)
 from feederguard.models.network import Network
 
 STATUSES = ("as_proposed", "corrected", "replaced", "impossible")
@@ -48,12 +55,20 @@ class Certificates:
         parts = [f"{self.status[k]}: {'safe' if out.safe[k] else 'NOT SAFE'}"]
         if self.reason[k]:
             parts.append(str(self.reason[k]))
-        parts.append(f"close {', '.join(closed) or 'nothing'}, open {', '.join(opened) or 'nothing'}")
+        parts.append(
+            f"close {', '.join(closed) or 'nothing'}, open {', '.join(opened) or 'nothing'}"
+        )
         n_shed = int((shed[self.live_load[k]] > 0).sum())
-        parts.append(f"shed {out.shed_ratio[k]:.1%} of the load at {n_shed} buses, the dark ones not counted")
+        parts.append(
+            f"shed {out.shed_ratio[k]:.1%} of the load at {n_shed} buses, the dark ones not counted"
+        )
         parts.append(f"cost {out.cost[k]:.2f}")
-        parts.append(f"lowest voltage {out.v_min_pu[k]:.4f} pu, highest loading {out.max_loading[k]:.1%}")
-        parts.append(f"AC residual {self.residual_mva[k]:.1e} MVA after {self.n_flows[k]} power flows")
+        parts.append(
+            f"lowest voltage {out.v_min_pu[k]:.4f} pu, highest loading {out.max_loading[k]:.1%}"
+        )
+        parts.append(
+            f"AC residual {self.residual_mva[k]:.1e} MVA after {self.n_flows[k]} power flows"
+        )
         broken = [self.limit_names[i] for i in np.flatnonzero(self.active[k])]
         if broken:
             more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
@@ -94,6 +109,16 @@ def certify(
     extra = (np.abs(applied.shed - proposed.shed) * live).max(axis=1, initial=0.0) > 1e-9
     status = np.where(impossible, 3, np.where(~same, 2, np.where(extra, 1, 0)))
     return Certificates(
-        scenarios.fault, proposed, applied, np.array(STATUSES)[status], outcome, flow.mismatch_mva, n_flows + 1,
-        perf_counter() - began, live, active, limit_names, reason,
-    )  # fmt: skip
+        scenarios.fault,
+        proposed,
+        applied,
+        np.array(STATUSES)[status],
+        outcome,
+        flow.mismatch_mva,
+        n_flows + 1,
+        perf_counter() - began,
+        live,
+        active,
+        limit_names,
+        reason,
+    )

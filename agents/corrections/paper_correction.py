@@ -1,27 +1,31 @@
-"""The paper's safe action correction: shed a little at the most sensitive bus, run the flow again, until the limits hold.
+"""The paper's safe action correction: shed a little at the most sensitive bus, run the flow again,
+until the limits hold.
 
-Source: Zhou et al., Energy Engineering 121(6), 2024, section 3.3. s_i shed fraction, s the limits (4), (5) of
-`models/reconfiguration.py` on the AC state:
+Source: Zhou et al., Energy Engineering 121(6), 2024, section 3.3. s_i shed fraction, s the limits
+(4), (5) of `models/reconfiguration.py` on the AC state:
 
     while a limit is broken:   k = the limit broken most,  i = the bus most sensitive for k
         (20)  s_i <- min(s_i + alpha, 1)
 
 One step at one bus per AC flow, alpha of that bus's own demand. The sensitivity is that of
-`models/power_flow/line_node_ratio.py`, from M_lambda and Y_node^-1 cached per topology, for a load that keeps its power factor:
+`models/power_flow/line_node_ratio.py`, from M_lambda and Y_node^-1 cached per topology, for a load
+that keeps its power factor:
 
     power limit     (18) at the end of the line where the limit is broken
     current limit   Re(conj(J_k) / |J_k| lambda_ki conj((1 + j q_i / p_i) / U_i)),  J_k the series current
     voltage limit   Re(conj(U_j) / |U_j| Z_ji conj((1 + j q_i / p_i) / U_i)),  Z = Y_node^-1
 
-The paper speaks of overloaded lines only. Ours beyond it: the voltage limit; where no bus is left that helps the limit broken
-most, the next one is taken; where the flow has no solution, no limit can be ranked, and the step goes to the bus whose
-remaining demand times |Z_ii| is largest. Shedding cannot lower a voltage that is too high (unless the load is capacitive), nor
-make a meshed decision radial: these end unchanged by that, and say so.
+The paper speaks of overloaded lines only. Ours beyond it: the voltage limit; where no bus is left
+that helps the limit broken most, the next one is taken; where the flow has no solution, no limit
+can be ranked, and the step goes to the bus whose remaining demand times |Z_ii| is largest. Shedding
+cannot lower a voltage that is too high (unless the load is capacitive), nor make a meshed decision
+radial: these end unchanged by that, and say so.
 
-Work: an AC flow a step; 1 / alpha steps empty one bus, so at worst (number of load buses) / alpha steps an item. The loop is
-compiled and no item waits for another. One long file on purpose, as numba's cache watches only the file it compiled; functions
-of `models/power_flow/newton_sweep.py` and `models/load_transfer/shedding_sweep.py` are compiled into it as well: after a change
-there, touch this file too.
+Work: an AC flow a step; 1 / alpha steps empty one bus, so at worst (number of load buses) / alpha
+steps an item. The loop is compiled and no item waits for another. One long file on purpose, as
+numba's cache watches only the file it compiled; functions of `models/power_flow/newton_sweep.py`
+and `models/load_transfer/shedding_sweep.py` are compiled into it as well: after a change there,
+touch this file too.
 """
 
 from __future__ import annotations
@@ -35,12 +39,24 @@ import numpy as np
 from numba import njit, prange
 
 from feederguard.models.arrays import BoolArray, IntArray, threads_for
-from feederguard.models.load_transfer import Decisions, Scenarios, Setting, check_decisions, resolve_setting
+from feederguard.models.load_transfer import (
+    Decisions,
+    Scenarios,
+    Setting,
+    check_decisions,
+    resolve_setting,
+)
 from feederguard.models.load_transfer.ac_state import lay_out_limits
 from feederguard.models.load_transfer.judge import SAFE_TOLERANCE
 from feederguard.models.load_transfer.least_shedding import FLOW_TOLERANCE_MVA
 from feederguard.models.load_transfer.rules import transfer_rules
-from feederguard.models.load_transfer.shedding_sweep import COLUMN_P, COLUMN_W, COLUMN_Y, limit_columns, limit_excess
+from feederguard.models.load_transfer.shedding_sweep import (
+    COLUMN_P,
+    COLUMN_W,
+    COLUMN_Y,
+    limit_columns,
+    limit_excess,
+)
 from feederguard.models.network import Network
 from feederguard.models.power_flow.layout import prepare
 from feederguard.models.power_flow.line_node_ratio import CACHE_MB, RatioCache
@@ -60,7 +76,9 @@ class CorrectionRun:
     end: IntArray  # (B,) index into ENDS
     n_steps: IntArray  # (B,) steps (20)
     n_flows: IntArray  # (B,) AC power flows run
-    worst_limit: IntArray  # (B,) limit still broken most, in the order of `limit_places`; -1 none or no flow
+    worst_limit: (
+        IntArray  # (B,) limit still broken most, in the order of `limit_places`; -1 none or no flow
+    )
 
     @property
     def safe(self) -> BoolArray:
@@ -71,8 +89,8 @@ class CorrectionRun:
 class PaperCorrection:
     """The correction (20) of one network and setting.
 
-    alpha: fraction of a bus's demand shed per step. max_steps: bound on the steps of an item; default none but that
-    every bus can be emptied. cache_mb: size of the cache of sensitivities.
+    alpha: fraction of a bus's demand shed per step. max_steps: bound on the steps of an item;
+    default none but that every bus can be emptied. cache_mb: size of the cache of sensitivities.
 
     Raises ValueError when alpha is outside (0, 1] or max_steps below 1, and as `resolve_setting`.
     """
@@ -86,9 +104,15 @@ class PaperCorrection:
         cache_mb: float = CACHE_MB,
     ) -> None:
         if not 0 < alpha <= 1:
-            raise ValueError(f"paper correction: alpha is {alpha}; shed more than 0 and at most 1 of a demand per step")
+            raise ValueError(
+                f"paper correction: alpha is {alpha}; shed more than 0 and at most 1 of a demand "
+                "per step"
+            )
         if max_steps is not None and max_steps < 1:
-            raise ValueError(f"paper correction: max_steps is {max_steps}; allow at least 1, or None for no bound")
+            raise ValueError(
+                f"paper correction: max_steps is {max_steps}; allow at least 1, or None for no "
+                "bound"
+            )
         self.network = network
         self.setting = resolve_setting(network, setting)
         self.alpha = float(alpha)
@@ -98,20 +122,29 @@ class PaperCorrection:
         self._limits = lay_out_limits(transfer_rules(network, self.setting))
 
     def correct(self, scenarios: Scenarios, decisions: Decisions) -> Decisions:
-        """Return the decisions with the shedding that (20) adds; see `run` for which of them ended safe."""
+        """Return the decisions with the shedding that (20) adds; see `run` for which of them ended
+        safe.
+        """
         return self.run(scenarios, decisions).decisions
 
     def run(self, scenarios: Scenarios, decisions: Decisions) -> CorrectionRun:
         """Return the corrected decisions and how each ended.
 
-        Raises ValueError when a shape does not fit, demand is not finite, or a shed fraction is NaN or outside [0, 1].
+        Raises ValueError when a shape does not fit, demand is not finite, or a shed fraction is NaN
+        or outside [0, 1].
         """
         self._check(scenarios, decisions)
         check_decisions(self.network, scenarios, decisions, self.setting)
         n = len(scenarios)
         # The kernel is compiled for writable arrays; a read-only one would compile it anew.
-        demand = tuple(np.require(a, float, ["C", "W"]) for a in (scenarios.p_load, scenarios.q_load, scenarios.p_gen))
-        closed, shed = np.require(decisions.closed, bool, ["C", "W"]), np.array(decisions.shed, dtype=float)
+        demand = tuple(
+            np.require(a, float, ["C", "W"])
+            for a in (scenarios.p_load, scenarios.q_load, scenarios.p_gen)
+        )
+        closed, shed = (
+            np.require(decisions.closed, bool, ["C", "W"]),
+            np.array(decisions.shed, dtype=float),
+        )
         end, n_steps, n_flows = (np.zeros(n, dtype=np.int64) for _ in range(3))
         worst = np.full(n, -1, dtype=np.int64)
         found = (shed, end, n_steps, n_flows, worst)
@@ -125,28 +158,42 @@ class PaperCorrection:
 
     def _check(self, scenarios: Scenarios, decisions: Decisions) -> None:
         n, network = len(scenarios), self.network
-        arrays = {"shed": decisions.shed} | {name: getattr(scenarios, name) for name in ("p_load", "q_load", "p_gen")}
+        arrays = {"shed": decisions.shed} | {
+            name: getattr(scenarios, name) for name in ("p_load", "q_load", "p_gen")
+        }
         shapes = {"closed": (np.shape(decisions.closed), network.n_branch)}
         shapes |= {name: (np.shape(array), network.n_bus) for name, array in arrays.items()}
         for name, (shape, width) in shapes.items():
             if shape != (n, width):
                 raise ValueError(
-                    f"paper correction: {name} has shape {shape}; expected ({n}, {width}), a row per scenario on {network.name}"
+                    f"paper correction: {name} has shape {shape}; expected ({n}, {width}), a row "
+                    f"per scenario on {network.name}"
                 )
         if np.asarray(decisions.closed).dtype != bool:
-            raise ValueError("paper correction: closed must hold True (closed) or False (open) per branch")
+            raise ValueError(
+                "paper correction: closed must hold True (closed) or False (open) per branch"
+            )
         for name, array in arrays.items():
-            low, high = (-1e-9, 1 + 1e-9) if name == "shed" else (-np.finfo(float).max, np.finfo(float).max)
+            low, high = (
+                (-1e-9, 1 + 1e-9) if name == "shed" else (-np.finfo(float).max, np.finfo(float).max)
+            )
             bad = np.argwhere(~((array >= low) & (array <= high)))
             if bad.size:
                 item, bus = bad[0]
                 raise ValueError(
-                    f"paper correction: {name} of bus {network.bus_name[bus]!r} in item {item} is {array[item, bus]:g}; "
-                    + ("a shed fraction lies between 0 and 1" if name == "shed" else "give a finite number")
+                    f"paper correction: {name} of bus {network.bus_name[bus]!r} in item {item} is "
+                    f"{array[item, bus]:g}; "
+                    + (
+                        "a shed fraction lies between 0 and 1"
+                        if name == "shed"
+                        else "give a finite number"
+                    )
                 )
 
     def _blocks(self, closed: BoolArray, items: IntArray) -> Iterator[tuple[IntArray, IntArray]]:
-        """Yield items with the cache slots of their topologies, as many at a time as the cache holds topologies."""
+        """Yield items with the cache slots of their topologies, as many at a time as the cache
+        holds topologies.
+        """
         number: dict[bytes, int] = {}
         packed = np.packbits(closed[items], axis=1)
         topology = np.array([number.setdefault(row.tobytes(), len(number)) for row in packed])
@@ -157,57 +204,189 @@ class PaperCorrection:
             yield items[here], slots[topology[here] - start]
 
     def _step(
-        self, items: IntArray, slots: IntArray, max_steps: int, demand: Any, closed: BoolArray, found: Any
+        self,
+        items: IntArray,
+        slots: IntArray,
+        max_steps: int,
+        demand: Any,
+        closed: BoolArray,
+        found: Any,
     ) -> None:
         prepared = prepare(self.network)
         # A flow takes about 0.2 us a bus; some fifty of them where steps are taken.
         with threads_for(0.2 * len(items) * self.network.n_bus * (50 if max_steps else 1)):
             _correct_items(
-                items, slots, self.cache.ratio, self.cache.impedance, *demand, closed, prepared.graph, prepared.branches,
-                prepared.shunts, prepared.substation, prepared.v_substation, self._limits, self.setting.radial, self.alpha,
-                max_steps, FLOW_TOLERANCE_MVA / self.network.base_mva, SAFE_TOLERANCE,
-                max(1, min(16 * numba.get_num_threads(), len(items))), *found,
-            )  # fmt: skip
+                items,
+                slots,
+                self.cache.ratio,
+                self.cache.impedance,
+                *demand,
+                closed,
+                prepared.graph,
+                prepared.branches,
+                prepared.shunts,
+                prepared.substation,
+                prepared.v_substation,
+                self._limits,
+                self.setting.radial,
+                self.alpha,
+                max_steps,
+                FLOW_TOLERANCE_MVA / self.network.base_mva,
+                SAFE_TOLERANCE,
+                max(1, min(16 * numba.get_num_threads(), len(items))),
+                *found,
+            )
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
 def _correct_items(  # type: ignore[no-untyped-def]
-    items, slots, ratio, impedance, p_load, q_load, p_gen, closed, graph, branches, shunts, substation, v_substation,
-    limits, radial, alpha, max_steps, flow_tolerance, tolerance, n_chunk, shed, end, n_steps, n_flows, worst_limit,
-):  # fmt: skip
-    """Correct `shed` of the items in place and write how each ended; slots: where its topology's sensitivities lie."""
+    items,
+    slots,
+    ratio,
+    impedance,
+    p_load,
+    q_load,
+    p_gen,
+    closed,
+    graph,
+    branches,
+    shunts,
+    substation,
+    v_substation,
+    limits,
+    radial,
+    alpha,
+    max_steps,
+    flow_tolerance,
+    tolerance,
+    n_chunk,
+    shed,
+    end,
+    n_steps,
+    n_flows,
+    worst_limit,
+):
+    """Correct `shed` of the items in place and write how each ended; slots: where its topology's
+    sensitivities lie.
+    """
     n_bus, n_branch = shed.shape[1], closed.shape[1]
     for chunk in prange(n_chunk):
         walk = np.empty((4, n_bus), np.int64)
         links, seen = np.empty(n_branch, np.int64), np.empty(n_branch, np.bool_)
         shunt = shunts[4].copy()
         state, line, demand = np.zeros((n_bus, 11)), np.zeros((n_bus, 6)), np.empty((n_bus, 2))
-        voltage, current = np.empty((1, n_bus), np.complex128), np.empty((1, n_branch), np.complex128)
-        x, excess, side = np.zeros(limits[1].shape[0]), np.zeros(limits[3].shape[0]), np.zeros(limits[3].shape[0])
+        voltage, current = (
+            np.empty((1, n_bus), np.complex128),
+            np.empty((1, n_branch), np.complex128),
+        )
+        x, excess, side = (
+            np.zeros(limits[1].shape[0]),
+            np.zeros(limits[3].shape[0]),
+            np.zeros(limits[3].shape[0]),
+        )
         gain = np.empty(n_bus)
         for turn in range(chunk * len(items) // n_chunk, (chunk + 1) * len(items) // n_chunk):
             b = items[turn]
             n, n_link = find_forest(
-                closed[b], graph[0], graph[1], graph[2], substation, walk[0], walk[1], walk[2], links, seen, walk[3]
+                closed[b],
+                graph[0],
+                graph[1],
+                graph[2],
+                substation,
+                walk[0],
+                walk[1],
+                walk[2],
+                links,
+                seen,
+                walk[3],
             )
             if shunts[0]:
-                collect_shunts(closed[b], branches[0], branches[1], shunts[1], shunts[2], shunts[3], shunts[4], shunt)
+                collect_shunts(
+                    closed[b],
+                    branches[0],
+                    branches[1],
+                    shunts[1],
+                    shunts[2],
+                    shunts[3],
+                    shunts[4],
+                    shunt,
+                )
             if radial and n_link:
                 end[b] = NOT_RADIAL
                 continue
             end[b] = _correct_one(
-                b, n, n_link, walk, links, ratio[slots[turn]], impedance[slots[turn]], p_load, q_load, p_gen, closed,
-                branches, shunts, v_substation, limits, alpha, max_steps, flow_tolerance, tolerance, shunt, state, line,
-                demand, voltage, current, x, excess, side, gain, shed, n_steps, n_flows, worst_limit,
-            )  # fmt: skip
+                b,
+                n,
+                n_link,
+                walk,
+                links,
+                ratio[slots[turn]],
+                impedance[slots[turn]],
+                p_load,
+                q_load,
+                p_gen,
+                closed,
+                branches,
+                shunts,
+                v_substation,
+                limits,
+                alpha,
+                max_steps,
+                flow_tolerance,
+                tolerance,
+                shunt,
+                state,
+                line,
+                demand,
+                voltage,
+                current,
+                x,
+                excess,
+                side,
+                gain,
+                shed,
+                n_steps,
+                n_flows,
+                worst_limit,
+            )
 
 
 @njit(error_model="numpy")
 def _correct_one(  # type: ignore[no-untyped-def]
-    b, n, n_link, walk, links, ratio, impedance, p_load, q_load, p_gen, closed, branches, shunts, v_substation, limits,
-    alpha, max_steps, flow_tolerance, tolerance, shunt, state, line, demand, voltage, current, x, excess, side, gain, shed,
-    n_steps, n_flows, worst_limit,
-):  # fmt: skip
+    b,
+    n,
+    n_link,
+    walk,
+    links,
+    ratio,
+    impedance,
+    p_load,
+    q_load,
+    p_gen,
+    closed,
+    branches,
+    shunts,
+    v_substation,
+    limits,
+    alpha,
+    max_steps,
+    flow_tolerance,
+    tolerance,
+    shunt,
+    state,
+    line,
+    demand,
+    voltage,
+    current,
+    x,
+    excess,
+    side,
+    gain,
+    shed,
+    n_steps,
+    n_flows,
+    worst_limit,
+):
     """Step by (20) until item b is safe or nothing more can be done; return its end."""
     while True:
         for k in range(n):
@@ -217,11 +396,36 @@ def _correct_one(  # type: ignore[no-untyped-def]
         n_flows[b] += 1
         worst_limit[b] = -1
         iterations = solve_item(
-            0, n, n_link, walk, links, branches, demand, shunt, v_substation, flow_tolerance, 20, state, line, voltage,
+            0,
+            n,
+            n_link,
+            walk,
+            links,
+            branches,
+            demand,
+            shunt,
+            v_substation,
+            flow_tolerance,
+            20,
+            state,
+            line,
+            voltage,
             current,
-        )  # fmt: skip
+        )
         if iterations >= 0:
-            limit_columns(b, closed, voltage, current, walk[3], branches, shunts, limits[0], limits[1], limits[2], x)
+            limit_columns(
+                b,
+                closed,
+                voltage,
+                current,
+                walk[3],
+                branches,
+                shunts,
+                limits[0],
+                limits[1],
+                limits[2],
+                x,
+            )
             if limit_excess(x, walk[3], *limits[1:], excess, side) <= tolerance:
                 return CORRECTED if n_steps[b] else AS_PROPOSED
             worst_limit[b] = np.argmax(excess)
@@ -229,9 +433,23 @@ def _correct_one(  # type: ignore[no-untyped-def]
             return OUT_OF_STEPS
         if iterations >= 0:
             bus = _choose_bus(
-                b, n, walk, branches, limits, voltage[0], current[0], ratio, impedance, p_load, q_load, shed, excess, side,
-                tolerance, gain,
-            )  # fmt: skip
+                b,
+                n,
+                walk,
+                branches,
+                limits,
+                voltage[0],
+                current[0],
+                ratio,
+                impedance,
+                p_load,
+                q_load,
+                shed,
+                excess,
+                side,
+                tolerance,
+                gain,
+            )
         else:
             bus = _heaviest(b, n, walk, impedance, p_load, q_load, shed)
         if bus < 0:
@@ -247,15 +465,46 @@ _NONE, _TOO_HIGH = -1, -2
 
 @njit(error_model="numpy")
 def _choose_bus(  # type: ignore[no-untyped-def]
-    b, n, walk, branches, limits, voltage, current, ratio, impedance, p_load, q_load, shed, excess, side, tolerance, gain
-):  # fmt: skip
-    """Return the bus that helps the limit broken most, or the next one; _NONE or _TOO_HIGH where nothing helps."""
+    b,
+    n,
+    walk,
+    branches,
+    limits,
+    voltage,
+    current,
+    ratio,
+    impedance,
+    p_load,
+    q_load,
+    shed,
+    excess,
+    side,
+    tolerance,
+    gain,
+):
+    """Return the bus that helps the limit broken most, or the next one; _NONE or _TOO_HIGH where
+    nothing helps.
+    """
     kind, start, column = limits[1], limits[4], limits[5]
     while True:
         row = np.argmax(excess)
         if not excess[row] > tolerance:
             return _NONE
-        _gains(row, b, n, walk, branches, limits, voltage, current, ratio, impedance, p_load, q_load, gain)
+        _gains(
+            row,
+            b,
+            n,
+            walk,
+            branches,
+            limits,
+            voltage,
+            current,
+            ratio,
+            impedance,
+            p_load,
+            q_load,
+            gain,
+        )
         largest, best, chosen = 0.0, 0.0, -1
         for k in range(n):
             i = walk[0, k]
@@ -271,8 +520,12 @@ def _choose_bus(  # type: ignore[no-untyped-def]
 
 
 @njit(error_model="numpy")
-def _gains(row, b, n, walk, branches, limits, voltage, current, ratio, impedance, p_load, q_load, gain):  # type: ignore[no-untyped-def]
-    """Fill `gain` (n_bus,) with the rise of the limited quantity per active power drawn at each live bus."""
+def _gains(
+    row, b, n, walk, branches, limits, voltage, current, ratio, impedance, p_load, q_load, gain
+):  # type: ignore[no-untyped-def]
+    """Fill `gain` (n_bus,) with the rise of the limited quantity per active power drawn at each
+    live bus.
+    """
     ell_is_loss, kind, index, _, start, column, value, _, _ = limits
     from_bus, to_bus, z, tap = branches
     gain[:] = 0.0
@@ -305,7 +558,9 @@ def _heaviest(b, n, walk, impedance, p_load, q_load, shed):  # type: ignore[no-u
     for k in range(n):
         i = walk[0, k]
         if p_load[b, i] > 0 and shed[b, i] < 1.0:
-            relief = abs(impedance[i, i]) * abs(complex(p_load[b, i], q_load[b, i])) * (1.0 - shed[b, i])
+            relief = (
+                abs(impedance[i, i]) * abs(complex(p_load[b, i], q_load[b, i])) * (1.0 - shed[b, i])
+            )
             if relief > most:
                 most, chosen = relief, i
     return chosen

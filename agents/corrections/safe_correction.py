@@ -1,10 +1,13 @@
-"""Our correction: any proposal becomes a decision that the AC power flow calls safe, with the least extra shedding.
+"""Our correction: any proposal becomes a decision that the AC power flow calls safe, with the least
+extra shedding.
 
-Where the proposed switches can be made safe they stay, and the least shedding is added to what the proposal sheds
+Where the proposed switches can be made safe they stay, and the least shedding is added to what the
+proposal sheds
 (`feederguard.models.load_transfer.least_shedding`: the Pyomo model's compiled limits, re-linearised at the AC solution until
-that solution itself is inside). Where they cannot, the cheapest of the plans one exchange away and of the plain plans takes
-their place. Where no plan can be made safe, everything behind the fault stays dark and what is left is shed as far as
-its own limits ask; the certificate then says `impossible` and why. Equation numbers: Zhou et al. 2024.
+that solution itself is inside). Where they cannot, the cheapest of the plans one exchange away and
+of the plain plans takes their place. Where no plan can be made safe, everything behind the fault
+stays dark and what is left is shed as far as its own limits ask; the certificate then says
+`impossible` and why. Equation numbers: Zhou et al. 2024.
 """
 
 from __future__ import annotations
@@ -15,7 +18,13 @@ import numpy as np
 
 from feederguard.agents.corrections.certificate import Certificates, certify
 from feederguard.models.arrays import BoolArray
-from feederguard.models.load_transfer import Decisions, Scenarios, Setting, check_decisions, resolve_setting
+from feederguard.models.load_transfer import (
+    Decisions,
+    Scenarios,
+    Setting,
+    check_decisions,
+    resolve_setting,
+)
 from feederguard.models.load_transfer.least_shedding import least_shedding, limit_names
 from feederguard.models.network import Network
 from feederguard.models.network.graph import energised_buses
@@ -48,14 +57,25 @@ class SafeCorrection:
         proposed = Decisions(np.asarray(decisions.closed), np.asarray(decisions.shed, dtype=float))
         check_decisions(self.network, scenarios, proposed, self.setting)
         kept = least_shedding(self.network, scenarios, proposed.closed, self.setting, proposed.shed)
-        found = Found(proposed.closed.copy(), kept.shed, np.zeros(len(scenarios)), kept.n_flows, kept.active)
+        found = Found(
+            proposed.closed.copy(), kept.shed, np.zeros(len(scenarios)), kept.n_flows, kept.active
+        )
         found.cost[~(kept.safe & self._allowed(proposed.closed))] = np.inf
         self._replace(scenarios, found)
         impossible, reason = fall_back(self.plans, scenarios, found)
         return certify(
-            self.network, self.setting, scenarios, proposed, found.decisions, impossible=impossible, reason=reason,
-            n_flows=found.n_flows, active=found.active, limit_names=self.limit_names, began=begin,
-        )  # fmt: skip
+            self.network,
+            self.setting,
+            scenarios,
+            proposed,
+            found.decisions,
+            impossible=impossible,
+            reason=reason,
+            n_flows=found.n_flows,
+            active=found.active,
+            limit_names=self.limit_names,
+            began=begin,
+        )
 
     def _allowed(self, closed: BoolArray) -> BoolArray:
         """Return which states are radial where the setting asks for it, (B,)."""

@@ -20,7 +20,8 @@ def make_env(
 ) -> VoltageEnv:
     """Return the environment of one day at a time.
 
-    feeder: one with a bundled case. weeks: "train", "test" or "all". correct, carry_soc: as `VoltageEnv`.
+    feeder: one with a bundled case. weeks: "train", "test" or "all". correct, carry_soc: as
+    `VoltageEnv`.
 
     Raises as `load_voltage_case` and `VoltageEnv`.
     """
@@ -36,9 +37,13 @@ def make_vector_env(
     carry_soc: bool = False,
     render_mode: str | None = None,
 ) -> VoltageVectorEnv:
-    """Return the natively batched environment of `num_envs` days at a time; otherwise as `make_env`."""
+    """Return the natively batched environment of `num_envs` days at a time; otherwise as
+    `make_env`.
+    """
     case = _case(feeder, weeks)
-    return VoltageVectorEnv(case.network, case.batteries, case.days, num_envs, correct, carry_soc, render_mode)
+    return VoltageVectorEnv(
+        case.network, case.batteries, case.days, num_envs, correct, carry_soc, render_mode
+    )
 
 
 # Environments of one case share its arrays, and what has been compiled for its network.

@@ -1,22 +1,28 @@
-"""Load transfer as a Gymnasium environment: single, and natively batched for thousands of scenarios a step.
+"""Load transfer as a Gymnasium environment: single, and natively batched for thousands of scenarios
+a step.
 
-Source: Zhou et al., Energy Engineering 121(6), 2024, whose equation numbers these are. Physics, cost, limits and rewards
+Source: Zhou et al., Energy Engineering 121(6), 2024, whose equation numbers these are. Physics,
+cost, limits and rewards
 (10), (11), (21) are the judge's (`feederguard.models.load_transfer`).
 
     observation (8), (9)  the failed branch, one-hot; then per bus p_load, q_load and p_gen, in units of the feeder's mean
-                          nominal active load per loaded bus. With a horizon of several hours also the state of each
-                          switchable branch (1 closed) and the fraction of the horizon that is left.
+                          nominal active load per loaded bus. With a horizon of several hours also
+                          the state of each switchable branch (1 closed) and the fraction of the
+                          horizon that is left.
     action (7)            numbers in [0, 1]: the shed fraction of each bus with nominal load, in bus order, then one
-                          number per switchable branch, in branch order. What is outside is clipped, NaN is refused.
+                          number per switchable branch, in branch order. What is outside is clipped,
+                          NaN is refused.
         meshed setting    a branch is closed where its number is at least 0.5
         radial setting    the numbers are keys of a maximal spanning forest (`feederguard.models.switching.forests`): branches
         of
-                          high keys are closed first, so every action is radial and feeds all that can be fed; where
-                          nothing can be fed any more, switches stay as they normally are
+                          high keys are closed first, so every action is radial and feeds all that
+                          can be fed; where nothing can be fed any more, switches stay as they
+                          normally are
 
-An episode is one fault that lasts `horizon` hours: a decision an hour, switching charged against the hour before.
-It ends by termination, since the fault is then repaired, and is never truncated. Episode k of a pool of scenarios is its
-rows k * horizon to (k + 1) * horizon - 1, consecutive hours of the same fault.
+An episode is one fault that lasts `horizon` hours: a decision an hour, switching charged against
+the hour before. It ends by termination, since the fault is then repaired, and is never truncated.
+Episode k of a pool of scenarios is its rows k * horizon to (k + 1) * horizon - 1, consecutive hours
+of the same fault.
 """
 
 from __future__ import annotations
@@ -57,14 +63,17 @@ Correct = Callable[[Scenarios, Decisions], Decisions]
 
 
 class LoadTransferEnv(gym.Env[Float32Array, Float32Array]):
-    """One fault at a time; `info` holds the fields of `Outcomes` but the reward, `applied_action` and `pool_row`.
+    """One fault at a time; `info` holds the fields of `Outcomes` but the reward, `applied_action`
+    and `pool_row`.
 
-    correct: changes a batch of decisions before the grid receives them; the reward is then (21), and
-    `info["applied_action"]` encodes what the grid received. `reset(options={"episode": k})` picks an episode of the pool,
-    otherwise one is drawn. `pool_row` is the row of the pool that was shown (reset) or judged (step).
+    correct: changes a batch of decisions before the grid receives them; the reward is then (21),
+    and `info["applied_action"]` encodes what the grid received. `reset(options={"episode": k})`
+    picks an episode of the pool, otherwise one is drawn. `pool_row` is the row of the pool that was
+    shown (reset) or judged (step).
 
-    Raises ValueError at once when the pool is empty, of another feeder, holds a value that is not finite, or is not made
-    of episodes of `horizon` rows; `step` raises `ResetNeeded` after the end of an episode.
+    Raises ValueError at once when the pool is empty, of another feeder, holds a value that is not
+    finite, or is not made of episodes of `horizon` rows; `step` raises `ResetNeeded` after the end
+    of an episode.
     """
 
     metadata: dict[str, Any] = {"render_modes": []}
@@ -96,19 +105,24 @@ class LoadTransferEnv(gym.Env[Float32Array, Float32Array]):
         shape = np.shape(action)
         if shape != self.action_space.shape:
             raise ValueError(
-                f"{self.faults.network.name}: action has shape {shape}; expected {self.action_space.shape}"
+                f"{self.faults.network.name}: action has shape {shape}; expected "
+                f"{self.action_space.shape}"
             )
         reward, info = self.faults.step(np.asarray(action)[None])
-        one = {name: value[0] if value.ndim > 1 else value[0].item() for name, value in info.items()}
+        one = {
+            name: value[0] if value.ndim > 1 else value[0].item() for name, value in info.items()
+        }
         return self.faults.observe()[0], float(reward[0]), self.faults.ended, False, one
 
 
 class LoadTransferVectorEnv(gym.vector.VectorEnv[Float32Array, Float32Array, NDArray[Any]]):
-    """`num_envs` faults a step, in arrays throughout; arguments, errors and `info` as `LoadTransferEnv`, batch first.
+    """`num_envs` faults a step, in arrays throughout; arguments, errors and `info` as
+    `LoadTransferEnv`, batch first.
 
-    Autoreset is SAME_STEP: a step that ends the episodes returns the first observations of new ones, and the last
-    ones in `info["final_obs"]`, (num_envs, n_observation); all environments begin and end together.
-    `reset(options={"episode": k})` takes one episode for all or (num_envs,) of them.
+    Autoreset is SAME_STEP: a step that ends the episodes returns the first observations of new
+    ones, and the last ones in `info["final_obs"]`, (num_envs, n_observation); all environments
+    begin and end together. `reset(options={"episode": k})` takes one episode for all or (num_envs,)
+    of them.
     """
 
     metadata: dict[str, Any] = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}
@@ -144,7 +158,9 @@ class LoadTransferVectorEnv(gym.vector.VectorEnv[Float32Array, Float32Array, NDA
     def step(
         self, actions: Float32Array
     ) -> tuple[Float32Array, NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
-        """Return observations, rewards, which faults are repaired, none truncated, and the outcomes."""
+        """Return observations, rewards, which faults are repaired, none truncated, and the
+        outcomes.
+        """
         reward, info = self.faults.step(actions)
         observations = self.faults.observe()
         ended = np.full(self.num_envs, self.faults.ended)
@@ -157,10 +173,17 @@ class LoadTransferVectorEnv(gym.vector.VectorEnv[Float32Array, Float32Array, NDA
 
 
 class _Faults:
-    """A batch of episodes, hour by hour, in step with each other: what both environments are made of."""
+    """A batch of episodes, hour by hour, in step with each other: what both environments are made
+    of.
+    """
 
     def __init__(
-        self, network: Network, scenarios: Scenarios, setting: str | Setting, horizon: int, correct: Correct | None
+        self,
+        network: Network,
+        scenarios: Scenarios,
+        setting: str | Setting,
+        horizon: int,
+        correct: Correct | None,
     ) -> None:
         self.network = network
         self.setting = resolve_setting(network, setting)
@@ -175,7 +198,10 @@ class _Faults:
         n_extra = len(self.layout.switchable) + 1 if horizon > 1 else 0
         # The pool says how large a demand can be; an unbounded space would say nothing.
         self.observation_space = Box(
-            min(float(shown.min()), 0.0), max(float(shown.max()), 1.0), (shown.shape[1] + n_extra,), np.float32
+            min(float(shown.min()), 0.0),
+            max(float(shown.max()), 1.0),
+            (shown.shape[1] + n_extra,),
+            np.float32,
         )
         self.action_space = Box(0.0, 1.0, (self.layout.size,), np.float32)
 
@@ -185,13 +211,17 @@ class _Faults:
 
     @property
     def rows(self) -> IntArray:
-        """The row of the pool that each environment is at; after the end, the last one of its episode."""
+        """The row of the pool that each environment is at; after the end, the last one of its
+        episode.
+        """
         return self.episode * self.horizon + min(self.hour, self.horizon - 1)
 
     def start(self, rng: np.random.Generator, n: int, options: dict[str, Any] | None) -> None:
         n_episode = len(self.pool) // self.horizon
         asked = None if options is None else options.get("episode")
-        self.episode = rng.integers(0, n_episode, n) if asked is None else _asked_episodes(asked, n, n_episode)
+        self.episode = (
+            rng.integers(0, n_episode, n) if asked is None else _asked_episodes(asked, n, n_episode)
+        )
         self.hour = 0
         self.closed = np.tile(self.network.closed, (n, 1))
         self.closed[np.arange(n), self.pool.fault[self.rows]] = False
@@ -201,22 +231,34 @@ class _Faults:
         if self.horizon == 1:
             return shown
         left = np.full((len(shown), 1), 1.0 - self.hour / self.horizon)
-        return np.concatenate((shown, self.closed[:, self.layout.switchable], left), axis=1, dtype=np.float32)
+        return np.concatenate(
+            (shown, self.closed[:, self.layout.switchable], left), axis=1, dtype=np.float32
+        )
 
     def step(self, actions: ArrayLike) -> tuple[FloatArray, dict[str, Any]]:
         if self.ended:
-            raise ResetNeeded("the episode has ended, or none has begun; call reset() before step()")
+            raise ResetNeeded(
+                "the episode has ended, or none has begun; call reset() before step()"
+            )
         rows = self.rows
         scenarios = self.pool[rows]
         proposed = decode_actions(self.network, self.setting, scenarios, actions)
         applied = proposed if self.correct is None else self.correct(scenarios, proposed)
         outcome = judge(
-            self.network, scenarios, applied, self.setting,
-            proposed=None if self.correct is None else proposed, before=self.closed,
-        )  # fmt: skip
+            self.network,
+            scenarios,
+            applied,
+            self.setting,
+            proposed=None if self.correct is None else proposed,
+            before=self.closed,
+        )
         self.closed = np.asarray(applied.closed)
         self.hour += 1
-        info = {field.name: getattr(outcome, field.name) for field in fields(Outcomes) if field.name != "reward"}
+        info = {
+            field.name: getattr(outcome, field.name)
+            for field in fields(Outcomes)
+            if field.name != "reward"
+        }
         info["applied_action"] = encode_decisions(self.network, self.setting, applied)
         info["pool_row"] = rows
         return outcome.reward, info
@@ -227,12 +269,15 @@ def _checked_pool(network: Network, scenarios: Scenarios, horizon: int) -> Scena
     if not len(scenarios):
         raise ValueError(f"{network.name}: the pool of scenarios is empty; give at least one")
     check_feeder(network, scenarios)
-    pool = make_scenarios(network, scenarios.fault, scenarios.p_load, scenarios.q_load, scenarios.p_gen)
+    pool = make_scenarios(
+        network, scenarios.fault, scenarios.p_load, scenarios.q_load, scenarios.p_gen
+    )
     if horizon != int(horizon) or horizon < 1:
         raise ValueError(f"horizon is {horizon}; a fault lasts a whole number of hours, at least 1")
     if len(pool) % horizon:
         raise ValueError(
-            f"{network.name}: a pool of {len(pool)} scenarios does not divide into episodes of {horizon} hours; give a "
+            f"{network.name}: a pool of {len(pool)} scenarios does not divide into episodes of "
+            f"{horizon} hours; give a "
             f"multiple of horizon={horizon}, the hours of each fault one after the other"
         )
     by_episode = pool.fault.reshape(-1, horizon)
@@ -240,7 +285,8 @@ def _checked_pool(network: Network, scenarios: Scenarios, horizon: int) -> Scena
     if mixed.size:
         first = int(mixed[0]) * horizon
         raise ValueError(
-            f"{network.name}: scenarios {first} to {first + horizon - 1} make one episode of {horizon} hours but not "
+            f"{network.name}: scenarios {first} to {first + horizon - 1} make one episode of "
+            f"{horizon} hours but not "
             "all have the same fault; order the pool by fault, then by hour"
         )
     return pool
@@ -251,7 +297,8 @@ def _asked_episodes(asked: ArrayLike, n: int, n_episode: int) -> IntArray:
     fits = episodes.dtype.kind in "iu" and episodes.shape in ((), (n,))
     if not fits or (episodes < 0).any() or (episodes >= n_episode).any():
         raise ValueError(
-            f"options: episode is {asked!r}; give one number or {n} of them, from 0 to {n_episode - 1}, the episodes of "
+            f"options: episode is {asked!r}; give one number or {n} of them, from 0 to "
+            f"{n_episode - 1}, the episodes of "
             "the pool"
         )
     return np.array(np.broadcast_to(episodes, n), dtype=np.int64)

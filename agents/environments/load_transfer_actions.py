@@ -21,7 +21,8 @@ _known_layouts: WeakKeyDictionary[Network, dict[Setting, ActionLayout]] = WeakKe
 def observe(network: Network, scenarios: Scenarios) -> Float32Array:
     """Return the observations (8), (9) of the scenarios, (B, n_branch + 3 n_bus); see the module.
 
-    Raises ValueError when the scenarios are of another feeder or a demand or generation is not finite.
+    Raises ValueError when the scenarios are of another feeder or a demand or generation is not
+    finite.
     """
     check_feeder(network, scenarios)
     n, n_branch = len(scenarios), network.n_branch
@@ -34,17 +35,20 @@ def observe(network: Network, scenarios: Scenarios) -> Float32Array:
     if not np.isfinite(observations).all():
         item, column = np.argwhere(~np.isfinite(observations))[0]
         raise ValueError(
-            f"{network.name}: demand or generation of bus {network.bus_name[(column - n_branch) % network.n_bus]!r} in "
+            f"{network.name}: demand or generation of bus "
+            f"{network.bus_name[(column - n_branch) % network.n_bus]!r} in "
             f"scenario {item} is not finite; give a number"
         )
     return observations
 
 
-def decode_actions(network: Network, setting: str | Setting, scenarios: Scenarios, actions: ArrayLike) -> Decisions:
+def decode_actions(
+    network: Network, setting: str | Setting, scenarios: Scenarios, actions: ArrayLike
+) -> Decisions:
     """Return the decisions that actions (B, n_load + n_switch) stand for; see the module.
 
-    Raises ValueError when the shape is another or an action holds NaN; as `resolve_setting`; and `NetworkError` when
-    the setting is radial and branches that cannot be switched form a loop.
+    Raises ValueError when the shape is another or an action holds NaN; as `resolve_setting`; and
+    `NetworkError` when the setting is radial and branches that cannot be switched form a loop.
     """
     setting = resolve_setting(network, setting)
     layout = action_layout(network, setting)
@@ -67,11 +71,15 @@ def decode_actions(network: Network, setting: str | Setting, scenarios: Scenario
     return Decisions(closed, shed)
 
 
-def encode_decisions(network: Network, setting: str | Setting, decisions: Decisions) -> Float32Array:
-    """Return actions (B, n_load + n_switch) that stand for the decisions: a switch is 1 where closed, 0 where open.
+def encode_decisions(
+    network: Network, setting: str | Setting, decisions: Decisions
+) -> Float32Array:
+    """Return actions (B, n_load + n_switch) that stand for the decisions: a switch is 1 where
+    closed, 0 where open.
 
-    `decode_actions` gives back, to float32, every decision that some action stands for; of others it keeps what an
-    action can say (in the radial setting it closes what a decision left dark without need).
+    `decode_actions` gives back, to float32, every decision that some action stands for; of others
+    it keeps what an action can say (in the radial setting it closes what a decision left dark
+    without need).
     """
     layout = action_layout(network, resolve_setting(network, setting))
     parts = (decisions.shed[:, layout.load_bus], decisions.closed[:, layout.switchable])
@@ -86,7 +94,8 @@ class ActionLayout:
     switchable: IntArray  # (n_switch,)
     usable: BoolArray  # (n_branch,) branches that may be closed
     fixed_closed: BoolArray  # (n_branch,) branches that are closed and stay so
-    dead: BoolArray  # (n_branch, n_branch) per failed branch, those that join only buses nobody can feed any more
+    # (n_branch, n_branch) per failed branch, those that join only buses nobody can feed any more
+    dead: BoolArray
 
     @property
     def size(self) -> int:
@@ -111,20 +120,29 @@ def action_layout(network: Network, setting: Setting) -> ActionLayout:
 def _mean_load(network: Network) -> float:
     loaded = network.p_load[network.p_load > 0]
     if not len(loaded):
-        raise ValueError(f"{network.name}: no bus has a nominal load, so there is none to transfer; give p_load")
+        raise ValueError(
+            f"{network.name}: no bus has a nominal load, so there is none to transfer; give p_load"
+        )
     return float(loaded.mean())
 
 
-def _checked_actions(network: Network, layout: ActionLayout, n: int, actions: ArrayLike) -> FloatArray:
+def _checked_actions(
+    network: Network, layout: ActionLayout, n: int, actions: ArrayLike
+) -> FloatArray:
     numbers = np.asarray(actions, dtype=float)
     if numbers.shape != (n, layout.size):
         raise ValueError(
-            f"{network.name}: actions have shape {numbers.shape}; expected ({n}, {layout.size}), one shed fraction for "
-            f"each of {len(layout.load_bus)} loads, then one number for each of {len(layout.switchable)} switches"
+            f"{network.name}: actions have shape {numbers.shape}; expected ({n}, {layout.size}), "
+            "one shed fraction for "
+            f"each of {len(layout.load_bus)} loads, then one number for each of "
+            f"{len(layout.switchable)} switches"
         )
     if np.isnan(numbers).any():
         item, place = np.argwhere(np.isnan(numbers))[0]
-        raise ValueError(f"{network.name}: action {item} holds NaN at place {place}; give numbers between 0 and 1")
+        raise ValueError(
+            f"{network.name}: action {item} holds NaN at place {place}; give numbers between 0 and "
+            "1"
+        )
     return np.asarray(np.clip(numbers, 0.0, 1.0))
 
 
@@ -134,12 +152,14 @@ def check_feeder(network: Network, scenarios: Scenarios) -> None:
         shape = np.shape(getattr(scenarios, name))
         if shape != (n, network.n_bus):
             raise ValueError(
-                f"{network.name}: {name} of the scenarios has shape {shape}; expected ({n}, {network.n_bus}): "
+                f"{network.name}: {name} of the scenarios has shape {shape}; expected ({n}, "
+                f"{network.n_bus}): "
                 "make scenarios of this feeder"
             )
     outside = np.flatnonzero((scenarios.fault < 0) | (scenarios.fault >= network.n_branch))
     if outside.size:
         raise ValueError(
-            f"{network.name}: scenario {outside[0]} has its fault at branch {scenarios.fault[outside[0]]}; branches are "
+            f"{network.name}: scenario {outside[0]} has its fault at branch "
+            f"{scenarios.fault[outside[0]]}; branches are "
             f"numbered 0 to {network.n_branch - 1}: make scenarios of this feeder"
         )

@@ -1,4 +1,5 @@
-"""Voltage regulation with batteries as a Gymnasium environment: single, and natively batched for hundreds of days at once.
+"""Voltage regulation with batteries as a Gymnasium environment: single, and natively batched for
+hundreds of days at once.
 
 Physics, limits and reward are the judge's (`feederguard.models.voltage_regulation`).
 
@@ -7,13 +8,16 @@ Physics, limits and reward are the judge's (`feederguard.models.voltage_regulati
                  NaN is refused.
     reward       -0.001 sum |p_kW| + sum over buses of min(0, 1000 (distance inside the band)), of the power applied
 
-An episode is a day. It is truncated after its last step, since the batteries' life goes on: the last observation then shows
-the first step of the next day, where the pool has it, or else the day's last demand at the time of day that follows. It is
-terminated only by a step without an AC solution. The power applied is the action, changed by `correct` where given, and cut
-by the batteries' management to what power and SOC limits allow. That is `info["applied_action"]`, and what a learner should
-store: ours do (`voltage_agent.py`). stable-baselines3 knows nothing of it and stores its own action (`sb3_agents.py`).
+An episode is a day. It is truncated after its last step, since the batteries' life goes on: the
+last observation then shows the first step of the next day, where the pool has it, or else the day's
+last demand at the time of day that follows. It is terminated only by a step without an AC solution.
+The power applied is the action, changed by `correct` where given, and cut by the batteries'
+management to what power and SOC limits allow. That is `info["applied_action"]`, and what a learner
+should store: ours do (`voltage_agent.py`). stable-baselines3 knows nothing of it and stores its own
+action (`sb3_agents.py`).
 
-Longer than other files: both environments are one batch of feeders, and every wish is checked where it enters.
+Longer than other files: both environments are one batch of feeders, and every wish is checked where
+it enters.
 """
 
 from __future__ import annotations
@@ -45,7 +49,12 @@ from feederguard.models.power_flow import solve_power_flow
 from feederguard.models.voltage_regulation import VoltageDays, VoltageState
 from feederguard.models.voltage_regulation.days import check_feeder
 from feederguard.models.voltage_regulation.demand import battery_demand, idle_voltages, net_demand
-from feederguard.models.voltage_regulation.judge import SAFE_TOLERANCE_PU, band_excess, bus_excess, regulation_reward
+from feederguard.models.voltage_regulation.judge import (
+    SAFE_TOLERANCE_PU,
+    band_excess,
+    bus_excess,
+    regulation_reward,
+)
 
 __all__ = ["VoltageEnv", "VoltageVectorEnv", "observe", "read_observations"]
 
@@ -55,18 +64,20 @@ Correct = Callable[[VoltageState, FloatArray], FloatArray]
 class VoltageEnv(gym.Env[Float32Array, Float32Array]):
     """One day at a time.
 
-    correct: (state, proposed power (B, n_bat) pu) -> power, applied before the grid receives it. carry_soc: days follow
-    one another in the pool's order, each with the SOC at which the last one ended; else each begins at soc_start, and is
-    drawn. `reset(options={"day": k, "soc": ...})` picks a day of the pool and the SOC it begins with (no other option is
-    known); a reset with a seed, or with options, does not carry SOC over.
+    correct: (state, proposed power (B, n_bat) pu) -> power, applied before the grid receives it.
+    carry_soc: days follow one another in the pool's order, each with the SOC at which the last one
+    ended; else each begins at soc_start, and is drawn. `reset(options={"day": k, "soc": ...})`
+    picks a day of the pool and the SOC it begins with (no other option is known); a reset with a
+    seed, or with options, does not carry SOC over.
 
-    `info`: day, step (of the pool; after a step those it judged), soc (after the step), and after a step applied_action,
-    v (n_bus,) pu, n_violations (buses outside their band by over 1e-5 pu; all of them without AC solution),
-    worst_excess_pu, regulation_kwh.
+    `info`: day, step (of the pool; after a step those it judged), soc (after the step), and after a
+    step applied_action, v (n_bus,) pu, n_violations (buses outside their band by over 1e-5 pu; all
+    of them without AC solution), worst_excess_pu, regulation_kwh.
 
-    Raises ValueError at once when the pool is empty or of another feeder, has demand at a bus without nominal load, there is
-    no battery or one is at no bus; in `reset` for options that are none; in `step` for an action of another shape, NaN, a
-    correction that is not finite, and a safety layer of another step; and `ResetNeeded` after the end of an episode.
+    Raises ValueError at once when the pool is empty or of another feeder, has demand at a bus
+    without nominal load, there is no battery or one is at no bus; in `reset` for options that are
+    none; in `step` for an action of another shape, NaN, a correction that is not finite, and a
+    safety layer of another step; and `ResetNeeded` after the end of an episode.
     """
 
     metadata: dict[str, Any] = {"render_modes": []}
@@ -94,22 +105,33 @@ class VoltageEnv(gym.Env[Float32Array, Float32Array]):
         return self.feeders.observe()[0], _one(self.feeders.place())
 
     def step(self, action: Float32Array) -> tuple[Float32Array, float, bool, bool, dict[str, Any]]:
-        """Return observation, reward, whether the grid collapsed, whether the day is over, and what happened."""
+        """Return observation, reward, whether the grid collapsed, whether the day is over, and what
+        happened.
+        """
         feeders = self.feeders
         if np.shape(action) != self.action_space.shape:
             raise ValueError(
-                f"{feeders.network.name}: action has shape {np.shape(action)}; expected {self.action_space.shape}"
+                f"{feeders.network.name}: action has shape {np.shape(action)}; expected "
+                f"{self.action_space.shape}"
             )
         reward, terminated, truncated, info = feeders.step(np.asarray(action)[None])
-        return feeders.observe()[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), _one(info)
+        return (
+            feeders.observe()[0],
+            float(reward[0]),
+            bool(terminated[0]),
+            bool(truncated[0]),
+            _one(info),
+        )
 
 
 class VoltageVectorEnv(gym.vector.VectorEnv[Float32Array, Float32Array, NDArray[Any]]):
-    """`num_envs` days at once, in arrays throughout; arguments, errors and `info` as `VoltageEnv`, batch first.
+    """`num_envs` days at once, in arrays throughout; arguments, errors and `info` as `VoltageEnv`,
+    batch first.
 
-    Autoreset is SAME_STEP: where an episode ends, the step returns the first observation of a new one, and the last
-    ones in `info["final_obs"]`, (num_envs, n_observation), valid where `info["_final_obs"]`.
-    `reset(options={"day": k, "soc": ...})` takes one day for all or (num_envs,) of them, SOC (n_bat,) or (num_envs, n_bat).
+    Autoreset is SAME_STEP: where an episode ends, the step returns the first observation of a new
+    one, and the last ones in `info["final_obs"]`, (num_envs, n_observation), valid where
+    `info["_final_obs"]`. `reset(options={"day": k, "soc": ...})` takes one day for all or
+    (num_envs,) of them, SOC (n_bat,) or (num_envs, n_bat).
     """
 
     metadata: dict[str, Any] = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}
@@ -145,7 +167,9 @@ class VoltageVectorEnv(gym.vector.VectorEnv[Float32Array, Float32Array, NDArray[
     def step(
         self, actions: Float32Array
     ) -> tuple[Float32Array, NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
-        """Return observations, rewards, which grids collapsed, which days are over, and what happened."""
+        """Return observations, rewards, which grids collapsed, which days are over, and what
+        happened.
+        """
         reward, terminated, truncated, info = self.feeders.step(actions)
         observations = self.feeders.observe()
         ended = terminated | truncated
@@ -161,14 +185,20 @@ class _Feeders:
     """A batch of feeders, each at its own day and step: what both environments are made of."""
 
     def __init__(
-        self, network: Network, batteries: Batteries, days: VoltageDays, correct: Correct | None, carry_soc: bool
+        self,
+        network: Network,
+        batteries: Batteries,
+        days: VoltageDays,
+        correct: Correct | None,
+        carry_soc: bool,
     ) -> None:
         if not len(days):
             raise ValueError(f"{network.name}: there are no days; give at least one")
         check_feeder(network, days)
         if not len(batteries):
             raise ValueError(
-                f"{network.name}: there are no batteries; give at least one, or there is nothing to act with"
+                f"{network.name}: there are no batteries; give at least one, or there is nothing "
+                "to act with"
             )
         check_batteries(network, batteries, days.n_step, days.step_h)
         check_observable(network, days)
@@ -185,7 +215,10 @@ class _Feeders:
         self.at_midnight = self.shown[0, -2:]
         # The pool says how far demand and voltage go; an unbounded space would say nothing.
         self.observation_space = Box(
-            min(float(self.shown.min()), -1.0), max(float(self.shown.max()), 1.0), self.shown.shape[1:], np.float32
+            min(float(self.shown.min()), -1.0),
+            max(float(self.shown.max()), 1.0),
+            self.shown.shape[1:],
+            np.float32,
         )
         self.action_space = Box(-1.0, 1.0, (len(batteries),), np.float32)
         self.day: IntArray = np.zeros(0, dtype=np.int64)
@@ -198,7 +231,9 @@ class _Feeders:
         """The row of the pool that each feeder is at; after the last step of a day, that step's."""
         return self.day * self.days.n_step + np.minimum(self.step_of_day, self.days.n_step - 1)
 
-    def reset(self, rng: np.random.Generator, n: int, options: dict[str, Any] | None, afresh: bool) -> None:
+    def reset(
+        self, rng: np.random.Generator, n: int, options: dict[str, Any] | None, afresh: bool
+    ) -> None:
         """Begin episodes in all n feeders; `afresh` or with options they forget what was before."""
         options = options or {}
         unknown = [name for name in options if name not in ("day", "soc")]
@@ -243,16 +278,26 @@ class _Feeders:
     def step(self, actions: ArrayLike) -> tuple[FloatArray, BoolArray, BoolArray, dict[str, Any]]:
         """Return rewards, which grids collapsed, which days are over, and what happened."""
         if not len(self.day) or self.ended.any():
-            raise ResetNeeded("the episode has ended, or none has begun; call reset() before step()")
+            raise ResetNeeded(
+                "the episode has ended, or none has begun; call reset() before step()"
+            )
         network, batteries, step_h = self.network, self.batteries, self.days.step_h
         proposed = _checked_actions(network, batteries, len(self.day), actions) * batteries.p_max
         row = self.row
         p_net, q_net = self.known.p_net[row], self.known.q_net[row]
         if self.correct is not None:
             state = VoltageState(
-                p_net, q_net, self.known.v_idle[row], self.soc.copy(), self.step_of_day.copy(), step_h, self.days.n_step
-            )  # fmt: skip
-            proposed = _checked_correction(network, batteries, self.correct(state, proposed), proposed.shape)
+                p_net,
+                q_net,
+                self.known.v_idle[row],
+                self.soc.copy(),
+                self.step_of_day.copy(),
+                step_h,
+                self.days.n_step,
+            )
+            proposed = _checked_correction(
+                network, batteries, self.correct(state, proposed), proposed.shape
+            )
         power = allowed_power(batteries, self.soc, proposed, step_h)
         flow = solve_power_flow(network, p_net + battery_demand(network, batteries, power), q_net)
         v = np.abs(flow.voltage)
@@ -279,11 +324,14 @@ class _Feeders:
         batteries, n_bat = self.batteries, len(self.batteries)
         soc = np.asarray(batteries.soc_start if asked is None else asked, dtype=float)
         inside = (
-            (soc >= batteries.soc_min) & (soc <= batteries.soc_max) if soc.shape in ((n_bat,), (n, n_bat)) else False
+            (soc >= batteries.soc_min) & (soc <= batteries.soc_max)
+            if soc.shape in ((n_bat,), (n, n_bat))
+            else False
         )
         if not np.all(inside):
             raise ValueError(
-                f"options: soc of shape {soc.shape} does not fit; give ({n_bat},) or ({n}, {n_bat}) fractions inside the SOC "
+                f"options: soc of shape {soc.shape} does not fit; give ({n_bat},) or ({n}, "
+                f"{n_bat}) fractions inside the SOC "
                 "limits of the batteries"
             )
         return np.array(np.broadcast_to(soc, (n, n_bat)))
@@ -293,26 +341,33 @@ def _one(info: dict[str, Any]) -> dict[str, Any]:
     return {name: value[0] if value.ndim > 1 else value[0].item() for name, value in info.items()}
 
 
-def _checked_actions(network: Network, batteries: Batteries, n: int, actions: ArrayLike) -> FloatArray:
+def _checked_actions(
+    network: Network, batteries: Batteries, n: int, actions: ArrayLike
+) -> FloatArray:
     numbers = np.asarray(actions, dtype=float)
     if numbers.shape != (n, len(batteries)):
         raise ValueError(
-            f"{network.name}: actions have shape {numbers.shape}; expected ({n}, {len(batteries)}), one number per battery"
+            f"{network.name}: actions have shape {numbers.shape}; expected ({n}, "
+            f"{len(batteries)}), one number per battery"
         )
     if np.isnan(numbers).any():
         item, k = np.argwhere(np.isnan(numbers))[0]
         raise ValueError(
-            f"{network.name}: action {item} is NaN for battery {batteries.name[k]!r}; give numbers between -1 and 1"
+            f"{network.name}: action {item} is NaN for battery {batteries.name[k]!r}; give numbers "
+            "between -1 and 1"
         )
     return np.asarray(np.clip(numbers, -1.0, 1.0))
 
 
-def _checked_correction(network: Network, batteries: Batteries, power: ArrayLike, shape: tuple[int, ...]) -> FloatArray:
+def _checked_correction(
+    network: Network, batteries: Batteries, power: ArrayLike, shape: tuple[int, ...]
+) -> FloatArray:
     try:
         corrected = np.asarray(power, dtype=float)
     except (TypeError, ValueError):
         raise ValueError(
-            f"{network.name}: `correct` returned {type(power).__name__}, not powers; return finite pu, one per battery: of a "
+            f"{network.name}: `correct` returned {type(power).__name__}, not powers; return finite "
+            "pu, one per battery: of a "
             "safety layer's answer return its .p"
         ) from None
     if corrected.shape != shape or not np.isfinite(corrected).all():
@@ -321,7 +376,8 @@ def _checked_correction(network: Network, batteries: Batteries, power: ArrayLike
             item, k = np.argwhere(~np.isfinite(corrected))[0]
             what = f"is {corrected[item, k]:g} for battery {batteries.name[k]!r} of item {item}"
         raise ValueError(
-            f"{network.name}: the corrected power {what}; `correct` must return finite pu, one per battery"
+            f"{network.name}: the corrected power {what}; `correct` must return finite pu, one per "
+            "battery"
         )
     return corrected
 
@@ -331,6 +387,7 @@ def _asked_days(asked: ArrayLike, n: int, n_day: int) -> IntArray:
     fits = days.dtype.kind in "iu" and days.shape in ((), (n,))
     if not fits or (days < 0).any() or (days >= n_day).any():
         raise ValueError(
-            f"options: day is {asked!r}; give one number or {n} of them, from 0 to {n_day - 1}, the days of the pool"
+            f"options: day is {asked!r}; give one number or {n} of them, from 0 to {n_day - 1}, "
+            "the days of the pool"
         )
     return np.array(np.broadcast_to(days, n), dtype=np.int64)

@@ -32,8 +32,11 @@ Float32Array = NDArray[np.float32]
 STEPS_A_DAY = 96
 
 
-def observe(network: Network, batteries: Batteries, state: VoltageState, n_step: int = STEPS_A_DAY) -> Float32Array:
-    """Return the observations of B states, (B, n_observation); n_step is the number of steps in a day.
+def observe(
+    network: Network, batteries: Batteries, state: VoltageState, n_step: int = STEPS_A_DAY
+) -> Float32Array:
+    """Return the observations of B states, (B, n_observation); n_step is the number of steps in a
+    day.
 
     Raises ValueError when a net demand or SOC is not finite.
     """
@@ -51,7 +54,8 @@ def observe(network: Network, batteries: Batteries, state: VoltageState, n_step:
     if not np.isfinite(observations).all():
         item, column = np.argwhere(~np.isfinite(observations))[0]
         raise ValueError(
-            f"{network.name}: {_column_name(network, batteries, layout, int(column))} in state {item} is not finite; "
+            f"{network.name}: {_column_name(network, batteries, layout, int(column))} in state "
+            f"{item} is not finite; "
             "give a number"
         )
     return observations
@@ -60,16 +64,18 @@ def observe(network: Network, batteries: Batteries, state: VoltageState, n_step:
 def read_observations(
     network: Network, batteries: Batteries, observations: ArrayLike, n_step: int = STEPS_A_DAY
 ) -> VoltageState:
-    """Return the states that observations (B, n_observation) stand for: to float32, and the step exactly.
+    """Return the states that observations (B, n_observation) stand for: to float32, and the step
+    exactly.
 
-    Demand of buses without nominal load is zero, and substations have their voltage. Raises ValueError when the width is
-    another.
+    Demand of buses without nominal load is zero, and substations have their voltage. Raises
+    ValueError when the width is another.
     """
     layout, n_bat = _layout(network), len(batteries)
     rows = np.asarray(observations, dtype=float)
     if rows.ndim != 2 or rows.shape[1] != layout.width(n_bat):
         raise ValueError(
-            f"{network.name}: observations have shape {rows.shape}; expected (B, {layout.width(n_bat)}), rows of observe"
+            f"{network.name}: observations have shape {rows.shape}; expected (B, "
+            f"{layout.width(n_bat)}), rows of observe"
         )
     ends = np.cumsum([len(layout.p_bus), len(layout.q_bus), len(layout.v_bus), n_bat])
     p, q, v, soc, time = np.split(rows, ends, axis=1)
@@ -82,7 +88,9 @@ def read_observations(
     v_idle[:, layout.v_bus] = np.where(magnitude < 0.1, np.nan, magnitude)
     v_idle[np.isnan(v_idle).any(axis=1)] = np.nan
     turns = np.arctan2(time[:, 0], time[:, 1]) / (2 * np.pi)
-    return VoltageState(p_net, q_net, v_idle, soc, np.round(turns * n_step).astype(np.int64) % n_step)
+    return VoltageState(
+        p_net, q_net, v_idle, soc, np.round(turns * n_step).astype(np.int64) % n_step
+    )
 
 
 def soc_columns(network: Network, batteries: Batteries) -> slice:
@@ -103,8 +111,10 @@ def check_observable(network: Network, days: VoltageDays) -> None:
         unseen[shown] = False
         if unseen.any():
             raise ValueError(
-                f"{network.name}: the days have {label} demand at bus {network.bus_name[np.flatnonzero(unseen)[0]]!r}, which "
-                "has no nominal one, so an agent would not see it; give the network its nominal load there"
+                f"{network.name}: the days have {label} demand at bus "
+                f"{network.bus_name[np.flatnonzero(unseen)[0]]!r}, which "
+                "has no nominal one, so an agent would not see it; give the network its nominal "
+                "load there"
             )
 
 
@@ -131,29 +141,45 @@ def _layout(network: Network) -> _Layout:
     if network not in _known_layouts:
         active = np.maximum(np.abs(network.p_load), np.abs(network.p_gen))
         reactive = np.maximum(np.abs(network.q_load), np.abs(network.q_gen))
-        p_bus, q_bus, v_bus = np.flatnonzero(active), np.flatnonzero(reactive), judged_buses(network)
+        p_bus, q_bus, v_bus = (
+            np.flatnonzero(active),
+            np.flatnonzero(reactive),
+            judged_buses(network),
+        )
         low, high = network.v_min[v_bus], network.v_max[v_bus]
         # A band of no width would leave nothing to measure by.
         reach = np.maximum((high - low) / 2, 1e-3)
         _known_layouts[network] = _Layout(
             p_bus, active[p_bus], q_bus, reactive[q_bus], v_bus, (low + high) / 2, reach
-        )  # fmt: skip
+        )
     return _known_layouts[network]
 
 
 def _column_name(network: Network, batteries: Batteries, layout: _Layout, column: int) -> str:
-    groups = (("p_net of bus", layout.p_bus), ("q_net of bus", layout.q_bus), ("v_idle of bus", layout.v_bus))
+    groups = (
+        ("p_net of bus", layout.p_bus),
+        ("q_net of bus", layout.q_bus),
+        ("v_idle of bus", layout.v_bus),
+    )
     for label, buses in groups:
         if column < len(buses):
             return f"{label} {network.bus_name[buses[column]]!r}"
         column -= len(buses)
-    return f"soc of battery {batteries.name[column]!r}" if column < len(batteries) else "the time of day"
+    return (
+        f"soc of battery {batteries.name[column]!r}"
+        if column < len(batteries)
+        else "the time of day"
+    )
 
 
 def batteries_text(network: Network, batteries: Batteries) -> str:
-    """Return every number of the batteries as one line of JSON, powers and energies in pu of the network's base."""
+    """Return every number of the batteries as one line of JSON, powers and energies in pu of the
+    network's base.
+    """
     known = {
-        item.name: None if value is None else [f"{number:.10g}" for number in np.asarray(value, dtype=float).tolist()]
+        item.name: None
+        if value is None
+        else [f"{number:.10g}" for number in np.asarray(value, dtype=float).tolist()]
         for item in fields(batteries)
         if item.name != "name"
         for value in [getattr(batteries, item.name)]
@@ -162,11 +188,15 @@ def batteries_text(network: Network, batteries: Batteries) -> str:
 
 
 def cut_to_limits(batteries: Batteries, soc: FloatArray, actions: Tensor, step_h: float) -> Tensor:
-    """Return what power and SOC limits leave of actions in [-1, 1], (B, n_bat): what a battery's management makes of them.
+    """Return what power and SOC limits leave of actions in [-1, 1], (B, n_bat): what a battery's
+    management makes of them.
 
     soc: (B, n_bat). Differentiable in the actions; what is cut off has no gradient.
     """
     # A battery without power does nothing.
     unit = np.where(batteries.p_max > 0, batteries.p_max, 1.0)
-    low, high = (torch.from_numpy(limit / unit).to(actions) for limit in power_interval(batteries, soc, step_h))
+    low, high = (
+        torch.from_numpy(limit / unit).to(actions)
+        for limit in power_interval(batteries, soc, step_h)
+    )
     return torch.minimum(torch.maximum(actions, low), high)

@@ -1,8 +1,10 @@
-"""Checkpoints of agents: tensors and words in one safetensors file, and no code that loading could run.
+"""Checkpoints of agents: tensors and words in one safetensors file, and no code that loading could
+run.
 
-A checkpoint says what kind of agent it is, and the fingerprint of the feeder and the setting it was trained for: a setting
-of load transfer, or what else in words the agent depends on, such as its batteries. An agent of another feeder answers with
-the right number of switches and the wrong ones, so loading refuses it.
+A checkpoint says what kind of agent it is, and the fingerprint of the feeder and the setting it was
+trained for: a setting of load transfer, or what else in words the agent depends on, such as its
+batteries. An agent of another feeder answers with the right number of switches and the wrong ones,
+so loading refuses it.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ _REQUIRED = ("kind", "network", "fingerprint", "setting")
 
 
 class CheckpointError(ValueError):
-    """A file that is not the checkpoint asked for: the message names the file, what it holds and the remedy."""
+    """A file that is not the checkpoint asked for: the message names the file, what it holds and
+    the remedy.
+    """
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +52,8 @@ class Checkpoint:
 def network_fingerprint(network: Network) -> str:
     """Return a hash of every array and number of the feeder, names left out, in hexadecimal.
 
-    Numbers are rounded to ten significant digits first: one feeder read by two machines may differ in the last bit.
+    Numbers are rounded to ten significant digits first: one feeder read by two machines may differ
+    in the last bit.
     """
     digest = hashlib.sha256()
     for field in fields(network):
@@ -66,19 +71,23 @@ def network_fingerprint(network: Network) -> str:
 
 def setting_text(setting: Setting) -> str:
     """Return a setting as one line of JSON, every field by name."""
-    return json.dumps({field.name: getattr(setting, field.name) for field in fields(setting)}, sort_keys=True)
+    return json.dumps(
+        {field.name: getattr(setting, field.name) for field in fields(setting)}, sort_keys=True
+    )
 
 
 def save_checkpoint(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write tensors and metadata to `path`; a file of that name is replaced whole or not at all.
 
-    metadata holds at least `kind`, `network` (the feeder's name), `fingerprint` and `setting`; `agent_metadata` makes
-    them. Raises ValueError when one is missing, `CheckpointError` when there is no such folder.
+    metadata holds at least `kind`, `network` (the feeder's name), `fingerprint` and `setting`;
+    `agent_metadata` makes them. Raises ValueError when one is missing, `CheckpointError` when there
+    is no such folder.
     """
     missing = [name for name in _REQUIRED if name not in metadata]
     if missing:
         raise ValueError(
-            f"save_checkpoint: metadata lacks {missing[0]!r}; agent_metadata(...) gives all that is needed"
+            f"save_checkpoint: metadata lacks {missing[0]!r}; agent_metadata(...) gives all that "
+            "is needed"
         )
     path = Path(path)
     if not path.parent.is_dir():
@@ -96,7 +105,9 @@ def save_checkpoint(path: str | Path, tensors: dict[str, Tensor], metadata: dict
 
 
 def agent_metadata(kind: str, network: Network, setting: Setting | str) -> dict[str, str]:
-    """Return the metadata by which `load_checkpoint` knows an agent again; a setting in words stands as it is."""
+    """Return the metadata by which `load_checkpoint` knows an agent again; a setting in words
+    stands as it is.
+    """
     return {
         "kind": kind,
         "network": network.name,
@@ -110,24 +121,31 @@ def load_checkpoint(
 ) -> Checkpoint:
     """Return the checkpoint at `path`; setting None takes the one it was trained for, a `Setting`.
 
-    Raises `CheckpointError` when the file is missing, not a whole safetensors file, not of this kind of agent, or of another
-    feeder or setting.
+    Raises `CheckpointError` when the file is missing, not a whole safetensors file, not of this
+    kind of agent, or of another feeder or setting.
     """
     path = Path(path)
     checkpoint = _read(path)
     known = checkpoint.metadata
     missing = [name for name in _REQUIRED if name not in known]
     if missing:
-        raise CheckpointError(f"{path}: no {missing[0]!r} in its metadata; give a file written by an agent's save")
+        raise CheckpointError(
+            f"{path}: no {missing[0]!r} in its metadata; give a file written by an agent's save"
+        )
     if known.get("tensors") != _tensors_digest(checkpoint.tensors):
         raise CheckpointError(
-            f"{path}: its numbers are not those that were saved; the file is damaged: train and save again"
+            f"{path}: its numbers are not those that were saved; the file is damaged: train and "
+            "save again"
         )
     if known["kind"] != kind:
-        raise CheckpointError(f"{path}: holds a {known['kind']!r} agent, expected {kind!r}; load it with its own class")
+        raise CheckpointError(
+            f"{path}: holds a {known['kind']!r} agent, expected {kind!r}; load it with its own "
+            "class"
+        )
     if known["fingerprint"] != network_fingerprint(network):
         raise CheckpointError(
-            f"{path}: trained on feeder {known['network']!r}, which differs from this {network.name!r} (loads, lines, "
+            f"{path}: trained on feeder {known['network']!r}, which differs from this "
+            f"{network.name!r} (loads, lines, "
             "limits or switches); "
             "train an agent for this feeder, or load the feeder it was trained on"
         )
@@ -141,7 +159,9 @@ def load_checkpoint(
     try:
         checkpoint.setting  # noqa: B018 (that it can be read is the question)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{path}: its setting cannot be read ({error}); train and save again") from error
+        raise CheckpointError(
+            f"{path}: its setting cannot be read ({error}); train and save again"
+        ) from error
     return checkpoint
 
 
@@ -160,11 +180,16 @@ def _tensors_digest(tensors: dict[str, Tensor]) -> str:
 
 def _read(path: Path) -> Checkpoint:
     if not path.is_file():
-        raise CheckpointError(f"{path}: there is no such file; train an agent and save it there first")
+        raise CheckpointError(
+            f"{path}: there is no such file; train an agent and save it there first"
+        )
     try:
         with safe_open(path, framework="pt") as file:
-            return Checkpoint({name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {}))
+            return Checkpoint(
+                {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})
+            )
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
-            f"{path}: not a whole safetensors file ({error}); it is damaged or of another format: train and save again"
+            f"{path}: not a whole safetensors file ({error}); it is damaged or of another format: "
+            "train and save again"
         ) from error

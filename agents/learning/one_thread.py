@@ -1,4 +1,6 @@
-"""Torch on one thread: for the small networks here a second one costs more than it brings, and sums keep their order."""
+"""Torch on one thread: for the small networks here a second one costs more than it brings, and sums
+keep their order.
+"""
 
 from __future__ import annotations
 

@@ -12,7 +12,9 @@ Float32Array = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Transitions:
-    """B transitions: what was seen, what was done, what it brought, and whether the episode truly ended there."""
+    """B transitions: what was seen, what was done, what it brought, and whether the episode truly
+    ended there.
+    """
 
     observations: Float32Array  # (B, n_observation)
     actions: Float32Array  # (B, n_action) as the environment received them
@@ -27,16 +29,18 @@ class Transitions:
 class Replay:
     """A ring buffer of `capacity` transitions in preallocated float32; the oldest are overwritten.
 
-    Transitions may be marked, and a share of each sample be drawn from the marked ones: where little happens most of the
-    time, the steps in which something does.
+    Transitions may be marked, and a share of each sample be drawn from the marked ones: where
+    little happens most of the time, the steps in which something does.
 
-    Raises ValueError for a capacity below 1, arrays of the wrong shape or values that are not finite, and for sampling
-    from an empty memory.
+    Raises ValueError for a capacity below 1, arrays of the wrong shape or values that are not
+    finite, and for sampling from an empty memory.
     """
 
     def __init__(self, capacity: int, n_observation: int, n_action: int, seed: int = 0) -> None:
         if capacity < 1:
-            raise ValueError(f"replay: capacity is {capacity}; it must hold at least one transition")
+            raise ValueError(
+                f"replay: capacity is {capacity}; it must hold at least one transition"
+            )
         self.capacity = capacity
         self._stored = Transitions(
             np.zeros((capacity, n_observation), np.float32),
@@ -62,28 +66,39 @@ class Replay:
         terminated: ArrayLike,
         marked: ArrayLike | None = None,
     ) -> None:
-        """Store B transitions, in order, `marked` (B,) or none of them; of more than `capacity` the last are kept."""
+        """Store B transitions, in order, `marked` (B,) or none of them; of more than `capacity` the
+        last are kept.
+        """
         given = (observations, actions, rewards, next_observations, terminated)
         arrays = [np.asarray(value, dtype=np.float32) for value in given]
         n = len(arrays[2]) if arrays[2].ndim == 1 else 0
         for (name, store), array in zip(vars(self._stored).items(), arrays, strict=True):
             if array.shape != (n, *store.shape[1:]):
-                raise ValueError(f"replay: {name} has shape {array.shape}; expected {('B', *store.shape[1:])}, one B")
+                raise ValueError(
+                    f"replay: {name} has shape {array.shape}; expected {('B', *store.shape[1:])}, "
+                    "one B"
+                )
             if not np.isfinite(array).all():
-                raise ValueError(f"replay: {name} holds a value that is not finite; the environment must not send one")
+                raise ValueError(
+                    f"replay: {name} holds a value that is not finite; the environment must not "
+                    "send one"
+                )
         kept = min(n, self.capacity)
         slots = (self._next + np.arange(n - kept, n)) % self.capacity
         for store, array in zip(vars(self._stored).values(), arrays, strict=True):
             store[slots] = array[n - kept :]
         marks = np.zeros(n, dtype=bool) if marked is None else np.asarray(marked, dtype=bool)
         if marks.shape != (n,):
-            raise ValueError(f"replay: marked has shape {marks.shape}; expected ({n},), one per transition")
+            raise ValueError(
+                f"replay: marked has shape {marks.shape}; expected ({n},), one per transition"
+            )
         self._marked[slots] = marks[n - kept :]
         self._next = (self._next + n) % self.capacity
         self._size = min(self._size + n, self.capacity)
 
     def sample(self, count: int, marked_share: float = 0.0) -> Transitions:
-        """Return `count` transitions drawn uniformly, with repetition, by the memory's own generator.
+        """Return `count` transitions drawn uniformly, with repetition, by the memory's own
+        generator.
 
         marked_share: share of them drawn from the marked ones alone, as long as there are any.
         """

@@ -1,7 +1,9 @@
-"""DDPG and TD3: a deterministic policy for continuous actions between 0 and 1, and the critics that teach it.
+"""DDPG and TD3: a deterministic policy for continuous actions between 0 and 1, and the critics that
+teach it.
 
-Source: Zhou et al., Energy Engineering 121(6), 2024, section 3.2, whose equation numbers are used. Observation s,
-action a, reward r; s', a' of the next step; theta, w the parameters of actor and critic, theta', w' of their targets.
+Source: Zhou et al., Energy Engineering 121(6), 2024, section 3.2, whose equation numbers are used.
+Observation s, action a, reward r; s', a' of the next step; theta, w the parameters of actor and
+critic, theta', w' of their targets.
 
     (12)  grad J = E[grad_theta pi(s) grad_a Q(s, a)] at a = pi(s)
     (13)  a = pi(s)
@@ -10,24 +12,28 @@ action a, reward r; s', a' of the next step; theta, w the parameters of actor an
     (16)  min over w of |Q(s, a) - (r + gamma Q'(s', a'))|^2, the last term only where the episode goes on
     (17)  theta' <- tau theta + (1 - tau) theta',  w' <- tau w + (1 - tau) w'
 
-TD3 adds three things, each a field of the configuration: the lower of two critics in (16), noise on a' in (16), and an
-actor that learns at every second step of the critics only. Without them it is DDPG: `TD3Config.ddpg()`.
+TD3 adds three things, each a field of the configuration: the lower of two critics in (16), noise on
+a' in (16), and an actor that learns at every second step of the critics only. Without them it is
+DDPG: `TD3Config.ddpg()`.
 
-Bounds. An action ends often exactly at 0 or 1 (no shedding), which a sigmoid only approaches, and where it has no
-gradient left to come back with. The actor is linear at its end instead, clipped to [0, 1]; coming back through the clip,
+Bounds. An action ends often exactly at 0 or 1 (no shedding), which a sigmoid only approaches, and
+where it has no gradient left to come back with. The actor is linear at its end instead, clipped to
+[0, 1]; coming back through the clip,
 
     (a)  a gradient that would push a number beyond [0, 1] yet further out is turned round, times how far out it is
 
-so that numbers rest at the bound and leave it at once where the critic says so. `project`, where given, maps actions to
-the ones that are carried out (a safety layer) and is differentiated through in (15).
+so that numbers rest at the bound and leave it at once where the critic says so. `project`, where
+given, maps actions to the ones that are carried out (a safety layer) and is differentiated through
+in (15).
 
-`known_reward`, where given, is the part k(s, a) of the reward that the actions carried out say themselves, such as what
-they cost. The critics then learn the rest of Q alone, and (15) takes the gradient of k as it is: with
+`known_reward`, where given, is the part k(s, a) of the reward that the actions carried out say
+themselves, such as what they cost. The critics then learn the rest of Q alone, and (15) takes the
+gradient of k as it is: with
 
     (b)  Q(s, a) = k(s, a) + Q~(s, a),   Q~ learned towards r - k(s, a) + gamma Q'(s', a')
 
-nothing changes but what has to be approximated. A network's gradient of a sum of absolute values is poor where it matters:
-at 0.
+nothing changes but what has to be approximated. A network's gradient of a sum of absolute values is
+poor where it matters: at 0.
 
 Longer than other files, because the two algorithms are one text.
 """
@@ -47,8 +53,12 @@ from torch import Tensor, nn
 from feederguard.agents.learning.one_thread import one_thread
 from feederguard.agents.learning.replay import Replay
 
-Projection = Callable[[Tensor, Tensor], Tensor]  # observations (B, n_observation), actions (B, n_action) -> actions
-KnownReward = Callable[[Tensor, Tensor], Tensor]  # observations, actions carried out -> (B,) part of the reward
+Projection = Callable[
+    [Tensor, Tensor], Tensor
+]  # observations (B, n_observation), actions (B, n_action) -> actions
+KnownReward = Callable[
+    [Tensor, Tensor], Tensor
+]  # observations, actions carried out -> (B,) part of the reward
 
 
 @dataclass(frozen=True)
@@ -62,10 +72,14 @@ class TD3Config:
     gamma: float = 0.9  # discount of (16)
     batch: int = 256  # transitions per gradient step
     memory: int = 100_000  # transitions remembered
-    marked_share: float = 0.0  # share of a batch drawn from the transitions that were marked when remembered
+    marked_share: float = (
+        0.0  # share of a batch drawn from the transitions that were marked when remembered
+    )
     warmup: int = 1_000  # transitions to remember before learning begins
     noise: float = 0.1  # standard deviation of the exploration noise
-    redraw: float = 0.0  # probability that exploration draws a component of an action afresh from [0, 1]
+    redraw: float = (
+        0.0  # probability that exploration draws a component of an action afresh from [0, 1]
+    )
     twin: bool = True  # TD3: two critics, the lower one believed
     policy_delay: int = 2  # TD3: steps of the critics per step of the actor
     target_noise: float = 0.1  # TD3: standard deviation of the noise on a'
@@ -73,20 +87,36 @@ class TD3Config:
     seed: int = 0  # of parameters, noise and replay
 
     def __post_init__(self) -> None:
-        for name, low in (("batch", 1), ("memory", 1), ("policy_delay", 1), ("warmup", 0), ("noise", 0)):
+        for name, low in (
+            ("batch", 1),
+            ("memory", 1),
+            ("policy_delay", 1),
+            ("warmup", 0),
+            ("noise", 0),
+        ):
             if not getattr(self, name) >= low:
-                raise ValueError(f"TD3Config: {name} is {getattr(self, name)}; it must be at least {low}")
+                raise ValueError(
+                    f"TD3Config: {name} is {getattr(self, name)}; it must be at least {low}"
+                )
         for name in ("actor_rate", "critic_rate"):
             if not getattr(self, name) >= 0:
-                raise ValueError(f"TD3Config: {name} is {getattr(self, name)}; it must be zero or more")
+                raise ValueError(
+                    f"TD3Config: {name} is {getattr(self, name)}; it must be zero or more"
+                )
         if not self.hidden or min(self.hidden) < 1:
-            raise ValueError(f"TD3Config: hidden is {self.hidden}; give the width of at least one layer")
+            raise ValueError(
+                f"TD3Config: hidden is {self.hidden}; give the width of at least one layer"
+            )
         for name in ("target_noise", "target_clip"):
             if not getattr(self, name) >= 0:
-                raise ValueError(f"TD3Config: {name} is {getattr(self, name)}; it must be zero or more")
+                raise ValueError(
+                    f"TD3Config: {name} is {getattr(self, name)}; it must be zero or more"
+                )
         for name in ("tau", "gamma", "redraw", "marked_share"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"TD3Config: {name} is {getattr(self, name)}; it must lie between 0 and 1")
+                raise ValueError(
+                    f"TD3Config: {name} is {getattr(self, name)}; it must lie between 0 and 1"
+                )
 
     @classmethod
     def ddpg(cls, **changes: Any) -> TD3Config:
@@ -97,9 +127,10 @@ class TD3Config:
 class Td3:
     """A learner that knows the sizes of its two spaces and nothing else.
 
-    start: actions (n_action,) that the untrained policy proposes, default 0.5. One seed gives the same numbers every
-    time: parameters, noise and replay draw from generators of their own, and every product is formed on one thread,
-    since the order of a sum depends on how many share it (and layers of this size gain nothing from a second).
+    start: actions (n_action,) that the untrained policy proposes, default 0.5. One seed gives the
+    same numbers every time: parameters, noise and replay draw from generators of their own, and
+    every product is formed on one thread, since the order of a sum depends on how many share it
+    (and layers of this size gain nothing from a second).
     """
 
     def __init__(
@@ -119,15 +150,29 @@ class Td3:
         self._generator = torch.Generator().manual_seed(self.config.seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
-            self.actor = _actor(n_observation, n_action, self.config.hidden, 0.5 if start is None else start)
+            self.actor = _actor(
+                n_observation, n_action, self.config.hidden, 0.5 if start is None else start
+            )
             widths = (n_observation + n_action, *self.config.hidden, 1)
-            self.critics = nn.ModuleList([_layers(widths) for _ in range(2 if self.config.twin else 1)])
-        self.target_actor, self.target_critics = copy.deepcopy(self.actor), copy.deepcopy(self.critics)
+            self.critics = nn.ModuleList(
+                [_layers(widths) for _ in range(2 if self.config.twin else 1)]
+            )
+        self.target_actor, self.target_critics = (
+            copy.deepcopy(self.actor),
+            copy.deepcopy(self.critics),
+        )
         # Parameters listed once: walking the modules takes longer than a step of a small network.
-        self._actor_parameters, self._critic_parameters = list(self.actor.parameters()), list(self.critics.parameters())
+        self._actor_parameters, self._critic_parameters = (
+            list(self.actor.parameters()),
+            list(self.critics.parameters()),
+        )
         self._following = [*self.target_actor.parameters(), *self.target_critics.parameters()]
-        self._actor_step = torch.optim.Adam(self._actor_parameters, self.config.actor_rate, fused=True)
-        self._critic_step = torch.optim.Adam(self._critic_parameters, self.config.critic_rate, fused=True)
+        self._actor_step = torch.optim.Adam(
+            self._actor_parameters, self.config.actor_rate, fused=True
+        )
+        self._critic_step = torch.optim.Adam(
+            self._critic_parameters, self.config.critic_rate, fused=True
+        )
         self._n_learned = 0
 
     def act(self, observations: ArrayLike, explore: bool = False) -> NDArray[np.float32]:
@@ -143,17 +188,22 @@ class Td3:
             return np.asarray(self._projected(seen, torch.from_numpy(proposed)).numpy())
 
     def propose(self, observations: ArrayLike, explore: bool = False) -> NDArray[np.float32]:
-        """Return the policy's own actions, before any projection: for an environment that corrects by itself.
+        """Return the policy's own actions, before any projection: for an environment that corrects
+        by itself.
 
         Raises ValueError as `act`.
         """
         seen = np.asarray(observations, dtype=np.float32)
         if seen.ndim != 2 or seen.shape[1] != self.n_observation:
             raise ValueError(
-                f"Td3: observations have shape {seen.shape}; expected (B, {self.n_observation}), as this agent was built for"
+                f"Td3: observations have shape {seen.shape}; expected (B, {self.n_observation}), "
+                "as this agent was built for"
             )
         if not np.isfinite(seen).all():
-            raise ValueError("Td3: an observation holds a value that is not finite; check the demand it was made from")
+            raise ValueError(
+                "Td3: an observation holds a value that is not finite; check the demand it was "
+                "made from"
+            )
         with torch.no_grad(), one_thread():
             actions = _bounded(self.actor(torch.from_numpy(seen)))
             return np.asarray((self._explored(actions) if explore else actions).numpy())
@@ -167,14 +217,16 @@ class Td3:
         terminated: ArrayLike,
         marked: ArrayLike | None = None,
     ) -> None:
-        """Store B transitions; `actions` are those the environment carried out, `terminated` leaves truncation out.
+        """Store B transitions; `actions` are those the environment carried out, `terminated` leaves
+        truncation out.
 
         marked: (B,) bool, those that `marked_share` of every batch is drawn from.
         """
         self.memory.add(observations, actions, rewards, next_observations, terminated, marked)
 
     def learn(self, steps: int = 1, rate_share: float = 1.0) -> float:
-        """Take gradient steps and return the last loss (16); NaN while the memory holds fewer than `warmup`.
+        """Take gradient steps and return the last loss (16); NaN while the memory holds fewer than
+        `warmup`.
 
         rate_share: share of the configured learning rates to take, for a schedule that lowers them.
         """
@@ -189,12 +241,16 @@ class Td3:
         return loss
 
     def targets(self, rewards: Tensor, next_observations: Tensor, terminated: Tensor) -> Tensor:
-        """Return what (16) says of Q, (B,): the critics are asked for it less the known reward of the action."""
+        """Return what (16) says of Q, (B,): the critics are asked for it less the known reward of
+        the action.
+        """
         with torch.no_grad():
             actions = _bounded(self.target_actor(next_observations))
             if self.config.target_noise > 0:
                 noise = self.config.target_noise * self._normal(actions)
-                actions = (actions + noise.clamp(-self.config.target_clip, self.config.target_clip)).clamp(0.0, 1.0)
+                actions = (
+                    actions + noise.clamp(-self.config.target_clip, self.config.target_clip)
+                ).clamp(0.0, 1.0)
             actions = self._projected(next_observations, actions)
             values = _values(self.target_critics, next_observations, actions).amin(dim=0)
             values = values + self._known(next_observations, actions)
@@ -203,17 +259,22 @@ class Td3:
     def tensors(self) -> dict[str, Tensor]:
         """Return every parameter of actor, critics and targets by name, to be saved."""
         return {
-            f"{part}.{name}": value for part, net in self._nets().items() for name, value in net.state_dict().items()
+            f"{part}.{name}": value
+            for part, net in self._nets().items()
+            for name, value in net.state_dict().items()
         }
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """Take over what `tensors` of an agent of the same sizes returned; raises ValueError when they differ."""
+        """Take over what `tensors` of an agent of the same sizes returned; raises ValueError when
+        they differ.
+        """
         own = {name: tuple(value.shape) for name, value in self.tensors().items()}
         given = {name: tuple(value.shape) for name, value in tensors.items()}
         odd = sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name))
         if odd:
             raise ValueError(
-                f"Td3: {odd[0]} has shape {given.get(odd[0], 'none')}; this agent has {own.get(odd[0], 'none')}: build it "
+                f"Td3: {odd[0]} has shape {given.get(odd[0], 'none')}; this agent has "
+                f"{own.get(odd[0], 'none')}: build it "
                 "with the sizes and hidden layers it was saved with"
             )
         for part, net in self._nets().items():
@@ -234,8 +295,11 @@ class Td3:
 
     def _learn_once(self) -> float:
         batch = self.memory.sample(self.config.batch, self.config.marked_share)
-        observations, actions, rewards, following, terminated = (torch.from_numpy(a) for a in vars(batch).values())
-        # Where every item ended there is nothing to bootstrap from, and two of six passes are saved.
+        observations, actions, rewards, following, terminated = (
+            torch.from_numpy(a) for a in vars(batch).values()
+        )
+        # Where every item ended there is nothing to bootstrap from, and two of six passes are
+        # saved.
         wanted = rewards if batch.terminated.all() else self.targets(rewards, following, terminated)
         wanted = wanted - self._known(observations, actions)
         loss = (_values(self.critics, observations, actions) - wanted).square().mean(dim=1).sum()
@@ -251,7 +315,9 @@ class Td3:
     def _improve(self, observations: Tensor) -> None:
         """One step of (12), (15)."""
         actions = self._projected(observations, _bounded(self.actor(observations)))
-        loss = -(_values(self.critics[:1], observations, actions)[0] + self._known(observations, actions)).mean()
+        loss = -(
+            _values(self.critics[:1], observations, actions)[0] + self._known(observations, actions)
+        ).mean()
         # Gradients of the actor alone: those of the critics, on the way, are not formed.
         gradients = torch.autograd.grad(loss, self._actor_parameters)
         for parameter, gradient in zip(self._actor_parameters, gradients, strict=True):
@@ -261,11 +327,15 @@ class Td3:
     @torch.no_grad()
     def _follow(self) -> None:
         """(17)."""
-        for target, own in zip(self._following, [*self._actor_parameters, *self._critic_parameters], strict=True):
+        for target, own in zip(
+            self._following, [*self._actor_parameters, *self._critic_parameters], strict=True
+        ):
             target.lerp_(own, self.config.tau)
 
     def _explored(self, actions: Tensor) -> Tensor:
-        """Return noisy actions, from undisturbed to fully so: the critic must know the policy's own actions best."""
+        """Return noisy actions, from undisturbed to fully so: the critic must know the policy's own
+        actions best.
+        """
         level = torch.rand((len(actions), 1), generator=self._generator)
         actions = (actions + level * self.config.noise * self._normal(actions)).clamp(0.0, 1.0)
         redrawn = torch.rand(actions.shape, generator=self._generator) < level * self.config.redraw
@@ -275,7 +345,11 @@ class Td3:
         return torch.randn(like.shape, generator=self._generator)
 
     def _known(self, observations: Tensor, actions: Tensor) -> Tensor:
-        return torch.zeros(()) if self._known_reward is None else self._known_reward(observations, actions)
+        return (
+            torch.zeros(())
+            if self._known_reward is None
+            else self._known_reward(observations, actions)
+        )
 
     def _projected(self, observations: Tensor, actions: Tensor) -> Tensor:
         return actions if self._project is None else self._project(observations, actions)
@@ -311,13 +385,19 @@ def _layers(widths: tuple[int, ...]) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-def _actor(n_observation: int, n_action: int, hidden: tuple[int, ...], start: ArrayLike) -> nn.Sequential:
+def _actor(
+    n_observation: int, n_action: int, hidden: tuple[int, ...], start: ArrayLike
+) -> nn.Sequential:
     actor = _layers((n_observation, *hidden, n_action))
     last = actor[-1]
     assert isinstance(last, nn.Linear)
     with torch.no_grad():
         last.weight.mul_(0.1)
-        last.bias.copy_(torch.as_tensor(np.broadcast_to(np.asarray(start, dtype=np.float32), (n_action,)).copy()))
+        last.bias.copy_(
+            torch.as_tensor(
+                np.broadcast_to(np.asarray(start, dtype=np.float32), (n_action,)).copy()
+            )
+        )
     return actor
 
 

@@ -1,11 +1,13 @@
 """What the AC power flow says of an optimal power flow's setpoints.
 
-Every step is run as a power flow of its own: demand less what local generation, generators and batteries feed, at every bus;
-substations held at the voltage the model gave them. Where the model has voltage angles the flow starts from its state: in a
-meshed network with generators there may be several solutions, and it is the model's that is to be confirmed. Then the
-model's voltages are compared with the AC ones, and the limits of the network are read off the AC state. Where generators
-stand for the grid above, the AC flow says what they supply together at their substation, and that is judged by the sum of
-their limits; any other generator gives what the model says, within limits that are those of its variable.
+Every step is run as a power flow of its own: demand less what local generation, generators and
+batteries feed, at every bus; substations held at the voltage the model gave them. Where the model
+has voltage angles the flow starts from its state: in a meshed network with generators there may be
+several solutions, and it is the model's that is to be confirmed. Then the model's voltages are
+compared with the AC ones, and the limits of the network are read off the AC state. Where generators
+stand for the grid above, the AC flow says what they supply together at their substation, and that
+is judged by the sum of their limits; any other generator gives what the model says, within limits
+that are those of its variable.
 """
 
 from __future__ import annotations
@@ -22,22 +24,30 @@ from feederguard.models.network import Network
 from feederguard.models.network.pi_model import held_substations
 from feederguard.models.power_flow import PowerFlow, solve_power_flow
 
-LIMIT_TOLERANCE_PU = 1e-5  # limits are held to this; Ipopt loosens bounds by 1e-8 and meets equations as closely
+LIMIT_TOLERANCE_PU = (
+    1e-5  # limits are held to this; Ipopt loosens bounds by 1e-8 and meets equations as closely
+)
 
 
 @dataclass(frozen=True, eq=False)
 class OpfCheck:
-    """The AC judgement over all steps. Figures are NaN, and limits not held, where a step has no AC solution."""
+    """The AC judgement over all steps. Figures are NaN, and limits not held, where a step has no AC
+    solution.
+    """
 
     converged: bool  # in every step
     v_difference_pu: float  # largest difference of a voltage magnitude between model and AC
-    p_substation_difference_mw: float  # largest difference of what all substations feed into the branches
+    p_substation_difference_mw: (
+        float  # largest difference of what all substations feed into the branches
+    )
     mismatch_mva: float  # largest power mismatch of the AC solution itself
-    v_excess_pu: float  # largest voltage outside its band, 0 inside; substations fed by the grid above are left out
+    # largest voltage outside its band, 0 inside; substations fed by the grid above are left out
+    v_excess_pu: float
     loading_max: float  # largest current over rating, of branches without a limit s_max
     power_loading_max: float  # largest apparent power over s_max
     angle_excess_rad: float  # largest angle difference outside its band, 0 inside
-    generator_excess_mw: float  # largest active supply outside the limits of a substation's grid generators, 0 inside
+    # largest active supply outside the limits of a substation's grid generators, 0 inside
+    generator_excess_mw: float
     generator_excess_mvar: float  # largest such reactive supply
     limits_held: bool  # all of these within LIMIT_TOLERANCE_PU
     n_simultaneous: int  # battery-steps that charge and discharge at once
@@ -79,13 +89,19 @@ def check_opf(model: Any) -> OpfCheck:
         and figures["generator_excess_mvar"] <= LIMIT_TOLERANCE_PU * network.base_mva
     )
     return OpfCheck(
-        converged=bool(flow.converged.all()), **figures, limits_held=held,
-        n_simultaneous=len(simultaneous_use(model)), loss_mwh=float(periods.step_h * flow.loss_mw.sum()), flow=flow,
-    )  # fmt: skip
+        converged=bool(flow.converged.all()),
+        **figures,
+        limits_held=held,
+        n_simultaneous=len(simultaneous_use(model)),
+        loss_mwh=float(periods.step_h * flow.loss_mw.sum()),
+        flow=flow,
+    )
 
 
 def values_of(component: Any, n_step: int, n: int) -> FloatArray:
-    """Return a solved component indexed by (time, number) as an array, (n_step, n); 0 where it has no member."""
+    """Return a solved component indexed by (time, number) as an array, (n_step, n); 0 where it has
+    no member.
+    """
     array = np.zeros((n_step, n))
     for (t, k), member in component.items():
         array[t, k] = pyo.value(member)
@@ -101,7 +117,9 @@ def _run(model: Any, w: FloatArray) -> PowerFlow:
     for part, generated in ((p, model.p_gen), (q, model.q_gen)):
         np.add.at(part.T, network.gen_bus, -values_of(generated, n_step, network.n_gen).T)
     batteries = periods.batteries
-    stored = values_of(model.p_charge, n_step, len(batteries)) - values_of(model.p_discharge, n_step, len(batteries))
+    stored = values_of(model.p_charge, n_step, len(batteries)) - values_of(
+        model.p_discharge, n_step, len(batteries)
+    )
     np.add.at(p.T, batteries.bus, stored.T)
 
     angle = np.angle(network.v_substation)
@@ -134,20 +152,31 @@ def _alike(held: Any) -> list[np.ndarray[Any, Any]]:
     return [np.flatnonzero(group.ravel() == g) for g in range(int(group.max()) + 1)]
 
 
-def _join(network: Network, parts: list[PowerFlow], rows: list[Any], p: FloatArray, q: FloatArray) -> PowerFlow:
+def _join(
+    network: Network, parts: list[PowerFlow], rows: list[Any], p: FloatArray, q: FloatArray
+) -> PowerFlow:
     order = np.argsort(np.concatenate(rows))
 
     def joined(name: str) -> Any:
         return np.concatenate([getattr(part, name) for part in parts])[order]
 
     return PowerFlow(
-        network, joined("voltage"), joined("series_current"), joined("converged"), joined("energised"),
-        joined("iterations"), network.closed, p, q,
-    )  # fmt: skip
+        network,
+        joined("voltage"),
+        joined("series_current"),
+        joined("converged"),
+        joined("energised"),
+        joined("iterations"),
+        network.closed,
+        p,
+        q,
+    )
 
 
 def _fed_by_model(model: Any) -> ComplexArray:
-    """Return what the model feeds into the branches and shunts at each substation, (T, n_substation) pu."""
+    """Return what the model feeds into the branches and shunts at each substation, (T,
+    n_substation) pu.
+    """
     steps, buses = range(model.periods.n_step), model.periods.network.substation.tolist()
     p, q = (
         np.array([[pyo.value(injected[t, i]) for i in buses] for t in steps], dtype=float)
@@ -157,7 +186,9 @@ def _fed_by_model(model: Any) -> ComplexArray:
 
 
 def _fed_by_ac(flow: PowerFlow) -> ComplexArray:
-    """Return what the AC flow feeds into the branches and shunts at each substation, (T, n_substation) pu."""
+    """Return what the AC flow feeds into the branches and shunts at each substation, (T,
+    n_substation) pu.
+    """
     network = flow.network
     power = np.zeros(flow.voltage.shape, dtype=np.complex128)
     for end, entering in ((network.from_bus, flow.s_from), (network.to_bus, flow.s_to)):
@@ -167,10 +198,12 @@ def _fed_by_ac(flow: PowerFlow) -> ComplexArray:
 
 
 def _generator_excess(model: Any, difference: ComplexArray) -> tuple[FloatArray, FloatArray]:
-    """Return by how much the AC supply of grid generators is outside their limits, (T, substations with any), MW and Mvar.
+    """Return by how much the AC supply of grid generators is outside their limits, (T, substations
+    with any), MW and Mvar.
 
-    difference: what the AC flow feeds at each substation less what the model does, (T, n_substation) MVA: whatever else is
-    at the bus gives what the model says, so the difference is theirs.
+    difference: what the AC flow feeds at each substation less what the model does, (T,
+    n_substation) MVA: whatever else is at the bus gives what the model says, so the difference is
+    theirs.
     """
     periods = model.periods
     network: Network = periods.network
@@ -179,11 +212,15 @@ def _generator_excess(model: Any, difference: ComplexArray) -> tuple[FloatArray,
     some = np.flatnonzero(~held_substations(network))
     shape = (periods.n_step, network.n_gen)
     p_limits = (np.broadcast_to(network.gen_p_min, shape), periods.gen_p_max)
-    q_limits = (np.broadcast_to(network.gen_q_min, shape), np.broadcast_to(network.gen_q_max, shape))
+    q_limits = (
+        np.broadcast_to(network.gen_q_min, shape),
+        np.broadcast_to(network.gen_q_max, shape),
+    )
     excess = []
     for given, (low, high), beyond in (
-        (model.p_gen, p_limits, difference.real), (model.q_gen, q_limits, difference.imag)
-    ):  # fmt: skip
+        (model.p_gen, p_limits, difference.real),
+        (model.q_gen, q_limits, difference.imag),
+    ):
         own = network.base_mva * values_of(given, *shape)[:, grid] @ at
         least, most = (network.base_mva * _summed(limit[:, grid], at) for limit in (low, high))
         supply = own + beyond

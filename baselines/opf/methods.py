@@ -1,4 +1,5 @@
-"""Optimal power flow as a method: solve the model, put the answer into tables, and judge it by the AC power flow.
+"""Optimal power flow as a method: solve the model, put the answer into tables, and judge it by the
+AC power flow.
 
     method                  model                            what it is
     ac_opf                  build_ac_opf "polar"             a local optimum of the AC equations, radial or meshed
@@ -7,8 +8,9 @@
     distflow_opf_soc        build_distflow_opf "soc"         a lower bound of it
     lindistflow_opf         build_distflow_opf "linear"      without losses, so its voltages are optimistic under load
 
-Whatever the model believed, `OpfResult.check` is what the AC power flow says of its setpoints: generators and batteries inject
-what was decided, each substation is held at the voltage the model gave it, and supplies what is left.
+Whatever the model believed, `OpfResult.check` is what the AC power flow says of its setpoints:
+generators and batteries inject what was decided, each substation is held at the voltage the model
+gave it, and supplies what is left.
 """
 
 from __future__ import annotations
@@ -29,7 +31,13 @@ from feederguard.models.ac_opf import build_ac_opf
 from feederguard.models.battery import Batteries
 from feederguard.models.distflow_opf import NEAR_START, build_distflow_opf, start_from
 from feederguard.models.network import Network
-from feederguard.models.solver import NotSolvedError, Solution, explain_infeasible, solve, solver_for
+from feederguard.models.solver import (
+    NotSolvedError,
+    Solution,
+    explain_infeasible,
+    solve,
+    solver_for,
+)
 from feederguard.models.solver.solution import model_name
 
 
@@ -37,17 +45,19 @@ from feederguard.models.solver.solution import model_name
 class OpfResult:
     """The answer of one OPF: one row per step and thing in each table, in engineering units.
 
-    Columns that end in `_ac` come from the AC power flow, the others from the model. A feeder without generators,
-    free substations or batteries has tables without rows.
+    Columns that end in `_ac` come from the AC power flow, the others from the model. A feeder
+    without generators, free substations or batteries has tables without rows.
     """
 
     method: str
     solution: Solution
     bus: pd.DataFrame  # step, bus, v_pu, v_pu_ac, angle_deg_ac, p_load_mw, q_load_mvar, p_gen_mw
-    branch: (
+    # step, branch, from_bus, to_bus, p_mw, q_mvar, p_mw_ac, q_mvar_ac, loss_kw_ac, current_a_ac,
+    # ...
+    branch: pd.DataFrame
+    generator: (
         pd.DataFrame
-    )  # step, branch, from_bus, to_bus, p_mw, q_mvar, p_mw_ac, q_mvar_ac, loss_kw_ac, current_a_ac, ...
-    generator: pd.DataFrame  # step, generator, kind (generator, substation), bus, p_mw, q_mvar, cost_per_h
+    )  # step, generator, kind (generator, substation), bus, p_mw, q_mvar, cost_per_h
     battery: pd.DataFrame  # step, battery, bus, p_charge_mw, p_discharge_mw, energy_mwh, soc
     check: OpfCheck
     model: pyo.ConcreteModel  # solved, in per unit
@@ -71,7 +81,9 @@ class Opf:
     form: str
     solver: str = "auto"
     time_limit_s: float = 300.0  # of all its solves together
-    first_form: str | None = None  # solved first over many periods, to start from: see `distflow_opf.start_from`
+    first_form: str | None = (
+        None  # solved first over many periods, to start from: see `distflow_opf.start_from`
+    )
 
     def solve(
         self,
@@ -88,20 +100,29 @@ class Opf:
     ) -> OpfResult:
         """Return the optimum over the given periods, in tables and checked.
 
-        p_load, q_load, p_gen, gen_p_max: pu, (n,) or (T, n) for T steps of step_h hours; default the network's.
-        objective: a sum of `models.opf_objectives`. change: called with the unsolved model, to add constraints to it.
-        Batteries that charge and discharge at once are netted, and where that is not for nothing excluded with a warning
+        p_load, q_load, p_gen, gen_p_max: pu, (n,) or (T, n) for T steps of step_h hours; default
+        the network's. objective: a sum of `models.opf_objectives`. change: called with the unsolved
+        model, to add constraints to it. Batteries that charge and discharge at once are netted, and
+        where that is not for nothing excluded with a warning
         (`one_way.py`). Where an answer of `first_form` was tried as a start, `solution.solver` says whether it served.
 
-        Raises `NotSolvedError` naming the limits that would have to give when there is no answer, and as the builders do.
+        Raises `NotSolvedError` naming the limits that would have to give when there is no answer,
+        and as the builders do.
         """
         begin = perf_counter()
 
         def built(form: str) -> Any:
             model = self.build(
-                network, form, p_load=p_load, q_load=q_load, p_gen=p_gen, gen_p_max=gen_p_max, step_h=step_h,
-                batteries=batteries, objective=objective,
-            )  # fmt: skip
+                network,
+                form,
+                p_load=p_load,
+                q_load=q_load,
+                p_gen=p_gen,
+                gen_p_max=gen_p_max,
+                step_h=step_h,
+                batteries=batteries,
+                objective=objective,
+            )
             if change is not None:
                 change(model)
             return model
@@ -110,13 +131,25 @@ class Opf:
         budget = _Budget(self.time_limit_s)
         solution = self._solve(model, built, budget)
         solution = settle_batteries(
-            model, solution, self.name, self.form, self.solver, budget.left, changed=change is not None
+            model,
+            solution,
+            self.name,
+            self.form,
+            self.solver,
+            budget.left,
+            changed=change is not None,
         )
         return read_opf(model, replace(solution, seconds=perf_counter() - begin), self.name)
 
-    def _solve(self, model: pyo.ConcreteModel, built: Callable[[str], Any], budget: _Budget) -> Solution:
+    def _solve(
+        self, model: pyo.ConcreteModel, built: Callable[[str], Any], budget: _Budget
+    ) -> Solution:
         """Solve the model, from the answer of `first_form` where there is one to Ipopt's use."""
-        if self.first_form is None or model.periods.n_step == 1 or solver_for(model, self.solver) != "ipopt":
+        if (
+            self.first_form is None
+            or model.periods.n_step == 1
+            or solver_for(model, self.solver) != "ipopt"
+        ):
             return solve(model, self.solver, self.time_limit_s)
         solution = self._solve_from_first(model, built(self.first_form), budget)
         if solution is not None:
@@ -127,19 +160,24 @@ class Opf:
             if error.solution.reason != "time_limit":
                 raise
             raise NotSolvedError(
-                f"{error.solution.model}: {error.solution.solver} stopped with time_limit without any feasible "
-                f"point, the solve of its {self.first_form} form included; raise time_limit_s={self.time_limit_s:g}",
+                f"{error.solution.model}: {error.solution.solver} stopped with time_limit without "
+                "any feasible "
+                f"point, the solve of its {self.first_form} form included; raise "
+                f"time_limit_s={self.time_limit_s:g}",
                 error.solution,
             ) from None
         return replace(solution, solver=f"{solution.solver}, cold")
 
-    def _solve_from_first(self, model: pyo.ConcreteModel, first: pyo.ConcreteModel, budget: _Budget) -> Solution | None:
+    def _solve_from_first(
+        self, model: pyo.ConcreteModel, first: pyo.ConcreteModel, budget: _Budget
+    ) -> Solution | None:
         """Solve from the answer of `first`; None where there is no such answer, or none near it."""
         try:
             solve(first, "ipopt", budget.left(), explain=False)
         except NotSolvedError as error:
             if error.solution.reason == "infeasible" and self.first_form == "soc":
-                # What no point of a relaxation meets, no point of this form does; and the relaxation says so faster.
+                # What no point of a relaxation meets, no point of this form does; and the
+                # relaxation says so faster.
                 told = explain_infeasible(first, error.solution, self.time_limit_s)
                 raise NotSolvedError(
                     f"{model_name(model)}: infeasible, as its relaxation is. {told}", told.solution
@@ -153,7 +191,8 @@ class Opf:
         try:
             return solve(model, "ipopt", budget.left(), options=NEAR_START, explain=False)
         except NotSolvedError:
-            # The solve from the usual start says why; values left by the attempt are no worse a start than the usual one.
+            # The solve from the usual start says why; values left by the attempt are no worse a
+            # start than the usual one.
             return None
 
 
@@ -164,7 +203,9 @@ class _Budget:
         self._end = perf_counter() + time_limit_s
 
     def left(self) -> float:
-        """Return the seconds that are left; a solver takes no limit of zero, so never less than a hundredth."""
+        """Return the seconds that are left; a solver takes no limit of zero, so never less than a
+        hundredth.
+        """
         return max(self._end - perf_counter(), 0.01)
 
 
@@ -172,9 +213,15 @@ def read_opf(model: pyo.ConcreteModel, solution: Solution, method: str) -> OpfRe
     """Return tables and check of a solved model of `build_ac_opf` or `build_distflow_opf`."""
     check = check_opf(model)
     return OpfResult(
-        method, solution, bus_table(model, check.flow), branch_table(model, check.flow), generator_table(model),
-        battery_table(model), check, model,
-    )  # fmt: skip
+        method,
+        solution,
+        bus_table(model, check.flow),
+        branch_table(model, check.flow),
+        generator_table(model),
+        battery_table(model),
+        check,
+        model,
+    )
 
 
 OPF_METHODS: dict[str, Opf] = {

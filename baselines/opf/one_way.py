@@ -1,13 +1,16 @@
-"""Batteries that charge and discharge at once in an answer: netted where that costs nothing, else forbidden, or named.
+"""Batteries that charge and discharge at once in an answer: netted where that costs nothing, else
+forbidden, or named.
 
-`models/battery/batteries.py` says where using both ways pays. What is left after netting is settled by the form of the model:
+`models/battery/batteries.py` says where using both ways pays. What is left after netting is settled
+by the form of the model:
 
     exact    solved again with c d = 0 as products (`forbid_simultaneous_by_products`), then with the idle one of every pair
              fixed at 0 where the products' tolerance leaves anything
     linear   solved again with a binary per battery and step (`forbid_simultaneous_by_binaries`)
     soc      left: it is a bound on what the exact form can reach, which excluding would raise for nothing
 
-Each of these says so by a warning. A second answer costs at least as much as the first, and is what a battery can do.
+Each of these says so by a warning. A second answer costs at least as much as the first, and is what
+a battery can do.
 """
 
 from __future__ import annotations
@@ -22,8 +25,17 @@ import pyomo.environ as pyo
 
 from feederguard.models.battery.netting import SimultaneousUse, net_batteries, simultaneous_use
 from feederguard.models.distflow_opf import NEAR_START
-from feederguard.models.equations.battery import forbid_simultaneous_by_binaries, forbid_simultaneous_by_products
-from feederguard.models.solver import NotSolvedError, Solution, SolverMissingError, solve, solver_for
+from feederguard.models.equations.battery import (
+    forbid_simultaneous_by_binaries,
+    forbid_simultaneous_by_products,
+)
+from feederguard.models.solver import (
+    NotSolvedError,
+    Solution,
+    SolverMissingError,
+    solve,
+    solver_for,
+)
 
 HELD_TO_PU = 1e-7  # netting may worsen no constraint beyond this, the tolerance of the solvers
 
@@ -39,17 +51,24 @@ def settle_batteries(
     seconds_left: Callable[[], float],
     changed: bool,
 ) -> Solution:
-    """Net the batteries of a solved OPF, exclude what is left by `form` as above, and return the solution of that.
+    """Net the batteries of a solved OPF, exclude what is left by `form` as above, and return the
+    solution of that.
 
-    seconds_left: tells the time that a second solve may take; changed: whether the model has constraints besides its
-    builder's, which netting has to keep. The objective of the solution is that of the model as it is left.
+    seconds_left: tells the time that a second solve may take; changed: whether the model has
+    constraints besides its builder's, which netting has to keep. The objective of the solution is
+    that of the model as it is left.
     """
     if not len(model.periods.batteries):
         return solution
     _net_for_nothing(model, changed)
     left = simultaneous_use(model)
     if left and form == "soc":
-        _warn(model, method, left, "a relaxation is a bound, so it is left so; an exact form excludes it")
+        _warn(
+            model,
+            method,
+            left,
+            "a relaxation is a bound, so it is left so; an exact form excludes it",
+        )
     elif left:
         before, forbidden = _values(model), _forbids_already(model)
         try:
@@ -61,7 +80,12 @@ def settle_batteries(
             if not forbidden:
                 _drop_forbidding(model)
             _restore(before)
-            _warn(model, method, left, f"it is left so, as it could not be solved with that forbidden ({error})")
+            _warn(
+                model,
+                method,
+                left,
+                f"it is left so, as it could not be solved with that forbidden ({error})",
+            )
     return replace(solution, objective=float(pyo.value(_objective(model))))
 
 
@@ -76,8 +100,12 @@ def _drop_forbidding(model: Any) -> None:
             model.del_component(name)
 
 
-def _solve_one_way(model: Any, form: str, solver: str, seconds_left: Callable[[], float], changed: bool) -> Solution:
-    """Solve again from the answer with one way only, and return the solution; raises `NotSolvedError`."""
+def _solve_one_way(
+    model: Any, form: str, solver: str, seconds_left: Callable[[], float], changed: bool
+) -> Solution:
+    """Solve again from the answer with one way only, and return the solution; raises
+    `NotSolvedError`.
+    """
     _start_one_way(model)
     if _forbids_already(model):
         return _solve_with_idle_fixed(model, solver, seconds_left)
@@ -121,7 +149,9 @@ def _net_for_nothing(model: Any, changed: bool) -> None:
 
 
 def _start_one_way(model: Any) -> None:
-    """Set every pair of powers to its difference, from which a solve that allows one way only starts."""
+    """Set every pair of powers to its difference, from which a solve that allows one way only
+    starts.
+    """
     for t, k in model.p_charge:
         charge, discharge = model.p_charge[t, k], model.p_discharge[t, k]
         net = charge.value - discharge.value
@@ -151,7 +181,11 @@ def _worst(model: Any) -> float:
         low, high = constraint.lb, constraint.ub
         if body is None or not math.isfinite(body):
             return math.inf
-        worst = max(worst, -math.inf if low is None else low - body, -math.inf if high is None else body - high)
+        worst = max(
+            worst,
+            -math.inf if low is None else low - body,
+            -math.inf if high is None else body - high,
+        )
     return worst
 
 
@@ -159,8 +193,10 @@ def _warn(model: Any, method: str, left: list[SimultaneousUse], what: str) -> No
     first = left[0]
     more = f" and at {len(left) - 1} more battery-steps" if len(left) > 1 else ""
     warnings.warn(
-        f"{model.periods.network.name}: {method} has battery {first.battery!r} charge with {first.p_charge_mw:.4g} MW and "
-        f"discharge with {first.p_discharge_mw:.4g} MW at once in step {first.step}{more}, which this objective and "
+        f"{model.periods.network.name}: {method} has battery {first.battery!r} charge with "
+        f"{first.p_charge_mw:.4g} MW and "
+        f"discharge with {first.p_discharge_mw:.4g} MW at once in step {first.step}{more}, which "
+        "this objective and "
         f"these limits do not rule out; {what}",
         stacklevel=4,
     )

@@ -1,6 +1,8 @@
-"""The answer of an optimal power flow as pandas tables in engineering units: one row per step and thing.
+"""The answer of an optimal power flow as pandas tables in engineering units: one row per step and
+thing.
 
-Columns that end in `_ac` are of the AC power flow of the same setpoints, the others of the model. Steps count from 0.
+Columns that end in `_ac` are of the AC power flow of the same setpoints, the others of the model.
+Steps count from 0.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from feederguard.models.power_flow import PowerFlow
 
 
 def bus_table(model: Any, flow: PowerFlow) -> pd.DataFrame:
-    """Return step, bus, v_pu, v_pu_ac, angle_deg_ac, p_load_mw, q_load_mvar, p_gen_mw (what is not dispatched)."""
+    """Return step, bus, v_pu, v_pu_ac, angle_deg_ac, p_load_mw, q_load_mvar, p_gen_mw (what is not
+    dispatched).
+    """
     periods = model.periods
     network: Network = periods.network
     w = values_of(model.w, periods.n_step, network.n_bus)
@@ -37,10 +41,11 @@ def bus_table(model: Any, flow: PowerFlow) -> pd.DataFrame:
 
 
 def branch_table(model: Any, flow: PowerFlow) -> pd.DataFrame:
-    """Return step, branch, from_bus, to_bus, closed, p_mw, q_mvar, p_mw_ac, q_mvar_ac, loss_kw_ac and more.
+    """Return step, branch, from_bus, to_bus, closed, p_mw, q_mvar, p_mw_ac, q_mvar_ac, loss_kw_ac
+    and more.
 
-    Powers enter the from end; current_a_ac (the larger end's, at the from side's voltage level); loading_percent_ac is of
-    the current rating.
+    Powers enter the from end; current_a_ac (the larger end's, at the from side's voltage level);
+    loading_percent_ac is of the current rating.
     """
     periods = model.periods
     network: Network = periods.network
@@ -70,8 +75,8 @@ def branch_table(model: Any, flow: PowerFlow) -> pd.DataFrame:
 def generator_table(model: Any) -> pd.DataFrame:
     """Return step, generator, kind, bus, p_mw, q_mvar, cost_per_h.
 
-    kind "substation" is what the grid above supplies at a substation that no generator stands for, named by its bus, at a
-    cost of NaN.
+    kind "substation" is what the grid above supplies at a substation that no generator stands for,
+    named by its bus, at a cost of NaN.
     """
     periods = model.periods
     network: Network = periods.network
@@ -80,7 +85,11 @@ def generator_table(model: Any) -> pd.DataFrame:
     n_step, base = periods.n_step, network.base_mva
     powers = []
     for own, drawn in ((model.p_gen, model.p_substation), (model.q_gen, model.q_substation)):
-        from_grid = values_of(drawn, n_step, len(network.substation))[:, free] if free else np.zeros((n_step, 0))
+        from_grid = (
+            values_of(drawn, n_step, len(network.substation))[:, free]
+            if free
+            else np.zeros((n_step, 0))
+        )
         powers.append(base * np.hstack([values_of(own, n_step, network.n_gen), from_grid]))
     c2, c1, c0 = network.gen_cost.T
     made = powers[0][:, : network.n_gen]
@@ -98,7 +107,9 @@ def generator_table(model: Any) -> pd.DataFrame:
 
 
 def battery_table(model: Any) -> pd.DataFrame:
-    """Return step, battery, bus, p_charge_mw, p_discharge_mw, energy_mwh (at the end of the step), soc (of the energy)."""
+    """Return step, battery, bus, p_charge_mw, p_discharge_mw, energy_mwh (at the end of the step),
+    soc (of the energy).
+    """
     periods = model.periods
     network, batteries = periods.network, periods.batteries
     shape = (periods.n_step, len(batteries))
@@ -115,8 +126,12 @@ def battery_table(model: Any) -> pd.DataFrame:
     )
 
 
-def _table(n_step: int, labels: dict[str, Sequence[Any]], values: dict[str, FloatArray]) -> pd.DataFrame:
-    """Return the (T, n) arrays as columns, each step's things in their order, with the labels repeated."""
+def _table(
+    n_step: int, labels: dict[str, Sequence[Any]], values: dict[str, FloatArray]
+) -> pd.DataFrame:
+    """Return the (T, n) arrays as columns, each step's things in their order, with the labels
+    repeated.
+    """
     n = len(next(iter(labels.values())))
     columns: dict[str, Any] = {"step": np.repeat(np.arange(n_step), n)}
     columns |= {name: list(label) * n_step for name, label in labels.items()}

@@ -27,7 +27,9 @@ _END_MARGIN = 1e-8  # of SOC: a solver's tolerance must not leave a battery shor
 
 @dataclass(eq=False)
 class BatteryProgram:
-    """(1)-(3) of a day as arrays, compiled from Pyomo, and the rows (5) that voltages have asked for so far."""
+    """(1)-(3) of a day as arrays, compiled from Pyomo, and the rows (5) that voltages have asked
+    for so far.
+    """
 
     key: tuple[Any, ...]
     lp: WarmLp
@@ -36,7 +38,8 @@ class BatteryProgram:
     charge: IntArray  # (T, n_bat) columns of c
     discharge: IntArray  # of d
     slack: IntArray  # (T, 2) of s and z
-    row: IntArray  # (n, 2) step and position of the bus of each row (5), in the order in which they came
+    # (n, 2) step and position of the bus of each row (5), in the order in which they came
+    row: IntArray
 
     @classmethod
     def read(
@@ -54,7 +57,9 @@ class BatteryProgram:
         rows, cost = compiled.limits, np.zeros(n_column + 2 * n_step)
         cost[compiled.cost.column] = compiled.cost.value
         cost[n_column:] = price * network.base_mva
-        base = sparse.csr_matrix((rows.value, rows.column, rows.start), shape=(len(rows.constant), len(cost)))
+        base = sparse.csr_matrix(
+            (rows.value, rows.column, rows.start), shape=(len(rows.constant), len(cost))
+        )
         lower, upper = np.zeros(len(cost)), np.full(len(cost), np.inf)
         for name, columns in compiled.columns.items():
             variables = list(model.find_component(name).values())
@@ -62,10 +67,14 @@ class BatteryProgram:
         shape = (n_step, len(batteries))
         return cls(
             (n_step, day.step_h, start.tobytes()),
-            WarmLp(cost, base, compiled.lower - rows.constant, compiled.upper - rows.constant), lower, upper,
-            compiled.columns["p_charge"].reshape(shape), compiled.columns["p_discharge"].reshape(shape),
-            n_column + np.arange(2 * n_step).reshape(n_step, 2), np.zeros((0, 2), dtype=np.int64),
-        )  # fmt: skip
+            WarmLp(cost, base, compiled.lower - rows.constant, compiled.upper - rows.constant),
+            lower,
+            upper,
+            compiled.columns["p_charge"].reshape(shape),
+            compiled.columns["p_discharge"].reshape(shape),
+            n_column + np.arange(2 * n_step).reshape(n_step, 2),
+            np.zeros((0, 2), dtype=np.int64),
+        )
 
     def begin(self) -> None:
         """Forget the last day: what is found must not depend on the days before."""
@@ -73,11 +82,18 @@ class BatteryProgram:
         self.row = self.row[:0]
 
     def solve(
-        self, feeder: FeederDay, p: FloatArray, w: FloatArray, slope: FloatArray, reach: FloatArray | None = None
+        self,
+        feeder: FeederDay,
+        p: FloatArray,
+        w: FloatArray,
+        slope: FloatArray,
+        reach: FloatArray | None = None,
     ) -> FloatArray | None:
-        """Return the plan (T, n_bat) that is optimal by (5) at the plan p, or None where the batteries alone cannot.
+        """Return the plan (T, n_bat) that is optimal by (5) at the plan p, or None where the
+        batteries alone cannot.
 
-        reach: (n_bat,) by how much a power may differ from p, for which neither way may exceed its own by more.
+        reach: (n_bat,) by how much a power may differ from p, for which neither way may exceed its
+        own by more.
         """
         near = (w < feeder.low + _NEAR) | (w > feeder.high - _NEAR)
         near[self.row[:, 0], self.row[:, 1]] = False
@@ -85,7 +101,9 @@ class BatteryProgram:
         rows, lower, upper = self._rows(feeder, p, w, slope)
         least, held = self._within(p, reach)
         x = self.lp.solve(least, held, rows, lower, upper)
-        while x is not None and (both := np.minimum(x[self.charge], x[self.discharge]) > _BOTH).any():
+        while (
+            x is not None and (both := np.minimum(x[self.charge], x[self.discharge]) > _BOTH).any()
+        ):
             net = x[self.charge] - x[self.discharge]
             held = held.copy()
             held[self.discharge[both & (net >= 0)]] = 0.0
@@ -97,8 +115,14 @@ class BatteryProgram:
         if reach is None:
             return self.lower, self.upper
         least, most = self.lower.copy(), self.upper.copy()
-        for way, power in ((self.charge, np.maximum(p, 0.0)), (self.discharge, np.maximum(-p, 0.0))):
-            least[way], most[way] = np.maximum(least[way], power - reach), np.minimum(most[way], power + reach)
+        for way, power in (
+            (self.charge, np.maximum(p, 0.0)),
+            (self.discharge, np.maximum(-p, 0.0)),
+        ):
+            least[way], most[way] = (
+                np.maximum(least[way], power - reach),
+                np.minimum(most[way], power + reach),
+            )
         return least, most
 
     def _rows(
@@ -112,7 +136,9 @@ class BatteryProgram:
         values = np.hstack([j, -j, np.broadcast_to([1.0, -1.0], (n_row, 2))])
         columns = np.hstack([self.charge[t], self.discharge[t], self.slack[t]])
         start = np.arange(n_row + 1) * (2 * n_bat + 2)
-        matrix = sparse.csr_matrix((values.ravel(), columns.ravel(), start), shape=(n_row, len(self.lower)))
+        matrix = sparse.csr_matrix(
+            (values.ravel(), columns.ravel(), start), shape=(n_row, len(self.lower))
+        )
         return matrix, feeder.low[i] - rest, feeder.high[i] - rest
 
 

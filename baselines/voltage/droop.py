@@ -1,14 +1,17 @@
-"""P(V) droop: each battery answers the voltage of its own bus, without a model of the feeder and without its neighbours.
+"""P(V) droop: each battery answers the voltage of its own bus, without a model of the feeder and
+without its neighbours.
 
-Per unit. With x = 2 (V - V_mid) / (v_max - v_min), so that -1..1 is the band, V the voltage of the battery's bus with
-batteries idle, a the dead band and f the deviation of full power, the classic curve is
+Per unit. With x = 2 (V - V_mid) / (v_max - v_min), so that -1..1 is the band, V the voltage of the
+battery's bus with batteries idle, a the dead band and f the deviation of full power, the classic
+curve is
 
     (1)  p = p_max sign(x) min(1, max(0, |x| - a) / (f - a))
 
-charging where the voltage is high and discharging where it is low. A battery that only did that would be full by summer
-and empty by winter, so inside the dead band it goes to the SOC it started from and a reserve b on top, for the evening to take;
-with r the share of its energy an hour that it moves for a whole unit of SOC missing, and the less the nearer the voltage is
-to the side that this pushes it to:
+charging where the voltage is high and discharging where it is low. A battery that only did that
+would be full by summer and empty by winter, so inside the dead band it goes to the SOC it started
+from and a reserve b on top, for the evening to take; with r the share of its energy an hour that it
+moves for a whole unit of SOC missing, and the less the nearer the voltage is to the side that this
+pushes it to:
 
     (2)  p = r (soc_start + b - soc) E min(1, (a + x s) / a),   s = 1 when charging (lowers V), -1 when discharging
 
@@ -34,7 +37,8 @@ GRID_FULL_AT = (2.0, 3.0, 4.0)
 GRID_RETURN_PER_H = (0.1, 0.3)
 GRID_RESERVE = (0.0, 0.1, 0.2, 0.3)
 TUNING_DAYS = 30  # spread evenly over those given: some seconds in all
-# Charging it would cost 0.004; so dear that leaving batteries empty at the end of a day does not win.
+# Charging it would cost 0.004; so dear that leaving batteries empty at the end of a day does not
+# win.
 PRICE_OF_MISSING_KWH = 0.1
 
 
@@ -49,11 +53,15 @@ class DroopSettings:
 
     def __post_init__(self) -> None:
         if not (
-            0 < self.dead_band < self.full_at < np.inf and 0 <= self.return_per_h < np.inf and abs(self.reserve) <= 1
+            0 < self.dead_band < self.full_at < np.inf
+            and 0 <= self.return_per_h < np.inf
+            and abs(self.reserve) <= 1
         ):
             raise ValueError(
-                f"droop: dead_band {self.dead_band:g}, full_at {self.full_at:g}, return_per_h {self.return_per_h:g}, reserve "
-                f"{self.reserve:g}; give 0 < dead_band < full_at, a return of zero or more, and a reserve between -1 and 1"
+                f"droop: dead_band {self.dead_band:g}, full_at {self.full_at:g}, return_per_h "
+                f"{self.return_per_h:g}, reserve "
+                f"{self.reserve:g}; give 0 < dead_band < full_at, a return of zero or more, and a "
+                "reserve between -1 and 1"
             )
 
 
@@ -62,16 +70,22 @@ class Droop:
 
     name = "droop"
 
-    def __init__(self, network: Network, batteries: Batteries, settings: DroopSettings | None = None) -> None:
+    def __init__(
+        self, network: Network, batteries: Batteries, settings: DroopSettings | None = None
+    ) -> None:
         check_batteries(network, batteries, 96, 0.25)
         self.batteries = batteries
         self.settings = settings or DroopSettings()
-        self.soc_aim = np.clip(batteries.soc_start + self.settings.reserve, batteries.soc_min, batteries.soc_max)
+        self.soc_aim = np.clip(
+            batteries.soc_start + self.settings.reserve, batteries.soc_min, batteries.soc_max
+        )
         low, high = network.v_min[batteries.bus], network.v_max[batteries.bus]
         self.v_middle, self.v_reach = (low + high) / 2, np.maximum((high - low) / 2, 1e-3)
 
     def decide(self, state: VoltageState) -> FloatArray:
-        """Return the power of each battery, (B, n_bat) pu; where idle batteries leave no AC solution, V counts as zero."""
+        """Return the power of each battery, (B, n_bat) pu; where idle batteries leave no AC
+        solution, V counts as zero.
+        """
         battery, dead = self.batteries, self.settings.dead_band
         v = np.nan_to_num(state.v_idle[:, battery.bus], nan=0.0)
         x = (v - self.v_middle) / self.v_reach
@@ -85,8 +99,8 @@ class Droop:
 def tune_droop(network: Network, batteries: Batteries, days: VoltageDays) -> DroopSettings:
     """Return the settings of the grid that serve best on (up to TUNING_DAYS of) these days.
 
-    Best is the largest mean reward, less PRICE_OF_MISSING_KWH for the energy missing at the end of the day; equals go to
-    the first. Raises as `simulate`, and ValueError when there are no days.
+    Best is the largest mean reward, less PRICE_OF_MISSING_KWH for the energy missing at the end of
+    the day; equals go to the first. Raises as `simulate`, and ValueError when there are no days.
     """
     if not len(days):
         raise ValueError("tune_droop: there are no days; give training days")

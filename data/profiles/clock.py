@@ -3,18 +3,21 @@
 Which columns are the clock, the first that applies:
 
 1. `UTC ... (Interval Ending)`, as in EIA's wholesale-market files: each stamp less one step. With a
-   `Local ... (Interval Beginning)` column beside it the result is moved to local standard time, by the least
-   difference of the two columns; so the two days of daylight saving time keep 24 hours each.
-2. `Date` and `Hr_End` (or `Hour_Ending`, `HE`; hours 1 to 24), as in ISO New England's SMD workbook: hour h
+   `Local ... (Interval Beginning)` column beside it the result is moved to local standard time, by
+   the least difference of the two columns; so the two days of daylight saving time keep 24 hours
+   each.
+2. `Date` and `Hr_End` (or `Hour_Ending`, `HE`; hours 1 to 24), as in ISO New England's SMD
+workbook: hour h
    of a day begins h - 1 hours after its midnight.
-3. The best single column among those whose name contains the word time, timestamp, datetime or date, or whose
-   first value is a date: with a time of day rather than without, then named `beginning` rather than not, then
-   the leftmost.
+3. The best single column among those whose name contains the word time, timestamp, datetime or
+date, or whose
+   first value is a date: with a time of day rather than without, then named `beginning` rather than
+   not, then the leftmost.
 
-A column of rule 3 gives the beginning of each interval, unless its name says otherwise (the words `ending` or
-`end`): then each stamp less one step. So `time_hour_ending_eastern` = 2022-01-01 00:00 is the hour from
-2021-12-31 23:00. A stamp with an offset from UTC is turned into UTC; any other is taken as written, and then
-a file in local time must have its daylight saving time removed.
+A column of rule 3 gives the beginning of each interval, unless its name says otherwise (the words
+`ending` or `end`): then each stamp less one step. So `time_hour_ending_eastern` = 2022-01-01 00:00
+is the hour from 2021-12-31 23:00. A stamp with an offset from UTC is turned into UTC; any other is
+taken as written, and then a file in local time must have its daylight saving time removed.
 """
 
 from __future__ import annotations
@@ -35,11 +38,19 @@ MINUTES_A_DAY = 1440
 
 _DATE = re.compile(r"\d{4}-\d\d?-\d\d?([ T]\d|$)|\d\d?/\d\d?/\d{4}|\d\d?\.\d\d?\.\d{4}")
 _FORMATS = {
-    "/": ("%m/%d/%Y %H:%M", "%m/%d/%Y %H:%M:%S", "%m/%d/%Y %I:%M %p", "%m/%d/%Y %I:%M:%S %p", "%m/%d/%Y"),
+    "/": (
+        "%m/%d/%Y %H:%M",
+        "%m/%d/%Y %H:%M:%S",
+        "%m/%d/%Y %I:%M %p",
+        "%m/%d/%Y %I:%M:%S %p",
+        "%m/%d/%Y",
+    ),
     ".": ("%d.%m.%Y %H:%M", "%d.%m.%Y %H:%M:%S", "%d.%m.%Y"),
 }
 _HOUR_ENDING = (["hr", "end"], ["hour", "ending"], ["hour", "end"], ["he"])
-_SUMMER_TIME = "(if this is the hour of daylight saving time, give the times in UTC or standard time)"
+_SUMMER_TIME = (
+    "(if this is the hour of daylight saving time, give the times in UTC or standard time)"
+)
 
 
 class ProfileError(ValueError):
@@ -48,7 +59,9 @@ class ProfileError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Clock:
-    """Beginnings of a file's intervals: `time` without gaps, and where in it each row of the file lies."""
+    """Beginnings of a file's intervals: `time` without gaps, and where in it each row of the file
+    lies.
+    """
 
     time: TimeArray  # (n_step,) minutes
     step_minutes: int
@@ -58,9 +71,9 @@ class Clock:
     def spread(self, values: FloatArray) -> FloatArray:
         """Return a column of the file (n_row,) on the whole clock (n_step,), its gaps filled.
 
-        In a gap stands the mean of the same time one week earlier and later, shifted by the straight line
-        that makes it meet the known values on both sides; the straight line alone where neither week is
-        known. It is cut at zero.
+        In a gap stands the mean of the same time one week earlier and later, shifted by the
+        straight line that makes it meet the known values on both sides; the straight line alone
+        where neither week is known. It is cut at zero.
         """
         if len(self.position) == len(self.time):
             return values
@@ -98,11 +111,15 @@ def listed(names: Iterable[object]) -> str:
 def read_clock(cells: pd.DataFrame, file: str, max_gap_h: float) -> Clock:
     """Return the clock of a table of text cells whose index is the line number in the file.
 
-    Raises `ProfileError` where a time is missing, unreadable, doubled or out of order, where a gap is longer
-    than `max_gap_h` hours, where the step does not divide a day, and where the file is shorter than a day.
+    Raises `ProfileError` where a time is missing, unreadable, doubled or out of order, where a gap
+    is longer than `max_gap_h` hours, where the step does not divide a day, and where the file is
+    shorter than a day.
     """
     utc, local = _find(cells, "utc", "ending"), _find(cells, "local", "beginning")
-    date, hour = _find(cells, "date"), next((str(c) for c in cells if words(str(c)) in _HOUR_ENDING), None)
+    date, hour = (
+        _find(cells, "date"),
+        next((str(c) for c in cells if words(str(c)) in _HOUR_ENDING), None),
+    )
     if utc is not None:
         used, ending = [utc], True
         stamp = _parse(cells[utc], file)
@@ -137,7 +154,8 @@ def _best_column(cells: pd.DataFrame, file: str) -> str:
             ranked.append((not (dated and ":" in first), not dated, "beginning" not in name, k))
     if not ranked:
         raise ProfileError(
-            f"{file}: no time column among {listed(cells)}; add one named 'time' with values like 2022-01-31 13:00"
+            f"{file}: no time column among {listed(cells)}; add one named 'time' with values like "
+            "2022-01-31 13:00"
         )
     return str(cells.columns[min(ranked)[-1]])
 
@@ -153,7 +171,9 @@ def _parse(cells: pd.Series[str], file: str) -> pd.Series[pd.Timestamp]:
     if len(bad):
         cell = cells[bad[0]]
         what = f"is {cell!r}, which is not a time" if cell else "is empty"
-        raise ProfileError(f"{file}, line {bad[0]}: {cells.name} {what}; write it like 2022-01-31 13:00")
+        raise ProfileError(
+            f"{file}, line {bad[0]}: {cells.name} {what}; write it like 2022-01-31 13:00"
+        )
     return stamp
 
 
@@ -162,7 +182,8 @@ def _hours(cells: pd.Series[str], file: str) -> pd.Series[pd.Timedelta]:
     bad = cells.index[~hour.isin(range(1, 25))]
     if len(bad):
         raise ProfileError(
-            f"{file}, line {bad[0]}: {cells.name} is {cells[bad[0]]!r}; hours are numbered 1 to 24, write one of these"
+            f"{file}, line {bad[0]}: {cells.name} is {cells[bad[0]]!r}; hours are numbered 1 to "
+            "24, write one of these"
         )
     return pd.to_timedelta(hour, unit="h")
 
@@ -185,7 +206,8 @@ def _step_minutes(stamp: pd.Series[pd.Timestamp], file: str) -> int:
     falling = stamp.index[1:][distance < 0.0]
     if len(falling):
         raise ProfileError(
-            f"{file}, line {falling[0]}: the time {stamp[falling[0]]:%Y-%m-%d %H:%M} is earlier than the one "
+            f"{file}, line {falling[0]}: the time {stamp[falling[0]]:%Y-%m-%d %H:%M} is earlier "
+            "than the one "
             "above it; sort the rows by time"
         )
     if not len(distance):
@@ -194,7 +216,8 @@ def _step_minutes(stamp: pd.Series[pd.Timestamp], file: str) -> int:
     step = float(values[counts.argmax()])
     if not step.is_integer() or MINUTES_A_DAY % step:
         raise ProfileError(
-            f"{file}: rows are {step:g} minutes apart; resample to a step that divides a day, such as 15 or 60 minutes"
+            f"{file}: rows are {step:g} minutes apart; resample to a step that divides a day, such "
+            "as 15 or 60 minutes"
         )
     return int(step)
 
@@ -205,7 +228,8 @@ def _positions(stamp: pd.Series[pd.Timestamp], step: int, file: str, max_gap_h: 
     crooked = stamp.index[1:][distance % step != 0.0]
     if len(crooked):
         raise ProfileError(
-            f"{file}, line {crooked[0]}: the time {stamp[crooked[0]]:%Y-%m-%d %H:%M:%S} is off the step of "
+            f"{file}, line {crooked[0]}: the time {stamp[crooked[0]]:%Y-%m-%d %H:%M:%S} is off the "
+            "step of "
             f"{step} minutes; correct it, or resample the file"
         )
     gap = distance - step
@@ -213,8 +237,10 @@ def _positions(stamp: pd.Series[pd.Timestamp], step: int, file: str, max_gap_h: 
     if len(too_long):
         absent = stamp.iloc[too_long[0]] + pd.Timedelta(minutes=step)
         raise ProfileError(
-            f"{file}, line {stamp.index[too_long[0] + 1]}: no row for {absent:%Y-%m-%d %H:%M} before it "
-            f"({gap.sum() / step:g} rows are missing in all); add the missing rows, or fill the gaps with "
+            f"{file}, line {stamp.index[too_long[0] + 1]}: no row for {absent:%Y-%m-%d %H:%M} "
+            "before it "
+            f"({gap.sum() / step:g} rows are missing in all); add the missing rows, or fill the "
+            "gaps with "
             f"max_gap_h={gap.max() / 60:g} {_SUMMER_TIME}"
         )
     position: IntArray = np.concatenate([[0], np.cumsum(distance / step)]).astype(np.int64)

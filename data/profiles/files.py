@@ -1,22 +1,23 @@
-"""Readers for profile files a user has: hourly load of ISO New England or the EIA, and any timed CSV.
+"""Readers for profile files a user has: hourly load of ISO New England or the EIA, and any timed
+CSV.
 
-A text file (.csv, .tsv, .txt; comma, semicolon or tab) may begin with lines of remarks: its header is the
-line above the first one that holds a date. A workbook (.xlsx) is ISO New England's SMD hourly file, of
-which the sheet "ISO NE CA" is read. `feederguard.data.profiles.clock` says how times are found and read.
-Columns, letter case ignored:
+A text file (.csv, .tsv, .txt; comma, semicolon or tab) may begin with lines of remarks: its header
+is the line above the first one that holds a date. A workbook (.xlsx) is ISO New England's SMD
+hourly file, of which the sheet "ISO NE CA" is read. `feederguard.data.profiles.clock` says how
+times are found and read. Columns, letter case ignored:
 
 - PV: the name starts with `pv` or `solar`.
 - Load: the name contains `load` or `demand`, but not `forecast`, nor the word `da` (day-ahead). Where no
-  column is so named, every other column that has a name and holds numbers, unless its name contains one of
-  the words of `NOT_A_LOAD`.
+  column is so named, every other column that has a name and holds numbers, unless its name contains
+  one of the words of `NOT_A_LOAD`.
 - `RT_Demand`, or in a file with EIA's `Interval` time columns a load with the word `total`, stands for the
   whole: it is then the only load, as its neighbours are parts of it or other measures of the same.
 - A column most of whose values are text is a label, and is left out (unless no load remains).
 - Of columns with one name but for the unit (`load_mw`, `load_pu`) the first of MW, kW, W, none, pu is kept:
   after division by the peak they are the same, but for the digits that pu values have lost.
 
-Every load is divided by its peak in the file. PV in pu is per unit of installed power already; in any other
-unit the installed power is unknown, and the peak stands for it.
+Every load is divided by its peak in the file. PV in pu is per unit of installed power already; in
+any other unit the installed power is unknown, and the peak stands for it.
 """
 
 from __future__ import annotations
@@ -30,13 +31,22 @@ from zipfile import BadZipFile
 import numpy as np
 import pandas as pd
 
-from feederguard.data.profiles.clock import Clock, ProfileError, TimeArray, listed, looks_like_time, read_clock, words
+from feederguard.data.profiles.clock import (
+    Clock,
+    ProfileError,
+    TimeArray,
+    listed,
+    looks_like_time,
+    read_clock,
+    words,
+)
 from feederguard.models.arrays import FloatArray
 
 TEXT_ENDINGS = (".csv", ".tsv", ".txt")
 SMD_SHEET = "ISO NE CA"
 NOT_A_LOAD = frozenset(
-    "flag imputed estimated quality status valid id index year month week weekday day hour hr minute "
+    "flag imputed estimated quality status valid id index year month week weekday day hour hr "
+    "minute "
     "forecast da price lmp temp temperature bulb dew unnamed".split()
 )
 
@@ -58,17 +68,19 @@ class FileSeries(NamedTuple):
 def read_profile_file(path: Path, max_gap_h: float) -> FileSeries:
     """Return the series of a text file or of an ISO New England SMD workbook.
 
-    Gaps of up to `max_gap_h` hours are filled (see `Clock.spread`). Raises `ProfileError`, which names file,
-    line and remedy, for an ending that is not known, a file without header, times or loads, a time that is
-    missing, doubled or unreadable, a value that is empty, text, infinite or negative, and a load that is
-    zero throughout.
+    Gaps of up to `max_gap_h` hours are filled (see `Clock.spread`). Raises `ProfileError`, which
+    names file, line and remedy, for an ending that is not known, a file without header, times or
+    loads, a time that is missing, doubled or unreadable, a value that is empty, text, infinite or
+    negative, and a load that is zero throughout.
     """
     if path.suffix.lower() == ".xlsx":
         cells = _workbook_cells(path)
     elif path.suffix.lower() in TEXT_ENDINGS:
         cells = _text_cells(path)
     else:
-        raise ProfileError(f"{path.name}: files ending in {path.suffix!r} are not read; save it as .csv or .xlsx")
+        raise ProfileError(
+            f"{path.name}: files ending in {path.suffix!r} are not read; save it as .csv or .xlsx"
+        )
     if cells.empty:
         raise ProfileError(f"{path.name}: no rows of data below the header; give at least one day")
 
@@ -83,7 +95,9 @@ def read_profile_file(path: Path, max_gap_h: float) -> FileSeries:
     pv = _series(cells, pv_column, clock, path.name)
     for k, column in enumerate(load_column):
         if not load[:, k].max() > 0.0:
-            raise ProfileError(f"{path.name}: {column} is zero throughout; remove the column or give its load")
+            raise ProfileError(
+                f"{path.name}: {column} is zero throughout; remove the column or give its load"
+            )
     measured = np.array([_unit(column) != "pu" for column in pv_column], dtype=bool)
     pv /= np.where(measured & (pv.max(axis=0) > 0.0), pv.max(axis=0), 1.0)
     return FileSeries(
@@ -103,14 +117,22 @@ def _text_cells(path: Path) -> pd.DataFrame:
     rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=mark)]
     table = [(k + 1, row) for k, row in enumerate(rows) if any(row)]
     if not table:
-        raise ProfileError(f"{path.name}: the file is empty; give a header line and at least one day of data")
+        raise ProfileError(
+            f"{path.name}: the file is empty; give a header line and at least one day of data"
+        )
     top = _header_position([row for _, row in table[:100]])
     if top < 0:
-        raise ProfileError(f"{path.name}, line 1: data without a header; name the columns above them, as time,load_mw")
+        raise ProfileError(
+            f"{path.name}, line 1: data without a header; name the columns above them, as "
+            "time,load_mw"
+        )
     line, header = table[top]
     for k, column in enumerate(header):
         if column in header[:k]:
-            raise ProfileError(f"{path.name}, line {line}: two columns are named {column!r}; give each its own name")
+            raise ProfileError(
+                f"{path.name}, line {line}: two columns are named {column!r}; give each its own "
+                "name"
+            )
     for line, row in table[top + 1 :]:
         if len(row) != len(header):
             raise ProfileError(
@@ -124,10 +146,13 @@ def _text_cells(path: Path) -> pd.DataFrame:
 def _header_position(rows: list[list[str]]) -> int:
     """Return the position of the row above the first dated one, -1 if there is none above.
 
-    Remarks may hold dates too: the longest dated row below an undated one of the same length goes before.
+    Remarks may hold dates too: the longest dated row below an undated one of the same length goes
+    before.
     """
     dated = [k for k, row in enumerate(rows) if len(row) > 1 and any(map(looks_like_time, row))]
-    fitting = [k for k in dated if k > 0 and k - 1 not in dated and len(rows[k - 1]) == len(rows[k])]
+    fitting = [
+        k for k in dated if k > 0 and k - 1 not in dated and len(rows[k - 1]) == len(rows[k])
+    ]
     return (sorted(fitting, key=lambda k: -len(rows[k])) or dated or [1])[0] - 1
 
 
@@ -142,9 +167,13 @@ def _workbook_cells(path: Path) -> pd.DataFrame:
                 )
             sheet = book.parse(SMD_SHEET, dtype=object)
     except ImportError:
-        raise ProfileError(f"{path.name}: reading a workbook needs openpyxl; pip install openpyxl") from None
+        raise ProfileError(
+            f"{path.name}: reading a workbook needs openpyxl; pip install openpyxl"
+        ) from None
     except BadZipFile:
-        raise ProfileError(f"{path.name}: not a workbook; save it as .xlsx again, or as .csv") from None
+        raise ProfileError(
+            f"{path.name}: not a workbook; save it as .xlsx again, or as .csv"
+        ) from None
     cells = sheet.astype(object).where(sheet.notna(), "").astype(str)
     cells.index = cells.index + 2
     return cells[(cells != "").any(axis=1)]
@@ -156,7 +185,11 @@ def _choose_columns(cells: pd.DataFrame, clock: Clock) -> tuple[list[str], list[
     numeric = [column for column in free if _holds_numbers(cells[column])]
     pv = [column for column in numeric if _is_pv(column)]
     named = [column for column in free if _is_load(column)]
-    other = [c for c in numeric if c and not _is_pv(c) and not _is_load(c) and not NOT_A_LOAD & set(words(c))]
+    other = [
+        c
+        for c in numeric
+        if c and not _is_pv(c) and not _is_load(c) and not NOT_A_LOAD & set(words(c))
+    ]
     # Where every column named load holds text, that text is what the user must hear of.
     load = [column for column in named if column in numeric] or named or other
     is_eia = any("interval" in words(column) for column in clock.columns)
@@ -170,11 +203,17 @@ def _is_pv(column: str) -> bool:
 
 def _is_load(column: str) -> bool:
     name = set(words(column))
-    return bool(re.search("load|demand", column.lower())) and not _is_pv(column) and not {"forecast", "da"} & name
+    return (
+        bool(re.search("load|demand", column.lower()))
+        and not _is_pv(column)
+        and not {"forecast", "da"} & name
+    )
 
 
 def _holds_numbers(cells: pd.Series[str]) -> bool:
-    """Whether a column is meant as numbers; empty cells speak for it, so that they are reported later."""
+    """Whether a column is meant as numbers; empty cells speak for it, so that they are reported
+    later.
+    """
     text = pd.to_numeric(cells, errors="coerce").isna() & (cells != "")
     return bool(text.mean() <= 0.5)
 
@@ -214,4 +253,6 @@ def _complaint(cell: str) -> str:
         return f"is {'empty' if cell == '' else cell}; give its value, or remove the row and set max_gap_h"
     if np.isnan(pd.to_numeric(pd.Series([cell]), errors="coerce").iloc[0]):
         return f"is {cell!r}, which is not a number; write it with a decimal point and nothing else"
-    return f"is {cell}; give a finite value of zero or more, and generation in a column named pv_..."
+    return (
+        f"is {cell}; give a finite value of zero or more, and generation in a column named pv_..."
+    )

@@ -1,11 +1,12 @@
-"""Load and PV of a year, per unit: bundled or from a file, split into train and test, and dealt to buses.
+"""Load and PV of a year, per unit: bundled or from a file, split into train and test, and dealt to
+buses.
 
-`load_profiles()` gives the bundled year; `load_profiles("my_load.csv")` reads a file by the rules on top of
-`feederguard.data.profiles.files` and `feederguard.data.profiles.clock`. Every time is the beginning of an
-interval, and every value the mean over it.
+`load_profiles()` gives the bundled year; `load_profiles("my_load.csv")` reads a file by the rules
+on top of `feederguard.data.profiles.files` and `feederguard.data.profiles.clock`. Every time is the
+beginning of an interval, and every value the mean over it.
 
-Train and test: the first day is day 0; day d lies in week d // 7, and every fourth week (3, 7, 11, ...) is
-test. Days are calendar days of `time`, so that no day is split.
+Train and test: the first day is day 0; day d lies in week d // 7, and every fourth week (3, 7, 11,
+...) is test. Days are calendar days of `time`, so that no day is split.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ __all__ = ["ProfileError", "Profiles", "bus_series", "list_profiles", "load_prof
 class Profiles:
     """Series of n_load loads and n_pv PV plants on one clock of n_step equal intervals.
 
-    Arrays are read-only. Raises `ProfileError` when shapes disagree, the clock is not equally spaced, or a
-    value is negative or not finite.
+    Arrays are read-only. Raises `ProfileError` when shapes disagree, the clock is not equally
+    spaced, or a value is negative or not finite.
     """
 
     name: str
@@ -48,14 +49,22 @@ class Profiles:
             values = getattr(self, field)
             if values.shape != (self.n_step, len(names)):
                 raise ProfileError(
-                    f"{self.name}: {field} has shape {values.shape}, expected {(self.n_step, len(names))}"
+                    f"{self.name}: {field} has shape {values.shape}, expected "
+                    f"{(self.n_step, len(names))}"
                 )
             if not (np.isfinite(values).all() and (values >= 0.0).all()):
-                raise ProfileError(f"{self.name}: {field} holds negative or infinite values; give zero or more")
+                raise ProfileError(
+                    f"{self.name}: {field} holds negative or infinite values; give zero or more"
+                )
         if not self.n_step or not self.n_load:
-            raise ProfileError(f"{self.name}: {self.n_step} steps of {self.n_load} loads; give at least one of each")
+            raise ProfileError(
+                f"{self.name}: {self.n_step} steps of {self.n_load} loads; give at least one of "
+                "each"
+            )
         if (np.diff(self.time) != np.timedelta64(self.step_minutes, "m")).any():
-            raise ProfileError(f"{self.name}: time is not equally spaced by step_minutes={self.step_minutes}")
+            raise ProfileError(
+                f"{self.name}: time is not equally spaced by step_minutes={self.step_minutes}"
+            )
 
     @property
     def n_step(self) -> int:
@@ -87,21 +96,26 @@ class Profiles:
 
     @property
     def test_steps(self) -> IntArray:
-        """Steps of the test weeks, ascending. Raises `ProfileError` when the series end before the first."""
+        """Steps of the test weeks, ascending. Raises `ProfileError` when the series end before the
+        first.
+        """
         steps = np.flatnonzero(self.week % 4 == 3)
         if not len(steps):
             days = self.n_step / self.steps_per_day
             raise ProfileError(
-                f"{self.name}: covers {days:.4g} days, and the first test week begins on day 22; give at least 22 days"
+                f"{self.name}: covers {days:.4g} days, and the first test week begins on day 22; "
+                "give at least 22 days"
             )
         return steps
 
     def resample(self, step_minutes: int) -> Profiles:
-        """Return the same series on another step: means over longer intervals, repeats in shorter ones.
+        """Return the same series on another step: means over longer intervals, repeats in shorter
+        ones.
 
-        Longer intervals count from the first step, and an incomplete one at the end is dropped. Peaks are
-        not normalised again: the mean over an hour may stay below 1. Raises `ProfileError` for a step that
-        does not divide a day, or is neither a multiple nor a divisor of the present one.
+        Longer intervals count from the first step, and an incomplete one at the end is dropped.
+        Peaks are not normalised again: the mean over an hour may stay below 1. Raises
+        `ProfileError` for a step that does not divide a day, or is neither a multiple nor a divisor
+        of the present one.
         """
         old, new = self.step_minutes, int(step_minutes)
         if new <= 0 or MINUTES_A_DAY % new or (new % old and old % new):
@@ -130,9 +144,9 @@ def list_profiles() -> list[str]:
 def load_profiles(name_or_path: str | Path = "simbench_2016", max_gap_h: float = 0.0) -> Profiles:
     """Return bundled profiles by name, or those of a file by path.
 
-    `max_gap_h`: gaps in a file of up to so many hours are filled by the shape of the neighbouring weeks;
-    longer ones raise. Raises `ProfileError` for an unknown name, a file that is not there, and all that
-    `read_profile_file` names.
+    `max_gap_h`: gaps in a file of up to so many hours are filled by the shape of the neighbouring
+    weeks; longer ones raise. Raises `ProfileError` for an unknown name, a file that is not there,
+    and all that `read_profile_file` names.
     """
     bundled = _bundled()
     if str(name_or_path) in bundled:
@@ -144,7 +158,8 @@ def load_profiles(name_or_path: str | Path = "simbench_2016", max_gap_h: float =
     if path.suffix or len(path.parts) > 1:
         what = "is a folder, not a file" if path.is_dir() else "does not exist"
         raise ProfileError(
-            f"profile file {path} {what}; give a .csv or .xlsx file, or one of {', '.join(sorted(bundled))}"
+            f"profile file {path} {what}; give a .csv or .xlsx file, or one of "
+            f"{', '.join(sorted(bundled))}"
         )
     raise ProfileError(
         f"unknown profiles {str(name_or_path)!r}; bundled are {', '.join(sorted(bundled))}, "
@@ -152,12 +167,16 @@ def load_profiles(name_or_path: str | Path = "simbench_2016", max_gap_h: float =
     )
 
 
-def bus_series(profiles: Profiles, network: Network, seed: int | None = None) -> tuple[IntArray, IntArray]:
-    """Return which load series and which PV series each bus follows, two arrays (n_bus,) of column numbers.
+def bus_series(
+    profiles: Profiles, network: Network, seed: int | None = None
+) -> tuple[IntArray, IntArray]:
+    """Return which load series and which PV series each bus follows, two arrays (n_bus,) of column
+    numbers.
 
-    The k-th bus with load (k from 0, in file order) follows load series k mod n_load; the k-th bus with local
-    generation follows PV series k mod n_pv. A bus without, and every bus when there is no PV series, has -1.
-    A seed shuffles the series first, so that a small feeder meets others than the first few.
+    The k-th bus with load (k from 0, in file order) follows load series k mod n_load; the k-th bus
+    with local generation follows PV series k mod n_pv. A bus without, and every bus when there is
+    no PV series, has -1. A seed shuffles the series first, so that a small feeder meets others than
+    the first few.
     """
     order_load, order_pv = np.arange(profiles.n_load), np.arange(profiles.n_pv)
     if seed is not None:

@@ -1,7 +1,8 @@
-"""What a battery can do in one step: the powers that its limits leave, and the state of charge that a power leads to.
+"""What a battery can do in one step: the powers that its limits leave, and the state of charge that
+a power leads to.
 
-Per unit; battery k, step of h hours; p drawn from the bus, positive while charging. It is (1) of `equations/battery.py` for
-a battery that goes one way at a time, c = max(p, 0) and d = max(-p, 0):
+Per unit; battery k, step of h hours; p drawn from the bus, positive while charging. It is (1) of
+`equations/battery.py` for a battery that goes one way at a time, c = max(p, 0) and d = max(-p, 0):
 
     (1)  soc' = soc + h (eta_c max(p, 0) - max(-p, 0) / eta_d) / E
     (2)  -min(p_max, (soc - soc_min) E eta_d / h) <= p <= min(p_max, (soc_max - soc) E / (eta_c h))
@@ -20,7 +21,9 @@ from feederguard.models.battery.batteries import Batteries
 _ROUNDING = 1e-12  # of SOC: what the arithmetic of (1) after (2) can miss a limit by
 
 
-def power_interval(batteries: Batteries, soc: ArrayLike, step_h: float) -> tuple[FloatArray, FloatArray]:
+def power_interval(
+    batteries: Batteries, soc: ArrayLike, step_h: float
+) -> tuple[FloatArray, FloatArray]:
     """Return (2), the least and the greatest power of each battery, two arrays (..., n_bat) pu.
 
     Zero always lies between them. A SOC outside its limits leaves only the way back.
@@ -33,15 +36,22 @@ def power_interval(batteries: Batteries, soc: ArrayLike, step_h: float) -> tuple
 
 
 def next_soc(batteries: Batteries, soc: ArrayLike, p: ArrayLike, step_h: float) -> FloatArray:
-    """Return (1), the SOC after a step at power p, (..., n_bat); a limit missed by rounding alone counts as met."""
+    """Return (1), the SOC after a step at power p, (..., n_bat); a limit missed by rounding alone
+    counts as met.
+    """
     p = np.asarray(p, dtype=float)
-    stored = batteries.efficiency_charge * np.maximum(p, 0.0) + np.minimum(p, 0.0) / batteries.efficiency_discharge
+    stored = (
+        batteries.efficiency_charge * np.maximum(p, 0.0)
+        + np.minimum(p, 0.0) / batteries.efficiency_discharge
+    )
     after = np.asarray(soc, dtype=float) + step_h * stored / batteries.energy
     after = np.where(np.abs(after - batteries.soc_min) <= _ROUNDING, batteries.soc_min, after)
     return np.where(np.abs(after - batteries.soc_max) <= _ROUNDING, batteries.soc_max, after)
 
 
 def allowed_power(batteries: Batteries, soc: ArrayLike, p: ArrayLike, step_h: float) -> FloatArray:
-    """Return what a battery's management makes of a power asked for: the nearest one inside (2), (..., n_bat) pu."""
+    """Return what a battery's management makes of a power asked for: the nearest one inside (2),
+    (..., n_bat) pu.
+    """
     low, high = power_interval(batteries, soc, step_h)
     return np.asarray(np.clip(np.asarray(p, dtype=float), low, high))

@@ -1,7 +1,9 @@
-"""Pyomo expressions taken apart into numbers, linear parts and shared nonlinear terms, for `terms.py`.
+"""Pyomo expressions taken apart into numbers, linear parts and shared nonlinear terms, for
+`terms.py`.
 
-Sums are opened and products by numbers pulled out; what is left of a summand is a term: a *shape* of few variables ("slots")
-and numbers. An expression is walked once, by the class of its nodes, which decides what they are.
+Sums are opened and products by numbers pulled out; what is left of a summand is a term: a *shape*
+of few variables ("slots") and numbers. An expression is walked once, by the class of its nodes,
+which decides what they are.
 """
 
 from __future__ import annotations
@@ -14,25 +16,45 @@ from pyomo.core.base.expression import NamedExpressionData
 from pyomo.core.expr import numeric_expr as pe
 from pyomo.core.expr.numvalue import native_numeric_types
 
-# In prefix notation: a slot's place, "p" for the next number, "sum" and its length, "power" and its exponent, or an operation.
-# An exponent belongs to the shape, since the derivative of a power by its exponent does not exist at zero.
+# In prefix notation: a slot's place, "p" for the next number, "sum" and its length, "power" and its
+# exponent, or an operation. An exponent belongs to the shape, since the derivative of a power by
+# its exponent does not exist at zero.
 Shape = tuple[Any, ...]
 
 FUNCTIONS = (
-    "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "exp", "log",
-    "log10", "sqrt", "abs",
-)  # fmt: skip
+    "sin",
+    "cos",
+    "tan",
+    "asin",
+    "acos",
+    "atan",
+    "sinh",
+    "cosh",
+    "tanh",
+    "asinh",
+    "acosh",
+    "atanh",
+    "exp",
+    "log",
+    "log10",
+    "sqrt",
+    "abs",
+)
 
 
 class UnreadableExpressionError(ValueError):
-    """An expression of a kind that is not read into terms: the message names the model, the component and the kind."""
+    """An expression of a kind that is not read into terms: the message names the model, the
+    component and the kind.
+    """
 
 
 @dataclass
 class Row:
     constant: float = 0.0
     linear: dict[int, float] = field(default_factory=dict)  # column -> coefficient
-    terms: dict[int, float] = field(default_factory=dict)  # term -> weight, terms counted as they are met
+    terms: dict[int, float] = field(
+        default_factory=dict
+    )  # term -> weight, terms counted as they are met
 
     def add(self, other: Row, factor: float) -> None:
         self.constant += factor * other.constant
@@ -46,7 +68,9 @@ class TermReader:
 
     def __init__(self) -> None:
         self.variables: list[Any] = []
-        self.members: dict[Shape, list[tuple[int, tuple[int, ...], tuple[float, ...]]]] = {}  # term, columns, numbers
+        self.members: dict[
+            Shape, list[tuple[int, tuple[int, ...], tuple[float, ...]]]
+        ] = {}  # term, columns, numbers
         self.n_term = 0
         self._column: dict[int, int] = {}
         self._term: dict[tuple[Any, ...], int] = {}
@@ -55,27 +79,33 @@ class TermReader:
     def row(self, component: Any, expression: Any) -> Row:
         """Return the row of a component's expression.
 
-        Raises `UnreadableExpressionError` for an expression without a shape, nested too deeply, or whose numbers (fixed
-        variables, parameters) have no value or give none.
+        Raises `UnreadableExpressionError` for an expression without a shape, nested too deeply, or
+        whose numbers (fixed variables, parameters) have no value or give none.
         """
         row = Row()
         try:
             self._add(expression, 1.0, row)
         except (UnreadableExpressionError, RecursionError) as error:
-            what = "expressions nested too deeply" if isinstance(error, RecursionError) else str(error)
+            what = (
+                "expressions nested too deeply" if isinstance(error, RecursionError) else str(error)
+            )
             raise UnreadableExpressionError(
-                f"{component.model().name}: {component.name} holds {what}; write it flat, with arithmetic, powers and "
+                f"{component.model().name}: {component.name} holds {what}; write it flat, with "
+                "arithmetic, powers and "
                 f"{', '.join(FUNCTIONS)}"
             ) from None
         except (ArithmeticError, ValueError) as error:
             raise UnreadableExpressionError(
-                f"{component.model().name}: the numbers of {component.name} give no value ({str(error).splitlines()[0]}); "
+                f"{component.model().name}: the numbers of {component.name} give no value "
+                f"({str(error).splitlines()[0]}); "
                 "give every fixed variable and parameter in it a value at which it is defined"
             ) from None
         return row
 
     def _add(self, e: Any, factor: float, row: Row) -> None:
-        """Add factor * e to the row: sums are opened, products by numbers pulled out, the rest becomes terms."""
+        """Add factor * e to the row: sums are opened, products by numbers pulled out, the rest
+        becomes terms.
+        """
         kind = _KIND.get(e.__class__) or _learn(e)
         if kind == "number":
             row.constant += factor * pyo.value(e)
@@ -140,7 +170,9 @@ class TermReader:
             self.members.setdefault(key[0], []).append((term, key[1], key[2]))
         row.terms[term] = row.terms.get(term, 0.0) + factor
 
-    def _write(self, e: Any, tokens: list[Any], slots: dict[int, int], numbers: list[float]) -> None:
+    def _write(
+        self, e: Any, tokens: list[Any], slots: dict[int, int], numbers: list[float]
+    ) -> None:
         """Append e to a shape: its tokens, the columns of its slots and its numbers."""
         kind = _KIND.get(e.__class__) or _learn(e)
         if kind == "variable" and not e.fixed:

@@ -1,13 +1,16 @@
-"""A Pyomo model whose mutable parameters become columns too: rows that are linear in variables and parameters alike.
+"""A Pyomo model whose mutable parameters become columns too: rows that are linear in variables and
+parameters alike.
 
-`quadratic.py` evaluates a model at millions of points; this file is for models that are solved millions of times, each
-time with other data. Over the unfixed variables x and the mutable parameters theta, every active constraint is a row
+`quadratic.py` evaluates a model at millions of points; this file is for models that are solved
+millions of times, each time with other data. Over the unfixed variables x and the mutable
+parameters theta, every active constraint is a row
 
     (1)  lower <= A x + D theta + c <= upper
 
-and the objective a quadratic x' H x + x' K theta + (linear terms in x) + (terms without x), of which H and K count. A
-product of a variable and a parameter in a constraint has no row like (1) and is refused. Equalities that determine
-variables y are solved for them once, so that what remains depends on the other variables and on theta only:
+and the objective a quadratic x' H x + x' K theta + (linear terms in x) + (terms without x), of
+which H and K count. A product of a variable and a parameter in a constraint has no row like (1) and
+is refused. Equalities that determine variables y are solved for them once, so that what remains
+depends on the other variables and on theta only:
 
     (2)  y = Y x + Z theta + y_0
 """
@@ -32,8 +35,12 @@ class ParametricModel:
     """The rows (1) of a model and the quadratic part of its objective, dense."""
 
     name: str
-    columns: Mapping[str, IntArray]  # variable component -> its columns in x, in index order; -1 where fixed
-    parameters: Mapping[str, IntArray]  # mutable parameter component -> its columns in theta, in index order
+    columns: Mapping[
+        str, IntArray
+    ]  # variable component -> its columns in x, in index order; -1 where fixed
+    parameters: Mapping[
+        str, IntArray
+    ]  # mutable parameter component -> its columns in theta, in index order
     rows: Mapping[str, IntArray]  # constraint component -> its rows, in index order
     a: FloatArray  # (n_row, n_x)
     d: FloatArray  # (n_row, n_theta)
@@ -55,10 +62,11 @@ class Eliminated:
 
 
 def compile_parametric(model: pyo.ConcreteModel) -> ParametricModel:
-    """Return the model's constraints and objective over its unfixed variables and mutable parameters.
+    """Return the model's constraints and objective over its unfixed variables and mutable
+    parameters.
 
-    Raises `CompileError` when a constraint is not linear in both together, the objective not quadratic, or there is not
-    exactly one active objective.
+    Raises `CompileError` when a constraint is not linear in both together, the objective not
+    quadratic, or there is not exactly one active objective.
     """
     variables, columns = _numbered(model, pyo.Var)
     data, parameters = _numbered(model, pyo.Param)
@@ -79,30 +87,48 @@ def compile_parametric(model: pyo.ConcreteModel) -> ParametricModel:
     a, d = np.zeros((len(found), len(variables))), np.zeros((len(found), len(data)))
     for k, (repn, _, _) in enumerate(found):
         for variable, value in zip(repn.linear_vars, repn.linear_coefs, strict=True):
-            target, column = (a, place[id(variable)]) if id(variable) in place else (d, shadow[id(variable)])
+            target, column = (
+                (a, place[id(variable)]) if id(variable) in place else (d, shadow[id(variable)])
+            )
             target[k, column] += value
     hessian, cross, linear = _objective(model, replacer, place, shadow)
     return ParametricModel(
-        model.name, columns, parameters, rows, a, d, np.array([float(repn.constant) for repn, _, _ in found]),
-        np.array([low for _, low, _ in found]), np.array([high for _, _, high in found]), hessian, cross, linear,
-    )  # fmt: skip
+        model.name,
+        columns,
+        parameters,
+        rows,
+        a,
+        d,
+        np.array([float(repn.constant) for repn, _, _ in found]),
+        np.array([low for _, low, _ in found]),
+        np.array([high for _, _, high in found]),
+        hessian,
+        cross,
+        linear,
+    )
 
 
-def eliminate(compiled: ParametricModel, constraints: Sequence[str], variables: Sequence[str]) -> Eliminated:
-    """Return (2) for the unfixed ones of the variable components, which the equality constraint components determine.
+def eliminate(
+    compiled: ParametricModel, constraints: Sequence[str], variables: Sequence[str]
+) -> Eliminated:
+    """Return (2) for the unfixed ones of the variable components, which the equality constraint
+    components determine.
 
-    The result's rows are in the order of `variables`, fixed ones left out. Raises `CompileError` when the constraints are not
-    equalities or do not determine them.
+    The result's rows are in the order of `variables`, fixed ones left out. Raises `CompileError`
+    when the constraints are not equalities or do not determine them.
     """
     row = np.concatenate([compiled.rows[name] for name in constraints])
     y = np.concatenate([compiled.columns[name] for name in variables])
     y = y[y >= 0]
     target = compiled.lower[row]
     if not (target == compiled.upper[row]).all():
-        raise CompileError(f"{compiled.name}: {', '.join(constraints)} are not all equalities; name those that are")
+        raise CompileError(
+            f"{compiled.name}: {', '.join(constraints)} are not all equalities; name those that are"
+        )
     if len(row) != len(y) or np.linalg.matrix_rank(compiled.a[np.ix_(row, y)]) < len(y):
         raise CompileError(
-            f"{compiled.name}: {len(row)} equalities do not determine the {len(y)} variables of {', '.join(variables)}"
+            f"{compiled.name}: {len(row)} equalities do not determine the {len(y)} variables of "
+            f"{', '.join(variables)}"
         )
     others = compiled.a[row].copy()
     others[:, y] = 0.0
@@ -130,15 +156,21 @@ def _numbered(model: pyo.ConcreteModel, kind: Any) -> tuple[list[Any], dict[str,
 
 
 def _sides(constraint: Any, replacer: Any) -> list[tuple[Any, float, float]]:
-    """Return the constraint as one row, or one per side where a limit is a parameter: (repn, lower, upper)."""
+    """Return the constraint as one row, or one per side where a limit is a parameter: (repn, lower,
+    upper).
+    """
     lower, body, upper = constraint.to_bounded_expression()
     if constraint.equality:
         return [(_linear(replacer.walk_expression(body - upper), constraint.name), 0.0, 0.0)]
     sides = []
     if lower is not None:
-        sides.append((_linear(replacer.walk_expression(body - lower), constraint.name), 0.0, np.inf))
+        sides.append(
+            (_linear(replacer.walk_expression(body - lower), constraint.name), 0.0, np.inf)
+        )
     if upper is not None:
-        sides.append((_linear(replacer.walk_expression(body - upper), constraint.name), -np.inf, 0.0))
+        sides.append(
+            (_linear(replacer.walk_expression(body - upper), constraint.name), -np.inf, 0.0)
+        )
     return sides
 
 
@@ -146,7 +178,8 @@ def _linear(expression: Any, name: str) -> Any:
     repn = generate_standard_repn(expression, quadratic=True, compute_values=True)
     if repn.nonlinear_expr is not None or repn.quadratic_vars:
         raise CompileError(
-            f"{name} is not linear in variables and parameters together; multiply neither by the other in a constraint"
+            f"{name} is not linear in variables and parameters together; multiply neither by the "
+            "other in a constraint"
         )
     return repn
 
@@ -156,9 +189,13 @@ def _objective(
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     objectives = list(model.component_data_objects(pyo.Objective, active=True))
     if len(objectives) != 1:
-        raise CompileError(f"{model.name}: {len(objectives)} active objectives; deactivate all but one")
+        raise CompileError(
+            f"{model.name}: {len(objectives)} active objectives; deactivate all but one"
+        )
     expression = objectives[0].expr if objectives[0].is_minimizing() else -objectives[0].expr
-    repn = generate_standard_repn(replacer.walk_expression(expression), quadratic=True, compute_values=True)
+    repn = generate_standard_repn(
+        replacer.walk_expression(expression), quadratic=True, compute_values=True
+    )
     if repn.nonlinear_expr is not None:
         raise CompileError(f"{model.name}: the objective is not quadratic; write it as a quadratic")
     n_x, n_theta = len(place), len(shadow)

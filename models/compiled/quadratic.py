@@ -1,14 +1,17 @@
-"""A linear or quadratic Pyomo model as arrays: its objective and constraint violations for millions of points.
+"""A linear or quadratic Pyomo model as arrays: its objective and constraint violations for millions
+of points.
 
-A Pyomo model states a cost and its limits once. `compile_model` reads the coefficients out of it, so that genetic
-algorithms, rewards and the judge evaluate that same statement without writing it again:
+A Pyomo model states a cost and its limits once. `compile_model` reads the coefficients out of it,
+so that genetic algorithms, rewards and the judge evaluate that same statement without writing it
+again:
 
     objective(x)  = c0 + c' x + sum of Q_ij x_i x_j
     violation_k   = max(lower_k - g_k(x), g_k(x) - upper_k, 0),   g_k linear or quadratic
 
-A point is a row of columns, one column per scalar variable; `point` fills rows from arrays named like the model's
-variables, in the order of their index sets. Variables that hold data (fixed in the model that is solved) become columns
-when named in `inputs`, so one compiled model serves every scenario.
+A point is a row of columns, one column per scalar variable; `point` fills rows from arrays named
+like the model's variables, in the order of their index sets. Variables that hold data (fixed in the
+model that is solved) become columns when named in `inputs`, so one compiled model serves every
+scenario.
 """
 
 from __future__ import annotations
@@ -28,7 +31,9 @@ from feederguard.models.arrays import FloatArray, IntArray, threads_for
 
 
 class CompileError(ValueError):
-    """A model, expression or point that cannot be evaluated as a quadratic: the message says which and why."""
+    """A model, expression or point that cannot be evaluated as a quadratic: the message says which
+    and why.
+    """
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +67,8 @@ class CompiledModel:
     definitions: QuadraticRows  # their values as functions of the other columns
 
     def point(self, **values: ArrayLike) -> FloatArray:
-        """Return rows (B, n_column) from one array per variable component, (B, size) or (size,) or a scalar.
+        """Return rows (B, n_column) from one array per variable component, (B, size) or (size,) or
+        a scalar.
 
         Raises `CompileError` when a component is missing, unknown or of the wrong width.
         """
@@ -78,10 +84,15 @@ class CompiledModel:
         rows = np.zeros((n_row, self.n_column))
         for name, array in arrays.items():
             if name not in self.columns:
-                raise CompileError(f"{self.name}: no variable {name!r}; there are {', '.join(self.columns)}")
+                raise CompileError(
+                    f"{self.name}: no variable {name!r}; there are {', '.join(self.columns)}"
+                )
             width = len(self.columns[name])
             if array.ndim and array.shape[-1] not in (width, 1):
-                raise CompileError(f"{self.name}: {name} has shape {array.shape}; expected ({width},) or (B, {width})")
+                raise CompileError(
+                    f"{self.name}: {name} has shape {array.shape}; expected ({width},) or (B, "
+                    f"{width})"
+                )
             rows[:, self.columns[name]] = array
         return rows
 
@@ -100,7 +111,9 @@ class CompiledModel:
             return np.asarray(_excess(values, self.lower, self.upper))
 
     def worst_violation(self, points: FloatArray) -> FloatArray:
-        """Return the largest violation of each row, (B,); 0 where all limits hold, NaN where the row has a NaN."""
+        """Return the largest violation of each row, (B,); 0 where all limits hold, NaN where the
+        row has a NaN.
+        """
         worst = self.violations(points)
         return worst.max(axis=1) if worst.shape[1] else np.zeros(len(points))
 
@@ -118,7 +131,9 @@ class CompiledModel:
     def _checked(self, points: FloatArray) -> FloatArray:
         points = np.ascontiguousarray(points, dtype=float)
         if points.ndim != 2 or points.shape[1] != self.n_column:
-            raise CompileError(f"{self.name}: points have shape {points.shape}; expected (B, {self.n_column})")
+            raise CompileError(
+                f"{self.name}: points have shape {points.shape}; expected (B, {self.n_column})"
+            )
         return points
 
 
@@ -132,16 +147,20 @@ def compile_model(
 ) -> CompiledModel:
     """Return the model's objective and limits as arrays.
 
-    objective: what to evaluate; default the model's active objective (its sign kept). constraints: names of constraint
-    components to keep; default every active one. inputs: variable components that are columns although they are fixed;
-    any other fixed variable is a constant. defined: scalar variables that a linear equality constraint determines (name of
-    the variable -> name of that constraint); `point` does not ask for them. Only variables that occur get columns.
+    objective: what to evaluate; default the model's active objective (its sign kept). constraints:
+    names of constraint components to keep; default every active one. inputs: variable components
+    that are columns although they are fixed; any other fixed variable is a constant. defined:
+    scalar variables that a linear equality constraint determines (name of the variable -> name of
+    that constraint); `point` does not ask for them. Only variables that occur get columns.
 
-    Raises `CompileError` naming the expression when one is not linear or quadratic, or when a name is unknown.
+    Raises `CompileError` naming the expression when one is not linear or quadratic, or when a name
+    is unknown.
     """
     target = objective if objective is not None else _only_objective(model)
     rows = list(_scalar_constraints(model, constraints))
-    unfixed = [data for name in inputs for data in _component(model, name, pyo.Var).values() if data.fixed]
+    unfixed = [
+        data for name in inputs for data in _component(model, name, pyo.Var).values() if data.fixed
+    ]
     for data in unfixed:
         data.unfix()
     try:
@@ -171,7 +190,10 @@ def compile_model(
 def _only_objective(model: pyo.ConcreteModel) -> Any:
     objectives = list(model.component_data_objects(pyo.Objective, active=True))
     if len(objectives) != 1:
-        raise CompileError(f"{model.name}: {len(objectives)} active objectives; pass the one to evaluate as objective=")
+        raise CompileError(
+            f"{model.name}: {len(objectives)} active objectives; pass the one to evaluate as "
+            "objective="
+        )
     return objectives[0]
 
 
@@ -194,19 +216,27 @@ def _scalar_constraints(model: pyo.ConcreteModel, names: Sequence[str] | None) -
 def _repn(expression: Any, name: str) -> Any:
     repn = generate_standard_repn(expression, quadratic=True, compute_values=True)
     if repn.nonlinear_expr is not None:
-        raise CompileError(f"{name} is not linear or quadratic; compile the quadratic part of the model only")
+        raise CompileError(
+            f"{name} is not linear or quadratic; compile the quadratic part of the model only"
+        )
     return repn
 
 
 def _definition(model: pyo.ConcreteModel, name: str, rule: str) -> Any:
-    """Return the value of a scalar variable as the linear function that an equality constraint makes it."""
+    """Return the value of a scalar variable as the linear function that an equality constraint
+    makes it.
+    """
     variable, constraint = _component(model, name, pyo.Var), _component(model, rule, pyo.Constraint)
     repn = _repn(constraint.body, rule)
     own = [k for k, v in enumerate(repn.linear_vars) if v is variable]
     if not constraint.equality or repn.quadratic_vars or len(own) != 1:
         raise CompileError(f"{model.name}: {rule} is not a linear equality that determines {name}")
     coefficient = repn.linear_coefs[own[0]]
-    rest = [(v, c) for v, c in zip(repn.linear_vars, repn.linear_coefs, strict=True) if v is not variable]
+    rest = [
+        (v, c)
+        for v, c in zip(repn.linear_vars, repn.linear_coefs, strict=True)
+        if v is not variable
+    ]
     repn.linear_vars = tuple(v for v, _ in rest)
     repn.linear_coefs = tuple(-c / coefficient for _, c in rest)
     repn.constant = (pyo.value(constraint.upper) - repn.constant) / coefficient
@@ -214,19 +244,27 @@ def _definition(model: pyo.ConcreteModel, name: str, rule: str) -> Any:
 
 
 def _in_order(model: pyo.ConcreteModel, rules: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the definitions so that each comes after those it uses; raises `CompileError` for a circle."""
+    """Return the definitions so that each comes after those it uses; raises `CompileError` for a
+    circle.
+    """
     variables = {name: model.find_component(name) for name in rules}
     uses = {
-        name: {other for other, v in variables.items() if any(v is used for used in rule.linear_vars)}
+        name: {
+            other for other, v in variables.items() if any(v is used for used in rule.linear_vars)
+        }
         for name, rule in rules.items()
     }
     try:
         return {name: rules[name] for name in TopologicalSorter(uses).static_order()}
     except CycleError as error:
-        raise CompileError(f"{model.name}: {', '.join(map(str, error.args[1]))} define each other") from None
+        raise CompileError(
+            f"{model.name}: {', '.join(map(str, error.args[1]))} define each other"
+        ) from None
 
 
-def _columns(model: Any, repns: list[Any], inputs: Sequence[str]) -> tuple[dict[str, IntArray], dict[int, int]]:
+def _columns(
+    model: Any, repns: list[Any], inputs: Sequence[str]
+) -> tuple[dict[str, IntArray], dict[int, int]]:
     """Number the scalar variables that occur, component by component in model order."""
     occurring: set[int] = set()
     for repn in repns:
@@ -236,7 +274,8 @@ def _columns(model: Any, repns: list[Any], inputs: Sequence[str]) -> tuple[dict[
     place: dict[int, int] = {}
     for component in model.component_objects(pyo.Var):
         data = list(component.values())
-        # A component is a block of columns as a whole, so that callers fill it with the array they have.
+        # A component is a block of columns as a whole, so that callers fill it with the array they
+        # have.
         if component.name in inputs or any(id(v) in occurring for v in data):
             first = len(place)
             columns[component.name] = np.arange(first, first + len(data))
@@ -245,9 +284,15 @@ def _columns(model: Any, repns: list[Any], inputs: Sequence[str]) -> tuple[dict[
 
 
 def _rows(repns: list[Any], place: dict[int, int]) -> QuadraticRows:
-    linear = [[(place[id(v)], float(c)) for v, c in zip(r.linear_vars, r.linear_coefs, strict=True)] for r in repns]
+    linear = [
+        [(place[id(v)], float(c)) for v, c in zip(r.linear_vars, r.linear_coefs, strict=True)]
+        for r in repns
+    ]
     products = [
-        [(place[id(a)], place[id(b)], float(c)) for (a, b), c in zip(r.quadratic_vars, r.quadratic_coefs, strict=True)]
+        [
+            (place[id(a)], place[id(b)], float(c))
+            for (a, b), c in zip(r.quadratic_vars, r.quadratic_coefs, strict=True)
+        ]
         for r in repns
     ]
     return QuadraticRows(
@@ -264,13 +309,21 @@ def _rows(repns: list[Any], place: dict[int, int]) -> QuadraticRows:
 
 def _flat(rows: QuadraticRows) -> tuple[Any, ...]:
     return (
-        rows.constant, rows.start, rows.column, rows.value,
-        rows.product_start, rows.product_i, rows.product_j, rows.product_value,
-    )  # fmt: skip
+        rows.constant,
+        rows.start,
+        rows.column,
+        rows.value,
+        rows.product_start,
+        rows.product_i,
+        rows.product_j,
+        rows.product_value,
+    )
 
 
 @njit(cache=True, parallel=True)
-def _evaluate(x, constant, start, column, value, product_start, product_i, product_j, product_value):  # type: ignore[no-untyped-def]
+def _evaluate(
+    x, constant, start, column, value, product_start, product_i, product_j, product_value
+):  # type: ignore[no-untyped-def]
     n_item, n_row = x.shape[0], constant.shape[0]
     out = np.empty((n_item, n_row))
     for item in prange(n_item):
@@ -285,7 +338,9 @@ def _evaluate(x, constant, start, column, value, product_start, product_i, produ
 
 
 @njit(cache=True, parallel=True)
-def _define(x, constant, start, column, value, product_start, product_i, product_j, product_value, target):  # type: ignore[no-untyped-def]
+def _define(
+    x, constant, start, column, value, product_start, product_i, product_j, product_value, target
+):  # type: ignore[no-untyped-def]
     for item in prange(x.shape[0]):
         for k in range(constant.shape[0]):
             total = constant[k]

@@ -1,12 +1,14 @@
-"""A Pyomo model read as sparse linear algebra over shared nonlinear terms: what a nonlinear solver needs, and no more.
+"""A Pyomo model read as sparse linear algebra over shared nonlinear terms: what a nonlinear solver
+needs, and no more.
 
     objective  f(x)   = c_0 + a' x + sum over terms k of w_k T_k(x)
     row i      g_i(x) = sum over j of A_ij x_j + sum over terms k of W_ik T_k(x),      lower_i <= g_i(x) <= upper_i
 
-A term T_k is a *shape* applied to a few variables and numbers: x0 * x1, or x0 * x1 * cos(x2 - x3 - p0). The shapes of a
-network model are a handful, however many buses, periods and scenarios it has, so each shape is differentiated once
-and evaluated for all its terms. A named `Expression` is read once, and equal terms are one term, wherever they occur.
-Fixed variables and parameters are numbers. Every shape is exact: nothing is expanded, approximated or dropped.
+A term T_k is a *shape* applied to a few variables and numbers: x0 * x1, or x0 * x1 * cos(x2 - x3 -
+p0). The shapes of a network model are a handful, however many buses, periods and scenarios it has,
+so each shape is differentiated once and evaluated for all its terms. A named `Expression` is read
+once, and equal terms are one term, wherever they occur. Fixed variables and parameters are numbers.
+Every shape is exact: nothing is expanded, approximated or dropped.
 """
 
 from __future__ import annotations
@@ -50,7 +52,8 @@ class NlpTerms:
     upper: FloatArray  # (n_row,)
     x_lower: FloatArray  # (n_x,)
     x_upper: FloatArray  # (n_x,)
-    x_start: FloatArray  # (n_x,) values of the variables; where there is none, the point of the bounds nearest to zero
+    # (n_x,) values of the variables; where there is none, the point of the bounds nearest to zero
+    x_start: FloatArray
     groups: tuple[TermGroup, ...]
 
     @property
@@ -64,12 +67,14 @@ class NlpTerms:
 def read_terms(model: pyo.ConcreteModel) -> NlpTerms:
     """Return the active objective and constraints of the model as terms.
 
-    Raises ValueError unless exactly one objective is active, and `UnreadableExpressionError` for external
-    functions, conditions and other expressions that have no shape.
+    Raises ValueError unless exactly one objective is active, and `UnreadableExpressionError` for
+    external functions, conditions and other expressions that have no shape.
     """
     objectives = list(model.component_data_objects(pyo.Objective, active=True))
     if len(objectives) != 1:
-        raise ValueError(f"{model.name}: {len(objectives)} active objectives; an NLP needs exactly one")
+        raise ValueError(
+            f"{model.name}: {len(objectives)} active objectives; an NLP needs exactly one"
+        )
     reader = TermReader()
     goal = reader.row(objectives[0], objectives[0].expr)
     rows, kept, bounds = [], [], []
@@ -79,7 +84,8 @@ def read_terms(model: pyo.ConcreteModel) -> NlpTerms:
         if low == -math.inf and high == math.inf:
             continue
         row = reader.row(constraint, body)
-        # A row of numbers that holds says nothing; one that does not hold is kept, to be named as impossible.
+        # A row of numbers that holds says nothing; one that does not hold is kept, to be named as
+        # impossible.
         if not (row.linear or row.terms) and low - 1e-8 <= row.constant <= high + 1e-8:
             continue
         rows.append(row)
@@ -89,15 +95,27 @@ def read_terms(model: pyo.ConcreteModel) -> NlpTerms:
 
 
 def _assemble(
-    name: str, reader: TermReader, objective: Any, goal: Row, rows: list[Row], kept: list[Any], bounds: list[Any]
+    name: str,
+    reader: TermReader,
+    objective: Any,
+    goal: Row,
+    rows: list[Row],
+    kept: list[Any],
+    bounds: list[Any],
 ) -> NlpTerms:
     n_x, n_term = len(reader.variables), reader.n_term
-    met = [term for members in reader.members.values() for term, *_ in members]  # terms were counted as they were met
+    met = [
+        term for members in reader.members.values() for term, *_ in members
+    ]  # terms were counted as they were met
     groups = tuple(
         TermGroup(
             shape,
-            np.array([columns for _, columns, _ in members], dtype=np.int64).reshape(len(members), -1),
-            np.array([numbers for *_, numbers in members], dtype=np.float64).reshape(len(members), -1),
+            np.array([columns for _, columns, _ in members], dtype=np.int64).reshape(
+                len(members), -1
+            ),
+            np.array([numbers for *_, numbers in members], dtype=np.float64).reshape(
+                len(members), -1
+            ),
         )
         for shape, members in reader.members.items()
     )
@@ -111,14 +129,22 @@ def _assemble(
         dtype=np.float64,
     )
     return NlpTerms(
-        name=name, variables=tuple(reader.variables), constraints=tuple(kept),
-        maximise=objective.sense == pyo.maximize, f_constant=goal.constant,
+        name=name,
+        variables=tuple(reader.variables),
+        constraints=tuple(kept),
+        maximise=objective.sense == pyo.maximize,
+        f_constant=goal.constant,
         f_linear=_matrix(iter([goal.linear]), 1, n_x).toarray()[0],
         f_weights=_matrix(iter([goal.terms]), 1, n_term)[:, met].toarray()[0],
         linear=_matrix((row.linear for row in rows), len(rows), n_x),
         weights=_matrix((row.terms for row in rows), len(rows), n_term)[:, met],
-        lower=limits[:, 0], upper=limits[:, 1], x_lower=box[:, 0], x_upper=box[:, 1], x_start=start, groups=groups,
-    )  # fmt: skip
+        lower=limits[:, 0],
+        upper=limits[:, 1],
+        x_lower=box[:, 0],
+        x_upper=box[:, 1],
+        x_start=start,
+        groups=groups,
+    )
 
 
 def _bounds(variable: Any) -> tuple[float, float]:

@@ -1,9 +1,10 @@
-"""The AC equations of closed branches and of buses, with the products of two voltages written once for every form.
+"""The AC equations of closed branches and of buses, with the products of two voltages written once
+for every form.
 
-Source: MATPOWER User's Manual 8.1, branch model (the pi-model with an ideal transformer at the from end), and, for
-the products c and s as unknowns of their own, Jabr, IEEE Trans. Power Systems 21(3), 2006. Per unit. Branch b runs
-from bus i to bus j behind the ratio t_b at the angle shift_b; y_b = g_b + j b_b = 1 / z_b; g_f + j b_f and g_t + j b_t
-go to ground at its ends. Time is left out.
+Source: MATPOWER User's Manual 8.1, branch model (the pi-model with an ideal transformer at the from
+end), and, for the products c and s as unknowns of their own, Jabr, IEEE Trans. Power Systems 21(3),
+2006. Per unit. Branch b runs from bus i to bus j behind the ratio t_b at the angle shift_b; y_b =
+g_b + j b_b = 1 / z_b; g_f + j b_f and g_t + j b_t go to ground at its ends. Time is left out.
 
     w_i = |V_i|^2,   c_ij + j s_ij = V_i conj(V_j)
     C_b + j S_b = e^{-j shift_b} (c_ij + j s_ij) / t_b
@@ -14,9 +15,9 @@ go to ground at its ends. Time is left out.
     (4)  Q_to_b = -(b_b + b_t) w_j + b_b C_b + g_b S_b
     (5)  ell_b  =  |y_b|^2 (w_i / t_b^2 + w_j - 2 C_b)
 
-P, Q are what enters a branch at its from end and P_to, Q_to at its to end, charging included; ell is the squared
-current through r + jx; p_i, q_i is what is injected at i (`periods.py`). A pair is two buses that branches join;
-parallel branches share its c and s.
+P, Q are what enters a branch at its from end and P_to, Q_to at its to end, charging included; ell
+is the squared current through r + jx; p_i, q_i is what is injected at i (`periods.py`). A pair is
+two buses that branches join; parallel branches share its c and s.
 
     (6)  p_i = sum of P_b out of i + sum of P_to_b into i + g_i w_i
     (7)  q_i = sum of Q_b out of i + sum of Q_to_b into i - b_i w_i
@@ -36,17 +37,22 @@ from feederguard.models.arrays import ComplexArray, FloatArray, IntArray
 from feederguard.models.network import Network
 from feederguard.models.network.pi_model import branch_admittances
 
-LEAST_IMPEDANCE_PU = 1e-6  # a branch of no impedance has no admittance; at this one it drops nothing worth counting
+LEAST_IMPEDANCE_PU = (
+    1e-6  # a branch of no impedance has no admittance; at this one it drops nothing worth counting
+)
 
 
 @dataclass(frozen=True, eq=False)
 class BranchCoefficients:
-    """What (1)-(5) multiply: columns are w_i, w_j, c_ij, s_ij; rows are closed branches in the order of `branch`."""
+    """What (1)-(5) multiply: columns are w_i, w_j, c_ij, s_ij; rows are closed branches in the
+    order of `branch`.
+    """
 
     branch: IntArray  # (n_closed,) positions in the Network
     pair: tuple[tuple[int, int], ...]  # pairs of buses, each as its first branch has it
     pair_of: IntArray  # (n_closed,)
-    sign: FloatArray  # (n_closed,) 1, or -1 for a branch that has its pair the other way round: s_ji = -s_ij
+    # (n_closed,) 1, or -1 for a branch that has its pair the other way round: s_ji = -s_ij
+    sign: FloatArray
     P: FloatArray  # (n_closed, 4)
     Q: FloatArray
     P_to: FloatArray
@@ -85,17 +91,26 @@ def branch_coefficients(network: Network) -> BranchCoefficients:
     own_from, own_to = np.conj(y + y_from) / tap2, np.conj(y + y_to)
     size = np.abs(y) ** 2
     return BranchCoefficients(
-        k, tuple(pair), pair_of, sign,
-        P=columns(own_from.real, zero, from_c.real, from_s.real), Q=columns(own_from.imag, zero, from_c.imag, from_s.imag),
-        P_to=columns(zero, own_to.real, to_c.real, to_s.real), Q_to=columns(zero, own_to.imag, to_c.imag, to_s.imag),
+        k,
+        tuple(pair),
+        pair_of,
+        sign,
+        P=columns(own_from.real, zero, from_c.real, from_s.real),
+        Q=columns(own_from.imag, zero, from_c.imag, from_s.imag),
+        P_to=columns(zero, own_to.real, to_c.real, to_s.real),
+        Q_to=columns(zero, own_to.imag, to_c.imag, to_s.imag),
         ell=columns(size / tap2, size, -2 * size * by_c.real, -2 * size * by_s.real),
-    )  # fmt: skip
+    )
 
 
 def add_branch_flows(
-    model: pyo.ConcreteModel, network: Network, coefficients: BranchCoefficients, start: ComplexArray
+    model: pyo.ConcreteModel,
+    network: Network,
+    coefficients: BranchCoefficients,
+    start: ComplexArray,
 ) -> None:
-    """Add P, Q, P_to, Q_to with (1)-(4), ell of (5) and loss as expressions, to a model that has w, c and s.
+    """Add P, Q, P_to, Q_to with (1)-(4), ell of (5) and loss as expressions, to a model that has w,
+    c and s.
 
     start: (n_bus,) the voltages from whose flows the variables start.
     """
@@ -104,26 +119,43 @@ def add_branch_flows(
 
     def terms(m: Any, t: int, b: int, row: list[float]) -> Any:
         pair = int(coefficients.pair_of[row_of[b]])
-        products = (m.w[t, int(network.from_bus[b])], m.w[t, int(network.to_bus[b])], m.c[t, pair], m.s[t, pair])
+        products = (
+            m.w[t, int(network.from_bus[b])],
+            m.w[t, int(network.to_bus[b])],
+            m.c[t, pair],
+            m.s[t, pair],
+        )
         return pyo.quicksum(a * x for a, x in zip(row, products, strict=True) if a)
 
     for number, name in (("(1)", "P"), ("(2)", "Q"), ("(3)", "P_to"), ("(4)", "Q_to")):
         rows = dict(zip(row_of, getattr(coefficients, name).tolist(), strict=True))
-        first = dict(zip(row_of, (getattr(coefficients, name) * products).sum(axis=1).tolist(), strict=True))
+        first = dict(
+            zip(row_of, (getattr(coefficients, name) * products).sum(axis=1).tolist(), strict=True)
+        )
         flow = pyo.Var(model.time, model.branch, initialize=lambda m, t, b, first=first: first[b])
         model.add_component(name, flow)
         model.add_component(
             f"{name}_flow",
             pyo.Constraint(
-                model.time, model.branch, doc=number,
+                model.time,
+                model.branch,
+                doc=number,
                 rule=lambda m, t, b, flow=flow, rows=rows: flow[t, b] == terms(m, t, b, rows[b]),
             ),
-        )  # fmt: skip
+        )
     rows = dict(zip(row_of, coefficients.ell.tolist(), strict=True))
-    model.ell = pyo.Expression(model.time, model.branch, rule=lambda m, t, b: terms(m, t, b, rows[b]), doc="(5)")
+    model.ell = pyo.Expression(
+        model.time, model.branch, rule=lambda m, t, b: terms(m, t, b, rows[b]), doc="(5)"
+    )
     hanging = [(i, g) for i, g in enumerate(_hanging_shunts(network).real.tolist()) if g]
-    model.loss = pyo.Expression(model.time, doc="active power lost in branches", rule=lambda m, t: (
-        pyo.quicksum(m.P[t, b] + m.P_to[t, b] for b in m.branch) + sum(g * m.w[t, i] for i, g in hanging)))  # fmt: skip
+    model.loss = pyo.Expression(
+        model.time,
+        doc="active power lost in branches",
+        rule=lambda m, t: (
+            pyo.quicksum(m.P[t, b] + m.P_to[t, b] for b in m.branch)
+            + sum(g * m.w[t, i] for i, g in hanging)
+        ),
+    )
 
 
 def add_balance(model: pyo.ConcreteModel, network: Network) -> None:
@@ -162,5 +194,7 @@ def _hanging_shunts(network: Network) -> ComplexArray:
     """Return what open branches that hang from a bus are worth to ground there, (n_bus,)."""
     total, y = np.zeros(network.n_bus, dtype=np.complex128), branch_admittances(network)
     for end, at, hangs in ((0, network.from_bus, 2), (1, network.to_bus, 1)):
-        np.add.at(total, at, np.where(~network.closed & (network.open_end == hangs), y.open[:, end], 0))
+        np.add.at(
+            total, at, np.where(~network.closed & (network.open_end == hangs), y.open[:, end], 0)
+        )
     return total

@@ -1,6 +1,8 @@
-"""The equations of batteries in an optimal power flow, and two ways to forbid charging and discharging at once.
+"""The equations of batteries in an optimal power flow, and two ways to forbid charging and
+discharging at once.
 
-Per unit; battery k, step t of h hours; c power drawn from the bus and d fed into it, soc the stored fraction of the energy E.
+Per unit; battery k, step t of h hours; c power drawn from the bus and d fed into it, soc the stored
+fraction of the energy E.
 
     (1)  soc_t = soc_(t-1) + h (eta_c c_t - d_t / eta_d) / E,   soc_min <= soc_t <= soc_max
     (2)  soc at the end = soc_end, or >= soc_start where no end is asked
@@ -8,7 +10,8 @@ Per unit; battery k, step t of h hours; c power drawn from the bus and d fed int
     (4)  c d = 0
 
 (3) is the convex hull of (4) with c, d <= p_max. (4) itself is not convex, and left out unless asked for:
-`battery/batteries.py` says where it matters, and checks answers. `forbid_simultaneous_by_binaries` adds it exactly, for HiGHS
+`battery/batteries.py` says where it matters, and checks answers. `forbid_simultaneous_by_binaries`
+adds it exactly, for HiGHS
 (linear form, linear objective) and SCIP; `forbid_simultaneous_by_products` adds it for Ipopt.
 """
 
@@ -20,11 +23,14 @@ import pyomo.environ as pyo
 
 from feederguard.models.battery import Batteries
 
-PRODUCT_LIMIT = 1e-8  # of c d / p_max^2 in (4) for Ipopt, which needs an interior: the smaller is then below 1e-4 p_max
+# of c d / p_max^2 in (4) for Ipopt, which needs an interior: the smaller is then below 1e-4 p_max
+PRODUCT_LIMIT = 1e-8
 
 
 def add_batteries(model: pyo.ConcreteModel, batteries: Batteries, step_h: float) -> None:
-    """Add set `battery`, variables p_charge, p_discharge, soc[t, k], and (1)-(3), to a model that has `time`."""
+    """Add set `battery`, variables p_charge, p_discharge, soc[t, k], and (1)-(3), to a model that
+    has `time`.
+    """
     h, last_step = step_h, model.time.last()
     model.battery = pyo.RangeSet(0, len(batteries) - 1)
     index = (model.time, model.battery)
@@ -33,10 +39,17 @@ def add_batteries(model: pyo.ConcreteModel, batteries: Batteries, step_h: float)
     start = batteries.soc_start.tolist()
     stored = (h * batteries.efficiency_charge / batteries.energy).tolist()
     taken = (h / (batteries.efficiency_discharge * batteries.energy)).tolist()
-    model.p_charge = pyo.Var(*index, bounds=lambda m, t, k: (0, p_max[k]), initialize=0.0, doc="c, drawn from the bus")
-    model.p_discharge = pyo.Var(*index, bounds=lambda m, t, k: (0, p_max[k]), initialize=0.0, doc="d, fed into the bus")
+    model.p_charge = pyo.Var(
+        *index, bounds=lambda m, t, k: (0, p_max[k]), initialize=0.0, doc="c, drawn from the bus"
+    )
+    model.p_discharge = pyo.Var(
+        *index, bounds=lambda m, t, k: (0, p_max[k]), initialize=0.0, doc="d, fed into the bus"
+    )
     model.soc = pyo.Var(
-        *index, bounds=lambda m, t, k: limits[k], initialize=lambda m, t, k: start[k], doc="(1) at the end of the step"
+        *index,
+        bounds=lambda m, t, k: limits[k],
+        initialize=lambda m, t, k: start[k],
+        doc="(1) at the end of the step",
     )
 
     @model.Constraint(*index, doc="(1)")
@@ -47,7 +60,9 @@ def add_batteries(model: pyo.ConcreteModel, batteries: Batteries, step_h: float)
     @model.Constraint(model.battery, doc="(2)")
     def soc_final(m: Any, k: int) -> Any:
         last = m.soc[last_step, k]
-        return last >= start[k] if batteries.soc_end is None else last == float(batteries.soc_end[k])
+        return (
+            last >= start[k] if batteries.soc_end is None else last == float(batteries.soc_end[k])
+        )
 
     @model.Constraint(*index, doc="(3)")
     def battery_power(m: Any, t: int, k: int) -> Any:
@@ -55,9 +70,13 @@ def add_batteries(model: pyo.ConcreteModel, batteries: Batteries, step_h: float)
 
 
 def forbid_simultaneous_by_binaries(model: pyo.ConcreteModel) -> None:
-    """Add (4) exactly: a binary `charges[t, k]` says which way each battery may work. For HiGHS (linear) or SCIP."""
+    """Add (4) exactly: a binary `charges[t, k]` says which way each battery may work. For HiGHS
+    (linear) or SCIP.
+    """
     p_max = model.periods.batteries.p_max.tolist()
-    model.charges = pyo.Var(model.time, model.battery, domain=pyo.Binary, doc="1 charging, 0 discharging")
+    model.charges = pyo.Var(
+        model.time, model.battery, domain=pyo.Binary, doc="1 charging, 0 discharging"
+    )
 
     @model.Constraint(model.time, model.battery, doc="(4)")
     def charges_if_said(m: Any, t: int, k: int) -> Any:
@@ -69,7 +88,9 @@ def forbid_simultaneous_by_binaries(model: pyo.ConcreteModel) -> None:
 
 
 def forbid_simultaneous_by_products(model: pyo.ConcreteModel) -> None:
-    """Add (4) as c d <= PRODUCT_LIMIT p_max^2, for Ipopt; `battery.net_batteries` removes what that leaves."""
+    """Add (4) as c d <= PRODUCT_LIMIT p_max^2, for Ipopt; `battery.net_batteries` removes what that
+    leaves.
+    """
     p_max = model.periods.batteries.p_max.tolist()
 
     @model.Constraint(model.time, model.battery, doc="(4)")

@@ -1,4 +1,5 @@
-"""Branch limits of DistFlow OPF: current, apparent power and angle difference; circles as they are, or as polygons.
+"""Branch limits of DistFlow OPF: current, apparent power and angle difference; circles as they are,
+or as polygons.
 
 Numbers and letters are those of `distflow_opf.py`:
 
@@ -33,8 +34,8 @@ Series = Callable[[Any, int, int], tuple[Any, Any]]
 def add_circles(model: pyo.ConcreteModel, network: Network) -> None:
     """Add (6) and (7) to an exact or soc model, wherever there is a limit.
 
-    current_limit[t, b] bounds ell; end_current_limit[t, b, end] the current at an end that has charging or conductance;
-    power_limit[t, b, end] the apparent power.
+    current_limit[t, b] bounds ell; end_current_limit[t, b, end] the current at an end that has
+    charging or conductance; power_limit[t, b, end] the apparent power.
     """
     # Without charging the current is that of the series impedance, at the from end divided by tap.
     limit = network.current_limit
@@ -63,18 +64,23 @@ def add_circles(model: pyo.ConcreteModel, network: Network) -> None:
 
 
 def add_polygons(model: pyo.ConcreteModel, network: Network, reach: LosslessRange) -> None:
-    """Add (6) and (7) to a linear model as polygons: current_limit and power_limit[t, b, end, side].
+    """Add (6) and (7) to a linear model as polygons: current_limit and power_limit[t, b, end,
+    side].
 
     reach: what can flow at all; sides beyond it are left out.
     """
     v_low, v_high = network.v_min.copy(), network.v_max.copy()
     held = held_substations(network)
-    v_low[network.substation[held]] = v_high[network.substation[held]] = np.abs(network.v_substation[held])
+    v_low[network.substation[held]] = v_high[network.substation[held]] = np.abs(
+        network.v_substation[held]
+    )
     inside = float(np.cos(np.pi / SIDES))
     rated, most = inside * network.current_limit, inside * network.s_max
     low_at = {"from": v_low[network.from_bus], "to": v_low[network.to_bus]}
 
-    @model.Constraint(_sides_within(model, reach, {end: rated * low_at[end] for end in ENDS}), doc="(6)")
+    @model.Constraint(
+        _sides_within(model, reach, {end: rated * low_at[end] for end in ENDS}), doc="(6)"
+    )
     def current_limit(m: Any, t: int, b: int, end: str, side: int) -> Any:
         power, i = _along(m, network, t, b, end, side)
         # The chord of |V| = sqrt(w) over the band of the bus lies below it.
@@ -87,7 +93,9 @@ def add_polygons(model: pyo.ConcreteModel, network: Network, reach: LosslessRang
 
 
 def add_angles(model: pyo.ConcreteModel, network: Network, series: Series) -> None:
-    """Add (8) as angle_limit[t, b, side], side -1 for the least and 1 for the greatest angle; the same in every form."""
+    """Add (8) as angle_limit[t, b, side], side -1 for the least and 1 for the greatest angle; the
+    same in every form.
+    """
     sides = []
     for b in model.branch:
         for side, limit in ((-1, network.angle_min[b]), (1, network.angle_max[b])):
@@ -97,7 +105,11 @@ def add_angles(model: pyo.ConcreteModel, network: Network, series: Series) -> No
     @model.Constraint(model.time, sides, doc="(8)")
     def angle_limit(m: Any, t: int, b: int, side: int) -> Any:
         limit = network.angle_max[b] if side == 1 else network.angle_min[b]
-        tangent, r, x = float(np.tan(limit - network.shift[b])), float(network.r[b]), float(network.x[b])
+        tangent, r, x = (
+            float(np.tan(limit - network.shift[b])),
+            float(network.r[b]),
+            float(network.x[b]),
+        )
         p, q = series(m, t, b)
         u = m.w[t, int(network.from_bus[b])] / float(network.tap[b]) ** 2
         beyond = (x * p - r * q) - tangent * (u - r * p - x * q)
@@ -111,8 +123,12 @@ def _end(m: Any, network: Network, t: int, b: int, end: str) -> tuple[Any, Any, 
     return m.P_to[t, b].expr, m.Q_to[t, b].expr, int(network.to_bus[b])
 
 
-def _sides_within(model: Any, reach: LosslessRange, limit: dict[str, FloatArray]) -> list[tuple[int, int, str, int]]:
-    """Return (t, b, end, side) wherever the power along a side may exceed the limit of that end, (n_branch,)."""
+def _sides_within(
+    model: Any, reach: LosslessRange, limit: dict[str, FloatArray]
+) -> list[tuple[int, int, str, int]]:
+    """Return (t, b, end, side) wherever the power along a side may exceed the limit of that end,
+    (n_branch,).
+    """
     found = []
     for side, (cos, sin) in enumerate(_DIRECTIONS):
         for end, sign in zip(ENDS, (1.0, -1.0), strict=True):

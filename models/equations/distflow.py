@@ -16,7 +16,9 @@ def series_flow(m: Any, network: Network, t: int, b: int) -> tuple[Any, Any]:
     """Return Ps and Qs: what enters the series impedance behind the tap."""
     i, tap2 = int(network.from_bus[b]), float(network.tap[b]) ** 2
     g, c = float(network.g_from[b]) / tap2, float(network.b_from[b]) / tap2
-    return (m.P[t, b] - g * m.w[t, i] if g else m.P[t, b]), (m.Q[t, b] + c * m.w[t, i] if c else m.Q[t, b])
+    return (m.P[t, b] - g * m.w[t, i] if g else m.P[t, b]), (
+        m.Q[t, b] + c * m.w[t, i] if c else m.Q[t, b]
+    )
 
 
 def add_far_ends(model: pyo.ConcreteModel, network: Network, form: str) -> None:
@@ -25,7 +27,9 @@ def add_far_ends(model: pyo.ConcreteModel, network: Network, form: str) -> None:
     near, far = network.from_bus.tolist(), network.to_bus.tolist()
     g_from, g_to, b_to = network.g_from.tolist(), network.g_to.tolist(), network.b_to.tolist()
     loses = form != "linear"
-    shunts = [(g_from[b] / tap2[b], near[b]) for b in model.branch] + [(g_to[b], far[b]) for b in model.branch]
+    shunts = [(g_from[b] / tap2[b], near[b]) for b in model.branch] + [
+        (g_to[b], far[b]) for b in model.branch
+    ]
     shunts += [(g, i) for i, g in enumerate(hanging_shunts(network).real.tolist())]
 
     def p_far(m: Any, t: int, b: int) -> Any:
@@ -53,7 +57,8 @@ def add_balance(model: pyo.ConcreteModel, network: Network) -> None:
         into[network.to_bus[b]].append(b)
     g, c = (values.tolist() for values in bus_shunts(network))
 
-    # The expressions' contents rather than the expressions: solver files then hold plain linear rows.
+    # The expressions' contents rather than the expressions: solver files then hold plain linear
+    # rows.
     @model.Constraint(model.time, model.bus, doc="(1)")
     def active_balance(m: Any, t: int, i: int) -> Any:
         away = sum(m.P[t, b] for b in out_of[i]) + sum(m.P_to[t, b].expr for b in into[i])

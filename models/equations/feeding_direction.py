@@ -1,6 +1,8 @@
-"""Which way a radial feeder is fed: inequalities that hold where nothing generates, and shorten proofs.
+"""Which way a radial feeder is fed: inequalities that hold where nothing generates, and shorten
+proofs.
 
-d_b tells whether branch b (from zone i to zone j) feeds j; where it is closed and does not, it feeds i.
+d_b tells whether branch b (from zone i to zone j) feeds j; where it is closed and does not, it
+feeds i.
 
     (1)  d_b <= y_b, and every zone without a substation is fed by exactly one branch
     (2)  power flows the way it feeds:      -S (y_b - d_b) <= P_b, Q_b <= S d_b
@@ -19,7 +21,9 @@ from feederguard.models.network import Network
 
 
 def add_feeding_direction(model: pyo.ConcreteModel, network: Network) -> None:
-    """Add d and (1)-(3) to a radial model that has its topology and branch flow; the caller vouches for consumption."""
+    """Add d and (1)-(3) to a radial model that has its topology and branch flow; the caller vouches
+    for consumption.
+    """
     ends: dict[int, tuple[int, int]] = model.live_ends
     free = [b for b in ends if not model.y[b].fixed]
     band = max(v.ub or 0.0 for v in model.w.values()) - min(v.lb or 9.0 for v in model.w.values())
@@ -33,7 +37,9 @@ def add_feeding_direction(model: pyo.ConcreteModel, network: Network) -> None:
 
     @model.Constraint(model.zone, doc="(1)")
     def fed_once(m: Any, z: int) -> Any:
-        feeders = [m.feeds[b] for b in free if ends[b][1] == z] + [m.y[b] - m.feeds[b] for b in free if ends[b][0] == z]
+        feeders = [m.feeds[b] for b in free if ends[b][1] == z] + [
+            m.y[b] - m.feeds[b] for b in free if ends[b][0] == z
+        ]
         return sum(feeders) == 1 if feeders and z not in m.fed_zones else pyo.Constraint.Skip
 
     @model.Constraint(free, ("P", "Q"), doc="(2)")

@@ -1,6 +1,8 @@
-"""A radial feeder walked from its substations outwards: what lies behind each branch, and the flow without losses.
+"""A radial feeder walked from its substations outwards: what lies behind each branch, and the flow
+without losses.
 
-Radial means that the closed branches form one tree per substation and reach every bus. Per unit throughout.
+Radial means that the closed branches form one tree per substation and reach every bus. Per unit
+throughout.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ class LosslessFlow:
 
 @dataclass(frozen=True, eq=False)
 class LosslessRange:
-    """Bounds of the power into each branch at its from bus when nothing is lost, (T, n_branch); infinite if unlimited."""
+    """Bounds of the power into each branch at its from bus when nothing is lost, (T, n_branch);
+    infinite if unlimited.
+    """
 
     p_low: FloatArray
     p_high: FloatArray
@@ -40,7 +44,8 @@ class LosslessRange:
         """Largest apparent power, (T, n_branch)."""
         return np.asarray(
             np.hypot(
-                np.maximum(np.abs(self.p_low), np.abs(self.p_high)), np.maximum(np.abs(self.q_low), np.abs(self.q_high))
+                np.maximum(np.abs(self.p_low), np.abs(self.p_high)),
+                np.maximum(np.abs(self.q_low), np.abs(self.q_high)),
             )
         )
 
@@ -50,15 +55,20 @@ class LosslessRange:
 
 
 def lossless_range(periods: Periods, tree: list[FedBranch]) -> LosslessRange:
-    """Return what can flow into each branch when generators, batteries, shunts and charging do all that they may."""
+    """Return what can flow into each branch when generators, batteries, shunts and charging do all
+    that they may.
+    """
     network = periods.network
     p_low, p_high = (np.array(periods.p_load - periods.p_gen) for _ in range(2))
     q_low, q_high = (np.array(periods.q_load - network.q_gen) for _ in range(2))
     for values, per_bus, row in (
-        (p_low, network.gen_bus, -periods.gen_p_max), (p_high, network.gen_bus, -network.gen_p_min),
-        (q_low, network.gen_bus, -network.gen_q_max), (q_high, network.gen_bus, -network.gen_q_min),
-        (p_low, periods.batteries.bus, -periods.batteries.p_max), (p_high, periods.batteries.bus, periods.batteries.p_max),
-    ):  # fmt: skip
+        (p_low, network.gen_bus, -periods.gen_p_max),
+        (p_high, network.gen_bus, -network.gen_p_min),
+        (q_low, network.gen_bus, -network.gen_q_max),
+        (q_high, network.gen_bus, -network.gen_q_min),
+        (p_low, periods.batteries.bus, -periods.batteries.p_max),
+        (p_high, periods.batteries.bus, periods.batteries.p_max),
+    ):
         np.add.at(values.T, per_bus, np.broadcast_to(row, (periods.n_step, len(per_bus))).T)
     shunt, charging = _shunt_power(network)
     ranges = np.stack([p_low - shunt, p_high + shunt, q_low - shunt, q_high + shunt])
@@ -66,14 +76,18 @@ def lossless_range(periods: Periods, tree: list[FedBranch]) -> LosslessRange:
     swapped = [1, 0, 3, 2]
     for step in reversed(tree):
         behind = ranges[:, :, step.far]
-        into[:, :, step.branch] = behind if network.from_bus[step.branch] == step.near else -behind[swapped]
+        into[:, :, step.branch] = (
+            behind if network.from_bus[step.branch] == step.near else -behind[swapped]
+        )
         ranges[:, :, step.near] += behind
     into += np.array([-1.0, 1.0, -1.0, 1.0])[:, None, None] * charging
     return LosslessRange(*into)
 
 
 def lossless_flow(periods: Periods, tree: list[FedBranch]) -> LosslessFlow:
-    """Return the flow of the fixed demand and generation, generators and batteries idle, losses and shunts left out."""
+    """Return the flow of the fixed demand and generation, generators and batteries idle, losses and
+    shunts left out.
+    """
     network = periods.network
     shape = (periods.n_step, network.n_branch)
     p, q = np.array(periods.p_load - periods.p_gen), np.array(periods.q_load - network.q_gen)
@@ -99,9 +113,16 @@ def lossless_flow(periods: Periods, tree: list[FedBranch]) -> LosslessFlow:
 
 
 def _shunt_power(network: Network) -> tuple[FloatArray, FloatArray]:
-    """Return the most that shunts take, either way: by bus with the charging of closed branches, and by branch that alone."""
+    """Return the most that shunts take, either way: by bus with the charging of closed branches,
+    and by branch that alone.
+    """
     w_top = np.maximum(network.v_max, np.abs(network.v_substation).max()) ** 2
-    y_from = np.abs(network.g_from + 1j * network.b_from) / network.tap**2 * w_top[network.from_bus] * network.closed
+    y_from = (
+        np.abs(network.g_from + 1j * network.b_from)
+        / network.tap**2
+        * w_top[network.from_bus]
+        * network.closed
+    )
     y_to = np.abs(network.g_to + 1j * network.b_to) * w_top[network.to_bus] * network.closed
     g, b = bus_shunts(network)
     by_bus = np.abs(g + 1j * b) * w_top
@@ -112,4 +133,8 @@ def _shunt_power(network: Network) -> tuple[FloatArray, FloatArray]:
 
 def _most(factor: float, low: FloatArray, high: FloatArray) -> FloatArray:
     # An infinite bound times a cosine that is zero is no limit and no power.
-    return np.zeros_like(low) if abs(factor) < 1e-12 else np.asarray(np.maximum(factor * low, factor * high))
+    return (
+        np.zeros_like(low)
+        if abs(factor) < 1e-12
+        else np.asarray(np.maximum(factor * low, factor * high))
+    )

@@ -1,15 +1,18 @@
-"""What every optimal power flow has besides a network model: periods, generators, substations and batteries.
+"""What every optimal power flow has besides a network model: periods, generators, substations and
+batteries.
 
-Per unit; step t, bus i, generator g, substation s, battery k; what carries (t) may change by step, hats are data. AC OPF
-and DistFlow OPF start here, then state how the injections p_i, q_i flow through the network.
+Per unit; step t, bus i, generator g, substation s, battery k; what carries (t) may change by step,
+hats are data. AC OPF and DistFlow OPF start here, then state how the injections p_i, q_i flow
+through the network.
 
     (1)  p_i = sum of p_g + p_s + sum of (d_k - c_k) at i + p^_gen_i(t) - p^_load_i(t)
          q_i = sum of q_g + q_s at i + q^_gen_i - q^_load_i(t)
     (2)  p_min_g <= p_g <= p_max_g(t),   q_min_g <= q_g <= q_max_g
 
-A substation draws p_s, q_s freely from the grid above, which holds its voltage, whatever generators are connected there;
-where generators stand for the grid above (`Network.gen_is_grid`), those supply it within (2) in place of p_s and q_s, and its
-voltage is free within its band. The charging power c_k and discharging power d_k of batteries obey `battery.py`.
+A substation draws p_s, q_s freely from the grid above, which holds its voltage, whatever generators
+are connected there; where generators stand for the grid above (`Network.gen_is_grid`), those supply
+it within (2) in place of p_s and q_s, and its voltage is free within its band. The charging power
+c_k and discharging power d_k of batteries obey `battery.py`.
 """
 
 from __future__ import annotations
@@ -55,13 +58,16 @@ def read_periods(
     step_h: float = 1.0,
     batteries: Batteries | None = None,
 ) -> Periods:
-    """Return the data of one period ((n,) arguments) or of T ((T, n), which (n,) ones are repeated for), checked.
+    """Return the data of one period ((n,) arguments) or of T ((T, n), which (n,) ones are repeated
+    for), checked.
 
-    p_load, q_load, p_gen: pu per bus; gen_p_max: pu per generator; default those of the network, each on its own: scale
-    q_load with p_load where that is meant. The network's q_gen stands in every step.
+    p_load, q_load, p_gen: pu per bus; gen_p_max: pu per generator; default those of the network,
+    each on its own: scale q_load with p_load where that is meant. The network's q_gen stands in
+    every step.
 
-    Raises ValueError for a shape that fits neither the network nor the other arguments, values that are not finite, an
-    available power below gen_p_min, a step that is not positive, and batteries that sit at no bus or cannot reach soc_end.
+    Raises ValueError for a shape that fits neither the network nor the other arguments, values that
+    are not finite, an available power below gen_p_min, a step that is not positive, and batteries
+    that sit at no bus or cannot reach soc_end.
     """
     fields = {
         "p_load": (p_load, network.p_load, network.n_bus, "bus"),
@@ -74,7 +80,8 @@ def read_periods(
         array = _numbers(network, name, nominal if given is None else given, label)
         if array.ndim not in (1, 2) or array.shape[-1] != width or not len(array) and width:
             raise ValueError(
-                f"{network.name}: {name} has shape {array.shape}; give ({width},) or (T, {width}), one per {label}"
+                f"{network.name}: {name} has shape {array.shape}; give ({width},) or (T, {width}), "
+                f"one per {label}"
             )
         _check_numbers(network, name, array, label)
         arrays[name] = array
@@ -82,29 +89,39 @@ def read_periods(
     if len(set(lengths.values())) > 1:
         sizes = ", ".join(f"{name} has {length}" for name, length in lengths.items())
         raise ValueError(
-            f"{network.name}: numbers of steps disagree: {sizes}; give each the same, or one row without steps"
+            f"{network.name}: numbers of steps disagree: {sizes}; give each the same, or one row "
+            "without steps"
         )
     if isinstance(step_h, str) or not (np.isfinite(step_h) and step_h > 0):
-        raise ValueError(f"{network.name}: step_h is {step_h!r}; it must be a positive number of hours")
+        raise ValueError(
+            f"{network.name}: step_h is {step_h!r}; it must be a positive number of hours"
+        )
     if not (batteries is None or isinstance(batteries, Batteries)):
         raise ValueError(
-            f"{network.name}: batteries is a {type(batteries).__name__}; give Batteries.at(network, bus_names, p_max_mw=..., "
+            f"{network.name}: batteries is a {type(batteries).__name__}; give "
+            "Batteries.at(network, bus_names, p_max_mw=..., "
             "energy_mwh=...) of feederguard.models.battery"
         )
     n_step = next(iter(lengths.values()), 1)
-    rows = {name: np.broadcast_to(array, (n_step, array.shape[-1])) for name, array in arrays.items()}
-    periods = Periods(network, **rows, step_h=float(step_h), batteries=batteries or Batteries(*np.zeros((3, 0))))
+    rows = {
+        name: np.broadcast_to(array, (n_step, array.shape[-1])) for name, array in arrays.items()
+    }
+    periods = Periods(
+        network, **rows, step_h=float(step_h), batteries=batteries or Batteries(*np.zeros((3, 0)))
+    )
     _check_available(periods)
     check_batteries(network, periods.batteries, n_step, periods.step_h)
     return periods
 
 
 def start_opf(name: str, periods: Periods) -> pyo.ConcreteModel:
-    """Return a model with sets, generators, substations and batteries, to which a network model is added.
+    """Return a model with sets, generators, substations and batteries, to which a network model is
+    added.
 
-    Sets: time, bus, branch (closed ones, by their number in the network), gen, substation (positions in
-    network.substation of those that no generator stands for), battery. Variables: p_gen, q_gen [t, g]; p_substation,
-    q_substation [t, s]; p_charge, p_discharge, soc [t, k]. Expressions: p_injected, q_injected [t, i].
+    Sets: time, bus, branch (closed ones, by their number in the network), gen, substation
+    (positions in network.substation of those that no generator stands for), battery. Variables:
+    p_gen, q_gen [t, g]; p_substation, q_substation [t, s]; p_charge, p_discharge, soc [t, k].
+    Expressions: p_injected, q_injected [t, i].
     """
     network = periods.network
     model = pyo.ConcreteModel(name)
@@ -114,8 +131,12 @@ def start_opf(name: str, periods: Periods) -> pyo.ConcreteModel:
     model.gen = pyo.RangeSet(0, network.n_gen - 1)
     model.substation = pyo.Set(initialize=np.flatnonzero(held_substations(network)).tolist())
     _add_generators(model, periods)
-    model.p_substation = pyo.Var(model.time, model.substation, initialize=0.0, doc="active power from the grid above")
-    model.q_substation = pyo.Var(model.time, model.substation, initialize=0.0, doc="reactive power from the grid above")
+    model.p_substation = pyo.Var(
+        model.time, model.substation, initialize=0.0, doc="active power from the grid above"
+    )
+    model.q_substation = pyo.Var(
+        model.time, model.substation, initialize=0.0, doc="reactive power from the grid above"
+    )
     add_batteries(model, periods.batteries, periods.step_h)
     _add_injections(model, periods)
     return model
@@ -136,15 +157,22 @@ def _add_generators(model: pyo.ConcreteModel, periods: Periods) -> None:
     def q_start(m: Any, t: int, g: int) -> float:
         return float(np.clip(0.0, network.gen_q_min[g], network.gen_q_max[g]))
 
-    model.p_gen = pyo.Var(model.time, model.gen, bounds=p_bounds, initialize=p_start, doc="(2) active output")
-    model.q_gen = pyo.Var(model.time, model.gen, bounds=q_bounds, initialize=q_start, doc="(2) reactive output")
+    model.p_gen = pyo.Var(
+        model.time, model.gen, bounds=p_bounds, initialize=p_start, doc="(2) active output"
+    )
+    model.q_gen = pyo.Var(
+        model.time, model.gen, bounds=q_bounds, initialize=q_start, doc="(2) reactive output"
+    )
 
 
 def _add_injections(model: pyo.ConcreteModel, periods: Periods) -> None:
     network = periods.network
     fixed_p = periods.p_gen - periods.p_load
     fixed_q = network.q_gen - periods.q_load
-    generators, batteries = _by_bus(network.gen_bus, network.n_bus), _by_bus(periods.batteries.bus, network.n_bus)
+    generators, batteries = (
+        _by_bus(network.gen_bus, network.n_bus),
+        _by_bus(periods.batteries.bus, network.n_bus),
+    )
     grid = {int(network.substation[s]): s for s in model.substation}
 
     def p_rule(m: Any, t: int, i: int) -> Any:
@@ -175,18 +203,23 @@ def _numbers(network: Network, name: str, given: Any, label: str) -> FloatArray:
     try:
         return np.asarray(given, dtype=float)
     except (TypeError, ValueError):
-        raise ValueError(f"{network.name}: {name} is {given!r}; give numbers in pu, one per {label}") from None
+        raise ValueError(
+            f"{network.name}: {name} is {given!r}; give numbers in pu, one per {label}"
+        ) from None
 
 
 def _check_numbers(network: Network, name: str, array: FloatArray, label: str) -> None:
-    """Raise ValueError for the first value that is no number, or infinite where that limits nothing."""
+    """Raise ValueError for the first value that is no number, or infinite where that limits
+    nothing.
+    """
     names = network.gen_name if label == "generator" else network.bus_name
     bad = np.argwhere(np.isnan(array) | (np.isinf(array) & (label != "generator")))
     if bad.size:
         *step, k = bad[0].tolist()
         at = f" at step {step[0]}" if step else ""
         raise ValueError(
-            f"{network.name}: {name} of {label} {names[k]!r}{at} is {array[tuple(bad[0])]}; give a finite number in pu"
+            f"{network.name}: {name} of {label} {names[k]!r}{at} is {array[tuple(bad[0])]}; give a "
+            "finite number in pu"
         )
 
 
@@ -196,6 +229,8 @@ def _check_available(periods: Periods) -> None:
     if short.size:
         t, g = short[0]
         raise ValueError(
-            f"{network.name}: gen_p_max of generator {network.gen_name[g]!r} at step {t} is {periods.gen_p_max[t, g]:g} pu, "
-            f"below its gen_p_min {network.gen_p_min[g]:g}; lower gen_p_min or raise what is available"
+            f"{network.name}: gen_p_max of generator {network.gen_name[g]!r} at step {t} is "
+            f"{periods.gen_p_max[t, g]:g} pu, "
+            f"below its gen_p_min {network.gen_p_min[g]:g}; lower gen_p_min or raise what is "
+            "available"
         )

@@ -1,7 +1,9 @@
-"""Which buses are energised, and that energised buses form trees: connectivity by a commodity, radiality by a count.
+"""Which buses are energised, and that energised buses form trees: connectivity by a commodity,
+radiality by a count.
 
-Branches that cannot be switched hold buses together in *zones*; the questions below are asked of zones, which is the
-same and smaller. e_z tells whether zone z is energised; a zone with a substation is, always.
+Branches that cannot be switched hold buses together in *zones*; the questions below are asked of
+zones, which is the same and smaller. e_z tells whether zone z is energised; a zone with a
+substation is, always.
 
     (1)  a closed branch carries its state across:   y_b - 1 <= e_z - e_z' <= 1 - y_b
     (2)  one commodity leaves the substations and every energised zone takes one unit:
@@ -13,8 +15,9 @@ Two families of inequalities follow from (2) and (3) for whole y; stated, they s
     (4)  at most one branch is open in a chain of zones that have two branches each:  sum of (1 - y_b) <= 1
     (5)  at least one branch is open in every loop:  sum of (1 - y_b) >= 1
 
-A count (3) alone would let a loop pay for a detached island, which a local generator could then seem to feed; (2)
-forbids that. Jabr, Singh & Pal, IEEE Trans. Power Systems 27(2), 2012, compares such formulations.
+A count (3) alone would let a loop pay for a detached island, which a local generator could then
+seem to feed; (2) forbids that. Jabr, Singh & Pal, IEEE Trans. Power Systems 27(2), 2012, compares
+such formulations.
 """
 
 from __future__ import annotations
@@ -31,14 +34,20 @@ from feederguard.models.network.graph import reachable_buses, refuse_fixed_loops
 
 
 def add_topology(
-    model: pyo.ConcreteModel, network: Network, free: BoolArray, fixed_closed: BoolArray, radial: bool
+    model: pyo.ConcreteModel,
+    network: Network,
+    free: BoolArray,
+    fixed_closed: BoolArray,
+    radial: bool,
 ) -> None:
-    """Add y (branches), energised (zones) and (1), (2), and when `radial` (3), every reachable zone being energised.
+    """Add y (branches), energised (zones) and (1), (2), and when `radial` (3), every reachable zone
+    being energised.
 
-    free: (n_branch,) branches to decide; fixed_closed: (n_branch,) those that stay closed; all others stay open.
-    Adds the mapping `zone_of` (bus -> zone); when radial also `least_operations`, the ties to close if nothing is opened,
-    `live_ends`, the zones that each branch to decide joins, and `fed_zones`, those with a substation.
-    Raises `NetworkError` when branches that cannot be switched form a loop that a radial network may not have.
+    free: (n_branch,) branches to decide; fixed_closed: (n_branch,) those that stay closed; all
+    others stay open. Adds the mapping `zone_of` (bus -> zone); when radial also `least_operations`,
+    the ties to close if nothing is opened, `live_ends`, the zones that each branch to decide joins,
+    and `fed_zones`, those with a substation. Raises `NetworkError` when branches that cannot be
+    switched form a loop that a radial network may not have.
     """
     zone = zones(network, fixed_closed)
     n_zone = int(zone.max()) + 1
@@ -66,7 +75,9 @@ def add_topology(
     def commodity_balance(m: Any, z: int) -> Any:
         if z in fed:
             return pyo.Constraint.Skip
-        arriving = sum(m.flow[k] for k in between if b[k] == z) - sum(m.flow[k] for k in between if a[k] == z)
+        arriving = sum(m.flow[k] for k in between if b[k] == z) - sum(
+            m.flow[k] for k in between if a[k] == z
+        )
         return arriving == m.energised[z]
 
     @model.Constraint(between, (-1, 1), doc="(2)")
@@ -78,10 +89,17 @@ def add_topology(
 
 
 def _add_forest(
-    model: pyo.ConcreteModel, network: Network, free: BoolArray, fixed_closed: BoolArray, zone: IntArray,
-    between: list[int], fed: set[int],
-) -> None:  # fmt: skip
-    """Energise every zone within reach and add (3)-(5); a free branch within one zone could only close a loop."""
+    model: pyo.ConcreteModel,
+    network: Network,
+    free: BoolArray,
+    fixed_closed: BoolArray,
+    zone: IntArray,
+    between: list[int],
+    fed: set[int],
+) -> None:
+    """Energise every zone within reach and add (3)-(5); a free branch within one zone could only
+    close a loop.
+    """
     a, b = zone[network.from_bus], zone[network.to_bus]
     reached = np.zeros(len(model.zone), dtype=bool)
     reached[zone[reachable_buses(network, free | fixed_closed)]] = True
@@ -98,7 +116,8 @@ def _add_forest(
     n_closed = int(reached.sum()) - len(fed)
     if live:
         model.forest = pyo.Constraint(expr=sum(model.y[k] for k in live) == n_closed, doc="(3)")
-    # Operations when no closed branch opens by choice; each one that does means one more tie closed in its place.
+    # Operations when no closed branch opens by choice; each one that does means one more tie closed
+    # in its place.
     forced_open = int(network.closed[within].sum())
     model.least_operations = n_closed - int(network.closed[live].sum()) + forced_open
     model.live_ends = {k: (int(a[k]), int(b[k])) for k in live}
@@ -106,7 +125,9 @@ def _add_forest(
     _add_chains_and_loops(model, [(*ends, k) for k, ends in model.live_ends.items()], fed)
 
 
-def _add_chains_and_loops(model: pyo.ConcreteModel, edges: list[tuple[int, int, int]], fed: set[int]) -> None:
+def _add_chains_and_loops(
+    model: pyo.ConcreteModel, edges: list[tuple[int, int, int]], fed: set[int]
+) -> None:
     graph = nx.MultiGraph()
     graph.add_edges_from(edges)
     model.chain = pyo.ConstraintList(doc="(4)")
@@ -122,11 +143,15 @@ def _add_chains_and_loops(model: pyo.ConcreteModel, edges: list[tuple[int, int, 
             model.loop.add(sum(1 - model.y[k] for i, j in around for k in graph[i][j]) >= 1)
     for i, j in simple.edges:
         if graph.number_of_edges(i, j) > 1:
-            model.loop.add(sum(1 - model.y[k] for k in graph[i][j]) >= graph.number_of_edges(i, j) - 1)
+            model.loop.add(
+                sum(1 - model.y[k] for k in graph[i][j]) >= graph.number_of_edges(i, j) - 1
+            )
 
 
 def _chains(graph: nx.MultiGraph, fed: set[int]) -> list[list[int]]:
-    """Return the branches of every maximal path whose inner zones have two branches and no substation."""
+    """Return the branches of every maximal path whose inner zones have two branches and no
+    substation.
+    """
     inner = {z for z in graph.nodes if graph.degree(z) == 2 and z not in fed}
     seen: set[int] = set()
     chains = []

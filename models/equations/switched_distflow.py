@@ -1,8 +1,9 @@
 """DistFlow on branches that can be switched: the network equations of the reconfiguration models.
 
-Source: Baran & Wu, IEEE Trans. Power Delivery 4(2), 1989, relaxed to a second-order cone as in Farivar & Low, IEEE
-Trans. Power Systems 28(3), 2013. Per unit. Branch b runs from bus i to bus j behind a ratio t_b; P_b, Q_b enter its
-series impedance at i, w = |V|^2, ell = |J|^2, y_b tells whether it is closed, p and q are net demand.
+Source: Baran & Wu, IEEE Trans. Power Delivery 4(2), 1989, relaxed to a second-order cone as in
+Farivar & Low, IEEE Trans. Power Systems 28(3), 2013. Per unit. Branch b runs from bus i to bus j
+behind a ratio t_b; P_b, Q_b enter its series impedance at i, w = |V|^2, ell = |J|^2, y_b tells
+whether it is closed, p and q are net demand.
 
     (1)  sum into j of (P_b - r_b ell_b) - sum out of j of P_b = p_j + g_j w_j + branch conductances
     (2)  sum into j of (Q_b - x_b ell_b) - sum out of j of Q_b = q_j - b_j w_j - branch susceptances
@@ -12,9 +13,10 @@ series impedance at i, w = |V|^2, ell = |J|^2, y_b tells whether it is closed, p
     (6)  theta_i - theta_j - shift_b = x_b P_b - r_b Q_b                    where y_b = 1, in meshed operation only
 
 (3) and (6) are held off an open branch by the widest difference that its two buses' bands allow: between two ordinary
-buses of a feeder without taps that is v_max^2 - v_min^2. Angles are bounded about those at no load. Line charging is
-exact: the product u = y w of a switchable branch is linearised (y is binary).
-Without (6), (1)-(5) relax the AC equations of any topology; with it, meshed flows are right to first order only.
+buses of a feeder without taps that is v_max^2 - v_min^2. Angles are bounded about those at no load.
+Line charging is exact: the product u = y w of a switchable branch is linearised (y is binary).
+Without (6), (1)-(5) relax the AC equations of any topology; with it, meshed flows are right to
+first order only.
 """
 
 from __future__ import annotations
@@ -32,22 +34,37 @@ THETA_MAX_RAD = 0.35
 
 
 def add_branch_flow(
-    model: pyo.ConcreteModel, network: Network, current: FloatArray, v_min: float, v_max: float, angles: bool
+    model: pyo.ConcreteModel,
+    network: Network,
+    current: FloatArray,
+    v_min: float,
+    v_max: float,
+    angles: bool,
 ) -> None:
-    """Add (1)-(5), and (6) when `angles`, to a model that has `y` (branches) and expressions `p_net`, `q_net` (buses).
+    """Add (1)-(5), and (6) when `angles`, to a model that has `y` (branches) and expressions
+    `p_net`, `q_net` (buses).
 
-    current: (n_branch,) I_b of (5), pu. Adds variables P, Q, ell, w (and theta, u) and sets bus, branch if absent.
+    current: (n_branch,) I_b of (5), pu. Adds variables P, Q, ell, w (and theta, u) and sets bus,
+    branch if absent.
     """
     low, high = v_min**2, v_max**2
     capacity = max(v_max, float(np.abs(network.v_substation).max())) * current
-    model.P = pyo.Var(model.branch, bounds=lambda m, b: (-capacity[b], capacity[b]), doc="active power, sending")
-    model.Q = pyo.Var(model.branch, bounds=lambda m, b: (-capacity[b], capacity[b]), doc="reactive power, sending")
+    model.P = pyo.Var(
+        model.branch, bounds=lambda m, b: (-capacity[b], capacity[b]), doc="active power, sending"
+    )
+    model.Q = pyo.Var(
+        model.branch, bounds=lambda m, b: (-capacity[b], capacity[b]), doc="reactive power, sending"
+    )
     model.ell = pyo.Var(
-        model.branch, bounds=lambda m, b: (0, current[b] ** 2), initialize=0.0, doc="squared series current"
+        model.branch,
+        bounds=lambda m, b: (0, current[b] ** 2),
+        initialize=0.0,
+        doc="squared series current",
     )
     model.w = pyo.Var(model.bus, bounds=(low, high), initialize=1.0, doc="squared voltage")
     for bus, v in zip(network.substation.tolist(), network.v_substation.tolist(), strict=True):
-        # A substation is held where the grid above holds it, even outside the band asked of the feeder.
+        # A substation is held where the grid above holds it, even outside the band asked of the
+        # feeder.
         model.w[bus].setlb(None)
         model.w[bus].setub(None)
         model.w[bus].fix(abs(v) ** 2)
@@ -73,18 +90,24 @@ def _add_balance(model: pyo.ConcreteModel, network: Network) -> None:
     def active_balance(m: Any, j: int) -> Any:
         if j in substations:
             return pyo.Constraint.Skip
-        supply = sum(m.P[b] - network.r[b] * m.ell[b] for b in into[j]) - sum(m.P[b] for b in out_of[j])
+        supply = sum(m.P[b] - network.r[b] * m.ell[b] for b in into[j]) - sum(
+            m.P[b] for b in out_of[j]
+        )
         return supply == m.p_net[j] + network.g_shunt[j] * m.w[j] + m.charging[j][0]
 
     @model.Constraint(model.bus, doc="(2)")
     def reactive_balance(m: Any, j: int) -> Any:
         if j in substations:
             return pyo.Constraint.Skip
-        supply = sum(m.Q[b] - network.x[b] * m.ell[b] for b in into[j]) - sum(m.Q[b] for b in out_of[j])
+        supply = sum(m.Q[b] - network.x[b] * m.ell[b] for b in into[j]) - sum(
+            m.Q[b] for b in out_of[j]
+        )
         return supply == m.q_net[j] - network.b_shunt[j] * m.w[j] - m.charging[j][1]
 
 
-def _add_drop(model: pyo.ConcreteModel, network: Network, lows: FloatArray, highs: FloatArray) -> None:
+def _add_drop(
+    model: pyo.ConcreteModel, network: Network, lows: FloatArray, highs: FloatArray
+) -> None:
     near, far, tap2 = network.from_bus, network.to_bus, network.tap**2
     widest = highs[far] - lows[near] / tap2
     narrowest = lows[far] - highs[near] / tap2
@@ -123,9 +146,14 @@ def _add_capacity(model: pyo.ConcreteModel, capacity: FloatArray, current: Float
         return m.ell[b] <= current[b] ** 2 * m.y[b]
 
 
-def _add_charging(model: pyo.ConcreteModel, network: Network, lows: FloatArray, highs: FloatArray) -> None:
-    """Collect per bus the squared voltages that branch shunts see: `charging[j]` = (conductance, susceptance) terms."""
-    # Both ends of every branch that has a shunt: (branch, bus, admittance closed, admittance while hanging open).
+def _add_charging(
+    model: pyo.ConcreteModel, network: Network, lows: FloatArray, highs: FloatArray
+) -> None:
+    """Collect per bus the squared voltages that branch shunts see: `charging[j]` = (conductance,
+    susceptance) terms.
+    """
+    # Both ends of every branch that has a shunt: (branch, bus, admittance closed, admittance while
+    # hanging open).
     y = branch_admittances(network)
     ends = []
     for b in range(network.n_branch):
@@ -135,7 +163,9 @@ def _add_charging(model: pyo.ConcreteModel, network: Network, lows: FloatArray, 
                 ends.append((b, int(bus), complex(y.closed[b, column]), complex(hanging)))
     free = {k for k, (b, *_) in enumerate(ends) if not model.y[b].fixed}
     model.u = pyo.Var(
-        sorted(free), bounds=(0, float(highs.max())), doc="y w at the end of a switchable branch that has a shunt"
+        sorted(free),
+        bounds=(0, float(highs.max())),
+        doc="y w at the end of a switchable branch that has a shunt",
     )
     model.product = pyo.ConstraintList(doc="u = y w, exact for binary y")
     charging: dict[int, list[Any]] = {j: [0.0, 0.0] for j in range(network.n_bus)}
@@ -149,7 +179,10 @@ def _add_charging(model: pyo.ConcreteModel, network: Network, lows: FloatArray, 
             model.product.add(w - seen >= low * (1 - is_closed))
         else:
             seen = model.w[bus] * model.y[b].value
-        for part, admittance in ((0, (closed.real, hanging.real)), (1, (closed.imag, hanging.imag))):
+        for part, admittance in (
+            (0, (closed.real, hanging.real)),
+            (1, (closed.imag, hanging.imag)),
+        ):
             charging[bus][part] += admittance[0] * seen + admittance[1] * (model.w[bus] - seen)
     model.charging = charging
 
@@ -170,5 +203,11 @@ def _add_angles(model: pyo.ConcreteModel, network: Network) -> None:
     @model.Constraint(model.branch, (-1, 1), doc="(6)")
     def loop_angle(m: Any, b: int, sign: int) -> Any:
         i, j = int(network.from_bus[b]), int(network.to_bus[b])
-        turned = m.theta[i] - m.theta[j] - network.shift[b] - network.x[b] * m.P[b] + network.r[b] * m.Q[b]
+        turned = (
+            m.theta[i]
+            - m.theta[j]
+            - network.shift[b]
+            - network.x[b] * m.P[b]
+            + network.r[b] * m.Q[b]
+        )
         return sign * turned <= (2 * THETA_MAX_RAD + apart[b]) * (1 - m.y[b])

@@ -1,6 +1,12 @@
 """Load transfer after a fault: scenarios, settings, rules, the judge and the least shedding."""
 
-from feederguard.models.load_transfer.judge import Outcomes, check_decisions, judge, judge_with_flow, limit_violations
+from feederguard.models.load_transfer.judge import (
+    Outcomes,
+    check_decisions,
+    judge,
+    judge_with_flow,
+    limit_violations,
+)
 from feederguard.models.load_transfer.method import Method, Report
 from feederguard.models.load_transfer.rules import LimitPlaces, limit_places
 from feederguard.models.load_transfer.scenario import Decisions, Scenarios, make_scenarios

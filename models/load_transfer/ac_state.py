@@ -1,8 +1,9 @@
-"""The compiled limits (4), (5) of load transfer as the compiled kernels take them: one tuple of plain arrays.
+"""The compiled limits (4), (5) of load transfer as the compiled kernels take them: one tuple of
+plain arrays.
 
-`shedding_sweep.py` and the paper's correction linearise each limit at an AC state, so they must know what a column of
-the compiled limits stands for: which of w, P, ell, y, and of which bus or branch. That and the rows themselves are laid
-out here, once per network and setting.
+`shedding_sweep.py` and the paper's correction linearise each limit at an AC state, so they must
+know what a column of the compiled limits stands for: which of w, P, ell, y, and of which bus or
+branch. That and the rows themselves are laid out here, once per network and setting.
 """
 
 from __future__ import annotations
@@ -25,23 +26,35 @@ _known: WeakKeyDictionary[TransferRules, tuple[Any, ...]] = WeakKeyDictionary()
 
 
 def lay_out_limits(rules: TransferRules) -> tuple[Any, ...]:
-    """Return (by_power, kind, index, constant, start, column, value, lower, upper), the same tuple every time.
+    """Return (by_power, kind, index, constant, start, column, value, lower, upper), the same tuple
+    every time.
 
-    by_power: whether branches are limited in power rather than current. kind, index: (n_column,) one of COLUMN_W,
-    COLUMN_P, COLUMN_ELL, COLUMN_Y, and the bus or branch. The others are those of `CompiledModel.limits`: limit k is
-    lower[k] <= constant[k] + sum of value[t] x[column[t]] over start[k] <= t < start[k + 1] <= upper[k].
+    by_power: whether branches are limited in power rather than current. kind, index: (n_column,)
+    one of COLUMN_W, COLUMN_P, COLUMN_ELL, COLUMN_Y, and the bus or branch. The others are those of
+    `CompiledModel.limits`: limit k is lower[k] <= constant[k] + sum of value[t] x[column[t]] over
+    start[k] <= t < start[k + 1] <= upper[k].
 
     Raises ValueError when a limit is quadratic.
     """
     if rules not in _known:
         limits, rows = rules.limits, rules.limits.limits
         if len(rows.product_value):
-            raise ValueError(f"{limits.name}: a limit is quadratic; write it linear in w, P, ell and y")
+            raise ValueError(
+                f"{limits.name}: a limit is quadratic; write it linear in w, P, ell and y"
+            )
         kind, index = _columns(rules)
         by_power = rules.setting.active_limit_mw is not None
         _known[rules] = (
-            by_power, kind, index, rows.constant, rows.start, rows.column, rows.value, limits.lower, limits.upper,
-        )  # fmt: skip
+            by_power,
+            kind,
+            index,
+            rows.constant,
+            rows.start,
+            rows.column,
+            rows.value,
+            limits.lower,
+            limits.upper,
+        )
     return _known[rules]
 
 
@@ -66,28 +79,62 @@ class _State:
     is_forest: BoolArray
 
 
-def read_state(rules: TransferRules, scenarios: Scenarios, flow: PowerFlow, closed: BoolArray) -> _State:
-    at_from: ComplexArray = flow.series_current if rules.plain else np.ascontiguousarray(flow.current_from)
-    at_to: ComplexArray = flow.series_current if rules.plain else np.ascontiguousarray(flow.current_to)
+def read_state(
+    rules: TransferRules, scenarios: Scenarios, flow: PowerFlow, closed: BoolArray
+) -> _State:
+    at_from: ComplexArray = (
+        flow.series_current if rules.plain else np.ascontiguousarray(flow.current_from)
+    )
+    at_to: ComplexArray = (
+        flow.series_current if rules.plain else np.ascontiguousarray(flow.current_to)
+    )
     # Some nanoseconds a branch.
     with threads_for(5e-3 * closed.size):
         return _State(
             *_read_items(
-                flow.voltage, at_from, at_to, -1.0 if rules.plain else 1.0, flow.energised, flow.converged, closed,
-                scenarios.fault, *rules.reading,
+                flow.voltage,
+                at_from,
+                at_to,
+                -1.0 if rules.plain else 1.0,
+                flow.energised,
+                flow.converged,
+                closed,
+                scenarios.fault,
+                *rules.reading,
             )
-        )  # fmt: skip
+        )
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
 def _read_items(  # type: ignore[no-untyped-def]
-    voltage, at_from, at_to, sign_to, energised, converged, closed, fault, reachable, from_bus, to_bus, r, n_substation,
-    active, per_limit, inside, col_w, col_p, col_ell, col_y, n_column,
-):  # fmt: skip
-    """Return points of the compiled limits, lowest voltage, largest loading, and whether connected, and radial.
+    voltage,
+    at_from,
+    at_to,
+    sign_to,
+    energised,
+    converged,
+    closed,
+    fault,
+    reachable,
+    from_bus,
+    to_bus,
+    r,
+    n_substation,
+    active,
+    per_limit,
+    inside,
+    col_w,
+    col_p,
+    col_ell,
+    col_y,
+    n_column,
+):
+    """Return points of the compiled limits, lowest voltage, largest loading, and whether connected,
+    and radial.
 
-    at_from, sign_to * at_to: currents into each branch at its ends. active: whether limits are on active power, else on
-    current. per_limit: (n_branch,) one over the limit. col_*: first column of that variable, -1 where it has none.
+    at_from, sign_to * at_to: currents into each branch at its ends. active: whether limits are on
+    active power, else on current. per_limit: (n_branch,) one over the limit. col_*: first column of
+    that variable, -1 where it has none.
     """
     n_item, n_bus, n_branch = voltage.shape[0], voltage.shape[1], at_from.shape[1]
     points = np.zeros((n_item, n_column))
@@ -114,8 +161,12 @@ def _read_items(  # type: ignore[no-untyped-def]
             sent = (voltage[item, i] * np.conj(a)).real
             received = (voltage[item, j] * np.conj(c)).real
             if active:
-                # In (5) a branch receives P - r ell: with P sent by the AC flow, this ell makes it the AC power received.
-                size, ell = max(abs(sent), abs(received)), (sent + received) / r[b] if r[b] > 0 else 0.0
+                # In (5) a branch receives P - r ell: with P sent by the AC flow, this ell makes it
+                # the AC power received.
+                size, ell = (
+                    max(abs(sent), abs(received)),
+                    (sent + received) / r[b] if r[b] > 0 else 0.0,
+                )
             else:
                 ell = max(a.real * a.real + a.imag * a.imag, c.real * c.real + c.imag * c.imag)
                 size = np.sqrt(ell)

@@ -1,23 +1,26 @@
-"""The judge of load transfer: every decision, solved, evolved or learned, through the same AC power flow.
+"""The judge of load transfer: every decision, solved, evolved or learned, through the same AC power
+flow.
 
-The cost (1) and the limits (4), (5) are those of the Pyomo model in `reconfiguration.py`, compiled once per network and
-setting and evaluated on the AC state; nothing of them is written again here. The rewards are those of Zhou et al. 2024:
+The cost (1) and the limits (4), (5) are those of the Pyomo model in `reconfiguration.py`, compiled
+once per network and setting and evaluated on the AC state; nothing of them is written again here.
+The rewards are those of Zhou et al. 2024:
 
     (10), (11)  reward = 1 / (cost + EPSILON) + R_pen,   R_pen = -5 where a limit is broken, -10 where the flow does not
                 converge
     (21)        reward = 1 / (2 C_load(S~) - C_load(S) + C_sw(N) + EPSILON) + R_pen
 
-In (21) an agent proposed to shed S (what its own topology leaves dark included) and a correction made that S~ and N:
-since cost = C_load(S~) + C_sw(N), it is (10) with C_load(S~) - C_load(S) added to the cost, and C_load(S) is the compiled
-cost of shedding S with every switch in its normal state. A correction only ever adds shedding in the paper; where one
-sheds less than was proposed (on another topology), that difference counts as zero: taken as it stands, (21) would
-pay an agent for proposing to shed more, and its denominator could vanish.
+In (21) an agent proposed to shed S (what its own topology leaves dark included) and a correction
+made that S~ and N: since cost = C_load(S~) + C_sw(N), it is (10) with C_load(S~) - C_load(S) added
+to the cost, and C_load(S) is the compiled cost of shedding S with every switch in its normal state.
+A correction only ever adds shedding in the paper; where one sheds less than was proposed (on
+another topology), that difference counts as zero: taken as it stands, (21) would pay an agent for
+proposing to shed more, and its denominator could vanish.
 
-EPSILON keeps the reward of a transfer that costs nothing finite, and below the penalties as the paper asks of them; at
-the costs of the paper's tables it changes the reward by 0.1 %.
+EPSILON keeps the reward of a transfer that costs nothing finite, and below the penalties as the
+paper asks of them; at the costs of the paper's tables it changes the reward by 0.1 %.
 
-Longer than other files: the checks and the reading of the AC state are compiled, since in numpy they take longer
-than the power flow itself.
+Longer than other files: the checks and the reading of the AC state are compiled, since in numpy
+they take longer than the power flow itself.
 """
 
 from __future__ import annotations
@@ -41,23 +44,30 @@ from feederguard.models.power_flow import PowerFlow, solve_power_flow
 EPSILON = 1.0
 PENALTY_LIMIT = -5.0
 PENALTY_DIVERGED = -10.0
-SAFE_TOLERANCE = 1e-5  # of squared voltage in pu, of active power and squared current relative to the limit
+SAFE_TOLERANCE = (
+    1e-5  # of squared voltage in pu, of active power and squared current relative to the limit
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Outcomes:
     """What the judge found, one entry per decision, (B,) each."""
 
-    cost: FloatArray  # equation (1); finite even where the flow failed, since it asks only for switches and shed load
+    # equation (1); finite even where the flow failed, since it asks only for switches and shed load
+    cost: FloatArray
     reward: FloatArray  # equations (10), (11); with a proposal (21)
     shed_ratio: FloatArray  # shed active power over demand; what is dark counts as shed
     n_operations: NDArray[np.int64]
     connected: BoolArray  # every bus that some path could reach is energised
     converged: BoolArray
-    safe: BoolArray  # converged, every limit held to SAFE_TOLERANCE, and radial where the setting asks for it
+    # converged, every limit held to SAFE_TOLERANCE, and radial where the setting asks for it
+    safe: BoolArray
     v_min_pu: FloatArray  # lowest energised bus; NaN where the flow failed
-    max_loading: FloatArray  # largest power (paper) or current (radial) over its limit; NaN where the flow failed
-    worst_violation: FloatArray  # largest violation in the units of SAFE_TOLERANCE; NaN where the flow failed
+    # largest power (paper) or current (radial) over its limit; NaN where the flow failed
+    max_loading: FloatArray
+    worst_violation: (
+        FloatArray  # largest violation in the units of SAFE_TOLERANCE; NaN where the flow failed
+    )
 
     def __len__(self) -> int:
         return len(self.cost)
@@ -74,14 +84,18 @@ def judge(
 ) -> Outcomes:
     """Return the AC-judged outcome of each decision.
 
-    proposed: what an agent wanted before a correction made it `decisions`; the reward is then (21), which equals (10)
-    where nothing was corrected. before: (B, n_branch) branch states against which switching is charged, in place of
-    the normal ones; the opening of the faulted branch is never charged.
+    proposed: what an agent wanted before a correction made it `decisions`; the reward is then (21),
+    which equals (10) where nothing was corrected. before: (B, n_branch) branch states against which
+    switching is charged, in place of the normal ones; the opening of the faulted branch is never
+    charged.
 
-    Raises ValueError when batch sizes or shapes disagree, a shed fraction is outside [0, 1] or NaN, the faulted branch
-    is closed, or a branch that the setting does not let anyone switch has changed state; alike for the proposal.
+    Raises ValueError when batch sizes or shapes disagree, a shed fraction is outside [0, 1] or NaN,
+    the faulted branch is closed, or a branch that the setting does not let anyone switch has
+    changed state; alike for the proposal.
     """
-    return judge_with_flow(network, scenarios, decisions, setting, proposed=proposed, before=before)[0]
+    return judge_with_flow(
+        network, scenarios, decisions, setting, proposed=proposed, before=before
+    )[0]
 
 
 def judge_with_flow(
@@ -103,7 +117,9 @@ def judge_with_flow(
     shed = _shed_power(scenarios, decisions, flow.energised)
     failed = np.zeros(decisions.closed.shape)
     failed[np.arange(len(scenarios)), scenarios.fault] = 1.0
-    operated = decisions.closed if before is None else _relabelled(network, scenarios, decisions, before)
+    operated = (
+        decisions.closed if before is None else _relabelled(network, scenarios, decisions, before)
+    )
     cost_points = rules.cost.point(shed=shed, y=operated, failed=failed)
     cost = rules.cost.objective(cost_points)
     charged = cost
@@ -119,7 +135,9 @@ def judge_with_flow(
         cost=cost,
         reward=1.0 / (charged + EPSILON) + penalty,
         shed_ratio=np.divide(shed.sum(axis=1), demand, out=np.zeros_like(demand), where=demand > 0),
-        n_operations=np.round(rules.cost.column_of(cost_points, "n_operations")[:, 0]).astype(np.int64),
+        n_operations=np.round(rules.cost.column_of(cost_points, "n_operations")[:, 0]).astype(
+            np.int64
+        ),
         connected=state.connected,
         converged=flow.converged,
         safe=safe,
@@ -130,14 +148,19 @@ def judge_with_flow(
     return outcomes, flow
 
 
-def check_decisions(network: Network, scenarios: Scenarios, decisions: Decisions, setting: str | Setting) -> None:
-    """Raise the ValueError that `judge` would raise for these scenarios and decisions, without a power flow."""
+def check_decisions(
+    network: Network, scenarios: Scenarios, decisions: Decisions, setting: str | Setting
+) -> None:
+    """Raise the ValueError that `judge` would raise for these scenarios and decisions, without a
+    power flow.
+    """
     rules = transfer_rules(network, resolve_setting(network, setting))
     _check(network, rules, *_as_arrays(scenarios, decisions), "decision")
 
 
 def limit_violations(network: Network, setting: str | Setting, flow: PowerFlow) -> FloatArray:
-    """Return by how much each AC state of a batched flow breaks each limit, (B, m) in the units of SAFE_TOLERANCE.
+    """Return by how much each AC state of a batched flow breaks each limit, (B, m) in the units of
+    SAFE_TOLERANCE.
 
     Zero where a limit holds, NaN where the flow failed. Raises as `resolve_setting`.
     """
@@ -149,7 +172,9 @@ def limit_violations(network: Network, setting: str | Setting, flow: PowerFlow) 
 
 
 def _as_arrays(scenarios: Scenarios, decisions: Decisions) -> tuple[Scenarios, Decisions]:
-    """Return both as the kernels want them: contiguous, writable (a read-only array would compile them anew)."""
+    """Return both as the kernels want them: contiguous, writable (a read-only array would compile
+    them anew).
+    """
 
     def plain(value: Any, dtype: Any = None) -> NDArray[Any]:
         array: NDArray[Any] = np.ascontiguousarray(value, dtype)
@@ -157,14 +182,18 @@ def _as_arrays(scenarios: Scenarios, decisions: Decisions) -> tuple[Scenarios, D
 
     return (
         Scenarios(
-            plain(scenarios.fault, np.int64), plain(scenarios.p_load, float), plain(scenarios.q_load, float),
+            plain(scenarios.fault, np.int64),
+            plain(scenarios.p_load, float),
+            plain(scenarios.q_load, float),
             plain(scenarios.p_gen, float),
         ),
         Decisions(plain(decisions.closed), plain(decisions.shed, float)),
-    )  # fmt: skip
+    )
 
 
-def _check(network: Network, rules: TransferRules, scenarios: Scenarios, decisions: Decisions, what: str) -> None:
+def _check(
+    network: Network, rules: TransferRules, scenarios: Scenarios, decisions: Decisions, what: str
+) -> None:
     n = len(scenarios)
     if scenarios.fault.shape != (n,):
         raise ValueError(f"judge: fault has shape {scenarios.fault.shape}; expected ({n},)")
@@ -176,35 +205,52 @@ def _check(network: Network, rules: TransferRules, scenarios: Scenarios, decisio
         ("p_gen", scenarios.p_gen, network.n_bus),
     ):
         if array.shape != (n, width):
-            raise ValueError(f"judge: {name} has shape {array.shape}; expected ({n}, {width}) on {network.name}")
+            raise ValueError(
+                f"judge: {name} has shape {array.shape}; expected ({n}, {width}) on {network.name}"
+            )
     _check_states("closed", decisions.closed)
     offence, item, k = _first_offence(
-        scenarios.fault, scenarios.p_load, scenarios.q_load, scenarios.p_gen, decisions.closed, decisions.shed,
-        rules.normal, rules.switchable,
-    )  # fmt: skip
+        scenarios.fault,
+        scenarios.p_load,
+        scenarios.q_load,
+        scenarios.p_gen,
+        decisions.closed,
+        decisions.shed,
+        rules.normal,
+        rules.switchable,
+    )
     if offence == _BAD_FAULT:
-        raise ValueError(f"judge: a fault is outside branches 0 to {network.n_branch - 1} of {network.name}")
+        raise ValueError(
+            f"judge: a fault is outside branches 0 to {network.n_branch - 1} of {network.name}"
+        )
     if offence == _BAD_DEMAND:
-        raise ValueError("judge: a demand or generation is not finite; build scenarios with make_scenarios")
+        raise ValueError(
+            "judge: a demand or generation is not finite; build scenarios with make_scenarios"
+        )
     if offence == _BAD_SHED:
         raise ValueError(
-            f"judge: {what} {item} sheds {decisions.shed[item, k]:g} of bus {network.bus_name[k]!r}; "
+            f"judge: {what} {item} sheds {decisions.shed[item, k]:g} of bus "
+            f"{network.bus_name[k]!r}; "
             "a shed fraction lies between 0 and 1"
         )
     if offence == _RECLOSED:
         raise ValueError(
-            f"judge: {what} {item} closes the faulted branch {network.branch_name[k]!r}; it must stay open"
+            f"judge: {what} {item} closes the faulted branch {network.branch_name[k]!r}; it must "
+            "stay open"
         )
     if offence == _NOT_SWITCHABLE:
         raise ValueError(
-            f"judge: {what} {item} switches branch {network.branch_name[k]!r}, which the {rules.setting.name} setting "
+            f"judge: {what} {item} switches branch {network.branch_name[k]!r}, which the "
+            f"{rules.setting.name} setting "
             "does not let anyone operate"
         )
 
 
 def _check_states(name: str, states: NDArray[Any]) -> None:
     if states.dtype != bool:
-        raise ValueError(f"judge: {name} holds {states.dtype}; a branch is closed (True) or open (False)")
+        raise ValueError(
+            f"judge: {name} holds {states.dtype}; a branch is closed (True) or open (False)"
+        )
 
 
 def _shed_power(scenarios: Scenarios, decisions: Decisions, energised: BoolArray) -> FloatArray:
@@ -212,15 +258,21 @@ def _shed_power(scenarios: Scenarios, decisions: Decisions, energised: BoolArray
     return np.where(energised, decisions.shed, 1.0) * scenarios.p_load
 
 
-def _relabelled(network: Network, scenarios: Scenarios, decisions: Decisions, before: BoolArray) -> BoolArray:
-    """Return branch states that differ from the normal ones exactly where `decisions` differ from `before`.
+def _relabelled(
+    network: Network, scenarios: Scenarios, decisions: Decisions, before: BoolArray
+) -> BoolArray:
+    """Return branch states that differ from the normal ones exactly where `decisions` differ from
+    `before`.
 
-    The cost counts departures from the normal state, so these make it count departures from `before`.
+    The cost counts departures from the normal state, so these make it count departures from
+    `before`.
     """
     before = np.asarray(before)
     _check_states("before", before)
     if before.shape != decisions.closed.shape:
-        raise ValueError(f"judge: before has shape {before.shape}; expected {decisions.closed.shape}")
+        raise ValueError(
+            f"judge: before has shape {before.shape}; expected {decisions.closed.shape}"
+        )
     states = decisions.closed ^ before ^ network.closed
     # An open faulted branch is what the cost knows as isolated, which is free.
     states[np.arange(len(scenarios)), scenarios.fault] = False
@@ -236,7 +288,9 @@ def _surcharge(
     flow: PowerFlow,
     shed: FloatArray,
 ) -> FloatArray:
-    """Return C_load(S~) - C_load(S) of (21), (B,), zero where the correction shed less than was proposed."""
+    """Return C_load(S~) - C_load(S) of (21), (B,), zero where the correction shed less than was
+    proposed.
+    """
     _, proposed = _as_arrays(scenarios, proposed)
     _check(network, rules, scenarios, proposed, "proposal")
     energised = flow.energised
@@ -256,7 +310,9 @@ _BAD_FAULT, _BAD_DEMAND, _BAD_SHED, _RECLOSED, _NOT_SWITCHABLE = range(1, 6)
 
 @njit(cache=True)
 def _first_offence(fault, p_load, q_load, p_gen, closed, shed, normal, switchable):  # type: ignore[no-untyped-def]
-    """Return the first rule that is broken (0: none), the item that breaks it, and the bus or branch."""
+    """Return the first rule that is broken (0: none), the item that breaks it, and the bus or
+    branch.
+    """
     for item in range(closed.shape[0]):
         if not 0 <= fault[item] < closed.shape[1]:
             return _BAD_FAULT, item, 0

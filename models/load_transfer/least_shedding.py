@@ -1,9 +1,10 @@
-"""Least load shedding for given switches, and the cheapest of several switch states: batched, safe by the AC power flow.
+"""Least load shedding for given switches, and the cheapest of several switch states: batched, safe
+by the AC power flow.
 
-Costs and limits are those of the Pyomo model, compiled once (`judge.py`). Every unfinished item gets an AC power
-flow, its limits are linearised there and the least shedding that meets them is found exactly (`shedding_sweep.py`);
-it is done when the AC flow itself holds every limit to the judge's tolerance. The same problem with the full equations,
-solved by Ipopt, is `shedding_opf.py`.
+Costs and limits are those of the Pyomo model, compiled once (`judge.py`). Every unfinished item
+gets an AC power flow, its limits are linearised there and the least shedding that meets them is
+found exactly (`shedding_sweep.py`); it is done when the AC flow itself holds every limit to the
+judge's tolerance. The same problem with the full equations, solved by Ipopt, is `shedding_opf.py`.
 """
 
 from __future__ import annotations
@@ -53,10 +54,13 @@ class Race:
 
     winner: IntArray  # (B,) row of the candidates, -1 where none can be made safe
     shed: FloatArray  # (B, n_bus) the winner's shed fractions
-    cost: FloatArray  # (K,) cost (1); a lower bound (see `shedding_sweep.py`) unless `finished`; inf where none was sought
+    # (K,) cost (1); a lower bound (see `shedding_sweep.py`) unless `finished`; inf where none was
+    # sought
+    cost: FloatArray
     finished: BoolArray  # (K,) safe by the AC flow at this cost
     n_flows: IntArray  # (K,) AC power flows spent
-    active: BoolArray  # (K, n_limit) limits that were broken on the way, in the order of the compiled limits
+    # (K, n_limit) limits that were broken on the way, in the order of the compiled limits
+    active: BoolArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,22 +68,29 @@ class LeastShedding:
     """The least shedding of each item of a batch."""
 
     shed: FloatArray  # (B, n_bus) fractions; where `safe` is False the floor
-    safe: BoolArray  # (B,) every limit holds by the AC flow to SAFE_TOLERANCE; radiality is the caller's affair
+    # (B,) every limit holds by the AC flow to SAFE_TOLERANCE; radiality is the caller's affair
+    safe: BoolArray
     n_flows: IntArray  # (B,)
     active: BoolArray  # (B, n_limit)
 
 
 def least_shedding(
-    network: Network, scenarios: Scenarios, closed: BoolArray, setting: str | Setting, floor: FloatArray | None = None
+    network: Network,
+    scenarios: Scenarios,
+    closed: BoolArray,
+    setting: str | Setting,
+    floor: FloatArray | None = None,
 ) -> LeastShedding:
-    """Return the least shedding, nowhere below `floor`, that makes each item safe by the AC power flow.
+    """Return the least shedding, nowhere below `floor`, that makes each item safe by the AC power
+    flow.
 
     closed: (B, n_branch) branch states. floor: (B, n_bus) shed fractions in [0, 1], default none.
     Raises ValueError when a shape does not fit, and as `resolve_setting`.
     """
     if closed.shape != (len(scenarios), network.n_branch):
         raise ValueError(
-            f"least_shedding: closed has shape {closed.shape}; expected ({len(scenarios)}, {network.n_branch}) on "
+            f"least_shedding: closed has shape {closed.shape}; expected ({len(scenarios)}, "
+            f"{network.n_branch}) on "
             f"{network.name}"
         )
     found = race_topologies(network, scenarios, Candidates.one_each(closed), setting, floor)
@@ -96,9 +107,9 @@ def race_topologies(
 ) -> Race:
     """Return the cheapest safe candidate of each scenario with its least shedding.
 
-    Candidates whose lower bound reaches the best cost are dropped. floor as in `least_shedding`. cutoff: (B,) costs that a
-    candidate must beat to win, default none.
-    Raises ValueError when a shape does not fit, and as `resolve_setting`.
+    Candidates whose lower bound reaches the best cost are dropped. floor as in `least_shedding`.
+    cutoff: (B,) costs that a candidate must beat to win, default none. Raises ValueError when a
+    shape does not fit, and as `resolve_setting`.
     """
     rules = transfer_rules(network, resolve_setting(network, setting))
     n, n_candidate = len(scenarios), len(candidates.closed)
@@ -111,31 +122,64 @@ def race_topologies(
         ("cutoff", cutoff, (n,)),
     ):
         if array.shape != shape:
-            raise ValueError(f"race_topologies: {name} has shape {array.shape}; expected {shape} on {network.name}")
+            raise ValueError(
+                f"race_topologies: {name} has shape {array.shape}; expected {shape} on "
+                f"{network.name}"
+            )
     _check_scenarios(network, scenarios)
     _check_floor(network, floor)
     failed = np.zeros((n_candidate, network.n_branch))
     failed[np.arange(n_candidate), scenarios.fault[candidates.scenario]] = 1.0
     y = candidates.closed.astype(float)
-    fixed_cost = rules.cost.objective(rules.cost.point(shed=np.zeros(network.n_bus), y=y, failed=failed))
+    fixed_cost = rules.cost.objective(
+        rules.cost.point(shed=np.zeros(network.n_bus), y=y, failed=failed)
+    )
     result = Race(
-        np.full(n, -1), floor.copy(), np.full(n_candidate, np.inf), np.zeros(n_candidate, dtype=bool),
-        np.zeros(n_candidate, dtype=np.int64), np.zeros((n_candidate, len(rules.limits.limit_name)), dtype=bool),
-    )  # fmt: skip
+        np.full(n, -1),
+        floor.copy(),
+        np.full(n_candidate, np.inf),
+        np.zeros(n_candidate, dtype=bool),
+        np.zeros(n_candidate, dtype=np.int64),
+        np.zeros((n_candidate, len(rules.limits.limit_name)), dtype=bool),
+    )
     status = np.zeros(n_candidate, dtype=np.int64)
-    prepared, limits, load_cost = prepare(network), lay_out_limits(rules), _load_cost(network, rules)
+    prepared, limits, load_cost = (
+        prepare(network),
+        lay_out_limits(rules),
+        _load_cost(network, rules),
+    )
     # With one candidate there is nothing to screen.
     one_each = bool((np.diff(candidates.first) == 1).all())
     # A flow, the adjoints and the program of one candidate: about a microsecond a bus.
     with threads_for(1.0 * n_candidate * network.n_bus):
         n_chunk = max(1, min(8 * numba.get_num_threads(), n))
         race(
-            _plain(scenarios.p_load, float), _plain(scenarios.q_load, float), _plain(scenarios.p_gen, float), floor,
-            cutoff, _plain(candidates.first, np.int64), _plain(candidates.closed, bool), fixed_cost,
-            load_cost, prepared.graph, prepared.branches, prepared.shunts, prepared.substation,
-            prepared.v_substation, limits, FLOW_TOLERANCE_MVA / network.base_mva, SAFE_TOLERANCE, one_each,
-            n_chunk, result.winner, result.shed, result.cost, result.n_flows, status, result.active,
-        )  # fmt: skip
+            _plain(scenarios.p_load, float),
+            _plain(scenarios.q_load, float),
+            _plain(scenarios.p_gen, float),
+            floor,
+            cutoff,
+            _plain(candidates.first, np.int64),
+            _plain(candidates.closed, bool),
+            fixed_cost,
+            load_cost,
+            prepared.graph,
+            prepared.branches,
+            prepared.shunts,
+            prepared.substation,
+            prepared.v_substation,
+            limits,
+            FLOW_TOLERANCE_MVA / network.base_mva,
+            SAFE_TOLERANCE,
+            one_each,
+            n_chunk,
+            result.winner,
+            result.shed,
+            result.cost,
+            result.n_flows,
+            status,
+            result.active,
+        )
     result.finished[:] = status == SAFE
     return result
 
@@ -146,7 +190,9 @@ def limit_names(network: Network, setting: str | Setting) -> tuple[str, ...]:
 
 
 def _plain(array: NDArray[Any], dtype: type) -> NDArray[Any]:
-    """Return the array as the kernel was compiled for it: contiguous and writable; any other kind compiles it anew."""
+    """Return the array as the kernel was compiled for it: contiguous and writable; any other kind
+    compiles it anew.
+    """
     plain: NDArray[Any] = np.ascontiguousarray(array, dtype)
     return plain if plain.flags.writeable else plain.copy()
 
@@ -154,20 +200,27 @@ def _plain(array: NDArray[Any], dtype: type) -> NDArray[Any]:
 def _check_scenarios(network: Network, scenarios: Scenarios) -> None:
     n = len(scenarios)
     fault = np.asarray(scenarios.fault)
-    if fault.shape != (n,) or fault.dtype.kind not in "iu" or ((fault < 0) | (fault >= network.n_branch)).any():
+    if (
+        fault.shape != (n,)
+        or fault.dtype.kind not in "iu"
+        or ((fault < 0) | (fault >= network.n_branch)).any()
+    ):
         raise ValueError(
-            f"least_shedding: fault must hold branch numbers 0 to {network.n_branch - 1} of {network.name}"
+            f"least_shedding: fault must hold branch numbers 0 to {network.n_branch - 1} of "
+            f"{network.name}"
         )
     for name in ("p_load", "q_load", "p_gen"):
         array = np.asarray(getattr(scenarios, name))
         if array.shape != (n, network.n_bus):
             raise ValueError(
-                f"least_shedding: {name} has shape {array.shape}; expected ({n}, {network.n_bus}) on {network.name}"
+                f"least_shedding: {name} has shape {array.shape}; expected ({n}, {network.n_bus}) "
+                f"on {network.name}"
             )
         if not np.isfinite(array).all():
             item, bus = np.argwhere(~np.isfinite(array))[0]
             raise ValueError(
-                f"least_shedding: {name} of bus {network.bus_name[bus]!r} in scenario {item} is not finite; give a number"
+                f"least_shedding: {name} of bus {network.bus_name[bus]!r} in scenario {item} is "
+                "not finite; give a number"
             )
 
 
@@ -176,7 +229,8 @@ def _check_floor(network: Network, floor: FloatArray) -> None:
     if bad.size:
         item, bus = bad[0]
         raise ValueError(
-            f"least_shedding: floor of bus {network.bus_name[bus]!r} in scenario {item} is {floor[item, bus]:g}; "
+            f"least_shedding: floor of bus {network.bus_name[bus]!r} in scenario {item} is "
+            f"{floor[item, bus]:g}; "
             "a shed fraction lies between 0 and 1"
         )
 
@@ -185,11 +239,17 @@ _known_costs: WeakKeyDictionary[TransferRules, FloatArray] = WeakKeyDictionary()
 
 
 def _load_cost(network: Network, rules: TransferRules) -> FloatArray:
-    """Return the cost of total shed power S (pu) alone as a polynomial, read once off the compiled cost at three points."""
+    """Return the cost of total shed power S (pu) alone as a polynomial, read once off the compiled
+    cost at three points.
+    """
     if rules not in _known_costs:
         shed = np.zeros((3, network.n_bus))
         shed[:, 0] = [0.0, 1.0, 2.0]
-        points = rules.cost.point(shed=shed, y=network.closed.astype(float), failed=np.zeros(network.n_branch))
+        points = rules.cost.point(
+            shed=shed, y=network.closed.astype(float), failed=np.zeros(network.n_branch)
+        )
         zero, one, two = rules.cost.objective(points)
-        _known_costs[rules] = np.array([0.0, 2 * one - 0.5 * two - 1.5 * zero, 0.5 * two - one + 0.5 * zero])
+        _known_costs[rules] = np.array(
+            [0.0, 2 * one - 0.5 * two - 1.5 * zero, 0.5 * two - one + 0.5 * zero]
+        )
     return _known_costs[rules]

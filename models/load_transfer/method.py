@@ -21,7 +21,8 @@ class Method(Protocol):
 class Report:
     """What an exact method can say of one scenario beyond its decision."""
 
-    bound: float  # lower bound of the cost (enumeration: the best AC optimum found), -inf where there is none
+    # lower bound of the cost (enumeration: the best AC optimum found), -inf where there is none
+    bound: float
     reason: str  # why the solver stopped
     seconds: float
     repaired: bool  # whether the model's shedding had to be replaced by the AC-exact one

@@ -1,4 +1,6 @@
-"""The rules of load transfer: cost (1), (2) and limits (4), (5) in Pyomo, and compiled once per network and setting."""
+"""The rules of load transfer: cost (1), (2) and limits (4), (5) in Pyomo, and compiled once per
+network and setting.
+"""
 
 from __future__ import annotations
 
@@ -19,29 +21,39 @@ from feederguard.models.network.pi_model import branch_admittances
 
 COST_LOAD = 22.0
 COST_SWITCH = 3.0
-COST_BASE_MVA = 0.1  # implied by the rewards of Zhou et al., Table 1, at nominal 33-bus load; our inference
+COST_BASE_MVA = (
+    0.1  # implied by the rewards of Zhou et al., Table 1, at nominal 33-bus load; our inference
+)
 _known_rules: WeakKeyDictionary[Network, dict[Setting, TransferRules]] = WeakKeyDictionary()
 
 
 def add_cost(model: pyo.ConcreteModel, network: Network, fault: int | None = None) -> None:
-    """Add (1), (2) to a model that has `shed` (buses) and `y` (branches): the one place where the cost is written.
+    """Add (1), (2) to a model that has `shed` (buses) and `y` (branches): the one place where the
+    cost is written.
 
-    `total_shed` (pu), `n_operations` and the data `failed` are variables, so that a compiled model stays sparse.
+    `total_shed` (pu), `n_operations` and the data `failed` are variables, so that a compiled model
+    stays sparse.
     """
     model.failed = pyo.Var(model.branch, initialize=0.0, doc="f of (2), data")
     for b in model.branch:
         model.failed[b].fix(1.0 if b == fault else 0.0)
     model.total_shed = pyo.Var(bounds=(0, None), initialize=0.0, doc="S of (2)")
     model.n_operations = pyo.Var(bounds=(0, network.n_branch), initialize=0.0, doc="N of (2)")
-    model.define_total_shed = pyo.Constraint(expr=model.total_shed == sum(model.shed[i] for i in model.bus), doc="(2)")
+    model.define_total_shed = pyo.Constraint(
+        expr=model.total_shed == sum(model.shed[i] for i in model.bus), doc="(2)"
+    )
     model.define_n_operations = pyo.Constraint(
         expr=model.n_operations
-        == sum(model.y[b] if network.is_tie[b] else 1 - model.y[b] - model.failed[b] for b in model.branch),
+        == sum(
+            model.y[b] if network.is_tie[b] else 1 - model.y[b] - model.failed[b]
+            for b in model.branch
+        ),
         doc="(2)",
     )
     per_base = network.base_mva / COST_BASE_MVA
     model.cost = pyo.Expression(
-        expr=COST_LOAD * (per_base * model.total_shed) ** 2 + COST_SWITCH * model.n_operations**2, doc="(1)"
+        expr=COST_LOAD * (per_base * model.total_shed) ** 2 + COST_SWITCH * model.n_operations**2,
+        doc="(1)",
     )
 
 
@@ -70,7 +82,8 @@ def add_limits(model: pyo.ConcreteModel, network: Network, setting: Setting) -> 
     blocked = [b for b in rated if network.rating[b] <= 0]
     if blocked:
         raise NetworkError(
-            f"{network.name}: rating of branch {network.branch_name[blocked[0]]!r} is 0; give its rating in A, "
+            f"{network.name}: rating of branch {network.branch_name[blocked[0]]!r} is 0; give its "
+            "rating in A, "
             "or leave it empty for no limit"
         )
 
@@ -83,7 +96,9 @@ def add_limits(model: pyo.ConcreteModel, network: Network, setting: Setting) -> 
 
 @dataclass(frozen=True, eq=False)
 class LimitPlaces:
-    """Where each of the m limits (4), (5) of a network and setting lies, in the order of `limit_violations`."""
+    """Where each of the m limits (4), (5) of a network and setting lies, in the order of
+    `limit_violations`.
+    """
 
     name: tuple[str, ...]  # (m,) of the constraint in the Pyomo model
     bus: NDArray[np.int64]  # (m,) bus of a voltage limit, else -1
@@ -111,8 +126,10 @@ class TransferRules:
     limits: CompiledModel
     normal: BoolArray  # (n_branch,)
     switchable: BoolArray  # (n_branch,)
-    reachable: BoolArray  # (n_branch, n_bus) buses that some path could reach after the loss of that branch
-    plain: bool  # no tap and no branch shunt: both ends of a branch carry the current through its impedance
+    # (n_branch, n_bus) buses that some path could reach after the loss of that branch
+    reachable: BoolArray
+    # no tap and no branch shunt: both ends of a branch carry the current through its impedance
+    plain: bool
     reading: tuple[Any, ...]  # arguments of `_read_items` that stay
 
 
@@ -125,19 +142,27 @@ def transfer_rules(network: Network, setting: Setting) -> TransferRules:
 
 def _build_rules(network: Network, setting: Setting) -> TransferRules:
     model = pyo.ConcreteModel(f"limits of {network.name}, {setting.name} setting")
-    model.bus, model.branch = pyo.RangeSet(0, network.n_bus - 1), pyo.RangeSet(0, network.n_branch - 1)
+    model.bus, model.branch = (
+        pyo.RangeSet(0, network.n_bus - 1),
+        pyo.RangeSet(0, network.n_branch - 1),
+    )
     model.shed, model.y = pyo.Var(model.bus), pyo.Var(model.branch)
     model.w, model.P, model.ell = pyo.Var(model.bus), pyo.Var(model.branch), pyo.Var(model.branch)
     add_cost(model, network)
     limits = compile_model(model, objective=0.0, constraints=add_limits(model, network, setting))
     switchable = setting.switchable_branches(network)
-    reachable = energised_buses(network, (network.closed | switchable) & ~np.eye(network.n_branch, dtype=bool))
+    reachable = energised_buses(
+        network, (network.closed | switchable) & ~np.eye(network.n_branch, dtype=bool)
+    )
     y = branch_admittances(network)
     turned = (network.tap != 1).any() or network.shift.any()
     return TransferRules(
         setting,
         compile_model(
-            model, objective=model.cost, constraints=[], inputs=["failed"],
+            model,
+            objective=model.cost,
+            constraints=[],
+            inputs=["failed"],
             defined={"total_shed": "define_total_shed", "n_operations": "define_n_operations"},
         ),
         limits,
@@ -146,19 +171,32 @@ def _build_rules(network: Network, setting: Setting) -> TransferRules:
         reachable,
         not (turned or y.closed.any() or y.open.any()),
         _reading(network, setting, limits, reachable),
-    )  # fmt: skip
+    )
 
 
-def _reading(network: Network, setting: Setting, limits: CompiledModel, reachable: BoolArray) -> tuple[Any, ...]:
+def _reading(
+    network: Network, setting: Setting, limits: CompiledModel, reachable: BoolArray
+) -> tuple[Any, ...]:
     limited = setting.limited_branches(network)
     if setting.active_limit_mw is None:
         per_limit = 1.0 / np.where(network.rating > 0, network.rating, np.finfo(float).tiny)
     else:
         per_limit = np.where(limited, network.base_mva / setting.active_limit_mw, 0.0)
-    first = [int(limits.columns[name][0]) if name in limits.columns else -1 for name in ("w", "P", "ell", "y")]
+    first = [
+        int(limits.columns[name][0]) if name in limits.columns else -1
+        for name in ("w", "P", "ell", "y")
+    ]
     # A dark bus has no voltage to be judged: it is given one that every band contains.
     inside = (0.5 * (setting.v_min_pu + setting.v_max_pu)) ** 2
     return (
-        reachable, network.from_bus.copy(), network.to_bus.copy(), network.r.copy(), len(network.substation),
-        setting.active_limit_mw is not None, per_limit, inside, *first, limits.n_column,
-    )  # fmt: skip
+        reachable,
+        network.from_bus.copy(),
+        network.to_bus.copy(),
+        network.r.copy(),
+        len(network.substation),
+        setting.active_limit_mw is not None,
+        per_limit,
+        inside,
+        *first,
+        limits.n_column,
+    )

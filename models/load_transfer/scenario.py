@@ -17,7 +17,8 @@ from feederguard.models.network.checks import warn_of_idle_generators
 
 @dataclass(frozen=True, eq=False)
 class Scenarios:
-    """B faults, each with the demand and local generation of its hour; per unit on the network's base.
+    """B faults, each with the demand and local generation of its hour; per unit on the network's
+    base.
 
     Build them with `make_scenarios`, which checks them against a network.
     """
@@ -37,10 +38,13 @@ class Scenarios:
 
 @dataclass(frozen=True, eq=False)
 class Decisions:
-    """B answers: which branches are closed after the transfer, and how much of each bus's load is shed."""
+    """B answers: which branches are closed after the transfer, and how much of each bus's load is
+    shed.
+    """
 
     closed: BoolArray  # (B, n_branch)
-    shed: FloatArray  # (B, n_bus) fraction of the bus's demand, 0 to 1; a shed load keeps its power factor
+    # (B, n_bus) fraction of the bus's demand, 0 to 1; a shed load keeps its power factor
+    shed: FloatArray
 
     def __len__(self) -> int:
         return len(self.closed)
@@ -48,7 +52,10 @@ class Decisions:
     @classmethod
     def join(cls, parts: Sequence[Decisions]) -> Decisions:
         """Return the decisions of several batches as one batch."""
-        return cls(np.concatenate([part.closed for part in parts]), np.concatenate([part.shed for part in parts]))
+        return cls(
+            np.concatenate([part.closed for part in parts]),
+            np.concatenate([part.shed for part in parts]),
+        )
 
     def __getitem__(self, items: slice | IntArray | BoolArray | list[int]) -> Decisions:
         """Return some of the decisions, still a batch."""
@@ -62,25 +69,31 @@ def make_scenarios(
     q_load: ArrayLike | None = None,
     p_gen: ArrayLike | None = None,
 ) -> Scenarios:
-    """Return scenarios for one or more faults (branch index or name); default the network's nominal load.
+    """Return scenarios for one or more faults (branch index or name); default the network's nominal
+    load.
 
-    Warns (UserWarning) when reactive generation is left out, or generators for an optimal power flow would feed nothing.
-    Raises ValueError when a fault is not a branch, a shape does not fit, a value is not finite, or active demand or
-    generation is negative.
+    Warns (UserWarning) when reactive generation is left out, or generators for an optimal power
+    flow would feed nothing. Raises ValueError when a fault is not a branch, a shape does not fit, a
+    value is not finite, or active demand or generation is negative.
     """
     faults = [_branch(network, f) for f in np.atleast_1d(np.asarray(fault, dtype=object))]
     if p_gen is None:
         warn_of_idle_generators(network, "make_scenarios: give p_gen with their output")
     if network.q_gen.any():
         warnings.warn(
-            f"{network.name}: reactive power of local generation is left out; scenarios take generation at unity power factor",
+            f"{network.name}: reactive power of local generation is left out; scenarios take "
+            "generation at unity power factor",
             stacklevel=2,
         )
     for f in faults:
         if not 0 <= f < network.n_branch:
-            raise ValueError(f"{network.name}: fault at branch {f}; branches are numbered 0 to {network.n_branch - 1}")
+            raise ValueError(
+                f"{network.name}: fault at branch {f}; branches are numbered 0 to "
+                f"{network.n_branch - 1}"
+            )
     if p_load is None and (network.p_load < 0).any():
-        # A negative nominal load is a net producer: what it brings is generation, and nobody sheds it.
+        # A negative nominal load is a net producer: what it brings is generation, and nobody sheds
+        # it.
         p_gen = network.p_gen + np.maximum(-network.p_load, 0.0) if p_gen is None else p_gen
         p_load = np.maximum(network.p_load, 0.0)
     given = {"p_load": p_load, "q_load": q_load, "p_gen": p_gen}
@@ -92,12 +105,15 @@ def make_scenarios(
                 f"{network.name}: {name} has shape {array.shape}; expected ({network.n_bus},) or "
                 f"({len(faults)}, {network.n_bus}) for {len(faults)} fault(s)"
             )
-        bad = np.argwhere(~np.isfinite(np.atleast_2d(array)) | ((np.atleast_2d(array) < 0) & (name != "q_load")))
+        bad = np.argwhere(
+            ~np.isfinite(np.atleast_2d(array)) | ((np.atleast_2d(array) < 0) & (name != "q_load"))
+        )
         if bad.size:
             item, bus = bad[0]
             raise ValueError(
                 f"{network.name}: {name} of bus {network.bus_name[bus]!r} in scenario {item} is "
-                f"{np.atleast_2d(array)[item, bus]:g}; it must be finite" + (" and not negative" * (name != "q_load"))
+                f"{np.atleast_2d(array)[item, bus]:g}; it must be finite"
+                + (" and not negative" * (name != "q_load"))
             )
         arrays[name] = np.ascontiguousarray(np.broadcast_to(array, (len(faults), network.n_bus)))
     return Scenarios(np.array(faults, dtype=np.int64), **arrays)
@@ -112,7 +128,8 @@ def _branch(network: Network, fault: Any) -> int:
 
 
 def net_demand(scenarios: Scenarios, decisions: Decisions) -> tuple[FloatArray, FloatArray]:
-    """Return net active and reactive demand in pu, (B, n_bus) each, after shedding at constant power factor.
+    """Return net active and reactive demand in pu, (B, n_bus) each, after shedding at constant
+    power factor.
 
     Reactive demand without active demand is no load that could be shed, as in `reconfiguration.py`.
     """

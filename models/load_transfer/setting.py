@@ -1,8 +1,8 @@
 """What a load transfer may do and must respect: the two settings of the problem, and a user's own.
 
 paper    meshed operation allowed; ties switchable; 0.90-1.10 pu; a uniform limit on active power in every branch
-         away from the substations (Zhou et al., Energy Engineering 121(6), 2024; the limit is a calibration, see
-         the feeder's meta.json)
+         away from the substations (Zhou et al., Energy Engineering 121(6), 2024; the limit is a
+         calibration, see the feeder's meta.json)
 radial   a spanning tree, always; ties and every line on a loop switchable; 0.90-1.05 pu; thermal ratings
 """
 
@@ -27,17 +27,28 @@ class Setting:
     radial: bool
     v_min_pu: float
     v_max_pu: float
-    active_limit_mw: float | None = None  # on branches away from a substation; None: thermal ratings instead
-    switchable: tuple[str, ...] | None = None  # branch names; None: ties, and when radial every line on a loop
+    active_limit_mw: float | None = (
+        None  # on branches away from a substation; None: thermal ratings instead
+    )
+    switchable: tuple[str, ...] | None = (
+        None  # branch names; None: ties, and when radial every line on a loop
+    )
 
     def __post_init__(self) -> None:
         if not 0 < self.v_min_pu < self.v_max_pu:
-            raise ValueError(f"setting {self.name!r}: voltage band {self.v_min_pu}..{self.v_max_pu} pu is empty")
+            raise ValueError(
+                f"setting {self.name!r}: voltage band {self.v_min_pu}..{self.v_max_pu} pu is empty"
+            )
         if self.active_limit_mw is not None and not self.active_limit_mw > 0:
-            raise ValueError(f"setting {self.name!r}: active_limit_mw is {self.active_limit_mw}; it must be positive")
+            raise ValueError(
+                f"setting {self.name!r}: active_limit_mw is {self.active_limit_mw}; it must be "
+                "positive"
+            )
 
     def switchable_branches(self, network: Network) -> BoolArray:
-        """Return which branches may change state, (n_branch,); raises `NetworkError` for an unknown name."""
+        """Return which branches may change state, (n_branch,); raises `NetworkError` for an unknown
+        name.
+        """
         if self.switchable is not None:
             mask = np.zeros(network.n_branch, dtype=bool)
             mask[[network.branch_index(name) for name in self.switchable]] = True
@@ -47,15 +58,21 @@ class Setting:
         return np.asarray(network.is_tie | (network.on_loop & (np.array(network.kind) == "line")))
 
     def limited_branches(self, network: Network) -> BoolArray:
-        """Return which branches carry the uniform active-power limit, (n_branch,): those away from substations."""
-        at_substation = np.isin(network.from_bus, network.substation) | np.isin(network.to_bus, network.substation)
+        """Return which branches carry the uniform active-power limit, (n_branch,): those away from
+        substations.
+        """
+        at_substation = np.isin(network.from_bus, network.substation) | np.isin(
+            network.to_bus, network.substation
+        )
         return ~at_substation
 
 
 def resolve_setting(network: Network, setting: str | Setting) -> Setting:
-    """Return the setting meant by a name, with this network's limits; a `Setting` is returned as it is.
+    """Return the setting meant by a name, with this network's limits; a `Setting` is returned as it
+    is.
 
-    Raises ValueError for an unknown name, and `NetworkError` when the network has no limit for the paper setting.
+    Raises ValueError for an unknown name, and `NetworkError` when the network has no limit for the
+    paper setting.
     """
     if isinstance(setting, Setting):
         return setting
@@ -64,19 +81,25 @@ def resolve_setting(network: Network, setting: str | Setting) -> Setting:
     if setting == "paper":
         if not np.isfinite(network.paper_limit_mw):
             raise NetworkError(
-                f"{network.name}: the paper setting needs a uniform active-power limit and this feeder has none; "
+                f"{network.name}: the paper setting needs a uniform active-power limit and this "
+                "feeder has none; "
                 "give it paper_limit_mw, use the radial setting, or pass a Setting"
             )
         return Setting("paper", False, 0.90, 1.10, network.paper_limit_mw)
-    raise ValueError(f"unknown setting {setting!r}; use one of {', '.join(SETTING_NAMES)}, or a Setting")
+    raise ValueError(
+        f"unknown setting {setting!r}; use one of {', '.join(SETTING_NAMES)}, or a Setting"
+    )
 
 
 def faultable_branches(network: Network) -> IntArray:
     """Return the branches whose loss makes a load-transfer problem, in file order.
 
-    These are the normally closed lines, less those whose loss cuts every load off whatever is switched.
+    These are the normally closed lines, less those whose loss cuts every load off whatever is
+    switched.
     """
-    candidates = [b for b in range(network.n_branch) if network.closed[b] and network.kind[b] == "line"]
+    candidates = [
+        b for b in range(network.n_branch) if network.closed[b] and network.kind[b] == "line"
+    ]
     loaded = network.p_load > 0
     bridge = ~network.on_loop
     keep = []

@@ -1,17 +1,20 @@
-"""Least load shedding for a given topology, with the full AC equations: the exact answer once the switches are chosen.
+"""Least load shedding for a given topology, with the full AC equations: the exact answer once the
+switches are chosen.
 
-For fixed switches the cost of a load transfer grows with the total shed power alone, so this is what remains of it.
-Per unit; polar voltages v, theta; branch b from i to j behind the ratio t_b at angle shift_b, series admittance
-y_b = 1 / z_b; s_i the shed fraction of bus i; d_b = theta_i - theta_j - shift_b.
+For fixed switches the cost of a load transfer grows with the total shed power alone, so this is
+what remains of it. Per unit; polar voltages v, theta; branch b from i to j behind the ratio t_b at
+angle shift_b, series admittance y_b = 1 / z_b; s_i the shed fraction of bus i; d_b = theta_i -
+theta_j - shift_b.
 
     (1)  min  sum of p_i s_i
     (2)  power into all branches and shunts at i = g_i - p_i (1 - s_i), and likewise reactive, at energised buses
     (3)  v_min <= v_i <= v_max
     (4)  |P_b| <= P_limit at both ends (paper setting), |J_b|^2 <= I_rating^2 (radial setting), as in `reconfiguration.py`;
-         J_b is the series current: the judge also counts a branch's own charging, and may find a rating broken by that
+         J_b is the series current: the judge also counts a branch's own charging, and may find a
+         rating broken by that
 
-Branch states, demand and what is energised are data held in fixed variables, so one model serves every scenario and
-topology (see `PreparedNlp`). Ipopt's optimum is local.
+Branch states, demand and what is energised are data held in fixed variables, so one model serves
+every scenario and topology (see `PreparedNlp`). Ipopt's optimum is local.
 """
 
 from __future__ import annotations
@@ -32,7 +35,9 @@ from feederguard.models.network.pi_model import branch_admittances
 from feederguard.models.solver.ipopt import PreparedNlp
 
 DATA = ("y", "live", "p_load", "q_load", "p_gen")
-LEAST_IMPEDANCE_PU = 1e-6  # a branch of no impedance has no admittance; at this one it drops nothing worth counting
+LEAST_IMPEDANCE_PU = (
+    1e-6  # a branch of no impedance has no admittance; at this one it drops nothing worth counting
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,19 +50,25 @@ class LeastShedding:
 
 
 def build_transfer_opf(network: Network, setting: str | Setting) -> pyo.ConcreteModel:
-    """Return the NLP (1)-(4), unsolved, with the data variables `y`, `live`, `p_load`, `q_load`, `p_gen` fixed.
+    """Return the NLP (1)-(4), unsolved, with the data variables `y`, `live`, `p_load`, `q_load`,
+    `p_gen` fixed.
 
     Other variables: v, theta, s. Raises as `resolve_setting`.
     """
     rules = resolve_setting(network, setting)
     model = pyo.ConcreteModel(f"least shedding on {network.name}")
-    model.bus, model.branch = pyo.RangeSet(0, network.n_bus - 1), pyo.RangeSet(0, network.n_branch - 1)
+    model.bus, model.branch = (
+        pyo.RangeSet(0, network.n_bus - 1),
+        pyo.RangeSet(0, network.n_branch - 1),
+    )
     _add_data(model, network)
     band = (rules.v_min_pu, rules.v_max_pu)
     model.v = pyo.Var(model.bus, bounds=band, initialize=min(max(1.0, band[0]), band[1]))
     rest = network.no_load_angle.tolist()
     model.theta = pyo.Var(
-        model.bus, bounds=lambda m, i: (rest[i] - np.pi / 2, rest[i] + np.pi / 2), initialize=dict(enumerate(rest))
+        model.bus,
+        bounds=lambda m, i: (rest[i] - np.pi / 2, rest[i] + np.pi / 2),
+        initialize=dict(enumerate(rest)),
     )
     model.s = pyo.Var(model.bus, bounds=(0, 1), initialize=0.1, doc="shed fraction")
     for bus, v in zip(network.substation.tolist(), network.v_substation.tolist(), strict=True):
@@ -68,7 +79,8 @@ def build_transfer_opf(network: Network, setting: str | Setting) -> pyo.Concrete
     _add_flows(model, network)
     _add_balance(model, network)
     add_limits(model, network, rules)
-    model.voltage_limit.deactivate()  # (3) stands as bounds of v, which an interior-point method keeps better
+    # (3) stands as bounds of v, which an interior-point method keeps better
+    model.voltage_limit.deactivate()
     model.objective = pyo.Objective(
         expr=sum(model.live[i] * model.p_load[i] * model.s[i] for i in model.bus), doc="(1)"
     )
@@ -76,7 +88,9 @@ def build_transfer_opf(network: Network, setting: str | Setting) -> pyo.Concrete
 
 
 class LeastSheddingSolver:
-    """Solves (1)-(4) for many scenarios and topologies of one network and setting, the model being read once."""
+    """Solves (1)-(4) for many scenarios and topologies of one network and setting, the model being
+    read once.
+    """
 
     def __init__(self, network: Network, setting: str | Setting) -> None:
         self.network = network
@@ -84,33 +98,49 @@ class LeastSheddingSolver:
         self._nlp = PreparedNlp(model, inputs=DATA)
         self._all_shed = self._nlp.start(s=np.full(network.n_bus, 0.99))
 
-    def solve(self, scenario: Scenarios, closed: BoolArray, time_limit_s: float = 10.0) -> LeastShedding:
-        """Return the least shedding of one scenario, a batch of one, with these branches closed, (n_branch,).
+    def solve(
+        self, scenario: Scenarios, closed: BoolArray, time_limit_s: float = 10.0
+    ) -> LeastShedding:
+        """Return the least shedding of one scenario, a batch of one, with these branches closed,
+        (n_branch,).
 
         Raises ValueError for any other batch.
         """
         if len(scenario) != 1:
-            raise ValueError(f"least shedding takes one scenario, got {len(scenario)}; pass scenarios[k : k + 1]")
+            raise ValueError(
+                f"least shedding takes one scenario, got {len(scenario)}; pass scenarios[k : k + 1]"
+            )
         live = reachable_buses(self.network, closed)
         data = {
-            "y": closed.astype(float), "live": live.astype(float), "p_load": scenario.p_load[0],
-            "q_load": scenario.q_load[0], "p_gen": scenario.p_gen[0],
-        }  # fmt: skip
+            "y": closed.astype(float),
+            "live": live.astype(float),
+            "p_load": scenario.p_load[0],
+            "q_load": scenario.q_load[0],
+            "p_gen": scenario.p_gen[0],
+        }
         result = self._nlp.solve(time_limit_s=time_limit_s, **data)
         if not result.converged:
-            # Near the all-shed state, which most often is feasible, Ipopt finds its way where the usual start fails.
+            # Near the all-shed state, which most often is feasible, Ipopt finds its way where the
+            # usual start fails.
             result = self._nlp.solve(time_limit_s=time_limit_s, start=self._all_shed, **data)
-        shed = np.clip(np.where(live & (scenario.p_load[0] > 0), self._nlp.value("s"), 0.0), 0.0, 1.0)
+        shed = np.clip(
+            np.where(live & (scenario.p_load[0] > 0), self._nlp.value("s"), 0.0), 0.0, 1.0
+        )
         # Interior-point answers keep a hair's breadth from zero.
         shed[shed < 1e-7] = 0.0
-        return LeastShedding(result.converged and bool(np.isfinite(shed).all()), result.reason, shed)
+        return LeastShedding(
+            result.converged and bool(np.isfinite(shed).all()), result.reason, shed
+        )
 
 
 def _add_data(model: pyo.ConcreteModel, network: Network) -> None:
     values = {
-        "y": network.closed.astype(float), "p_load": network.p_load, "q_load": network.q_load, "p_gen": network.p_gen,
+        "y": network.closed.astype(float),
+        "p_load": network.p_load,
+        "q_load": network.q_load,
+        "p_gen": network.p_gen,
         "live": np.ones(network.n_bus),
-    }  # fmt: skip
+    }
     for name in DATA:
         index = model.branch if name == "y" else model.bus
         model.add_component(name, pyo.Var(index, initialize=dict(enumerate(values[name].tolist()))))
@@ -118,7 +148,9 @@ def _add_data(model: pyo.ConcreteModel, network: Network) -> None:
 
 
 def _add_flows(model: pyo.ConcreteModel, network: Network) -> None:
-    """Add power and squared current at the ends of every branch as expressions that vanish where y = 0."""
+    """Add power and squared current at the ends of every branch as expressions that vanish where y
+    = 0.
+    """
     z = np.where(np.abs(network.z) < LEAST_IMPEDANCE_PU, 1j * LEAST_IMPEDANCE_PU, network.z)
     g, b = (1 / z).real, (1 / z).imag
     i, j = network.from_bus.tolist(), network.to_bus.tolist()
@@ -149,8 +181,12 @@ def _add_flows(model: pyo.ConcreteModel, network: Network) -> None:
 
 def _add_balance(model: pyo.ConcreteModel, network: Network) -> None:
     y = branch_admittances(network)
-    into: list[list[int]] = [np.flatnonzero(network.to_bus == n).tolist() for n in range(network.n_bus)]
-    out_of: list[list[int]] = [np.flatnonzero(network.from_bus == n).tolist() for n in range(network.n_bus)]
+    into: list[list[int]] = [
+        np.flatnonzero(network.to_bus == n).tolist() for n in range(network.n_bus)
+    ]
+    out_of: list[list[int]] = [
+        np.flatnonzero(network.from_bus == n).tolist() for n in range(network.n_bus)
+    ]
     substations = set(network.substation.tolist())
 
     def shunt(m: Any, n: int, part: str) -> Any:
@@ -158,7 +194,9 @@ def _add_balance(model: pyo.ConcreteModel, network: Network) -> None:
         for ends, column, hangs in ((out_of[n], 0, 2), (into[n], 1, 1)):
             for k in ends:
                 closed = float(getattr(y.closed[k, column], part))
-                hanging = float(getattr(y.open[k, column], part)) if network.open_end[k] == hangs else 0.0
+                hanging = (
+                    float(getattr(y.open[k, column], part)) if network.open_end[k] == hangs else 0.0
+                )
                 if closed or hanging:
                     total += m.y[k] * closed + (1 - m.y[k]) * hanging
         return m.live[n] * m.v[n] ** 2 * total
@@ -167,12 +205,16 @@ def _add_balance(model: pyo.ConcreteModel, network: Network) -> None:
     def active_balance(m: Any, n: int) -> Any:
         if n in substations:
             return pyo.Constraint.Skip
-        away = sum(m.P[k] for k in out_of[n]) - sum(m.P[k] - float(network.r[k]) * m.ell[k] for k in into[n])
+        away = sum(m.P[k] for k in out_of[n]) - sum(
+            m.P[k] - float(network.r[k]) * m.ell[k] for k in into[n]
+        )
         return away + shunt(m, n, "real") == m.live[n] * (m.p_gen[n] - m.p_load[n] * (1 - m.s[n]))
 
     @model.Constraint(model.bus, doc="(2)")
     def reactive_balance(m: Any, n: int) -> Any:
         if n in substations:
             return pyo.Constraint.Skip
-        away = sum(m.Q[k] for k in out_of[n]) - sum(m.Q[k] - float(network.x[k]) * m.ell[k] for k in into[n])
+        away = sum(m.Q[k] for k in out_of[n]) - sum(
+            m.Q[k] - float(network.x[k]) * m.ell[k] for k in into[n]
+        )
         return away - shunt(m, n, "imag") == -m.live[n] * m.q_load[n] * (1 - m.s[n])

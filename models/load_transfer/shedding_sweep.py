@@ -1,4 +1,5 @@
-"""Compiled search for the cheapest safe decision: least load shedding per topology, topologies raced by their bounds.
+"""Compiled search for the cheapest safe decision: least load shedding per topology, topologies
+raced by their bounds.
 
 For one topology with AC voltages V at the shed fractions s:
 
@@ -9,19 +10,20 @@ For one topology with AC voltages V at the shed fractions s:
          cut (k, s0)            g_k(s0) + sum of G_ki (s_i - s0_i) <= u_k
 
 (3) is the tree sweep of `power_flow/newton_sweep.py` once more: the transpose of a nodal matrix in real form belongs to the
-same network with conjugate impedances and transposed bus terms T, so the same code solves it, loops included. (4) starts dual
-feasible at the floor (shedding only costs), so a bounded dual simplex with bound flipping solves it in about one pivot
-per active limit. Cuts of earlier rounds are kept (Kelley, J. SIAM 8(4), 1960): losses make the limits convex in s where
-power flows towards the loads, so the value of (4) then bounds the least shedding from below, and keeping the cuts stops two
+same network with conjugate impedances and transposed bus terms T, so the same code solves it, loops
+included. (4) starts dual feasible at the floor (shedding only costs), so a bounded dual simplex
+with bound flipping solves it in about one pivot per active limit. Cuts of earlier rounds are kept
+(Kelley, J. SIAM 8(4), 1960): losses make the limits convex in s where power flows towards the
+loads, so the value of (4) then bounds the least shedding from below, and keeping the cuts stops two
 vertices from taking turns. From round ONLY_MORE on an item sheds only ever more, which ends it.
 
-Of several topologies each gets one round first; then the one with the lowest bound is finished, and so on until no bound
-is below the best cost found.
+Of several topologies each gets one round first; then the one with the lowest bound is finished, and
+so on until no bound is below the best cost found.
 
-One long file on purpose: every function here is inlined into the one kernel `race`, and numba's cache watches only the
-file that holds the kernel. Split over files, a change to a helper would go on running as it was before. The functions
-taken from `power_flow/newton_sweep.py` are the exception, as the power flow needs them too: after a change there, touch this
-file.
+One long file on purpose: every function here is inlined into the one kernel `race`, and numba's
+cache watches only the file that holds the kernel. Split over files, a change to a helper would go
+on running as it was before. The functions taken from `power_flow/newton_sweep.py` are the
+exception, as the power flow needs them too: after a change there, touch this file.
 """
 
 from __future__ import annotations
@@ -44,7 +46,9 @@ MAX_NEW = 16  # limits linearised in one round, the most broken ones
 MAX_ROUNDS = 25
 ONLY_MORE = 8
 LEAST_IMPEDANCE = 1e-6  # a branch of no impedance gets this one in the sensitivities
-INSIDE = 1e-6  # aim this far inside a limit, so that the AC solution lands within the judge's tolerance
+INSIDE = (
+    1e-6  # aim this far inside a limit, so that the AC solution lands within the judge's tolerance
+)
 
 # What a column of the compiled limits is.
 COLUMN_W, COLUMN_P, COLUMN_ELL, COLUMN_Y = range(4)
@@ -54,18 +58,41 @@ SKIPPED, BOUNDED, SAFE, UNSAFE = range(4)
 
 @njit(cache=True, parallel=True, error_model="numpy")
 def race(
-    p_load, q_load, p_gen, floor, cutoff, first, closed, fixed_cost, load_cost, graph, branches, shunts, substation,
-    v_substation, limits, flow_tolerance, tolerance, finish_all, n_chunk,
-    winner, shed, cost, n_flow, status, active,
-):  # fmt: skip
+    p_load,
+    q_load,
+    p_gen,
+    floor,
+    cutoff,
+    first,
+    closed,
+    fixed_cost,
+    load_cost,
+    graph,
+    branches,
+    shunts,
+    substation,
+    v_substation,
+    limits,
+    flow_tolerance,
+    tolerance,
+    finish_all,
+    n_chunk,
+    winner,
+    shed,
+    cost,
+    n_flow,
+    status,
+    active,
+):
     """Find for each scenario the cheapest safe candidate and its least shedding.
 
-    p_load, q_load, p_gen, floor: (B, n_bus). cutoff: (B,) costs to beat. first: (B + 1,), scenario b has the candidates
-    first[b]:first[b + 1] of closed (K, n_branch), fixed_cost (K,). load_cost: (3,) polynomial of the cost in total shed
-    power, pu. limits: (ell_is_loss, kind, index, constant, start, column, value, lower, upper). finish_all: finish every
-    candidate.
-    Writes per scenario the winner (-1 where none is safe and beats the cutoff) and its shed fractions; per candidate the
-    cost (a bound where the status is BOUNDED), flows spent, status, and which limits were broken on the way (K, n_limit).
+    p_load, q_load, p_gen, floor: (B, n_bus). cutoff: (B,) costs to beat. first: (B + 1,), scenario
+    b has the candidates first[b]:first[b + 1] of closed (K, n_branch), fixed_cost (K,). load_cost:
+    (3,) polynomial of the cost in total shed power, pu. limits: (ell_is_loss, kind, index,
+    constant, start, column, value, lower, upper). finish_all: finish every candidate. Writes per
+    scenario the winner (-1 where none is safe and beats the cutoff) and its shed fractions; per
+    candidate the cost (a bound where the status is BOUNDED), flows spent, status, and which limits
+    were broken on the way (K, n_limit).
     """
     n_scenario, n_bus = p_load.shape
     n_branch, n_limit = closed.shape[1], active.shape[1]
@@ -75,7 +102,10 @@ def race(
         seen = np.empty(n_branch, np.bool_)
         shunt = shunts[4].copy()
         state, line, demand = np.zeros((n_bus, 11)), np.zeros((n_bus, 6)), np.empty((n_bus, 2))
-        voltage, current = np.empty((1, n_bus), np.complex128), np.empty((1, n_branch), np.complex128)
+        voltage, current = (
+            np.empty((1, n_bus), np.complex128),
+            np.empty((1, n_branch), np.complex128),
+        )
         x, excess, side = np.zeros(limits[1].shape[0]), np.zeros(n_limit), np.zeros(n_limit)
         cuts, right = np.zeros((MAX_CUTS, n_bus)), np.zeros(MAX_CUTS)
         rows = np.empty(MAX_NEW, np.int64)
@@ -83,13 +113,18 @@ def race(
         for b in range(chunk * n_scenario // n_chunk, (chunk + 1) * n_scenario // n_chunk):
             best = cutoff[b]
             winner[b] = -1
-            # One round for all first; then whole runs, the lowest bound first. One call, since it is compiled in place.
+            # One round for all first; then whole runs, the lowest bound first. One call, since it
+            # is compiled in place.
             k, screening = first[b], not finish_all
             while True:
                 if not screening and not finish_all:
                     k = -1
                     for other in range(first[b], first[b + 1]):
-                        if status[other] == BOUNDED and cost[other] < best and (k < 0 or cost[other] < cost[k]):
+                        if (
+                            status[other] == BOUNDED
+                            and cost[other] < best
+                            and (k < 0 or cost[other] < cost[k])
+                        ):
                             k = other
                     if k < 0:
                         break
@@ -103,28 +138,119 @@ def race(
                     continue
                 n_round = 1 if screening else MAX_ROUNDS
                 best = _run(
-                    b, k, n_round, best, p_load, q_load, p_gen, floor, closed, fixed_cost,
-                    load_cost, graph, branches, shunts, substation, v_substation, limits, flow_tolerance, tolerance,
-                    walk, links, seen, shunt, state, line, demand, voltage, current, x, excess, side, cuts, right, rows,
-                    trial, low, winner, shed, cost, n_flow, status, active,
-                )  # fmt: skip
+                    b,
+                    k,
+                    n_round,
+                    best,
+                    p_load,
+                    q_load,
+                    p_gen,
+                    floor,
+                    closed,
+                    fixed_cost,
+                    load_cost,
+                    graph,
+                    branches,
+                    shunts,
+                    substation,
+                    v_substation,
+                    limits,
+                    flow_tolerance,
+                    tolerance,
+                    walk,
+                    links,
+                    seen,
+                    shunt,
+                    state,
+                    line,
+                    demand,
+                    voltage,
+                    current,
+                    x,
+                    excess,
+                    side,
+                    cuts,
+                    right,
+                    rows,
+                    trial,
+                    low,
+                    winner,
+                    shed,
+                    cost,
+                    n_flow,
+                    status,
+                    active,
+                )
                 k += 1
 
 
 @njit(error_model="numpy")
 def _run(
-    b, k, n_round, best, p_load, q_load, p_gen, floor, closed, fixed_cost, load_cost, graph, branches, shunts,
-    substation, v_substation, limits, flow_tolerance, tolerance, walk, links, seen, shunt, state, line, demand,
-    voltage, current, x, excess, side, cuts, right, rows, trial, low, winner, shed, cost, n_flow, status, active,
-):  # fmt: skip
-    """Give candidate k of scenario b up to n_round rounds, stop once its bound reaches `best`; return the best cost now."""
+    b,
+    k,
+    n_round,
+    best,
+    p_load,
+    q_load,
+    p_gen,
+    floor,
+    closed,
+    fixed_cost,
+    load_cost,
+    graph,
+    branches,
+    shunts,
+    substation,
+    v_substation,
+    limits,
+    flow_tolerance,
+    tolerance,
+    walk,
+    links,
+    seen,
+    shunt,
+    state,
+    line,
+    demand,
+    voltage,
+    current,
+    x,
+    excess,
+    side,
+    cuts,
+    right,
+    rows,
+    trial,
+    low,
+    winner,
+    shed,
+    cost,
+    n_flow,
+    status,
+    active,
+):
+    """Give candidate k of scenario b up to n_round rounds, stop once its bound reaches `best`;
+    return the best cost now.
+    """
     ell_is_loss, kind, index, constant, start, column, value, lower, upper = limits
     n_bus = p_load.shape[1]
     n, n_link = find_forest(
-        closed[k], graph[0], graph[1], graph[2], substation, walk[0], walk[1], walk[2], links, seen, walk[3]
+        closed[k],
+        graph[0],
+        graph[1],
+        graph[2],
+        substation,
+        walk[0],
+        walk[1],
+        walk[2],
+        links,
+        seen,
+        walk[3],
     )
     if shunts[0]:
-        collect_shunts(closed[k], branches[0], branches[1], shunts[1], shunts[2], shunts[3], shunts[4], shunt)
+        collect_shunts(
+            closed[k], branches[0], branches[1], shunts[1], shunts[2], shunts[3], shunts[4], shunt
+        )
     dark = 0.0
     for i in range(n_bus):
         trial[i] = low[i] = floor[b, i]
@@ -139,12 +265,28 @@ def _run(
             bus = walk[0, i]
             kept = 1.0 - trial[bus] if p_load[b, bus] > 0 else 1.0
             live += p_load[b, bus] * trial[bus]
-            demand[i, 0], demand[i, 1] = p_load[b, bus] * kept - p_gen[b, bus], q_load[b, bus] * kept
+            demand[i, 0], demand[i, 1] = (
+                p_load[b, bus] * kept - p_gen[b, bus],
+                q_load[b, bus] * kept,
+            )
         n_flow[k] += 1
         iterations = solve_item(
-            0, n, n_link, walk, links, branches, demand, shunt, v_substation, flow_tolerance, 20, state, line,
-            voltage, current,
-        )  # fmt: skip
+            0,
+            n,
+            n_link,
+            walk,
+            links,
+            branches,
+            demand,
+            shunt,
+            v_substation,
+            flow_tolerance,
+            20,
+            state,
+            line,
+            voltage,
+            current,
+        )
         if iterations < 0:
             # No state to linearise at: shed half of what is left.
             everything = True
@@ -157,8 +299,12 @@ def _run(
             status[k] = BOUNDED
             cost[k] = fixed_cost[k] + _polynomial(load_cost, dark)
             continue
-        limit_columns(k, closed, voltage, current, walk[3], branches, shunts, ell_is_loss, kind, index, x)
-        worst = limit_excess(x, walk[3], kind, index, constant, start, column, value, lower, upper, excess, side)
+        limit_columns(
+            k, closed, voltage, current, walk[3], branches, shunts, ell_is_loss, kind, index, x
+        )
+        worst = limit_excess(
+            x, walk[3], kind, index, constant, start, column, value, lower, upper, excess, side
+        )
         if worst <= tolerance:
             status[k] = SAFE
             cost[k] = fixed_cost[k] + _polynomial(load_cost, dark + live)
@@ -170,9 +316,35 @@ def _run(
             return best
         n_new = _choose_rows(k, excess, active, tolerance, rows)
         n_cut = _add_cuts(
-            b, n, n_link, n_new, n_cut, walk, links, branches, shunts, shunt, line, voltage, current, demand,
-            p_load, q_load, trial, ell_is_loss, kind, index, start, column, value, side, excess, rows, cuts, right,
-        )  # fmt: skip
+            b,
+            n,
+            n_link,
+            n_new,
+            n_cut,
+            walk,
+            links,
+            branches,
+            shunts,
+            shunt,
+            line,
+            voltage,
+            current,
+            demand,
+            p_load,
+            q_load,
+            trial,
+            ell_is_loss,
+            kind,
+            index,
+            start,
+            column,
+            value,
+            side,
+            excess,
+            rows,
+            cuts,
+            right,
+        )
         if turn >= ONLY_MORE:
             for i in range(n_bus):
                 low[i] = trial[i]
@@ -195,7 +367,9 @@ def _polynomial(coefficients, s):
 
 
 @njit(error_model="numpy")
-def limit_columns(item, closed, voltage, current, place, branches, shunts, ell_is_loss, kind, index, x):
+def limit_columns(
+    item, closed, voltage, current, place, branches, shunts, ell_is_loss, kind, index, x
+):
     """Fill `x` with the AC state in the columns of the compiled limits; a dark bus counts as 1 pu."""
     from_bus, to_bus, z, ratio = branches
     y_closed = shunts[2]
@@ -224,9 +398,11 @@ def limit_columns(item, closed, voltage, current, place, branches, shunts, ell_i
 
 @njit(error_model="numpy")
 def limit_excess(x, place, kind, index, constant, start, column, value, lower, upper, excess, side):
-    """Fill `excess` with the distance beyond the nearer bound of each limit (negative inside); return the largest.
+    """Fill `excess` with the distance beyond the nearer bound of each limit (negative inside);
+    return the largest.
 
-    side: +1 where the upper bound is the nearer one, -1 where the lower one is. Limits of dark buses hold.
+    side: +1 where the upper bound is the nearer one, -1 where the lower one is. Limits of dark
+    buses hold.
     """
     worst = 0.0
     for k in range(constant.shape[0]):
@@ -244,7 +420,9 @@ def limit_excess(x, place, kind, index, constant, start, column, value, lower, u
 
 @njit(error_model="numpy")
 def _choose_rows(k, excess, active, tolerance, rows):
-    """List the limits to linearise, the MAX_NEW most broken; mark all broken ones in `active`; return the number."""
+    """List the limits to linearise, the MAX_NEW most broken; mark all broken ones in `active`;
+    return the number.
+    """
     n_row = 0
     for i in range(excess.shape[0]):
         if not excess[i] > tolerance:
@@ -266,8 +444,10 @@ def _choose_rows(k, excess, active, tolerance, rows):
 @njit(error_model="numpy")
 def _add_branch_gradient(
     c, scale, which, v_from, v_to, j, z, ratio, y_from, y_to, from_place, to_place, re, im
-):  # fmt: skip
-    """Subtract from column c the gradient, by bus voltage, of a branch quantity: 0 P sent, 1 P lost, 2 squared current."""
+):
+    """Subtract from column c the gradient, by bus voltage, of a branch quantity: 0 P sent, 1 P
+    lost, 2 squared current.
+    """
     at_from = j / np.conj(ratio) + y_from * v_from
     at_to = -j + y_to * v_to
     by_from, by_to, by_j = 0j, 0j, 0j
@@ -298,14 +478,63 @@ def _add_branch_gradient(
 
 @njit(error_model="numpy")
 def _add_cuts(
-    b, n, n_link, n_row, n_cut, walk, links, branches, shunts, shunt, line, voltage, current, demand,
-    p_load, q_load, trial, ell_is_loss, kind, index, start, column, value, side, excess, rows, cuts, right,
-):  # fmt: skip
-    """Append the cuts of the chosen limits at `trial`: sum of cuts[c, k] s_k <= right[c], k by position."""
+    b,
+    n,
+    n_link,
+    n_row,
+    n_cut,
+    walk,
+    links,
+    branches,
+    shunts,
+    shunt,
+    line,
+    voltage,
+    current,
+    demand,
+    p_load,
+    q_load,
+    trial,
+    ell_is_loss,
+    kind,
+    index,
+    start,
+    column,
+    value,
+    side,
+    excess,
+    rows,
+    cuts,
+    right,
+):
+    """Append the cuts of the chosen limits at `trial`: sum of cuts[c, k] s_k <= right[c], k by
+    position.
+    """
     gradient = _sensitivities(
-        b, n, n_link, n_row, rows, walk, links, branches, shunts, shunt, line, voltage, current, demand,
-        p_load, q_load, ell_is_loss, kind, index, start, column, value, side,
-    )  # fmt: skip
+        b,
+        n,
+        n_link,
+        n_row,
+        rows,
+        walk,
+        links,
+        branches,
+        shunts,
+        shunt,
+        line,
+        voltage,
+        current,
+        demand,
+        p_load,
+        q_load,
+        ell_is_loss,
+        kind,
+        index,
+        start,
+        column,
+        value,
+        side,
+    )
     for c in range(n_row):
         place = n_cut
         if n_cut < MAX_CUTS:
@@ -328,10 +557,33 @@ def _add_cuts(
 
 @njit(error_model="numpy")
 def _sensitivities(
-    b, n, n_link, n_row, rows, walk, links, branches, shunts, shunt, line, voltage, current, demand,
-    p_load, q_load, ell_is_loss, kind, index, start, column, value, side,
-):  # fmt: skip
-    """Return G of (2) for the chosen rows, (n_row, n) by position; a lower bound counts as an upper one of -g."""
+    b,
+    n,
+    n_link,
+    n_row,
+    rows,
+    walk,
+    links,
+    branches,
+    shunts,
+    shunt,
+    line,
+    voltage,
+    current,
+    demand,
+    p_load,
+    q_load,
+    ell_is_loss,
+    kind,
+    index,
+    start,
+    column,
+    value,
+    side,
+):
+    """Return G of (2) for the chosen rows, (n_row, n) by position; a lower bound counts as an upper
+    one of -g.
+    """
     from_bus, to_bus, z, ratio = branches
     n_column = n_row + 2 * n_link
     re, im = np.zeros((n, n_column)), np.zeros((n, n_column))
@@ -353,9 +605,21 @@ def _sensitivities(
                         continue
                     scale = scale / r
                 _add_branch_gradient(
-                    c, scale, which, voltage[0, from_bus[i]], voltage[0, to_bus[i]], current[0, i],
-                    z[i], ratio[i], shunts[2][i, 0], shunts[2][i, 1], walk[3, from_bus[i]], walk[3, to_bus[i]], re, im,
-                )  # fmt: skip
+                    c,
+                    scale,
+                    which,
+                    voltage[0, from_bus[i]],
+                    voltage[0, to_bus[i]],
+                    current[0, i],
+                    z[i],
+                    ratio[i],
+                    shunts[2][i, 0],
+                    shunts[2][i, 1],
+                    walk[3, from_bus[i]],
+                    walk[3, to_bus[i]],
+                    re,
+                    im,
+                )
     lifted = np.empty((n, 4))
     roots = np.zeros((n, 11))
     for k in range(n):
@@ -392,7 +656,9 @@ def _sensitivities(
 
 @njit(error_model="numpy")
 def _close(n, n_link, n_row, walk, links, branches, re, im):
-    """Add to the first n_row columns the link currents that close the loops (bordered system, conjugate impedances)."""
+    """Add to the first n_row columns the link currents that close the loops (bordered system,
+    conjugate impedances).
+    """
     from_bus, to_bus, z, ratio = branches
     size = 2 * n_link
     system = np.zeros((size, size + n_row))
@@ -446,12 +712,15 @@ def _eliminate(a, n):
 
 @njit(error_model="numpy")
 def _least(b, n, n_row, walk, cuts, right, p_load, trial, low):
-    """Solve (4) from the floor `low`, write `trial`; return whether it moved, and the shed power of live buses.
+    """Solve (4) from the floor `low`, write `trial`; return whether it moved, and the shed power of
+    live buses.
 
-    Dictionary form: slack_k = beta_k + sum of table_kj x_j over the nonbasic x_j, each at a bound. A row that every
-    variable at its best bound cannot satisfy is left broken: the caller sees it in the next AC solution.
+    Dictionary form: slack_k = beta_k + sum of table_kj x_j over the nonbasic x_j, each at a bound.
+    A row that every variable at its best bound cannot satisfy is left broken: the caller sees it in
+    the next AC solution.
     """
-    # Column j stands for the bus at position j while j is nonbasic; after a pivot for the variable that left.
+    # Column j stands for the bus at position j while j is nonbasic; after a pivot for the variable
+    # that left.
     table = -cuts[:n_row, :n]
     beta = right[:n_row].copy()
     width = np.zeros(n)  # range of the nonbasic variable in column j
@@ -501,7 +770,9 @@ def _least(b, n, n_row, walk, cuts, right, p_load, trial, low):
 
 @njit(error_model="numpy")
 def _pivot(row, short, up, table, beta, width, at_upper, cost, owner, basic, high):
-    """Raise (up) or lower the basic variable of `row` by `short`: flip bounds, then exchange; False where it cannot."""
+    """Raise (up) or lower the basic variable of `row` by `short`: flip bounds, then exchange; False
+    where it cannot.
+    """
     n_row, n = table.shape
     direction = 1.0 if up else -1.0
     while True:
@@ -531,13 +802,17 @@ def _pivot(row, short, up, table, beta, width, at_upper, cost, owner, basic, hig
         # At its other bound the variable has nothing left to give to this row.
         if short <= 1e-12:
             return True
-    _exchange(row, best, direction * short, up, table, beta, width, at_upper, cost, owner, basic, high)
+    _exchange(
+        row, best, direction * short, up, table, beta, width, at_upper, cost, owner, basic, high
+    )
     return True
 
 
 @njit(error_model="numpy")
 def _exchange(row, j, rise, up, table, beta, width, at_upper, cost, owner, basic, high):
-    """Make column j basic in `row`, whose variable moves by `rise` to its bound and becomes nonbasic there."""
+    """Make column j basic in `row`, whose variable moves by `rise` to its bound and becomes
+    nonbasic there.
+    """
     n_row, n = table.shape
     pivot = table[row, j]
     step = rise / pivot
@@ -550,14 +825,17 @@ def _exchange(row, j, rise, up, table, beta, width, at_upper, cost, owner, basic
     width[j] = leaving_high
     at_upper[j] = not up
     beta[row] = entering
-    # x_j = (basic - beta - sum of the others) / pivot, put into every other row and into the objective.
+    # x_j = (basic - beta - sum of the others) / pivot, put into every other row and into the
+    # objective.
     for k in range(n):
         table[row, k] = 1.0 / pivot if k == j else -table[row, k] / pivot
     for c in range(n_row):
         if c != row:
             factor = table[c, j]
             for k in range(n):
-                table[c, k] = factor * table[row, k] if k == j else table[c, k] + factor * table[row, k]
+                table[c, k] = (
+                    factor * table[row, k] if k == j else table[c, k] + factor * table[row, k]
+                )
     factor = cost[j]
     for k in range(n):
         cost[k] = factor * table[row, k] if k == j else cost[k] + factor * table[row, k]

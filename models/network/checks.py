@@ -20,26 +20,42 @@ from feederguard.models.network.fields import (
 
 def check_shapes(network: NetworkFields) -> None:
     expected = {name: network.n_bus for name in BUS_FLOATS}
-    expected |= {name: network.n_branch for name in (*BRANCH_FLOATS, *BRANCH_LIMITS, "rating", "closed", "open_end")}
+    expected |= {
+        name: network.n_branch
+        for name in (*BRANCH_FLOATS, *BRANCH_LIMITS, "rating", "closed", "open_end")
+    }
     expected |= {"kind": network.n_branch, "from_bus": network.n_branch, "to_bus": network.n_branch}
     expected |= {"v_substation": len(network.substation)}
-    expected |= {name: network.n_gen for name in ("gen_bus", *GEN_LIMITS, "gen_cost", "gen_is_grid")}
+    expected |= {
+        name: network.n_gen for name in ("gen_bus", *GEN_LIMITS, "gen_cost", "gen_is_grid")
+    }
     for name, length in expected.items():
         if len(getattr(network, name)) != length:
-            raise NetworkError(f"{network.name}: {name} has {len(getattr(network, name))} entries, expected {length}")
+            raise NetworkError(
+                f"{network.name}: {name} has {len(getattr(network, name))} entries, expected "
+                f"{length}"
+            )
     if network.gen_cost.shape != (network.n_gen, 3):
         raise NetworkError(
-            f"{network.name}: gen_cost has shape {network.gen_cost.shape}, expected ({network.n_gen}, 3); "
+            f"{network.name}: gen_cost has shape {network.gen_cost.shape}, expected "
+            f"({network.n_gen}, 3); "
             "give c2, c1 and c0 of every generator"
         )
 
 
 def check_names(network: NetworkFields) -> None:
-    for label, names in (("bus", network.bus_name), ("branch", network.branch_name), ("generator", network.gen_name)):
+    for label, names in (
+        ("bus", network.bus_name),
+        ("branch", network.branch_name),
+        ("generator", network.gen_name),
+    ):
         seen: set[str] = set()
         for name in names:
             if name in seen:
-                raise NetworkError(f"{network.name}: {label} {name!r} appears twice; give every {label} its own name")
+                raise NetworkError(
+                    f"{network.name}: {label} {name!r} appears twice; give every {label} its own "
+                    "name"
+                )
             seen.add(name)
 
 
@@ -55,18 +71,23 @@ def check_values(network: NetworkFields) -> None:
             if bad.size:
                 value = getattr(network, array_name)[bad[0]]
                 raise NetworkError(
-                    f"{network.name}: {array_name} of {label} {names[bad[0]]!r} is {value}; give a finite number"
+                    f"{network.name}: {array_name} of {label} {names[bad[0]]!r} is {value}; give a "
+                    "finite number"
                 )
-    # The star equivalent of a three-winding transformer can carry a negative resistance; a line cannot.
+    # The star equivalent of a three-winding transformer can carry a negative resistance; a line
+    # cannot.
     bad = np.flatnonzero((network.r < 0) & (np.array(network.kind) != "trafo"))
     if bad.size:
         raise NetworkError(
-            f"{network.name}: r of branch {network.branch_name[bad[0]]!r} is {network.r[bad[0]]:g}; "
+            f"{network.name}: r of branch {network.branch_name[bad[0]]!r} is "
+            f"{network.r[bad[0]]:g}; "
             "it must be zero or more"
         )
     for array_name, low in (("vn_kv", 1e-9), ("tap", 1e-9), ("rating", 0.0), ("s_max", 0.0)):
         values = getattr(network, array_name)
-        names, label = (network.bus_name, "bus") if array_name == "vn_kv" else (network.branch_name, "branch")
+        names, label = (
+            (network.bus_name, "bus") if array_name == "vn_kv" else (network.branch_name, "branch")
+        )
         bad = np.flatnonzero(~(values >= low))
         if bad.size:
             raise NetworkError(
@@ -76,7 +97,8 @@ def check_values(network: NetworkFields) -> None:
     bad = np.flatnonzero(~(network.v_min <= network.v_max))
     if bad.size:
         raise NetworkError(
-            f"{network.name}: bus {network.bus_name[bad[0]]!r} has v_min {network.v_min[bad[0]]:g} above "
+            f"{network.name}: bus {network.bus_name[bad[0]]!r} has v_min {network.v_min[bad[0]]:g} "
+            "above "
             f"v_max {network.v_max[bad[0]]:g}; swap them"
         )
     for k, kind in enumerate(network.kind):
@@ -92,7 +114,8 @@ def check_values(network: NetworkFields) -> None:
         bad = np.flatnonzero((ends < 0) | (ends >= network.n_bus))
         if bad.size:
             raise NetworkError(
-                f"{network.name}: {name} of branch {network.branch_name[bad[0]]!r} is {ends[bad[0]]}; "
+                f"{network.name}: {name} of branch {network.branch_name[bad[0]]!r} is "
+                f"{ends[bad[0]]}; "
                 f"buses are numbered 0 to {network.n_bus - 1}"
             )
     bad = np.flatnonzero(network.from_bus == network.to_bus)
@@ -107,7 +130,8 @@ def check_generators(network: NetworkFields) -> None:
     bad = np.flatnonzero((network.gen_bus < 0) | (network.gen_bus >= network.n_bus))
     if bad.size:
         raise NetworkError(
-            f"{network.name}: gen_bus of generator {network.gen_name[bad[0]]!r} is {network.gen_bus[bad[0]]}; "
+            f"{network.name}: gen_bus of generator {network.gen_name[bad[0]]!r} is "
+            f"{network.gen_bus[bad[0]]}; "
             f"buses are numbered 0 to {network.n_bus - 1}"
         )
     for label, names, low_name, high_name in (
@@ -119,20 +143,25 @@ def check_generators(network: NetworkFields) -> None:
         bad = np.flatnonzero(~((low <= high) & (low < np.inf) & (high > -np.inf)))
         if bad.size:
             raise NetworkError(
-                f"{network.name}: {label} {names[bad[0]]!r} has {low_name} {low[bad[0]]:g} and {high_name} "
-                f"{high[bad[0]]:g}, between which there is nothing; give a lower limit not above the upper one"
+                f"{network.name}: {label} {names[bad[0]]!r} has {low_name} {low[bad[0]]:g} and "
+                f"{high_name} "
+                f"{high[bad[0]]:g}, between which there is nothing; give a lower limit not above "
+                "the upper one"
             )
     bad = np.flatnonzero(~np.isfinite(network.gen_cost).all(axis=1))
     if bad.size:
         raise NetworkError(
-            f"{network.name}: gen_cost of generator {network.gen_name[bad[0]]!r} is {network.gen_cost[bad[0]]}; "
+            f"{network.name}: gen_cost of generator {network.gen_name[bad[0]]!r} is "
+            f"{network.gen_cost[bad[0]]}; "
             "give three finite numbers"
         )
 
 
 def check_substations(network: NetworkFields) -> None:
     if not len(network.substation):
-        raise NetworkError(f"{network.name}: no substation; mark the bus that feeds the network (type 'slack')")
+        raise NetworkError(
+            f"{network.name}: no substation; mark the bus that feeds the network (type 'slack')"
+        )
     if ((network.substation < 0) | (network.substation >= network.n_bus)).any():
         raise NetworkError(f"{network.name}: substation is outside buses 0 to {network.n_bus - 1}")
     if len(set(network.substation.tolist())) < len(network.substation):
@@ -142,8 +171,10 @@ def check_substations(network: NetworkFields) -> None:
     astray = np.flatnonzero(network.gen_is_grid & ~np.isin(network.gen_bus, network.substation))
     if astray.size:
         raise NetworkError(
-            f"{network.name}: generator {network.gen_name[astray[0]]!r} stands for the grid above (gen_is_grid) at bus "
-            f"{network.bus_name[network.gen_bus[astray[0]]]!r}, which is no substation; move it to one, or set gen_is_grid to "
+            f"{network.name}: generator {network.gen_name[astray[0]]!r} stands for the grid above "
+            "(gen_is_grid) at bus "
+            f"{network.bus_name[network.gen_bus[astray[0]]]!r}, which is no substation; move it to "
+            "one, or set gen_is_grid to "
             "False"
         )
 
@@ -160,7 +191,8 @@ def check_reachable(network: NetworkFields) -> None:
     if island:
         shown = ", ".join(island[:5]) + (", ..." if len(island) > 5 else "")
         raise NetworkError(
-            f"{network.name}: {len(island)} bus(es) form an island that no branch or tie joins to a substation: "
+            f"{network.name}: {len(island)} bus(es) form an island that no branch or tie joins to "
+            "a substation: "
             f"{shown}; add the missing branch or remove them"
         )
 
@@ -173,6 +205,7 @@ def warn_of_idle_generators(network: NetworkFields, remedy: str) -> None:
     idle = int((~network.gen_is_grid).sum())
     if idle:
         warnings.warn(
-            f"{network.name}: its {idle} dispatchable generators feed nothing here, only p_gen and q_gen do; {remedy}",
+            f"{network.name}: its {idle} dispatchable generators feed nothing here, only p_gen and "
+            f"q_gen do; {remedy}",
             stacklevel=3,
         )

@@ -1,18 +1,21 @@
-"""A distribution feeder in per-unit arrays: what every model, power flow and method of FeederGuard reads.
+"""A distribution feeder in per-unit arrays: what every model, power flow and method of FeederGuard
+reads.
 
-Everything is per unit on `base_mva` and on each bus's `vn_kv`. Branch k joins `from_bus[k]` and `to_bus[k]` by a
-pi-model with an ideal transformer at its from end (the MATPOWER convention):
+Everything is per unit on `base_mva` and on each bus's `vn_kv`. Branch k joins `from_bus[k]` and
+`to_bus[k]` by a pi-model with an ideal transformer at its from end (the MATPOWER convention):
 
     V_from / (tap e^{j shift})  --[ g_from + j b_from | r + j x | g_to + j b_to ]--  V_to
 
-Signs: `p_load`, `q_load` are positive when consumed; `p_gen`, `q_gen` positive when produced; `g_shunt`, `b_shunt`
-are admittances to ground (b positive for a capacitor). Arrays keep the order of the source file, and `bus_name`,
-`branch_name` its labels. A *tie* is a branch that is normally open (`closed` false).
+Signs: `p_load`, `q_load` are positive when consumed; `p_gen`, `q_gen` positive when produced;
+`g_shunt`, `b_shunt` are admittances to ground (b positive for a capacitor). Arrays keep the order
+of the source file, and `bus_name`, `branch_name` its labels. A *tie* is a branch that is normally
+open (`closed` false).
 
-Generators (`gen_*`) are what an optimal power flow may dispatch, several to a bus where the source has it so; the power
-flow and load transfer know nothing of them and read `p_gen`, `q_gen` alone. A substation draws what it needs from the grid
-above at a fixed voltage, whatever else is connected there. Where `gen_is_grid` says that generators *stand for* the grid
-above, with its limits and cost, an optimal power flow draws from those alone, and chooses the voltage within its band.
+Generators (`gen_*`) are what an optimal power flow may dispatch, several to a bus where the source
+has it so; the power flow and load transfer know nothing of them and read `p_gen`, `q_gen` alone. A
+substation draws what it needs from the grid above at a fixed voltage, whatever else is connected
+there. Where `gen_is_grid` says that generators *stand for* the grid above, with its limits and
+cost, an optimal power flow draws from those alone, and chooses the voltage within its band.
 """
 
 from __future__ import annotations
@@ -29,7 +32,11 @@ from feederguard.models.arrays import BoolArray, ComplexArray, FloatArray, IntAr
 BRANCH_KINDS = ("line", "tie", "trafo")
 BUS_FLOATS = ("vn_kv", "v_min", "v_max", "p_load", "q_load", "p_gen", "q_gen", "g_shunt", "b_shunt")
 BRANCH_FLOATS = ("r", "x", "g_from", "b_from", "g_to", "b_to", "tap", "shift")
-BRANCH_LIMITS = {"s_max": np.inf, "angle_min": -np.inf, "angle_max": np.inf}  # the value that limits nothing
+BRANCH_LIMITS = {
+    "s_max": np.inf,
+    "angle_min": -np.inf,
+    "angle_max": np.inf,
+}  # the value that limits nothing
 GEN_LIMITS = ("gen_p_min", "gen_p_max", "gen_q_min", "gen_q_max")
 _NAMES = ("bus_name", "branch_name", "kind", "gen_name")
 
@@ -73,22 +80,35 @@ class NetworkFields:
     b_to: FloatArray  # (n_branch,) shunt susceptance at the to end
     tap: FloatArray  # (n_branch,) off-nominal ratio at the from end, 1 for a line
     shift: FloatArray  # (n_branch,) phase shift at the from end in rad
-    rating: FloatArray  # (n_branch,) current limit (apparent power at 1 pu voltage); inf where there is none
+    # (n_branch,) current limit (apparent power at 1 pu voltage); inf where there is none
+    rating: FloatArray
     closed: BoolArray  # (n_branch,) normal state; a tie is normally open
-    open_end: IntArray  # (n_branch,) an open branch hangs from its other end: 0 open at both, 1 at from, 2 at to
-    paper_limit_mw: float = float("inf")  # uniform limit on branch power in the `paper` setting of load transfer
-    # (n_branch,) limit of apparent power at both ends, in an optimal power flow in place of the current rating; default inf
+    # (n_branch,) an open branch hangs from its other end: 0 open at both, 1 at from, 2 at to
+    open_end: IntArray
+    paper_limit_mw: float = float(
+        "inf"
+    )  # uniform limit on branch power in the `paper` setting of load transfer
+    # (n_branch,) limit of apparent power at both ends, in an optimal power flow in place of the
+    # current rating; default inf
     s_max: FloatArray = _none()
-    angle_min: FloatArray = _none()  # (n_branch,) least angle of V_from less that of V_to in rad; default -inf
+    angle_min: FloatArray = (
+        _none()
+    )  # (n_branch,) least angle of V_from less that of V_to in rad; default -inf
     angle_max: FloatArray = _none()  # (n_branch,) greatest such angle in rad; default inf
     gen_name: tuple[str, ...] = ()
     gen_bus: IntArray = _none()  # (n_gen,)
-    gen_p_min: FloatArray = _none()  # (n_gen,) least active output, negative where it may consume; -inf for none
+    gen_p_min: FloatArray = (
+        _none()
+    )  # (n_gen,) least active output, negative where it may consume; -inf for none
     gen_p_max: FloatArray = _none()  # (n_gen,) greatest active output; inf for none
     gen_q_min: FloatArray = _none()  # (n_gen,) least reactive output; -inf for none
     gen_q_max: FloatArray = _none()  # (n_gen,) greatest reactive output; inf for none
-    gen_cost: FloatArray = _none()  # (n_gen, 3) c2, c1, c0 of c2 P^2 + c1 P + c0 in $/h with P in MW; default 0
-    gen_is_grid: BoolArray = _none()  # (n_gen,) stands for the grid above, at a substation; default none does
+    gen_cost: FloatArray = (
+        _none()
+    )  # (n_gen, 3) c2, c1, c0 of c2 P^2 + c1 P + c0 in $/h with P in MW; default 0
+    gen_is_grid: BoolArray = (
+        _none()
+    )  # (n_gen,) stands for the grid above, at a substation; default none does
 
     @property
     def n_bus(self) -> int:
@@ -109,7 +129,9 @@ class NetworkFields:
 
     @property
     def current_limit(self) -> FloatArray:
-        """The rating that an optimal power flow holds, (n_branch,); inf where there is none, or `s_max` in its place."""
+        """The rating that an optimal power flow holds, (n_branch,); inf where there is none, or
+        `s_max` in its place.
+        """
         return np.where(np.isfinite(self.s_max), np.inf, self.rating)
 
     @property
@@ -133,8 +155,16 @@ class NetworkFields:
 
 def coerce(network: NetworkFields) -> None:
     """Freeze every array in its declared type, so that kernels get what they were compiled for."""
-    kinds = {"substation": np.int64, "from_bus": np.int64, "to_bus": np.int64, "open_end": np.int64,
-             "gen_bus": np.int64, "gen_is_grid": np.bool_, "closed": np.bool_, "v_substation": np.complex128}  # fmt: skip
+    kinds = {
+        "substation": np.int64,
+        "from_bus": np.int64,
+        "to_bus": np.int64,
+        "open_end": np.int64,
+        "gen_bus": np.int64,
+        "gen_is_grid": np.bool_,
+        "closed": np.bool_,
+        "v_substation": np.complex128,
+    }
     for item in fields(network):
         value = getattr(network, item.name)
         if item.name in _NAMES:

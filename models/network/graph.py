@@ -13,10 +13,14 @@ from feederguard.models.network.fields import NetworkError, NetworkFields
 
 
 def reachable_buses(network: NetworkFields, available: BoolArray) -> BoolArray:
-    """Return which buses a path of `available` branches (n_branch,) joins to a substation, (n_bus,)."""
+    """Return which buses a path of `available` branches (n_branch,) joins to a substation,
+    (n_bus,).
+    """
     graph = nx.Graph()
     graph.add_nodes_from(range(network.n_bus))
-    graph.add_edges_from(zip(network.from_bus[available].tolist(), network.to_bus[available].tolist(), strict=True))
+    graph.add_edges_from(
+        zip(network.from_bus[available].tolist(), network.to_bus[available].tolist(), strict=True)
+    )
     reached = np.zeros(network.n_bus, dtype=bool)
     for bus in network.substation.tolist():
         if not reached[bus]:
@@ -25,10 +29,14 @@ def reachable_buses(network: NetworkFields, available: BoolArray) -> BoolArray:
 
 
 def zones(network: NetworkFields, joined: BoolArray) -> IntArray:
-    """Return for each bus (n_bus,) the number of its zone: buses that `joined` branches hold together."""
+    """Return for each bus (n_bus,) the number of its zone: buses that `joined` branches hold
+    together.
+    """
     graph = nx.Graph()
     graph.add_nodes_from(range(network.n_bus))
-    graph.add_edges_from(zip(network.from_bus[joined].tolist(), network.to_bus[joined].tolist(), strict=True))
+    graph.add_edges_from(
+        zip(network.from_bus[joined].tolist(), network.to_bus[joined].tolist(), strict=True)
+    )
     zone = np.empty(network.n_bus, dtype=np.int64)
     for number, buses in enumerate(nx.connected_components(graph)):
         zone[list(buses)] = number
@@ -36,13 +44,16 @@ def zones(network: NetworkFields, joined: BoolArray) -> IntArray:
 
 
 def refuse_fixed_loops(network: NetworkFields, fixed_closed: BoolArray) -> None:
-    """Raise `NetworkError` when branches that stay closed, (n_branch,), form a loop or join two substations."""
+    """Raise `NetworkError` when branches that stay closed, (n_branch,), form a loop or join two
+    substations.
+    """
     zone = zones(network, fixed_closed)
     loops = int(fixed_closed.sum()) - (network.n_bus - int(zone.max()) - 1)
     loops += len(network.substation) - len(set(zone[network.substation].tolist()))
     if loops:
         raise NetworkError(
-            f"{network.name}: branches that cannot be switched form {loops} loop(s), so no radial topology exists; "
+            f"{network.name}: branches that cannot be switched form {loops} loop(s), so no radial "
+            "topology exists; "
             "make one branch of each loop switchable, or open it in the network"
         )
 
@@ -59,7 +70,8 @@ class FedBranch:
 def feeding_tree(network: NetworkFields) -> list[FedBranch]:
     """Return the closed branches, each after the one that feeds it.
 
-    Raises `NetworkError` when a closed branch closes a loop or joins two substations, or a bus is not fed.
+    Raises `NetworkError` when a closed branch closes a loop or joins two substations, or a bus is
+    not fed.
     """
     grid_above = -1  # joins all substations, so that a path between two of them counts as a loop
     graph = nx.Graph()
@@ -71,8 +83,10 @@ def feeding_tree(network: NetworkFields) -> list[FedBranch]:
         i, j = int(network.from_bus[b]), int(network.to_bus[b])
         if known[i] == known[j]:
             raise NetworkError(
-                f"{network.name} is meshed: closed branch {network.branch_name[b]!r} closes a loop or joins substations; "
-                "open it with network.with_changes(closed=...), or use build_ac_opf of feederguard.models.ac_opf"
+                f"{network.name} is meshed: closed branch {network.branch_name[b]!r} closes a loop "
+                "or joins substations; "
+                "open it with network.with_changes(closed=...), or use build_ac_opf of "
+                "feederguard.models.ac_opf"
             )
         known.union(i, j)
         graph.add_edge(i, j, branch=b)
@@ -82,7 +96,11 @@ def feeding_tree(network: NetworkFields) -> list[FedBranch]:
                 f"{network.name}: no closed branch feeds bus {network.bus_name[i]!r}; "
                 "close one with network.with_changes(closed=...), or remove the bus"
             )
-    return [FedBranch(graph.edges[i, j]["branch"], i, j) for i, j in nx.bfs_edges(graph, grid_above) if i != grid_above]
+    return [
+        FedBranch(graph.edges[i, j]["branch"], i, j)
+        for i, j in nx.bfs_edges(graph, grid_above)
+        if i != grid_above
+    ]
 
 
 def energised_buses(network: NetworkFields, closed: BoolArray) -> BoolArray:
@@ -90,7 +108,9 @@ def energised_buses(network: NetworkFields, closed: BoolArray) -> BoolArray:
     # A comparison takes about a nanosecond, and a few sweeps over the branches reach everything.
     ends = network.from_bus.copy(), network.to_bus.copy()
     with threads_for(4e-3 * closed.size):
-        return np.asarray(_reached(np.array(closed), *ends, network.substation.copy(), network.n_bus))
+        return np.asarray(
+            _reached(np.array(closed), *ends, network.substation.copy(), network.n_bus)
+        )
 
 
 @njit(cache=True, parallel=True)
@@ -112,13 +132,18 @@ def _reached(closed, from_bus, to_bus, substation, n_bus):  # type: ignore[no-un
 
 
 def branches_on_loop(network: NetworkFields) -> BoolArray:
-    """Return the branches that lie on a loop when every branch is closed, (n_branch,): opening one cuts nobody off."""
+    """Return the branches that lie on a loop when every branch is closed, (n_branch,): opening one
+    cuts nobody off.
+    """
     graph = nx.MultiGraph()
     graph.add_nodes_from(range(network.n_bus))
-    # All substations are one point for this question: a path from one to another is a loop through the grid above.
+    # All substations are one point for this question: a path from one to another is a loop through
+    # the grid above.
     root = int(network.substation[0])
     merged = {int(bus): root for bus in network.substation}
-    for k, (i, j) in enumerate(zip(network.from_bus.tolist(), network.to_bus.tolist(), strict=True)):
+    for k, (i, j) in enumerate(
+        zip(network.from_bus.tolist(), network.to_bus.tolist(), strict=True)
+    ):
         graph.add_edge(merged.get(i, i), merged.get(j, j), key=k)
     simple = nx.Graph(graph)
     bridges = {frozenset(edge) for edge in nx.bridges(simple)}
@@ -129,9 +154,13 @@ def branches_on_loop(network: NetworkFields) -> BoolArray:
 
 
 def no_load_angles(network: NetworkFields) -> FloatArray:
-    """Return the voltage angle of each bus in rad when nothing flows: that of its substation less the shifts on the way."""
+    """Return the voltage angle of each bus in rad when nothing flows: that of its substation less
+    the shifts on the way.
+    """
     graph = nx.Graph()
-    for k, (i, j) in enumerate(zip(network.from_bus.tolist(), network.to_bus.tolist(), strict=True)):
+    for k, (i, j) in enumerate(
+        zip(network.from_bus.tolist(), network.to_bus.tolist(), strict=True)
+    ):
         if network.closed[k] or not graph.has_edge(i, j):
             graph.add_edge(i, j, branch=k, weight=1 if network.closed[k] else network.n_bus)
     angle = np.zeros(network.n_bus)
@@ -140,5 +169,7 @@ def no_load_angles(network: NetworkFields) -> FloatArray:
     for bus, path in sorted(paths.items(), key=lambda item: len(item[1])):
         if len(path) > 1:
             k = graph.edges[path[-2], bus]["branch"]
-            angle[bus] = angle[path[-2]] + (-network.shift[k] if network.from_bus[k] == path[-2] else network.shift[k])
+            angle[bus] = angle[path[-2]] + (
+                -network.shift[k] if network.from_bus[k] == path[-2] else network.shift[k]
+            )
     return angle

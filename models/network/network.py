@@ -26,11 +26,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Network(NetworkFields):
-    """A feeder of n_bus buses and n_branch branches; radial or meshed, with one or more substations.
+    """A feeder of n_bus buses and n_branch branches; radial or meshed, with one or more
+    substations.
 
-    Raises `NetworkError` when arrays disagree in length, values are not finite or physically impossible, names
-    repeat, a branch or generator lies outside the feeder, a lower limit is above its upper one, there is no substation,
-    a generator stands for the grid above elsewhere, or no path of branches and ties leads to some bus.
+    Raises `NetworkError` when arrays disagree in length, values are not finite or physically
+    impossible, names repeat, a branch or generator lies outside the feeder, a lower limit is above
+    its upper one, there is no substation, a generator stands for the grid above elsewhere, or no
+    path of branches and ties leads to some bus.
     """
 
     def __post_init__(self) -> None:
@@ -44,12 +46,16 @@ class Network(NetworkFields):
 
     @property
     def on_loop(self) -> BoolArray:
-        """Branches that lie on a loop when every branch is closed, (n_branch,): opening one cuts nobody off."""
+        """Branches that lie on a loop when every branch is closed, (n_branch,): opening one cuts
+        nobody off.
+        """
         return branches_on_loop(self)
 
     @property
     def no_load_angle(self) -> FloatArray:
-        """Voltage angle of each bus in rad when nothing flows: that of its substation less the shifts on the way."""
+        """Voltage angle of each bus in rad when nothing flows: that of its substation less the
+        shifts on the way.
+        """
         return no_load_angles(self)
 
     def with_changes(self, **changes: Any) -> Network:

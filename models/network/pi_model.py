@@ -1,4 +1,6 @@
-"""The pi-model of a branch, and what hangs from a bus: shunts, and substations that the grid above holds."""
+"""The pi-model of a branch, and what hangs from a bus: shunts, and substations that the grid above
+holds.
+"""
 
 from __future__ import annotations
 
@@ -34,20 +36,28 @@ def branch_admittances(network: NetworkFields) -> BranchAdmittances:
 
 
 def bus_shunts(network: NetworkFields) -> tuple[FloatArray, FloatArray]:
-    """Return conductance and susceptance at each bus, (n_bus,): its own shunt and open branches that hang from it."""
+    """Return conductance and susceptance at each bus, (n_bus,): its own shunt and open branches
+    that hang from it.
+    """
     y = network.g_shunt + 1j * network.b_shunt + hanging_shunts(network)
     return y.real, y.imag
 
 
 def hanging_shunts(network: NetworkFields) -> ComplexArray:
-    """Return the admittance at each bus of the open branches that hang from it by one end, (n_bus,)."""
+    """Return the admittance at each bus of the open branches that hang from it by one end,
+    (n_bus,).
+    """
     hanging = branch_admittances(network).open
     y = np.zeros(network.n_bus, dtype=np.complex128)
     for column, bus, hangs in ((0, network.from_bus, 2), (1, network.to_bus, 1)):
-        np.add.at(y, bus, np.where(~network.closed & (network.open_end == hangs), hanging[:, column], 0))
+        np.add.at(
+            y, bus, np.where(~network.closed & (network.open_end == hangs), hanging[:, column], 0)
+        )
     return y
 
 
 def held_substations(network: NetworkFields) -> BoolArray:
-    """Return which substations the grid above itself holds and supplies, no generator standing for it, (n_substation,)."""
+    """Return which substations the grid above itself holds and supplies, no generator standing for
+    it, (n_substation,).
+    """
     return np.asarray(~np.isin(network.substation, network.gen_bus[network.gen_is_grid]))

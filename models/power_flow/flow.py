@@ -17,8 +17,8 @@ from feederguard.models.network.pi_model import branch_admittances
 class PowerFlow:
     """The solved state of a batch; an unbatched call returns the same fields without the B axis.
 
-    A de-energised bus has voltage 0 and `energised` False. An item that did not converge has `converged` False and NaN
-    in every other field but `energised` and the lost load.
+    A de-energised bus has voltage 0 and `energised` False. An item that did not converge has
+    `converged` False and NaN in every other field but `energised` and the lost load.
     """
 
     network: Network
@@ -55,7 +55,9 @@ class PowerFlow:
     def loading(self) -> FloatArray:
         """Larger end current over the branch rating, (B, n_branch); 0 where there is no rating."""
         larger = np.maximum(np.abs(self.current_from), np.abs(self.current_to))
-        return np.asarray(larger / np.where(self.network.rating > 0, self.network.rating, np.finfo(float).tiny))
+        return np.asarray(
+            larger / np.where(self.network.rating > 0, self.network.rating, np.finfo(float).tiny)
+        )
 
     @cached_property
     def loss_mw(self) -> NDArray[np.float64]:
@@ -90,9 +92,11 @@ class PowerFlow:
 
     @cached_property
     def mismatch_mva(self) -> NDArray[np.float64]:
-        """Largest difference at any energised bus between its demand and what its branches bring, MVA, (B,).
+        """Largest difference at any energised bus between its demand and what its branches bring,
+        MVA, (B,).
 
-        Found from the voltages alone by Ohm's law, where a branch has an impedance, so it checks the solver.
+        Found from the voltages alone by Ohm's law, where a branch has an impedance, so it checks
+        the solver.
         """
         network = self.network
         ratio = network.tap * np.exp(1j * network.shift)
@@ -100,12 +104,24 @@ class PowerFlow:
         closed = np.broadcast_to(self.closed, (len(v), network.n_branch))
         drop = v[:, network.from_bus] / ratio - v[:, network.to_bus]
         z = np.where(network.z == 0, 1.0, network.z)
-        series = np.where(network.z == 0, np.atleast_2d(self.series_current), np.where(closed, drop / z, 0))
+        series = np.where(
+            network.z == 0, np.atleast_2d(self.series_current), np.where(closed, drop / z, 0)
+        )
         again = PowerFlow(
-            network, v, series, self.converged, self.energised, self.iterations, closed, self.p, self.q
-        )  # fmt: skip
+            network,
+            v,
+            series,
+            self.converged,
+            self.energised,
+            self.iterations,
+            closed,
+            self.p,
+            self.q,
+        )
         out = (network.g_shunt + 1j * network.b_shunt) * v
-        for end, current in zip((network.from_bus, network.to_bus), again._end_currents, strict=True):
+        for end, current in zip(
+            (network.from_bus, network.to_bus), again._end_currents, strict=True
+        ):
             np.add.at(out.T, end, current.T)
         wrong = np.abs(v * np.conj(out) + self.p + 1j * self.q)
         wrong[:, network.substation] = 0.0
@@ -119,7 +135,9 @@ class PowerFlow:
         ratio = network.tap * np.exp(1j * network.shift)
         v_from, v_to = self.voltage[..., network.from_bus], self.voltage[..., network.to_bus]
         y = branch_admittances(network)
-        at_from = self.series_current / np.conj(ratio) + np.where(self.closed, y.closed[:, 0], 0) * v_from
+        at_from = (
+            self.series_current / np.conj(ratio) + np.where(self.closed, y.closed[:, 0], 0) * v_from
+        )
         at_to = -self.series_current + np.where(self.closed, y.closed[:, 1], 0) * v_to
         if network.open_end.any():
             at_from += np.where(~self.closed & (network.open_end == 2), y.open[:, 0], 0) * v_from

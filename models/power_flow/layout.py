@@ -33,24 +33,36 @@ def prepare(network: Network) -> Prepared:
     ends = np.concatenate([network.from_bus, network.to_bus])
     others = np.concatenate([network.to_bus, network.from_bus])
     by_bus = np.argsort(ends, kind="stable")
-    start = np.concatenate([[0], np.cumsum(np.bincount(ends, minlength=network.n_bus))]).astype(np.int64)
+    start = np.concatenate([[0], np.cumsum(np.bincount(ends, minlength=network.n_bus))]).astype(
+        np.int64
+    )
     y = branch_admittances(network)
     prepared = Prepared(
         (start, (by_bus % network.n_branch).astype(np.int64), others[by_bus]),
-        (network.from_bus.copy(), network.to_bus.copy(), network.z, network.tap * np.exp(1j * network.shift)),
+        (
+            network.from_bus.copy(),
+            network.to_bus.copy(),
+            network.z,
+            network.tap * np.exp(1j * network.shift),
+        ),
         (
             bool(np.any(y.closed) or np.any(network.open_end[:, None] * y.open)),
-            network.open_end.copy(), y.closed, y.open, network.g_shunt + 1j * network.b_shunt,
+            network.open_end.copy(),
+            y.closed,
+            y.open,
+            network.g_shunt + 1j * network.b_shunt,
         ),
         network.substation.copy(),
         network.v_substation.copy(),
-    )  # fmt: skip
+    )
     _prepared[network] = prepared
     return prepared
 
 
 def radial_forest(prepared: Prepared, closed: BoolArray) -> tuple[IntArray, Any] | None:
-    """Return the walking order and the arguments of `solve_one_forest`, or None where the network is meshed."""
+    """Return the walking order and the arguments of `solve_one_forest`, or None where the network
+    is meshed.
+    """
     from_bus, to_bus, z, ratio = prepared.branches
     any_branch_shunt, open_end, y_closed, y_open, y_bus = prepared.shunts
     n_bus = len(y_bus)
@@ -66,7 +78,9 @@ def radial_forest(prepared: Prepared, closed: BoolArray) -> tuple[IntArray, Any]
     if any_branch_shunt:
         for end, column, hanging_end in ((from_bus, 0, 2), (to_bus, 1, 1)):
             np.add.at(total, end, np.where(closed, y_closed[:, column], 0))
-            np.add.at(total, end, np.where(~closed & (open_end == hanging_end), y_open[:, column], 0))
+            np.add.at(
+                total, end, np.where(~closed & (open_end == hanging_end), y_open[:, column], 0)
+            )
     root = parent < 0
     forward = ~root & (from_bus[branch] == order[parent])
     near = np.where(forward, 1.0 / ratio[branch], 1.0 + 0j)

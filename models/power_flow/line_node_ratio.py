@@ -1,28 +1,33 @@
-"""Line-node power ratio: how the power in every line follows the power drawn at every bus, per topology.
+"""Line-node power ratio: how the power in every line follows the power drawn at every bus, per
+topology.
 
-Source: Zhou et al., Energy Engineering 121(6), 2024, equations (18), (19). Per unit; U bus voltages, I_i current drawn at
-bus i, J_k current from -> to through the series impedance of line k.
+Source: Zhou et al., Energy Engineering 121(6), 2024, equations (18), (19). Per unit; U bus
+voltages, I_i current drawn at bus i, J_k current from -> to through the series impedance of line k.
 
     (19)  M_lambda = Y_line A^T Y_node^-1,   lambda_ki = d J_k / d I_i
-          A (bus x line) is -1 / conj(t) at the from end and +1 at the to end (t tap and shift), so that the current drawn,
-          not the one injected, counts as positive; Y_node has bus and branch shunts on its diagonal and its substation
-          rows and columns removed (their voltages stand still)
+          A (bus x line) is -1 / conj(t) at the from end and +1 at the to end (t tap and shift), so
+          that the current drawn, not the one injected, counts as positive; Y_node has bus and
+          branch shunts on its diagonal and its substation rows and columns removed (their voltages
+          stand still)
     (18)  delta_ki = d P_k / d p_i = +- Re(conj(lambda_ki) U_k / U_i)
 
-P_k is the active power that enters line k at its head, the end where power runs in; U_k is the voltage there, behind the
-tap at a from end; + where the head is the from end, - where it is the to end. With real lambda this is the paper's (18).
-In a mesh whose lines differ in r / x, lambda is complex and the paper's form would lose its imaginary part. The change of U
-itself is left out, as in the paper, and so is the change of a line's own charging: both are of the order of load times
+P_k is the active power that enters line k at its head, the end where power runs in; U_k is the
+voltage there, behind the tap at a from end; + where the head is the from end, - where it is the to
+end. With real lambda this is the paper's (18). In a mesh whose lines differ in r / x, lambda is
+complex and the paper's form would lose its imaginary part. The change of U itself is left out, as
+in the paper, and so is the change of a line's own charging: both are of the order of load times
 impedance. A load shed at constant power factor takes its reactive power along:
 
     (a)   delta_ki = +- Re(conj(lambda_ki) U_k / U_i (1 + j q_i / p_i))
 
-Nothing is divided by an impedance: each column of M_lambda is a unit current walked along the spanning forest, each loop
-one more unknown current that must satisfy its own voltage drop. So a line of zero impedance is a line like any other;
-only a loop without any impedance has no answer. A dark bus has a zero column, an open or dark line a zero row.
+Nothing is divided by an impedance: each column of M_lambda is a unit current walked along the
+spanning forest, each loop one more unknown current that must satisfy its own voltage drop. So a
+line of zero impedance is a line like any other; only a loop without any impedance has no answer. A
+dark bus has a zero column, an open or dark line a zero row.
 
-One long file on purpose, as numba's cache watches only the file it compiled. `find_forest` and `collect_shunts` are compiled
-into the kernel here: after a change in `newton_sweep.py`, touch this file too.
+One long file on purpose, as numba's cache watches only the file it compiled. `find_forest` and
+`collect_shunts` are compiled into the kernel here: after a change in `newton_sweep.py`, touch this
+file too.
 """
 
 from __future__ import annotations
@@ -43,7 +48,8 @@ CACHE_MB = 128.0
 
 
 def line_node_ratio(network: Network, closed: ArrayLike) -> ComplexArray:
-    """Return M_lambda of (19) for the branch states `closed` (n_branch,), complex (n_branch, n_bus).
+    """Return M_lambda of (19) for the branch states `closed` (n_branch,), complex (n_branch,
+    n_bus).
 
     Raises `NetworkError` when `closed` has another shape, or closes a loop that has no impedance.
     """
@@ -51,7 +57,8 @@ def line_node_ratio(network: Network, closed: ArrayLike) -> ComplexArray:
 
 
 def nodal_impedance(network: Network, closed: ArrayLike) -> ComplexArray:
-    """Return Y_node^-1 of (19), the voltage drop at bus j per current drawn at bus i, complex (n_bus, n_bus) in pu.
+    """Return Y_node^-1 of (19), the voltage drop at bus j per current drawn at bus i, complex
+    (n_bus, n_bus) in pu.
 
     Rows and columns of substations and dark buses are zero. Raises as `line_node_ratio`.
     """
@@ -59,9 +66,11 @@ def nodal_impedance(network: Network, closed: ArrayLike) -> ComplexArray:
 
 
 def power_sensitivity(network: Network, ratio: ComplexArray, flow: PowerFlow) -> FloatArray:
-    """Return delta of (18): active power into each line at its head per active power drawn at each bus, at `flow`.
+    """Return delta of (18): active power into each line at its head per active power drawn at each
+    bus, at `flow`.
 
-    ratio: (n_branch, n_bus) or (B, n_branch, n_bus). The result is ([B,] n_branch, n_bus), 0 for dark buses.
+    ratio: (n_branch, n_bus) or (B, n_branch, n_bus). The result is ([B,] n_branch, n_bus), 0 for
+    dark buses.
     """
     return np.asarray(_complex_sensitivity(network, ratio, flow).real)
 
@@ -69,7 +78,8 @@ def power_sensitivity(network: Network, ratio: ComplexArray, flow: PowerFlow) ->
 def shedding_sensitivity(
     network: Network, ratio: ComplexArray, flow: PowerFlow, p_load: FloatArray, q_load: FloatArray
 ) -> FloatArray:
-    """Return delta of (a): as `power_sensitivity`, per active power of a load that keeps its power factor.
+    """Return delta of (a): as `power_sensitivity`, per active power of a load that keeps its power
+    factor.
 
     p_load, q_load: ([B,] n_bus) demand. A bus without active demand has nothing to shed and gets 0.
     """
@@ -80,30 +90,39 @@ def shedding_sensitivity(
 
 
 class RatioCache:
-    """M_lambda and Y_node^-1 of the topologies used last, at most `size_mb` of them (at least one topology).
+    """M_lambda and Y_node^-1 of the topologies used last, at most `size_mb` of them (at least one
+    topology).
 
-    They lie in `ratio` (capacity, n_branch, n_bus) and `impedance` (capacity, n_bus, n_bus), memory that is only taken
-    once used; a loop without impedance leaves NaN in its slot.
+    They lie in `ratio` (capacity, n_branch, n_bus) and `impedance` (capacity, n_bus, n_bus), memory
+    that is only taken once used; a loop without impedance leaves NaN in its slot.
     """
 
     def __init__(self, network: Network, size_mb: float = CACHE_MB) -> None:
         self.network = network
         per_topology = 16 * network.n_bus * (network.n_branch + network.n_bus)
         self.capacity = max(1, int(size_mb * 2**20 / per_topology))
-        self.ratio: ComplexArray = np.empty((self.capacity, network.n_branch, network.n_bus), np.complex128)
-        self.impedance: ComplexArray = np.empty((self.capacity, network.n_bus, network.n_bus), np.complex128)
+        self.ratio: ComplexArray = np.empty(
+            (self.capacity, network.n_branch, network.n_bus), np.complex128
+        )
+        self.impedance: ComplexArray = np.empty(
+            (self.capacity, network.n_bus, network.n_bus), np.complex128
+        )
         self._slot: OrderedDict[bytes, int] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._slot)
 
     def slots(self, closed: BoolArray) -> IntArray:
-        """Return where the topologies `closed` (T, n_branch), all different, lie; computes those that are not there.
+        """Return where the topologies `closed` (T, n_branch), all different, lie; computes those
+        that are not there.
 
         Valid until the next call. Raises ValueError when T exceeds the capacity.
         """
         if len(closed) > self.capacity:
-            raise ValueError(f"{len(closed)} topologies asked of a cache of {self.capacity}; ask for fewer at a time")
+            raise ValueError(
+                f"{len(closed)} topologies asked of a cache of {self.capacity}; ask for fewer at a "
+                "time"
+            )
         slots = np.full(len(closed), -1, dtype=np.int64)
         keys = [row.tobytes() for row in np.packbits(closed, axis=1)]
         for k, key in enumerate(keys):
@@ -113,7 +132,11 @@ class RatioCache:
         new = np.flatnonzero(slots < 0)
         for k in new.tolist():
             # The oldest is not one of this call's: those found have just become the newest.
-            slots[k] = len(self._slot) if len(self._slot) < self.capacity else self._slot.popitem(last=False)[1]
+            slots[k] = (
+                len(self._slot)
+                if len(self._slot) < self.capacity
+                else self._slot.popitem(last=False)[1]
+            )
             self._slot[keys[k]] = int(slots[k])
         if len(new):
             _fill(self.network, closed[new], slots[new], self.ratio, self.impedance)
@@ -124,14 +147,16 @@ def _solved(network: Network, closed: ArrayLike) -> tuple[ComplexArray, ComplexA
     states = np.array(closed, dtype=bool)
     if states.shape != (network.n_branch,):
         raise NetworkError(
-            f"{network.name}: closed has shape {states.shape}; expected ({network.n_branch},), a state per branch"
+            f"{network.name}: closed has shape {states.shape}; expected ({network.n_branch},), a "
+            "state per branch"
         )
     ratio = np.empty((1, network.n_branch, network.n_bus), np.complex128)
     impedance = np.empty((1, network.n_bus, network.n_bus), np.complex128)
     stuck = _fill(network, states[None], np.zeros(1, np.int64), ratio, impedance)[0]
     if stuck >= 0:
         raise NetworkError(
-            f"{network.name}: closing branch {network.branch_name[stuck]!r} makes a loop without impedance, whose currents "
+            f"{network.name}: closing branch {network.branch_name[stuck]!r} makes a loop without "
+            "impedance, whose currents "
             "nothing determines; open it, or give it an impedance"
         )
     return ratio[0], impedance[0]
@@ -148,18 +173,30 @@ def _complex_sensitivity(network: Network, ratio: ComplexArray, flow: PowerFlow)
 
 
 def _fill(
-    network: Network, closed: BoolArray, slots: IntArray, ratio: ComplexArray, impedance: ComplexArray
+    network: Network,
+    closed: BoolArray,
+    slots: IntArray,
+    ratio: ComplexArray,
+    impedance: ComplexArray,
 ) -> IntArray:
-    """Fill the slots; return for each topology a branch that closes a loop without impedance, -1 where there is none."""
+    """Fill the slots; return for each topology a branch that closes a loop without impedance, -1
+    where there is none.
+    """
     prepared = prepare(network)
     # A column takes some ten nanoseconds a bus, more where loops are closed.
     with threads_for(2e-2 * len(closed) * network.n_bus**2):
         return np.asarray(
             _fill_slots(
-                np.ascontiguousarray(closed), slots, prepared.graph, prepared.branches, prepared.shunts,
-                prepared.substation, ratio, impedance,
+                np.ascontiguousarray(closed),
+                slots,
+                prepared.graph,
+                prepared.branches,
+                prepared.shunts,
+                prepared.substation,
+                ratio,
+                impedance,
             )
-        )  # fmt: skip
+        )
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
@@ -168,7 +205,7 @@ def _fill_slots(closed, slots, graph, branches, shunts, substation, ratio, imped
     for t in prange(closed.shape[0]):
         stuck[t] = _fill_one(
             closed[t], graph, branches, shunts, substation, ratio[slots[t]], impedance[slots[t]]
-        )  # fmt: skip
+        )
     return stuck
 
 
@@ -179,11 +216,23 @@ def _fill_one(closed, graph, branches, shunts, substation, ratio, impedance):  #
     walk = np.empty((4, n_bus), np.int64)
     links, seen = np.empty(n_branch, np.int64), np.empty(n_branch, np.bool_)
     n, n_link = find_forest(
-        closed, graph[0], graph[1], graph[2], substation, walk[0], walk[1], walk[2], links, seen, walk[3]
+        closed,
+        graph[0],
+        graph[1],
+        graph[2],
+        substation,
+        walk[0],
+        walk[1],
+        walk[2],
+        links,
+        seen,
+        walk[3],
     )
     total = shunts[4].copy()
     if shunts[0]:
-        collect_shunts(closed, branches[0], branches[1], shunts[1], shunts[2], shunts[3], shunts[4], total)
+        collect_shunts(
+            closed, branches[0], branches[1], shunts[1], shunts[2], shunts[3], shunts[4], total
+        )
     tree = _tree(n, walk, branches, total)
     ratio[:] = 0.0
     impedance[:] = 0.0
@@ -203,14 +252,22 @@ def _fill_one(closed, graph, branches, shunts, substation, ratio, impedance):  #
 
 @njit(error_model="numpy")
 def _close_loops(n, n_link, walk, links, branches, tree, drawn, v, j, ratio, impedance):  # type: ignore[no-untyped-def]
-    """Add to the forest's answers what the links carry; return the link whose loop has no impedance, -1 if none.
+    """Add to the forest's answers what the links carry; return the link whose loop has no
+    impedance, -1 if none.
 
-    The forest's answer to a unit current in each link gives the currents that meet every link's own voltage drop.
+    The forest's answer to a unit current in each link gives the currents that meet every link's own
+    voltage drop.
     """
     from_bus, to_bus, z, tap = branches
     n_branch, n_bus = ratio.shape
-    link_v, link_j = np.zeros((n_link, n_bus), np.complex128), np.zeros((n_link, n_branch), np.complex128)
-    system, current = np.empty((n_link, n_link), np.complex128), np.empty((n_link, n_bus), np.complex128)
+    link_v, link_j = (
+        np.zeros((n_link, n_bus), np.complex128),
+        np.zeros((n_link, n_branch), np.complex128),
+    )
+    system, current = (
+        np.empty((n_link, n_link), np.complex128),
+        np.empty((n_link, n_bus), np.complex128),
+    )
     for c in range(n_link):
         drawn[:] = 0.0
         drawn[walk[3, from_bus[links[c]]]] += 1.0 / np.conj(tap[links[c]])
@@ -241,8 +298,9 @@ def _close_loops(n, n_link, walk, links, branches, tree, drawn, v, j, ratio, imp
     return stuck
 
 
-# Columns of a tree, by position: series impedance, ratios on the parent's and the child's side (as in `newton_sweep.py`), the
-# subtree's admittance as its parent sees it through z, the share of a drawn current that z passes on, direction.
+# Columns of a tree, by position: series impedance, ratios on the parent's and the child's side (as
+# in `newton_sweep.py`), the subtree's admittance as its parent sees it through z, the share of a
+# drawn current that z passes on, direction.
 _Z, _NEAR, _FAR, _SEEN, _PASSED, _SIGN = range(6)
 
 
@@ -271,7 +329,9 @@ def _tree(n, walk, branches, total):  # type: ignore[no-untyped-def]
 
 @njit(error_model="numpy")
 def _respond(n, walk, tree, drawn, v, j):  # type: ignore[no-untyped-def]
-    """Fill the voltages and series currents that the currents `drawn`, by position, cause; overwrites `drawn`."""
+    """Fill the voltages and series currents that the currents `drawn`, by position, cause;
+    overwrites `drawn`.
+    """
     for k in range(n - 1, -1, -1):
         up = walk[1, k]
         if up >= 0 and drawn[k] != 0.0:
@@ -291,7 +351,9 @@ def _respond(n, walk, tree, drawn, v, j):  # type: ignore[no-untyped-def]
 
 @njit(error_model="numpy")
 def _eliminate(a, b):  # type: ignore[no-untyped-def]
-    """Overwrite b with the solution of a x = b; where a is singular fill it with NaN and return a column at fault."""
+    """Overwrite b with the solution of a x = b; where a is singular fill it with NaN and return a
+    column at fault.
+    """
     n, width = a.shape[0], b.shape[1]
     largest = 0.0
     for c in range(n):

@@ -1,7 +1,8 @@
-"""Compiled Newton power flow on trees, with loops closed by link currents: the arithmetic of `solve.py`.
+"""Compiled Newton power flow on trees, with loops closed by link currents: the arithmetic of
+`solve.py`.
 
-A closed network is a spanning forest rooted at the substations, plus one *link* for every loop. At voltage V = e + jf
-a bus with net demand s = p + jq and shunt y draws the current
+A closed network is a spanning forest rooted at the substations, plus one *link* for every loop. At
+voltage V = e + jf a bus with net demand s = p + jq and shunt y draws the current
 
     (1)  I(V) = conj(s / V) + y V
 
@@ -9,22 +10,24 @@ Newton's linearisation about V, with 2 x 2 real matrices acting on (e, f), is ex
 
     (2)  I(V') ~ T V' + c,   T = R(y) - conj(s / V^2) C,   c = 2 conj(s / V)
 
-where R(y) multiplies by y and C conjugates. Seen from its parent through a series impedance z, a subtree that draws
-T V + c draws, with U the parent's voltage,
+where R(y) multiplies by y and C conjugates. Seen from its parent through a series impedance z, a
+subtree that draws T V + c draws, with U the parent's voltage,
 
     (3)  J = (1 + T Z)^-1 (T U + c),   V = U - z J
 
-so one backward pass of (3) from the leaves and one forward pass from the roots is a full Newton step in O(n) work, with
-no admittance matrix: a branch of zero impedance is as good as any. Off-nominal taps multiply V and J by complex ratios.
-A link adds an unknown current that must satisfy its own voltage drop; the tree's response to unit link currents gives a
-small dense system (bordered Newton). The mismatch after a step follows from the remainder of (2), with d = V' - V:
+so one backward pass of (3) from the leaves and one forward pass from the roots is a full Newton
+step in O(n) work, with no admittance matrix: a branch of zero impedance is as good as any.
+Off-nominal taps multiply V and J by complex ratios. A link adds an unknown current that must
+satisfy its own voltage drop; the tree's response to unit link currents gives a small dense system
+(bordered Newton). The mismatch after a step follows from the remainder of (2), with d = V' - V:
 
     (4)  |mismatch in power| = |s| |d|^2 / |V|^2
 
 which is exact, costs nothing, and is what convergence is judged by.
 
-One long file on purpose: numba's cache notices a change only in the file of the function it cached, and small functions
-are inlined only into what is compiled together with them (so they are not cached themselves).
+One long file on purpose: numba's cache notices a change only in the file of the function it cached,
+and small functions are inlined only into what is compiled together with them (so they are not
+cached themselves).
 """
 
 from __future__ import annotations
@@ -32,7 +35,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-# Contraction and reassociation only: NaN and infinity must keep their meaning, they mark items that failed.
+# Contraction and reassociation only: NaN and infinity must keep their meaning, they mark items that
+# failed.
 MATH = {"contract", "reassoc", "arcp", "nsz"}
 
 
@@ -49,7 +53,9 @@ def linearise(e, f, p, q, g, b):
 
 @njit(error_model="numpy", fastmath=MATH)
 def through_impedance(t11, t12, t21, t22, c1, c2, r, x):
-    """Return (1 + T Z)^-1 (T, c): equation (3), the subtree as its parent sees it, and (1 + T Z)^-1 itself."""
+    """Return (1 + T Z)^-1 (T, c): equation (3), the subtree as its parent sees it, and (1 + T Z)^-1
+    itself.
+    """
     n11 = 1.0 + t11 * r + t12 * x
     n12 = t12 * r - t11 * x
     n21 = t21 * r + t22 * x
@@ -72,7 +78,9 @@ def through_impedance(t11, t12, t21, t22, c1, c2, r, x):
 
 @njit(error_model="numpy", fastmath=MATH)
 def through_ratio(t11, t12, t21, t22, c1, c2, a, b):
-    """Return R(conj k) T R(k) and conj(k) c for the ratio k = a + jb: the subtree behind an ideal transformer."""
+    """Return R(conj k) T R(k) and conj(k) c for the ratio k = a + jb: the subtree behind an ideal
+    transformer.
+    """
     u11, u12 = t11 * a + t12 * b, t12 * a - t11 * b
     u21, u22 = t21 * a + t22 * b, t22 * a - t21 * b
     return (
@@ -86,11 +94,15 @@ def through_ratio(t11, t12, t21, t22, c1, c2, a, b):
 
 
 @njit(cache=True)
-def find_forest(closed, start, near_branch, near_bus, substation, order, parent, branch, links, seen, place):
-    """Walk the closed branches outwards from the substations; return the number of live buses and of links.
+def find_forest(
+    closed, start, near_branch, near_bus, substation, order, parent, branch, links, seen, place
+):
+    """Walk the closed branches outwards from the substations; return the number of live buses and
+    of links.
 
-    Fills, per position in walking order: `order` (bus), `parent` (position, -1 at a root), `branch` (the one to the
-    parent); `links` with the branches that close loops; `place` with each bus's position, -1 where no path leads.
+    Fills, per position in walking order: `order` (bus), `parent` (position, -1 at a root), `branch`
+    (the one to the parent); `links` with the branches that close loops; `place` with each bus's
+    position, -1 where no path leads.
     """
     place[:] = -1
     seen[:] = False
@@ -126,7 +138,9 @@ def find_forest(closed, start, near_branch, near_bus, substation, order, parent,
 
 @njit
 def collect_shunts(closed, from_bus, to_bus, open_end, y_closed, y_open, y_bus, total):
-    """Fill `total` (n_bus,) with bus shunts, the charging of closed branches and that of open ones left hanging."""
+    """Fill `total` (n_bus,) with bus shunts, the charging of closed branches and that of open ones
+    left hanging.
+    """
     total[:] = y_bus
     for b in range(closed.shape[0]):
         if closed[b]:
@@ -143,15 +157,31 @@ LANES = 32  # below 16 the compiler unrolls the lanes instead of using vector re
 
 @njit(cache=True, parallel=True, error_model="numpy")
 def solve_one_forest(
-    p, q, order, parent, forward, branch, near, far, z, shunt, v_root, tolerance, max_iterations, n_chunk,
-    voltage, current, iterations,
-):  # fmt: skip
+    p,
+    q,
+    order,
+    parent,
+    forward,
+    branch,
+    near,
+    far,
+    z,
+    shunt,
+    v_root,
+    tolerance,
+    max_iterations,
+    n_chunk,
+    voltage,
+    current,
+    iterations,
+):
     """Solve all items on one radial forest, LANES of them side by side.
 
-    p, q: (B or 1, n_bus). By position in walking order: the bus, the parent's position (-1 at a root), the branch to it,
-    whether that branch runs away from the root, the complex ratios on its parent's and its child's side, its impedance,
-    the shunt admittance of the bus, the voltage of a root.
-    Writes voltage (B, n_bus), current (B, n_branch; series, from -> to) and iterations (B,), -1 where it failed.
+    p, q: (B or 1, n_bus). By position in walking order: the bus, the parent's position (-1 at a
+    root), the branch to it, whether that branch runs away from the root, the complex ratios on its
+    parent's and its child's side, its impedance, the shunt admittance of the bus, the voltage of a
+    root. Writes voltage (B, n_bus), current (B, n_branch; series, from -> to) and iterations (B,),
+    -1 where it failed.
     """
     n_item = voltage.shape[0]
     n_block = (n_item + LANES - 1) // LANES
@@ -169,20 +199,35 @@ def solve_one_forest(
                 if error.max() <= tolerance:
                     break
             _store_block(
-                first, width, n_iteration, tolerance, order, parent, forward, branch, rows, error,
-                voltage, current, iterations,
-            )  # fmt: skip
+                first,
+                width,
+                n_iteration,
+                tolerance,
+                order,
+                parent,
+                forward,
+                branch,
+                rows,
+                error,
+                voltage,
+                current,
+                iterations,
+            )
 
 
-# Fields of a row: one row per position, each field LANES wide. Constant distances between the fields of one row are what
-# lets the compiler use vector registers for the loops over lanes below.
+# Fields of a row: one row per position, each field LANES wide. Constant distances between the
+# fields of one row are what lets the compiler use vector registers for the loops over lanes below.
 _FIELDS = 14
-_E, _F, _P, _Q, _W, _M, _T11, _T12, _T21, _T22, _C1, _C2, _J_RE, _J_IM = range(0, _FIELDS * LANES, LANES)
+_E, _F, _P, _Q, _W, _M, _T11, _T12, _T21, _T22, _C1, _C2, _J_RE, _J_IM = range(
+    0, _FIELDS * LANES, LANES
+)
 
 
 @njit(error_model="numpy")
 def _load_block(first, width, p, q, order, parent, near, far, v_root, rows):
-    """Lay the demand of `width` items into lanes (the last item fills what is left) and start from no load."""
+    """Lay the demand of `width` items into lanes (the last item fills what is left) and start from
+    no load.
+    """
     for k in range(order.shape[0]):
         row = rows[k]
         bus = order[k]
@@ -218,15 +263,24 @@ def _step_block(parent, near, far, z, shunt, rows, error):
     for k in range(n):
         if parent[k] >= 0:
             _unfold_row(
-                rows[k], rows[parent[k]], z[k].real, z[k].imag,
-                near[k].real, near[k].imag, far[k].real, far[k].imag, error,
-            )  # fmt: skip
+                rows[k],
+                rows[parent[k]],
+                z[k].real,
+                z[k].imag,
+                near[k].real,
+                near[k].imag,
+                far[k].real,
+                far[k].imag,
+                error,
+            )
 
 
 @njit(error_model="numpy", fastmath=MATH)
 def _linearise_row(row, g, b):
     for i in range(LANES):
-        t11, t12, t21, t22, c1, c2, m = linearise(row[_E + i], row[_F + i], row[_P + i], row[_Q + i], g, b)
+        t11, t12, t21, t22, c1, c2, m = linearise(
+            row[_E + i], row[_F + i], row[_P + i], row[_Q + i], g, b
+        )
         row[_T11 + i] = t11
         row[_T12 + i] = t12
         row[_T21 + i] = t21
@@ -240,7 +294,14 @@ def _linearise_row(row, g, b):
 def _turn_row(row, a, b):
     for i in range(LANES):
         t11, t12, t21, t22, c1, c2 = through_ratio(
-            row[_T11 + i], row[_T12 + i], row[_T21 + i], row[_T22 + i], row[_C1 + i], row[_C2 + i], a, b
+            row[_T11 + i],
+            row[_T12 + i],
+            row[_T21 + i],
+            row[_T22 + i],
+            row[_C1 + i],
+            row[_C2 + i],
+            a,
+            b,
         )
         row[_T11 + i] = t11
         row[_T12 + i] = t12
@@ -254,7 +315,14 @@ def _turn_row(row, a, b):
 def _fold_row(row, up, r, x, a=1.0, b=0.0):
     for i in range(LANES):
         t11, t12, t21, t22, c1, c2, _, _, _, _ = through_impedance(
-            row[_T11 + i], row[_T12 + i], row[_T21 + i], row[_T22 + i], row[_C1 + i], row[_C2 + i], r, x
+            row[_T11 + i],
+            row[_T12 + i],
+            row[_T21 + i],
+            row[_T22 + i],
+            row[_C1 + i],
+            row[_C2 + i],
+            r,
+            x,
         )
         row[_T11 + i] = t11
         row[_T12 + i] = t12
@@ -322,20 +390,37 @@ def _store_block(
                 continue
             voltage[first + lane, order[k]] = complex(row[_E + lane], row[_F + lane])
             if parent[k] >= 0:
-                current[first + lane, branch[k]] = complex(sign * row[_J_RE + lane], sign * row[_J_IM + lane])
+                current[first + lane, branch[k]] = complex(
+                    sign * row[_J_RE + lane], sign * row[_J_IM + lane]
+                )
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
 def solve_many_forests(
-    p, q, closed, graph, branches, shunts, substation, v_substation, start, tolerance, max_iterations, n_chunk,
-    voltage, current, iterations, energised,
-):  # fmt: skip
+    p,
+    q,
+    closed,
+    graph,
+    branches,
+    shunts,
+    substation,
+    v_substation,
+    start,
+    tolerance,
+    max_iterations,
+    n_chunk,
+    voltage,
+    current,
+    iterations,
+    energised,
+):
     """Solve items that each have their own closed branches, radial or meshed.
 
-    closed: (B or 1, n_branch). graph: (start, near_branch, near_bus), branches by bus. branches: (from_bus, to_bus, z,
-    ratio). shunts: (any_branch_shunt, open_end, y_closed, y_open, y_bus), admittances at the buses.
-    start: (B, 1 or 0, n_bus) voltages to begin with; without rows, and where one is 0 or not finite, from no load.
-    Writes like `solve_one_forest`, and energised (B, n_bus).
+    closed: (B or 1, n_branch). graph: (start, near_branch, near_bus), branches by bus. branches:
+    (from_bus, to_bus, z, ratio). shunts: (any_branch_shunt, open_end, y_closed, y_open, y_bus),
+    admittances at the buses. start: (B, 1 or 0, n_bus) voltages to begin with; without rows, and
+    where one is 0 or not finite, from no load. Writes like `solve_one_forest`, and energised (B,
+    n_bus).
     """
     n_item, n_bus = voltage.shape
     n_branch = current.shape[1]
@@ -350,37 +435,81 @@ def solve_many_forests(
         for item in range(chunk * n_item // n_chunk, (chunk + 1) * n_item // n_chunk):
             row = closed[item if closed.shape[0] > 1 else 0]
             n_live, n_link = find_forest(
-                row, graph[0], graph[1], graph[2], substation, walk[0], walk[1], walk[2], links, seen, walk[3]
+                row,
+                graph[0],
+                graph[1],
+                graph[2],
+                substation,
+                walk[0],
+                walk[1],
+                walk[2],
+                links,
+                seen,
+                walk[3],
             )
             if shunts[0]:
-                collect_shunts(row, branches[0], branches[1], shunts[1], shunts[2], shunts[3], shunts[4], shunt)
+                collect_shunts(
+                    row, branches[0], branches[1], shunts[1], shunts[2], shunts[3], shunts[4], shunt
+                )
             pi = item if p.shape[0] > 1 else 0
             qi = item if q.shape[0] > 1 else 0
             for k in range(n_live):
                 demand[k, 0], demand[k, 1] = p[pi, walk[0, k]], q[qi, walk[0, k]]
             iterations[item] = solve_item(
-                item, n_live, n_link, walk, links, branches, demand, shunt, v_substation, tolerance, max_iterations,
-                state, line, voltage, current, start,
-            )  # fmt: skip
+                item,
+                n_live,
+                n_link,
+                walk,
+                links,
+                branches,
+                demand,
+                shunt,
+                v_substation,
+                tolerance,
+                max_iterations,
+                state,
+                line,
+                voltage,
+                current,
+                start,
+            )
             for bus in range(n_bus):
                 energised[item, bus] = walk[3, bus] >= 0
 
 
-# Columns of `state`, by position: the voltage, the linear model (2) and then (3), |V|^-2, the current J.
+# Columns of `state`, by position: the voltage, the linear model (2) and then (3), |V|^-2, the
+# current J.
 _S_E, _S_F, _S_T11, _S_T12, _S_T21, _S_T22, _S_C1, _S_C2, _S_M, _S_J_RE, _S_J_IM = range(11)
-# Columns of `line`, by position: series impedance, complex ratios on the parent's and on the child's side.
+# Columns of `line`, by position: series impedance, complex ratios on the parent's and on the
+# child's side.
 _R, _X, _NEAR_RE, _NEAR_IM, _FAR_RE, _FAR_IM = range(6)
 
 
 @njit(error_model="numpy", fastmath=MATH)
 def solve_item(
-    item, n, n_link, walk, links, branches, demand, shunt, v_substation, tolerance, max_iterations, state, line,
-    voltage, current, start=None,
-):  # fmt: skip
-    """Solve one item, write its voltages and currents, and return its iterations, -1 where it failed.
+    item,
+    n,
+    n_link,
+    walk,
+    links,
+    branches,
+    demand,
+    shunt,
+    v_substation,
+    tolerance,
+    max_iterations,
+    state,
+    line,
+    voltage,
+    current,
+    start=None,
+):
+    """Solve one item, write its voltages and currents, and return its iterations, -1 where it
+    failed.
 
-    start: as in `solve_many_forests`; link currents need none, as each step finds them anew from the voltages.
-    Everything is indexed in place: a row view here would cost more than the arithmetic on it.
+    start: as in `solve_many_forests`; link currents need none, as each step finds them anew from
+    the voltages. Everything is indexed in place: a row view here would cost more than the
+    arithmetic on it.
     """
     n_root = v_substation.shape[0]
     tapped = start_flat(n, walk, branches, v_substation, state, line)
@@ -393,8 +522,15 @@ def solve_item(
         n_iteration += 1
         for k in range(n):
             y = shunt[walk[0, k]]
-            t = linearise(state[k, _S_E], state[k, _S_F], demand[k, 0], demand[k, 1], y.real, y.imag)
-            state[k, _S_T11], state[k, _S_T12], state[k, _S_T21], state[k, _S_T22] = t[0], t[1], t[2], t[3]
+            t = linearise(
+                state[k, _S_E], state[k, _S_F], demand[k, 0], demand[k, 1], y.real, y.imag
+            )
+            state[k, _S_T11], state[k, _S_T12], state[k, _S_T21], state[k, _S_T22] = (
+                t[0],
+                t[1],
+                t[2],
+                t[3],
+            )
             state[k, _S_C1], state[k, _S_C2], state[k, _S_M] = t[4], t[5], t[6]
         if n_link:
             close_loops(n, n_link, walk, links, branches, state, line, j_link)
@@ -421,7 +557,9 @@ def solve_item(
 
 @njit(error_model="numpy")
 def start_flat(n, walk, branches, v_substation, state, line):
-    """Fill `line` and the no-load voltages of one item; return whether any branch has an off-nominal ratio."""
+    """Fill `line` and the no-load voltages of one item; return whether any branch has an
+    off-nominal ratio.
+    """
     from_bus, _, z, ratio = branches
     tapped = False
     for k in range(n):
@@ -432,7 +570,12 @@ def start_flat(n, walk, branches, v_substation, state, line):
         line[k, _R], line[k, _X] = z[b].real, z[b].imag
         t = ratio[b]
         if t == 1.0:
-            line[k, _NEAR_RE], line[k, _NEAR_IM], line[k, _FAR_RE], line[k, _FAR_IM] = 1.0, 0.0, 1.0, 0.0
+            line[k, _NEAR_RE], line[k, _NEAR_IM], line[k, _FAR_RE], line[k, _FAR_IM] = (
+                1.0,
+                0.0,
+                1.0,
+                0.0,
+            )
             state[k, _S_E], state[k, _S_F] = state[up, _S_E], state[up, _S_F]
             continue
         # The ideal transformer sits at the from end: on the parent's side of z, or on the child's.
@@ -470,12 +613,18 @@ def _backward(n, n_root, walk, state, line, tapped):
         t11, t12, t21, t22 = state[k, _S_T11], state[k, _S_T12], state[k, _S_T21], state[k, _S_T22]
         c1, c2 = state[k, _S_C1], state[k, _S_C2]
         if tapped:
-            t11, t12, t21, t22, c1, c2 = through_ratio(t11, t12, t21, t22, c1, c2, line[k, _FAR_RE], line[k, _FAR_IM])
-        t11, t12, t21, t22, c1, c2, _, _, _, _ = through_impedance(t11, t12, t21, t22, c1, c2, line[k, _R], line[k, _X])
+            t11, t12, t21, t22, c1, c2 = through_ratio(
+                t11, t12, t21, t22, c1, c2, line[k, _FAR_RE], line[k, _FAR_IM]
+            )
+        t11, t12, t21, t22, c1, c2, _, _, _, _ = through_impedance(
+            t11, t12, t21, t22, c1, c2, line[k, _R], line[k, _X]
+        )
         state[k, _S_T11], state[k, _S_T12], state[k, _S_T21], state[k, _S_T22] = t11, t12, t21, t22
         state[k, _S_C1], state[k, _S_C2] = c1, c2
         if tapped:
-            t11, t12, t21, t22, c1, c2 = through_ratio(t11, t12, t21, t22, c1, c2, line[k, _NEAR_RE], line[k, _NEAR_IM])
+            t11, t12, t21, t22, c1, c2 = through_ratio(
+                t11, t12, t21, t22, c1, c2, line[k, _NEAR_RE], line[k, _NEAR_IM]
+            )
         up = walk[1, k]
         state[up, _S_T11] += t11
         state[up, _S_T12] += t12
@@ -505,7 +654,9 @@ def _forward(n, n_root, walk, state, line, demand, tapped):
         d_re, d_im = v_re - state[k, _S_E], v_im - state[k, _S_F]
         state[k, _S_E], state[k, _S_F] = v_re, v_im
         state[k, _S_J_RE], state[k, _S_J_IM] = i_re, i_im
-        mismatch = (d_re * d_re + d_im * d_im) * state[k, _S_M] * (abs(demand[k, 0]) + abs(demand[k, 1]))
+        mismatch = (
+            (d_re * d_re + d_im * d_im) * state[k, _S_M] * (abs(demand[k, 0]) + abs(demand[k, 1]))
+        )
         # Written so that a NaN mismatch is kept: it must never look converged.
         if not mismatch <= error:
             error = mismatch
@@ -516,8 +667,8 @@ def _forward(n, n_root, walk, state, line, demand, tapped):
 def close_loops(n, n_link, walk, links, branches, state, line, j_link):
     """Find the link currents of this Newton step and add them to the demand terms c of `state`.
 
-    Column 0 of the response is the tree without link currents; columns 1 + 2 l and 2 + 2 l answer a unit real and
-    imaginary current in link l. Each link demands V_from / t - V_to = z J.
+    Column 0 of the response is the tree without link currents; columns 1 + 2 l and 2 + 2 l answer a
+    unit real and imaginary current in link l. Each link demands V_from / t - V_to = z J.
     """
     from_bus, to_bus, z, ratio = branches
     n_column = 1 + 2 * n_link
@@ -548,7 +699,9 @@ def close_loops(n, n_link, walk, links, branches, state, line, j_link):
         right[2 * row + 1] = im[w, 0] - into.real * im[k, 0] - into.imag * re[k, 0]
         for c in range(2 * n_link):
             system[2 * row, c] = into.real * re[k, c + 1] - into.imag * im[k, c + 1] - re[w, c + 1]
-            system[2 * row + 1, c] = into.real * im[k, c + 1] + into.imag * re[k, c + 1] - im[w, c + 1]
+            system[2 * row + 1, c] = (
+                into.real * im[k, c + 1] + into.imag * re[k, c + 1] - im[w, c + 1]
+            )
         system[2 * row, 2 * row] -= z[b].real
         system[2 * row, 2 * row + 1] += z[b].imag
         system[2 * row + 1, 2 * row] -= z[b].imag
@@ -572,7 +725,9 @@ def respond(n, n_column, walk, state, line, lifted, re, im):
         if up < 0:
             continue
         h, w, a, b = line[k, _FAR_RE], line[k, _FAR_IM], line[k, _NEAR_RE], line[k, _NEAR_IM]
-        t11, t12, t21, t22, _, _ = through_ratio(lifted[k, 0], lifted[k, 1], lifted[k, 2], lifted[k, 3], 0.0, 0.0, h, w)
+        t11, t12, t21, t22, _, _ = through_ratio(
+            lifted[k, 0], lifted[k, 1], lifted[k, 2], lifted[k, 3], 0.0, 0.0, h, w
+        )
         t11, t12, t21, t22, _, _, m11, m12, m21, m22 = through_impedance(
             t11, t12, t21, t22, 0.0, 0.0, line[k, _R], line[k, _X]
         )
@@ -613,7 +768,8 @@ def respond(n, n_column, walk, state, line, lifted, re, im):
 
 @njit(error_model="numpy")
 def _solve_dense(a, b):
-    """Overwrite b with the solution of a x = b by Gaussian elimination with partial pivoting; NaN where singular.
+    """Overwrite b with the solution of a x = b by Gaussian elimination with partial pivoting; NaN
+    where singular.
 
     Loop systems have two rows a loop: at that size a library call costs more than the arithmetic.
     """

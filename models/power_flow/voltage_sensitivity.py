@@ -1,17 +1,19 @@
-"""How squared voltages answer to battery powers at AC states: the exact derivative of the AC power flow, batched.
+"""How squared voltages answer to battery powers at AC states: the exact derivative of the AC power
+flow, batched.
 
-At a solved state with voltages V, net demands s and shunts y, the current a bus draws is, to first order in its voltage,
-I = T dV + c with T of (2) in `newton_sweep.py`; one more unit of active demand at bus i draws
+At a solved state with voltages V, net demands s and shunts y, the current a bus draws is, to first
+order in its voltage, I = T dV + c with T of (2) in `newton_sweep.py`; one more unit of active
+demand at bus i draws
 
     (1)  c_i = conj(1 / V_i)
 
-The response dV of the whole radial feeder to such a column is one backward and one forward sweep over the tree, the sweep
-of the Newton step itself. With V = e + jf,
+The response dV of the whole radial feeder to such a column is one backward and one forward sweep
+over the tree, the sweep of the Newton step itself. With V = e + jf,
 
     (2)  d w_j / d p_i = 2 (e_j de_j + f_j df_j)
 
-exact to rounding: no difference quotient, no matrix inverse. Per unit. The functions of `newton_sweep.py` are compiled into the
-kernel here: after a change there, touch this file too.
+exact to rounding: no difference quotient, no matrix inverse. Per unit. The functions of
+`newton_sweep.py` are compiled into the kernel here: after a change there, touch this file too.
 """
 
 from __future__ import annotations
@@ -25,23 +27,38 @@ from numba import njit, prange
 from feederguard.models.arrays import ComplexArray, FloatArray, IntArray, threads_for
 from feederguard.models.network import Network, NetworkError
 from feederguard.models.power_flow.layout import prepare
-from feederguard.models.power_flow.newton_sweep import collect_shunts, find_forest, linearise, respond, start_flat
+from feederguard.models.power_flow.newton_sweep import (
+    collect_shunts,
+    find_forest,
+    linearise,
+    respond,
+    start_flat,
+)
 
 
 def voltage_sensitivity(
-    network: Network, voltage: ComplexArray, p: FloatArray, q: FloatArray, bus: IntArray, at: IntArray | None = None
+    network: Network,
+    voltage: ComplexArray,
+    p: FloatArray,
+    q: FloatArray,
+    bus: IntArray,
+    at: IntArray | None = None,
 ) -> FloatArray:
     """Return d |V|^2 / d p at solved AC states of the normal topology, (B, len(bus), len(at)).
 
-    voltage: (B, n_bus) complex, NaN where a flow failed (the answer is then NaN). p, q: (B, n_bus) net demand, batteries
-    included. bus: buses where active demand changes. at: buses whose squared voltage is asked for, default all.
+    voltage: (B, n_bus) complex, NaN where a flow failed (the answer is then NaN). p, q: (B, n_bus)
+    net demand, batteries included. bus: buses where active demand changes. at: buses whose squared
+    voltage is asked for, default all.
 
     Raises `NetworkError` for a meshed feeder, ValueError when a shape does not fit.
     """
     shape = (len(voltage), network.n_bus)
     for name, array in (("voltage", voltage), ("p", p), ("q", q)):
         if array.shape != shape:
-            raise ValueError(f"{network.name}: {name} has shape {array.shape}; expected {shape}, the states of a batch")
+            raise ValueError(
+                f"{network.name}: {name} has shape {array.shape}; expected {shape}, the states of "
+                "a batch"
+            )
     at = np.arange(network.n_bus) if at is None else at
     walk, n_live, shunt = _tree(network)
     prepared = prepare(network)
@@ -49,9 +66,19 @@ def voltage_sensitivity(
     with threads_for(0.02 * len(voltage) * network.n_bus * len(bus)):
         n_chunk = max(1, min(8 * numba.get_num_threads(), len(voltage)))
         _sensitivity(
-            np.ascontiguousarray(voltage), np.ascontiguousarray(p), np.ascontiguousarray(q), walk, n_live,
-            prepared.branches, shunt, prepared.v_substation, np.array(bus, np.int64), np.array(at, np.int64), n_chunk, out,
-        )  # fmt: skip
+            np.ascontiguousarray(voltage),
+            np.ascontiguousarray(p),
+            np.ascontiguousarray(q),
+            walk,
+            n_live,
+            prepared.branches,
+            shunt,
+            prepared.v_substation,
+            np.array(bus, np.int64),
+            np.array(at, np.int64),
+            n_chunk,
+            out,
+        )
     return out
 
 
@@ -59,23 +86,36 @@ _trees: WeakKeyDictionary[Network, tuple[IntArray, int, ComplexArray]] = WeakKey
 
 
 def _tree(network: Network) -> tuple[IntArray, int, ComplexArray]:
-    """Return the walk over the tree, the number of live buses and the shunt at each bus, found once per network."""
+    """Return the walk over the tree, the number of live buses and the shunt at each bus, found once
+    per network.
+    """
     if network in _trees:
         return _trees[network]
     prepared, closed = prepare(network), network.closed.copy()
     walk = np.empty((4, network.n_bus), np.int64)
     links, seen = np.empty(network.n_branch, np.int64), np.empty(network.n_branch, np.bool_)
     n_live, n_link = find_forest(
-        closed, *prepared.graph, prepared.substation, walk[0], walk[1], walk[2], links, seen, walk[3]
+        closed,
+        *prepared.graph,
+        prepared.substation,
+        walk[0],
+        walk[1],
+        walk[2],
+        links,
+        seen,
+        walk[3],
     )
     if n_link:
         raise NetworkError(
-            f"{network.name} is meshed: closed branch {network.branch_name[links[0]]!r} closes a loop; voltage sensitivities "
+            f"{network.name} is meshed: closed branch {network.branch_name[links[0]]!r} closes a "
+            "loop; voltage sensitivities "
             "are those of radial feeders, so open it with network.with_changes(closed=...)"
         )
     shunt = prepared.shunts[4].copy()
     if prepared.shunts[0]:
-        collect_shunts(closed, prepared.branches[0], prepared.branches[1], *prepared.shunts[1:], shunt)
+        collect_shunts(
+            closed, prepared.branches[0], prepared.branches[1], *prepared.shunts[1:], shunt
+        )
     _trees[network] = walk, n_live, shunt
     return _trees[network]
 

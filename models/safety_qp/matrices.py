@@ -1,12 +1,15 @@
-"""The safety QP as arrays: read once out of the Pyomo model, then filled for whole batches of states.
+"""The safety QP as arrays: read once out of the Pyomo model, then filled for whole batches of
+states.
 
-With the equalities of `statement.py` solved for the squared voltages, its (4)-(6) are, over a = p / p_max,
+With the equalities of `statement.py` solved for the squared voltages, its (4)-(6) are, over a = p /
+p_max,
 
     (1)  w = G a + w_0,   w_0 = W_p p^ + W_q q^ + w_00
     (2)  v_min^2 + e - w_0 - s <= G a <= v_max^2 - w_0 + z,   e the margin of each bus
 
-and its objective |a - a^|^2 + rho sum(s + z). All of it comes from the model's own expressions (`compiled/parametric.py`); that
-the objective and the limits have the shape that `projection.py` solves is checked here.
+and its objective |a - a^|^2 + rho sum(s + z). All of it comes from the model's own expressions
+(`compiled/parametric.py`); that the objective and the limits have the shape that `projection.py`
+solves is checked here.
 """
 
 from __future__ import annotations
@@ -18,7 +21,12 @@ import numpy as np
 from feederguard.models.arrays import FloatArray, IntArray
 from feederguard.models.battery import Batteries
 from feederguard.models.compiled import CompileError
-from feederguard.models.compiled.parametric import Eliminated, ParametricModel, compile_parametric, eliminate
+from feederguard.models.compiled.parametric import (
+    Eliminated,
+    ParametricModel,
+    compile_parametric,
+    eliminate,
+)
 from feederguard.models.network import Network
 from feederguard.models.safety_qp.statement import TOLERANCE_PU, build_safety_qp
 
@@ -52,7 +60,9 @@ def safety_matrices(
     tolerance_pu: float = TOLERANCE_PU,
     rho: float | None = None,
 ) -> SafetyMatrices:
-    """Return the safety QP of a feeder as arrays; arguments and errors are those of `build_safety_qp`."""
+    """Return the safety QP of a feeder as arrays; arguments and errors are those of
+    `build_safety_qp`.
+    """
     model = build_safety_qp(network, batteries, step_h, tolerance_pu=tolerance_pu, rho=rho)
     compiled = compile_parametric(model)
     solved = eliminate(compiled, _EQUALITIES, _DETERMINED)
@@ -60,13 +70,22 @@ def safety_matrices(
     w_low, w_high = _limits(compiled, bus)
     p_max, rho = _objective(compiled)
     w_rows = _rows_of_w(compiled, bus)
-    by_theta = {name: solved.by_theta[w_rows][:, place] for name, place in compiled.parameters.items()}
+    by_theta = {
+        name: solved.by_theta[w_rows][:, place] for name, place in compiled.parameters.items()
+    }
     _check_data(compiled, solved, w_rows)
     columns = solved.by_x[w_rows][:, compiled.columns["p_battery"]].T * p_max[:, None]
     return SafetyMatrices(
-        bus, np.ascontiguousarray(columns), np.ascontiguousarray(by_theta["p_net"].T),
-        np.ascontiguousarray(by_theta["q_net"].T), solved.constant[w_rows], w_low, w_high, p_max, rho,
-    )  # fmt: skip
+        bus,
+        np.ascontiguousarray(columns),
+        np.ascontiguousarray(by_theta["p_net"].T),
+        np.ascontiguousarray(by_theta["q_net"].T),
+        solved.constant[w_rows],
+        w_low,
+        w_high,
+        p_max,
+        rho,
+    )
 
 
 def _rows_of_w(compiled: ParametricModel, bus: IntArray) -> IntArray:
@@ -78,7 +97,8 @@ def _rows_of_w(compiled: ParametricModel, bus: IntArray) -> IntArray:
 
 
 def _limits(compiled: ParametricModel, bus: IntArray) -> tuple[FloatArray, FloatArray]:
-    """Return v_min^2 and v_max^2 from the rows of (4) and (5), each of which must be its own w, margin and slack.
+    """Return v_min^2 and v_max^2 from the rows of (4) and (5), each of which must be its own w,
+    margin and slack.
 
     The margin counts whole, at its own bus, and below only: the layer puts it there by itself.
     """
@@ -91,14 +111,16 @@ def _limits(compiled: ParametricModel, bus: IntArray) -> tuple[FloatArray, Float
         expected[np.arange(len(rows)), compiled.columns[slack]] = sign
         if not np.array_equal(compiled.a[rows], expected):
             raise CompileError(
-                f"{compiled.name}: {name} is not w and its slack alone; the safety layer solves only that"
+                f"{compiled.name}: {name} is not w and its slack alone; the safety layer solves "
+                "only that"
             )
         by_theta = np.zeros((len(rows), compiled.d.shape[1]))
         if name == "low_limit":
             by_theta[np.arange(len(rows)), compiled.parameters["margin"][bus]] = -1.0
         if not np.array_equal(compiled.d[rows], by_theta):
             raise CompileError(
-                f"{compiled.name}: {name} must hold {'minus the margin of its own bus' if by_theta.any() else 'no margin'} and "
+                f"{compiled.name}: {name} must hold "
+                f"{'minus the margin of its own bus' if by_theta.any() else 'no margin'} and "
                 "no other parameter; the safety layer puts the margin there itself"
             )
         found.append(-compiled.c[rows])
@@ -127,7 +149,8 @@ def _objective(compiled: ParametricModel) -> tuple[FloatArray, float]:
     others = np.delete(compiled.linear, slack)
     if not same or np.ptp(prices) > 0 or others.any():
         raise CompileError(
-            f"{compiled.name}: the objective is not |a - a_policy|^2 + rho slack; the layer solves only that"
+            f"{compiled.name}: the objective is not |a - a_policy|^2 + rho slack; the layer solves "
+            "only that"
         )
     return p_max, float(prices[0])
 
@@ -135,4 +158,6 @@ def _objective(compiled: ParametricModel) -> tuple[FloatArray, float]:
 def _check_data(compiled: ParametricModel, solved: Eliminated, rows: IntArray) -> None:
     data = np.concatenate([compiled.parameters["p_net"], compiled.parameters["q_net"]])
     if np.delete(solved.by_theta[rows], data, axis=1).any():
-        raise CompileError(f"{compiled.name}: voltages depend on more than p_battery, p_net and q_net")
+        raise CompileError(
+            f"{compiled.name}: voltages depend on more than p_battery, p_net and q_net"
+        )

@@ -1,26 +1,32 @@
-"""Batched exact projection onto two-sided soft rows within a box, and its derivative: the solver behind the safety layer.
+"""Batched exact projection onto two-sided soft rows within a box, and its derivative: the solver
+behind the safety layer.
 
-For each item, n unknowns a, m rows G a (shared or its own), and a price 2 R of leaving a row's interval by one unit,
+For each item, n unknowns a, m rows G a (shared or its own), and a price 2 R of leaving a row's
+interval by one unit,
 
     (1)  min  |a - a^|^2 + 2 R sum of max(low_i - (G a)_i, 0) + max((G a)_i - high_i, 0),   lo <= a <= hi
 
-Its optimum is unique and is where, with one signed multiplier mu_i in [-R, R] a row and nu_j a bound,
+Its optimum is unique and is where, with one signed multiplier mu_i in [-R, R] a row and nu_j a
+bound,
 
     (2)  a = a^ + G' mu + nu
     (3)  mu_i > 0 only where (G a)_i <= low_i, mu_i < R only where (G a)_i >= low_i; likewise -R <= mu_i < 0 at high_i
     (4)  nu_j > 0 only at lo_j, nu_j < 0 only at hi_j
 
-Where low_i > high_i, the two prices cancel in between, and (1) is that of the interval [high_i, low_i] plus a constant.
+Where low_i > high_i, the two prices cancel in between, and (1) is that of the interval [high_i,
+low_i] plus a constant.
 
-Method: the dual active-set method of Goldfarb & Idnani, Mathematical Programming 27, 1983, on (2)-(4). It starts at the
-clipped proposal, whose active bounds are dual feasible, so most items end there. Bounds are sets of fixed unknowns, not
-rows; the tight rows, restricted to free unknowns, are kept as an orthonormal basis (Gram-Schmidt, twice) since voltages
-of neighbours are nearly parallel; a row that depends on the tight ones takes a step in the multipliers alone. A
-multiplier that reaches R stays there and its row gives way. Every step raises the dual objective, so no set of active
-constraints comes twice. At the end the answer is recomputed from its active set, and (2)-(4) are verified; an item that
-fails is NaN and says so.
+Method: the dual active-set method of Goldfarb & Idnani, Mathematical Programming 27, 1983, on
+(2)-(4). It starts at the clipped proposal, whose active bounds are dual feasible, so most items end
+there. Bounds are sets of fixed unknowns, not rows; the tight rows, restricted to free unknowns, are
+kept as an orthonormal basis (Gram-Schmidt, twice) since voltages of neighbours are nearly parallel;
+a row that depends on the tight ones takes a step in the multipliers alone. A multiplier that
+reaches R stays there and its row gives way. Every step raises the dual objective, so no set of
+active constraints comes twice. At the end the answer is recomputed from its active set, and (2)-(4)
+are verified; an item that fails is NaN and says so.
 
-Derivative: in the free unknowns F with tight rows J, da/da^ = I - G_JF' (G_JF G_JF')^-1 G_JF, zero elsewhere.
+Derivative: in the free unknowns F with tight rows J, da/da^ = I - G_JF' (G_JF G_JF')^-1 G_JF, zero
+elsewhere.
 
 Long, because numba's cache watches one file and inlines only what is compiled together.
 """
@@ -38,13 +44,19 @@ from feederguard.models.arrays import BoolArray, FloatArray, IntArray, threads_f
 
 ByteArray = NDArray[np.int8]
 
-# What became of an item: the clipped proposal, an answer with rows tight, one that gives way somewhere, none.
+# What became of an item: the clipped proposal, an answer with rows tight, one that gives way
+# somewhere, none.
 CLIPPED, TIGHT, SLACK, FAILED = range(4)
 STATUSES = ("clipped", "tight", "slack", "failed")
 
-_FEASIBLE = 1e-11  # distance to a constraint, in units of a, below which it counts as met during the search
-_VERIFIED = 1e-8  # residual of (2)-(4) that an answer may have, relative to the largest force on an unknown
-_DEPENDENT = 1e-14  # squared sine of the angle to the tight rows below which a normal counts as lying in them
+_FEASIBLE = (
+    1e-11  # distance to a constraint, in units of a, below which it counts as met during the search
+)
+_VERIFIED = (
+    1e-8  # residual of (2)-(4) that an answer may have, relative to the largest force on an unknown
+)
+# squared sine of the angle to the tight rows below which a normal counts as lying in them
+_DEPENDENT = 1e-14
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +67,9 @@ class Projection:
     mu: FloatArray  # (B, m) multipliers of (2), above zero where low_i pushes
     status: IntArray  # (B,) position in STATUSES
     side: ByteArray  # (B, n) -1 at lo, 1 at hi, 0 free
-    kind: ByteArray  # (B, m) 0 inactive, 1 tight at low, -1 tight at high, 2 and -2 giving way there
+    kind: (
+        ByteArray  # (B, m) 0 inactive, 1 tight at low, -1 tight at high, 2 and -2 giving way there
+    )
 
     @property
     def failed(self) -> BoolArray:
@@ -74,51 +88,82 @@ def project(
 ) -> Projection:
     """Return (1) for each item.
 
-    proposal, lo, hi: (B, n); columns: (n, m) or (B, n, m), the transpose of G; low, high: (B, m), infinite where a side does
-    not count; cap: R. An item with a NaN, an infinite proposal, or lo above hi fails alone.
+    proposal, lo, hi: (B, n); columns: (n, m) or (B, n, m), the transpose of G; low, high: (B, m),
+    infinite where a side does not count; cap: R. An item with a NaN, an infinite proposal, or lo
+    above hi fails alone.
 
     Raises ValueError when a shape does not fit or cap is not positive.
     """
     stacked = columns[None] if columns.ndim == 2 else columns
     n_item, n = proposal.shape
     m = stacked.shape[-1]
-    shapes = {"lo": (lo, (n_item, n)), "hi": (hi, (n_item, n)), "low": (low, (n_item, m)), "high": (high, (n_item, m))}
+    shapes = {
+        "lo": (lo, (n_item, n)),
+        "hi": (hi, (n_item, n)),
+        "low": (low, (n_item, m)),
+        "high": (high, (n_item, m)),
+    }
     for name, (array, shape) in shapes.items():
         if array.shape != shape:
             raise ValueError(f"project: {name} has shape {array.shape}; expected {shape}")
     if stacked.shape[1] != n or len(stacked) not in (1, n_item):
-        raise ValueError(f"project: columns has shape {columns.shape}; expected ({n}, m) or ({n_item}, {n}, m)")
+        raise ValueError(
+            f"project: columns has shape {columns.shape}; expected ({n}, m) or ({n_item}, {n}, m)"
+        )
     if not (np.isfinite(cap) and cap > 0):
-        raise ValueError(f"project: cap is {cap}; the price of giving way must be a positive number")
+        raise ValueError(
+            f"project: cap is {cap}; the price of giving way must be a positive number"
+        )
     answer = Projection(
-        np.empty((n_item, n)), np.zeros((n_item, m)), np.zeros(n_item, np.int64),
-        np.zeros((n_item, n), np.int8), np.zeros((n_item, m), np.int8),
-    )  # fmt: skip
-    # An item that moves takes some microseconds, one that does not a tenth of one; a third moving, that is about one.
+        np.empty((n_item, n)),
+        np.zeros((n_item, m)),
+        np.zeros(n_item, np.int64),
+        np.zeros((n_item, n), np.int8),
+        np.zeros((n_item, m), np.int8),
+    )
+    # An item that moves takes some microseconds, one that does not a tenth of one; a third moving,
+    # that is about one.
     with threads_for(1.0 * n_item):
         n_chunk = max(1, min(8 * numba.get_num_threads(), n_item))
         _project(
-            _plain(proposal), _plain(lo), _plain(hi), _plain(stacked), _plain(low), _plain(high), float(cap), n_chunk,
-            answer.a, answer.mu, answer.status, answer.side, answer.kind,
-        )  # fmt: skip
+            _plain(proposal),
+            _plain(lo),
+            _plain(hi),
+            _plain(stacked),
+            _plain(low),
+            _plain(high),
+            float(cap),
+            n_chunk,
+            answer.a,
+            answer.mu,
+            answer.status,
+            answer.side,
+            answer.kind,
+        )
     return answer
 
 
 def pull_back(answer: Projection, columns: FloatArray, gradient: FloatArray) -> FloatArray:
-    """Return the gradient with respect to the proposals, (B, n), from that with respect to the answers (B, n).
+    """Return the gradient with respect to the proposals, (B, n), from that with respect to the
+    answers (B, n).
 
-    columns as in `project`. Failed items give NaN. At a kink it is the derivative with the active set as it was found.
+    columns as in `project`. Failed items give NaN. At a kink it is the derivative with the active
+    set as it was found.
     """
     stacked = columns[None] if columns.ndim == 2 else columns
     out = np.empty_like(answer.a)
     with threads_for(0.2 * len(out)):
         n_chunk = max(1, min(8 * numba.get_num_threads(), len(out)))
-        _pull_back(_plain(gradient), answer.status, answer.side, answer.kind, _plain(stacked), n_chunk, out)
+        _pull_back(
+            _plain(gradient), answer.status, answer.side, answer.kind, _plain(stacked), n_chunk, out
+        )
     return out
 
 
 def _plain(array: FloatArray) -> FloatArray:
-    """Return the array as the kernel was compiled for it; a read-only or strided one would compile it anew."""
+    """Return the array as the kernel was compiled for it; a read-only or strided one would compile
+    it anew.
+    """
     plain = np.ascontiguousarray(array, dtype=np.float64)
     return plain if plain.flags.writeable else plain.copy()
 
@@ -139,16 +184,37 @@ def _project(a0, lo, hi, columns, low, high, cap, n_chunk, a, mu, status, side, 
             _norms(columns[0], norm)
         for item in range(chunk * n_item // n_chunk, (chunk + 1) * n_item // n_chunk):
             g = columns[0 if shared else item]
-            state = _clip(a0[item], lo[item], hi[item], low[item], high[item], a[item], nu, side[item])
+            state = _clip(
+                a0[item], lo[item], hi[item], low[item], high[item], a[item], nu, side[item]
+            )
             if state != FAILED:
                 _product(g, a[item], y)
                 if not _all_met(y, low[item], high[item]):
                     if not shared:
                         _norms(g, norm)
                     state = _solve(
-                        a0[item], lo[item], hi[item], g, low[item], high[item], cap, norm, y, nu, z, pull, basis, tri,
-                        r, c, rows, a[item], mu[item], side[item], kind[item],
-                    )  # fmt: skip
+                        a0[item],
+                        lo[item],
+                        hi[item],
+                        g,
+                        low[item],
+                        high[item],
+                        cap,
+                        norm,
+                        y,
+                        nu,
+                        z,
+                        pull,
+                        basis,
+                        tri,
+                        r,
+                        c,
+                        rows,
+                        a[item],
+                        mu[item],
+                        side[item],
+                        kind[item],
+                    )
             if state == FAILED:
                 a[item, :] = np.nan
                 mu[item, :] = np.nan
@@ -207,9 +273,31 @@ def _all_met(y, low, high):  # type: ignore[no-untyped-def]
 
 @njit(error_model="numpy")
 def _solve(  # type: ignore[no-untyped-def]
-    a0, lo, hi, g, low, high, cap, norm, y, nu, z, pull, basis, tri, r, c, rows, a, mu, side, kind,
-):  # fmt: skip
-    """Take constraints in, the most violated one first, until none is violated; return the item's status."""
+    a0,
+    lo,
+    hi,
+    g,
+    low,
+    high,
+    cap,
+    norm,
+    y,
+    nu,
+    z,
+    pull,
+    basis,
+    tri,
+    r,
+    c,
+    rows,
+    a,
+    mu,
+    side,
+    kind,
+):
+    """Take constraints in, the most violated one first, until none is violated; return the item's
+    status.
+    """
     n, m = g.shape
     k = 0
     for _ in range(20 * (n + m)):
@@ -241,10 +329,51 @@ def _solve(  # type: ignore[no-untyped-def]
             if gap > worst * norm[i]:
                 place, worst, sign = n + i, gap / norm[i], s
         if place < 0:
-            return _finish(a0, lo, hi, g, low, high, cap, k, rows, norm, y, pull, basis, tri, r, c, a, mu, side, kind)
+            return _finish(
+                a0,
+                lo,
+                hi,
+                g,
+                low,
+                high,
+                cap,
+                k,
+                rows,
+                norm,
+                y,
+                pull,
+                basis,
+                tri,
+                r,
+                c,
+                a,
+                mu,
+                side,
+                kind,
+            )
         k = _take_in(
-            place, sign, lo, hi, g, low, high, cap, k, rows, nu, z, y, basis, tri, r, c, a, mu, side, kind
-        )  # fmt: skip
+            place,
+            sign,
+            lo,
+            hi,
+            g,
+            low,
+            high,
+            cap,
+            k,
+            rows,
+            nu,
+            z,
+            y,
+            basis,
+            tri,
+            r,
+            c,
+            a,
+            mu,
+            side,
+            kind,
+        )
         if k < 0:
             return FAILED
         _product(g, a, y)
@@ -252,8 +381,12 @@ def _solve(  # type: ignore[no-untyped-def]
 
 
 @njit(error_model="numpy")
-def _take_in(place, sign, lo, hi, g, low, high, cap, k, rows, nu, z, y, basis, tri, r, c, a, mu, side, kind):  # type: ignore[no-untyped-def]
-    """Move until the constraint is met, or gives way at its cap; return the number of tight rows, -1 on failure."""
+def _take_in(
+    place, sign, lo, hi, g, low, high, cap, k, rows, nu, z, y, basis, tri, r, c, a, mu, side, kind
+):  # type: ignore[no-untyped-def]
+    """Move until the constraint is met, or gives way at its cap; return the number of tight rows,
+    -1 on failure.
+    """
     n, m = g.shape
     i = place - n  # the row, negative for a bound
     if i >= 0:
@@ -343,7 +476,8 @@ def _take_in(place, sign, lo, hi, g, low, high, cap, k, rows, nu, z, y, basis, t
 
 @njit(error_model="numpy")
 def _direction(place, g, k, rows, basis, tri, r, c, z, side):  # type: ignore[no-untyped-def]
-    """Fill z, the normal less its part along the tight rows (free unknowns), and r, that part in terms of the rows.
+    """Fill z, the normal less its part along the tight rows (free unknowns), and r, that part in
+    terms of the rows.
 
     Returns |z|^2 and the squared length of the normal over the free unknowns.
     """
@@ -402,7 +536,9 @@ def _append(g, k, rows, basis, tri, c, z, side):  # type: ignore[no-untyped-def]
 
 @njit(error_model="numpy")
 def _rebuild(g, k, rows, basis, tri, c, side):  # type: ignore[no-untyped-def]
-    """Build the basis of the tight rows over the free unknowns anew; return k, -1 where they depend on each other."""
+    """Build the basis of the tight rows over the free unknowns anew; return k, -1 where they depend
+    on each other.
+    """
     n = g.shape[0]
     for q in range(k):
         whole = 0.0
@@ -426,7 +562,9 @@ def _rebuild(g, k, rows, basis, tri, c, side):  # type: ignore[no-untyped-def]
 
 
 @njit(error_model="numpy")
-def _finish(a0, lo, hi, g, low, high, cap, k, rows, norm, y, pull, basis, tri, r, c, a, mu, side, kind):  # type: ignore[no-untyped-def]
+def _finish(
+    a0, lo, hi, g, low, high, cap, k, rows, norm, y, pull, basis, tri, r, c, a, mu, side, kind
+):  # type: ignore[no-untyped-def]
     """Recompute the answer from its active set, verify (2)-(4), and return the status."""
     n, m = g.shape
     force = 1.0

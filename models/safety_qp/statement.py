@@ -1,8 +1,10 @@
-"""The safety QP of voltage regulation: the battery powers nearest to a policy's that keep every voltage in its band.
+"""The safety QP of voltage regulation: the battery powers nearest to a policy's that keep every
+voltage in its band.
 
-Source of the voltage equations: LinDistFlow, Baran & Wu, IEEE Trans. Power Delivery 4(2), 1989, here (1)-(3) of
-`distflow_opf.py` in linear form, the same code. Per unit; battery k draws p_k (positive when charging), bus i has the
-net demand p^_i, q^_i without batteries, w = |V|^2. Hats and a^, p_low, p_high, e are mutable parameters:
+Source of the voltage equations: LinDistFlow, Baran & Wu, IEEE Trans. Power Delivery 4(2), 1989,
+here (1)-(3) of `distflow_opf.py` in linear form, the same code. Per unit; battery k draws p_k
+(positive when charging), bus i has the net demand p^_i, q^_i without batteries, w = |V|^2. Hats and
+a^, p_low, p_high, e are mutable parameters:
 
     min  sum of (p_k / p_max_k - a^_k)^2 + rho sum of (s_i + z_i)
     (4)  w_i - e_i + s_i >= v_min_i^2
@@ -11,22 +13,25 @@ net demand p^_i, q^_i without batteries, w = |V|^2. Hats and a^, p_low, p_high, 
          s, z >= 0,   w linear in p, p^, q^ by (1)-(3) of LinDistFlow with p^_i + sum of p_k at i drawn from bus i
 
 (4) and (5) hold at every bus but substations, which the grid above holds. (6) is what power and state of charge allow
-in this step. Dropping losses, LinDistFlow never puts a voltage below the true one, so only the lower side needs a
-margin, and it is not guessed: e_i = max(w_i - v_i^2, 0) at idle batteries, v the AC power flow's magnitude (which rounding
-or a negative reactance may put above w).
+in this step. Dropping losses, LinDistFlow never puts a voltage below the true one, so only the
+lower side needs a margin, and it is not guessed: e_i = max(w_i - v_i^2, 0) at idle batteries, v the
+AC power flow's magnitude (which rounding or a negative reactance may put above w).
 
-e is exact at idle. Charging adds losses that it does not know of, so an answer of this QP in which batteries charge may lie
-outside the band: on ieee33 at 0.8 of its load with all charging as much as (4) admits, by 0.0028 pu (the table of
-`studies/benchmarks/safety_layer.py`). What makes an applied action safe is the layer that re-linearises this QP at the AC
-state of its answer and checks that by its own AC flow, `agents/safety_layer.py`; the margin alone does not.
+e is exact at idle. Charging adds losses that it does not know of, so an answer of this QP in which
+batteries charge may lie outside the band: on ieee33 at 0.8 of its load with all charging as much as
+(4) admits, by 0.0028 pu (the table of `studies/benchmarks/safety_layer.py`). What makes an applied
+action safe is the layer that re-linearises this QP at the AC state of its answer and checks that by
+its own AC flow, `agents/safety_layer.py`; the margin alone does not.
 
-rho. Where some p meets (4)-(6) without slack, the objective at the answer is at most that at p, so rho sum(s + z) is at
-most the largest sum of (a - a^)^2 that any two actions in [-1, 1] can have, 4 n_bat. With
+rho. Where some p meets (4)-(6) without slack, the objective at the answer is at most that at p, so
+rho sum(s + z) is at most the largest sum of (a - a^)^2 that any two actions in [-1, 1] can have, 4
+n_bat. With
 
     (7)  rho = 4 n_bat / (2 v_min tolerance)
 
-the slack of a feasible problem is therefore below the tolerance in pu, and it is zero where some p keeps every limit by
-as much (then rho exceeds every multiplier, Slater's bound). Where no p meets them, the slack is what has to be given.
+the slack of a feasible problem is therefore below the tolerance in pu, and it is zero where some p
+keeps every limit by as much (then rho exceeds every multiplier, Slater's bound). Where no p meets
+them, the slack is what has to be given.
 """
 
 from __future__ import annotations
@@ -47,7 +52,9 @@ from feederguard.models.network.graph import feeding_tree
 TOLERANCE_PU = 1e-5  # within which a voltage counts as inside its band
 
 
-def slack_price(network: Network, batteries: Batteries, tolerance_pu: float = TOLERANCE_PU) -> float:
+def slack_price(
+    network: Network, batteries: Batteries, tolerance_pu: float = TOLERANCE_PU
+) -> float:
     """Return rho of (7), per unit of squared voltage."""
     return float(4 * len(batteries) / (2 * network.v_min.min() * tolerance_pu))
 
@@ -60,17 +67,20 @@ def build_safety_qp(
     tolerance_pu: float = TOLERANCE_PU,
     rho: float | None = None,
 ) -> pyo.ConcreteModel:
-    """Return the safety QP, unsolved; its parameters are those of the network's nominal state, idle and without margin.
+    """Return the safety QP, unsolved; its parameters are those of the network's nominal state, idle
+    and without margin.
 
-    step_h: length of a step in hours, which bounds how far the state of charge (batteries.soc_start) lets p_low, p_high go
-    until `set_state` says otherwise. rho: price of slack, default (7) at tolerance_pu.
+    step_h: length of a step in hours, which bounds how far the state of charge
+    (batteries.soc_start) lets p_low, p_high go until `set_state` says otherwise. rho: price of
+    slack, default (7) at tolerance_pu.
 
-    Parameters: p_net, q_net[i]; a_policy, p_low, p_high[k]; margin[i]. Variables: p_battery[k]; slack_low, slack_high[i];
-    P, Q[t, b]; w[t, i], p_substation, q_substation[t, i], t = 0. Constraints: active_balance, reactive_balance,
-    voltage_drop (1)-(3) of `distflow_opf.py`; low_limit (4), high_limit (5), interval (6).
+    Parameters: p_net, q_net[i]; a_policy, p_low, p_high[k]; margin[i]. Variables: p_battery[k];
+    slack_low, slack_high[i]; P, Q[t, b]; w[t, i], p_substation, q_substation[t, i], t = 0.
+    Constraints: active_balance, reactive_balance, voltage_drop (1)-(3) of `distflow_opf.py`;
+    low_limit (4), high_limit (5), interval (6).
 
-    Raises `NetworkError` for a meshed feeder or a bus that is not fed; ValueError for a battery at no bus or without power,
-    and a step, tolerance or rho that is not positive.
+    Raises `NetworkError` for a meshed feeder or a bus that is not fed; ValueError for a battery at
+    no bus or without power, and a step, tolerance or rho that is not positive.
     """
     _check(network, batteries, step_h, tolerance_pu, rho)
     model = pyo.ConcreteModel(f"safety QP of {network.name}")
@@ -104,13 +114,22 @@ def set_state(
     p_high: ArrayLike | None = None,
     margin: ArrayLike | None = None,
 ) -> None:
-    """Fill the parameters of the model that are given: one number each per bus (pu) or per battery (pu; a_policy in [-1, 1]).
+    """Fill the parameters of the model that are given: one number each per bus (pu) or per battery
+    (pu; a_policy in [-1, 1]).
 
-    margin: e of (4) per bus, in squared pu. Raises ValueError for a wrong number of values or one that is not finite, and
-    for a p_low above p_high, that of the model where only one of them is given; the model is then as it was.
+    margin: e of (4) per bus, in squared pu. Raises ValueError for a wrong number of values or one
+    that is not finite, and for a p_low above p_high, that of the model where only one of them is
+    given; the model is then as it was.
     """
     arrays: dict[str, FloatArray] = {}
-    given = {"p_net": p_net, "q_net": q_net, "a_policy": a_policy, "p_low": p_low, "p_high": p_high, "margin": margin}
+    given = {
+        "p_net": p_net,
+        "q_net": q_net,
+        "a_policy": a_policy,
+        "p_low": p_low,
+        "p_high": p_high,
+        "margin": margin,
+    }
     for name, value in given.items():
         if value is None:
             continue
@@ -118,7 +137,8 @@ def set_state(
         array = np.asarray(value, dtype=float)
         if array.shape != (len(parameter),) or not np.isfinite(array).all():
             raise ValueError(
-                f"{model.name}: {name} has shape {array.shape}; give {len(parameter)} finite numbers, one per "
+                f"{model.name}: {name} has shape {array.shape}; give {len(parameter)} finite "
+                "numbers, one per "
                 f"{'bus' if parameter.index_set() is model.bus else 'battery'}"
             )
         arrays[name] = array
@@ -134,22 +154,34 @@ def _check_interval(model: Any, arrays: dict[str, FloatArray]) -> None:
     if not {"p_low", "p_high"} & arrays.keys():
         return
     low, high = (
-        arrays[name] if name in arrays else np.array([pyo.value(x) for x in model.find_component(name).values()])
+        arrays[name]
+        if name in arrays
+        else np.array([pyo.value(x) for x in model.find_component(name).values()])
         for name in ("p_low", "p_high")
     )
     crossed = np.flatnonzero(low > high + 1e-12)
     if crossed.size:
         k = crossed[0]
         raise ValueError(
-            f"{model.name}: p_low of battery {model.batteries.name[k]!r} is {low[k]:g} and its p_high {high[k]:g}; give p_low "
+            f"{model.name}: p_low of battery {model.batteries.name[k]!r} is {low[k]:g} and its "
+            f"p_high {high[k]:g}; give p_low "
             "not above p_high"
         )
 
 
 def _add_parameters(model: Any, step_h: float) -> None:
     network, batteries = model.network, model.batteries
-    room = (batteries.soc_max - batteries.soc_start) * batteries.energy / (step_h * batteries.efficiency_charge)
-    stock = (batteries.soc_start - batteries.soc_min) * batteries.energy * batteries.efficiency_discharge / step_h
+    room = (
+        (batteries.soc_max - batteries.soc_start)
+        * batteries.energy
+        / (step_h * batteries.efficiency_charge)
+    )
+    stock = (
+        (batteries.soc_start - batteries.soc_min)
+        * batteries.energy
+        * batteries.efficiency_discharge
+        / step_h
+    )
     for name, index, values, doc in (
         ("p_net", model.bus, network.p_load - network.p_gen, "net active demand without batteries"),
         ("q_net", model.bus, network.q_load - network.q_gen, "net reactive demand"),
@@ -159,19 +191,29 @@ def _add_parameters(model: Any, step_h: float) -> None:
         ("margin", model.bus, np.zeros(network.n_bus), "e of (4)"),
     ):
         start = dict(enumerate(values.tolist()))
-        model.add_component(name, pyo.Param(index, initialize=start, mutable=True, domain=pyo.Reals, doc=doc))
+        model.add_component(
+            name, pyo.Param(index, initialize=start, mutable=True, domain=pyo.Reals, doc=doc)
+        )
 
 
 def _add_state(model: Any) -> None:
-    """Add p_battery and the variables of LinDistFlow, with the net demand as what `distflow_opf.py` calls injections."""
+    """Add p_battery and the variables of LinDistFlow, with the net demand as what `distflow_opf.py`
+    calls injections.
+    """
     network, index = model.network, (model.time, model.branch)
-    model.p_battery = pyo.Var(model.battery, initialize=0.0, doc="drawn from the bus, positive when charging")
+    model.p_battery = pyo.Var(
+        model.battery, initialize=0.0, doc="drawn from the bus, positive when charging"
+    )
     model.P = pyo.Var(*index, initialize=0.0, doc="active power into b at its from bus")
     model.Q = pyo.Var(*index, initialize=0.0, doc="reactive power into b at its from bus")
     model.w = pyo.Var(model.time, model.bus, initialize=1.0, doc="squared voltage")
     model.substation = pyo.Set(initialize=network.substation.tolist())
-    model.p_substation = pyo.Var(model.time, model.substation, initialize=0.0, doc="active power from the grid above")
-    model.q_substation = pyo.Var(model.time, model.substation, initialize=0.0, doc="reactive power from the grid above")
+    model.p_substation = pyo.Var(
+        model.time, model.substation, initialize=0.0, doc="active power from the grid above"
+    )
+    model.q_substation = pyo.Var(
+        model.time, model.substation, initialize=0.0, doc="reactive power from the grid above"
+    )
     for bus, v in zip(network.substation.tolist(), network.v_substation.tolist(), strict=True):
         model.w[0, bus].fix(abs(v) ** 2)
     model.ell = pyo.Expression(*index, initialize=0.0, doc="no losses")
@@ -210,15 +252,26 @@ def _add_limits(model: Any) -> None:
 
 def _check(
     network: Network, batteries: Batteries, step_h: float, tolerance_pu: float, rho: float | None
-) -> None:  # fmt: skip
+) -> None:
     feeding_tree(network)
-    for name, value in (("step_h", step_h), ("tolerance_pu", tolerance_pu), ("rho", 1.0 if rho is None else rho)):
+    for name, value in (
+        ("step_h", step_h),
+        ("tolerance_pu", tolerance_pu),
+        ("rho", 1.0 if rho is None else rho),
+    ):
         if not (np.isfinite(value) and value > 0):
-            raise ValueError(f"{network.name}: {name} of the safety QP is {value}; it must be a positive number")
+            raise ValueError(
+                f"{network.name}: {name} of the safety QP is {value}; it must be a positive number"
+            )
     check_batteries(network, batteries, 1, step_h) if batteries.soc_end is None else None
     lost = np.flatnonzero((batteries.bus >= network.n_bus) | (batteries.p_max <= 0))
     if lost.size or not len(batteries):
-        what = f"battery {batteries.name[lost[0]]!r} has no bus or no power" if lost.size else "there is no battery"
+        what = (
+            f"battery {batteries.name[lost[0]]!r} has no bus or no power"
+            if lost.size
+            else "there is no battery"
+        )
         raise ValueError(
-            f"{network.name}: {what}; the safety QP needs p_max above zero at buses 0 to {network.n_bus - 1}"
+            f"{network.name}: {what}; the safety QP needs p_max above zero at buses 0 to "
+            f"{network.n_bus - 1}"
         )

@@ -11,7 +11,8 @@ from feederguard.models.arrays import BoolArray, FloatArray, IntArray
 from feederguard.models.battery import Batteries
 from feederguard.models.network import Network
 
-FORCED_PRICE = 10.0  # of SOC that an idle battery must give up or take in, against the mean level that it would buy
+# of SOC that an idle battery must give up or take in, against the mean level that it would buy
+FORCED_PRICE = 10.0
 HELD = 1e-6  # of all power, by which a plan may miss (2)
 ROUNDING = 1e-6  # of SOC, in what a solver returns
 
@@ -38,22 +39,29 @@ def build_tube_plan(
 ) -> pyo.ConcreteModel:
     """Return the linear program of one day and side, unsolved.
 
-    limit: (T,) right side of (2). outside: (T,) steps in which the day is above its band somewhere. Variables: c, d[t];
-    soc[t, k] for t = 0..T; forced; short[k]. Constraints: voltage (2); soc_balance (3); soc_least, soc_most, power (4);
-    first, last (5); forced_bound. Batteries of the same make are one k, `alike`. elastic: battery k may miss its limits by
-    short[k] of SOC, and the least energy that this stands for is the objective instead.
+    limit: (T,) right side of (2). outside: (T,) steps in which the day is above its band somewhere.
+    Variables: c, d[t]; soc[t, k] for t = 0..T; forced; short[k]. Constraints: voltage (2);
+    soc_balance (3); soc_least, soc_most, power (4); first, last (5); forced_bound. Batteries of the
+    same make are one k, `alike`. elastic: battery k may miss its limits by short[k] of SOC, and the
+    least energy that this stands for is the objective instead.
     """
     n_step, low_side = len(limit), side == "low"
     model = pyo.ConcreteModel(f"SOC tube of {network.name} ({side} side)")
     model.alike = alike(batteries)
     model.time, model.point = pyo.RangeSet(0, n_step - 1), pyo.RangeSet(0, n_step)
     model.battery = pyo.Set(initialize=sorted(set(model.alike.tolist())))
-    model.c = pyo.Var(model.time, bounds=lambda m, t: (0, 1 if low_side or outside[t] else 0), doc="share charged")
+    model.c = pyo.Var(
+        model.time, bounds=lambda m, t: (0, 1 if low_side or outside[t] else 0), doc="share charged"
+    )
     model.d = pyo.Var(
-        model.time, bounds=lambda m, t: (0, 1 if low_side or not outside[t] else 0), doc="share discharged"
+        model.time,
+        bounds=lambda m, t: (0, 1 if low_side or not outside[t] else 0),
+        doc="share discharged",
     )
     model.soc = pyo.Var(model.point, model.battery, doc="before step t")
-    model.forced = pyo.Var(bounds=(0, None), doc="how far the plan leaves an idle battery's SOC, at most")
+    model.forced = pyo.Var(
+        bounds=(0, None), doc="how far the plan leaves an idle battery's SOC, at most"
+    )
     model.short = pyo.Var(model.battery, bounds=(0, None if elastic else 0), initialize=0.0)
     kappa, sign = (charging_factor(network), 1.0) if low_side else (1.0, -1.0)
 
@@ -67,21 +75,34 @@ def build_tube_plan(
     def forced_bound(m: Any, t: int, k: int) -> Any:
         return sign * (m.soc[t, k] - float(batteries.soc_start[k])) <= m.forced
 
-    used = sum(model.soc[t, k] for t in model.point for k in model.battery) / (n_step + 1) / len(model.battery)
+    used = (
+        sum(model.soc[t, k] for t in model.point for k in model.battery)
+        / (n_step + 1)
+        / len(model.battery)
+    )
     missing = sum(float(batteries.energy[k]) * model.short[k] for k in model.battery)
-    model.objective = pyo.Objective(expr=missing if elastic else sign * used + FORCED_PRICE * model.forced)
+    model.objective = pyo.Objective(
+        expr=missing if elastic else sign * used + FORCED_PRICE * model.forced
+    )
     return model
 
 
 def alike(batteries: Batteries) -> IntArray:
-    """Return for each battery the first one of the same power per energy, efficiencies, SOC limits and end, (n_bat,)."""
+    """Return for each battery the first one of the same power per energy, efficiencies, SOC limits
+    and end, (n_bat,).
+    """
     make = np.stack(
         [
-            batteries.p_max / batteries.energy, batteries.efficiency_charge, batteries.efficiency_discharge,
-            batteries.soc_min, batteries.soc_max, batteries.soc_start,
+            batteries.p_max / batteries.energy,
+            batteries.efficiency_charge,
+            batteries.efficiency_discharge,
+            batteries.soc_min,
+            batteries.soc_max,
+            batteries.soc_start,
             *(() if batteries.soc_end is None else (batteries.soc_end,)),
-        ], axis=1,
-    )  # fmt: skip
+        ],
+        axis=1,
+    )
     _, first, which = np.unique(make.round(12), axis=0, return_index=True, return_inverse=True)
     return np.asarray(first[which.ravel()], dtype=np.int64)
 

@@ -1,4 +1,6 @@
-"""Solver access: `solve` chooses the solver; `python -m feederguard.models.solver` prints what is installed."""
+"""Solver access: `solve` chooses the solver; `python -m feederguard.models.solver` prints what is
+installed.
+"""
 
 from feederguard.models.solver.choose import SOLVERS, available_solvers, print_solvers, solver_for
 from feederguard.models.solver.solution import NotSolvedError, Solution, SolverMissingError

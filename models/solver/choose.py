@@ -42,7 +42,9 @@ def classify(model: pyo.ConcreteModel) -> ModelClass:
 
 
 def choose_solver(kind: ModelClass, name: str) -> str:
-    """Return the solver for a class of model; raises `SolverMissingError` saying what to install when none fits."""
+    """Return the solver for a class of model; raises `SolverMissingError` saying what to install
+    when none fits.
+    """
     if max(kind.objective_degree, kind.constraint_degree) <= 1 or (
         kind.constraint_degree <= 1 and kind.objective_degree == 2 and not kind.integer
     ):
@@ -53,14 +55,22 @@ def choose_solver(kind: ModelClass, name: str) -> str:
         return "scip"
     if max(kind.objective_degree, kind.constraint_degree) == 2:
         return "highs_outer_approximation"
-    raise SolverMissingError(f"{name}: a mixed-integer nonlinear model needs SCIP; pip install pyscipopt")
+    raise SolverMissingError(
+        f"{name}: a mixed-integer nonlinear model needs SCIP; pip install pyscipopt"
+    )
 
 
 def refuse_unfit(solver: str, kind: ModelClass, name: str) -> None:
     """Raise `SolverMissingError` when `solver` is not installed or cannot take this class of model."""
     quadratic = max(kind.objective_degree, kind.constraint_degree) >= 2
-    if solver == "highs" and (kind.constraint_degree >= 2 or kind.objective_degree > 2 or (quadratic and kind.integer)):
-        what = "quadratic constraints" if kind.constraint_degree >= 2 else "an integer quadratic objective"
+    if solver == "highs" and (
+        kind.constraint_degree >= 2 or kind.objective_degree > 2 or (quadratic and kind.integer)
+    ):
+        what = (
+            "quadratic constraints"
+            if kind.constraint_degree >= 2
+            else "an integer quadratic objective"
+        )
         raise SolverMissingError(
             f"{name}: HiGHS takes no {what}; use solver='scip' (pip install pyscipopt)"
             + (", solver='highs_outer_approximation'" if kind.integer else " or solver='ipopt'")
@@ -68,15 +78,23 @@ def refuse_unfit(solver: str, kind: ModelClass, name: str) -> None:
     if solver == "scip" and not _installed("pyscipopt"):
         raise SolverMissingError(f"{name}: SCIP is not installed; pip install pyscipopt")
     if solver == "ipopt" and kind.integer:
-        raise SolverMissingError(f"{name}: Ipopt takes no integer variables; use solver='scip', or fix them")
-    if solver == "highs_outer_approximation" and max(kind.objective_degree, kind.constraint_degree) > 2:
-        raise SolverMissingError(f"{name}: outer approximation takes quadratic models; use solver='scip'")
+        raise SolverMissingError(
+            f"{name}: Ipopt takes no integer variables; use solver='scip', or fix them"
+        )
+    if (
+        solver == "highs_outer_approximation"
+        and max(kind.objective_degree, kind.constraint_degree) > 2
+    ):
+        raise SolverMissingError(
+            f"{name}: outer approximation takes quadratic models; use solver='scip'"
+        )
 
 
 def available_solvers() -> list[tuple[str, str, str, str]]:
     """Return rows (solver, version, where from, what it solves or how to install it).
 
-    Ipopt has a row for each route in the order of `ipopt.py`; the first that is not missing is used.
+    Ipopt has a row for each route in the order of `ipopt.py`; the first that is not missing is
+    used.
     """
     rows = []
     for name, package, job in (
@@ -108,12 +126,16 @@ def _installed(package: str) -> bool:
 def the_objective(model: pyo.ConcreteModel) -> Any:
     objectives = list(model.component_data_objects(pyo.Objective, active=True))
     if len(objectives) != 1:
-        raise ValueError(f"{model_name(model)}: {len(objectives)} active objectives; deactivate all but one")
+        raise ValueError(
+            f"{model_name(model)}: {len(objectives)} active objectives; deactivate all but one"
+        )
     return objectives[0]
 
 
 def has_integers(model: pyo.ConcreteModel) -> bool:
-    return any(v.is_integer() and not v.fixed for v in model.component_data_objects(pyo.Var, active=True))
+    return any(
+        v.is_integer() and not v.fixed for v in model.component_data_objects(pyo.Var, active=True)
+    )
 
 
 def degree_of(expression: Any) -> int:

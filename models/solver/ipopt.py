@@ -1,12 +1,14 @@
-"""Ipopt for nonlinear models, found in a stated order, and prepared once for many solves of one model.
+"""Ipopt for nonlinear models, found in a stated order, and prepared once for many solves of one
+model.
 
     1. the executable that `idaes get-extensions` installs (idaes.bin_directory)
     2. `ipopt` on the PATH
     3. the Ipopt bundled with CasADi
 
-The third needs no download and writes no file: the model is read as shared terms (`compiled/terms.py`), which are
-differentiated shape by shape (`ipopt_functions.py`). `PreparedNlp` reads a model once; variables that hold data (fixed
-in the Pyomo model) become columns whose bounds each solve sets, so a scenario costs an Ipopt run and nothing else.
+The third needs no download and writes no file: the model is read as shared terms
+(`compiled/terms.py`), which are differentiated shape by shape (`ipopt_functions.py`). `PreparedNlp`
+reads a model once; variables that hold data (fixed in the Pyomo model) become columns whose bounds
+each solve sets, so a scenario costs an Ipopt run and nothing else.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ from feederguard.models.solver.ipopt_routes import IpoptRoute
 
 @dataclass(frozen=True)
 class IpoptResult:
-    """How one run ended: `converged`, Ipopt's own words, objective and seconds inside Ipopt and its derivatives."""
+    """How one run ended: `converged`, Ipopt's own words, objective and seconds inside Ipopt and its
+    derivatives.
+    """
 
     converged: bool
     infeasible: bool
@@ -50,7 +54,11 @@ def ipopt_version(route: IpoptRoute) -> str:
     else:
         try:
             said = subprocess.run(
-                [str(route.executable), "-v"], capture_output=True, text=True, timeout=10, check=False
+                [str(route.executable), "-v"],
+                capture_output=True,
+                text=True,
+                timeout=10,
+                check=False,
             ).stdout
         except (OSError, subprocess.TimeoutExpired):
             said = ""
@@ -68,34 +76,51 @@ def _casadi_banner() -> str:
         return path.read_text() if path.exists() else ""
 
 
-def run_casadi_ipopt(model: pyo.ConcreteModel, time_limit_s: float, options: Mapping[str, Any]) -> IpoptResult:
-    """Solve the model's continuous relaxation from its current point by CasADi's Ipopt and load the point reached."""
+def run_casadi_ipopt(
+    model: pyo.ConcreteModel, time_limit_s: float, options: Mapping[str, Any]
+) -> IpoptResult:
+    """Solve the model's continuous relaxation from its current point by CasADi's Ipopt and load the
+    point reached.
+    """
     prepared = PreparedNlp(model)
     result = prepared.solve(time_limit_s=time_limit_s, options=options)
     prepared.load()
     return result
 
 
-def start_ipopt(nlp: Mapping[str, Any], settings: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
+def start_ipopt(
+    nlp: Mapping[str, Any], settings: Mapping[str, Any], options: Mapping[str, Any]
+) -> Any:
     """Return CasADi's solver of a problem (x, f, g); settings are CasADi's, options Ipopt's own."""
-    quiet = {"print_time": False, "verbose_init": False, "error_on_fail": False, "no_nlp_grad": True}
+    quiet = {
+        "print_time": False,
+        "verbose_init": False,
+        "error_on_fail": False,
+        "no_nlp_grad": True,
+    }
     return casadi.nlpsol(
-        "ipopt_run", "ipopt", nlp, {**quiet, **settings, "ipopt": {"print_level": 0, "sb": "yes", **options}}
+        "ipopt_run",
+        "ipopt",
+        nlp,
+        {**quiet, **settings, "ipopt": {"print_level": 0, "sb": "yes", **options}},
     )
 
 
 class PreparedNlp:
-    """A Pyomo model read by CasADi once, to be solved for many values of the variables named in `inputs`.
+    """A Pyomo model read by CasADi once, to be solved for many values of the variables named in
+    `inputs`.
 
-    Raises ValueError when an input is not a variable of the model, the model has no single active objective, or an
-    expression has no derivatives (`UnreadableExpressionError`).
+    Raises ValueError when an input is not a variable of the model, the model has no single active
+    objective, or an expression has no derivatives (`UnreadableExpressionError`).
     """
 
     def __init__(self, model: pyo.ConcreteModel, inputs: Sequence[str] = ()) -> None:
         self.model = model
         objectives = list(model.component_data_objects(pyo.Objective, active=True))
         if len(objectives) != 1:
-            raise ValueError(f"{model.name}: {len(objectives)} active objectives; an NLP needs exactly one")
+            raise ValueError(
+                f"{model.name}: {len(objectives)} active objectives; an NLP needs exactly one"
+            )
         # A maximisation reaches Ipopt as the minimisation of the negated objective.
         self._sign = 1.0 if objectives[0].sense == pyo.minimize else -1.0
         data = [v for name in inputs for v in _variable(model, name).values()]
@@ -110,7 +135,9 @@ class PreparedNlp:
         place = {id(v): k for k, v in enumerate(self._variables)}
         self._place: dict[str, NDArray[np.int64]] = {}
         for component in model.component_objects(pyo.Var):
-            self._place[component.name] = np.array([place.get(id(v), -1) for v in component.values()], dtype=np.int64)
+            self._place[component.name] = np.array(
+                [place.get(id(v), -1) for v in component.values()], dtype=np.int64
+            )
         self._solvers: dict[tuple[tuple[str, Any], ...], Any] = {}
         self._x: FloatArray = self._start.copy()
 
@@ -121,7 +148,8 @@ class PreparedNlp:
         start: FloatArray | None = None,
         **values: ArrayLike,
     ) -> IpoptResult:
-        """Run Ipopt with the inputs held at `values` (arrays in index order); results are read by `value`.
+        """Run Ipopt with the inputs held at `values` (arrays in index order); results are read by
+        `value`.
 
         start: a point from `point()`; default the values the model had when it was read.
         """
@@ -131,7 +159,9 @@ class PreparedNlp:
         x0 = (self._start if start is None else start).copy()
         for name, value in values.items():
             if name not in self._place:
-                raise ValueError(f"{self.model.name}: no variable {name!r}; there are {', '.join(self._place)}")
+                raise ValueError(
+                    f"{self.model.name}: no variable {name!r}; there are {', '.join(self._place)}"
+                )
             place = self._place[name]
             given = np.broadcast_to(np.asarray(value, dtype=float), place.shape)
             seen = place >= 0
@@ -152,7 +182,9 @@ class PreparedNlp:
         )
 
     def value(self, name: str) -> FloatArray:
-        """Return the variable component `name` at the last point, in index order; NaN for what the model never uses."""
+        """Return the variable component `name` at the last point, in index order; NaN for what the
+        model never uses.
+        """
         place = self._place[name]
         return np.where(place >= 0, self._x[place], np.nan)
 
@@ -165,7 +197,9 @@ class PreparedNlp:
         x = self._start.copy()
         for name, value in values.items():
             place = self._place[name]
-            x[place[place >= 0]] = np.broadcast_to(np.asarray(value, dtype=float), place.shape)[place >= 0]
+            x[place[place >= 0]] = np.broadcast_to(np.asarray(value, dtype=float), place.shape)[
+                place >= 0
+            ]
         return x
 
     def load(self) -> None:

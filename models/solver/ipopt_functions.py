@@ -1,15 +1,16 @@
 """The functions Ipopt asks for, built from a model's terms without a file in between.
 
-In the notation of `compiled/terms.py`, with dT and ddT a term's first and second derivatives by its own few variables:
+In the notation of `compiled/terms.py`, with dT and ddT a term's first and second derivatives by its
+own few variables:
 
     f, g           = c + a' x + w' T,  A x + W T
     gradient of f  = a + S_f dT
     Jacobian of g  : nonzeros = those of A + S_J dT
     Hessian        : nonzeros = S_H (mu ddT),   mu = lam_f w + W' lam_g,   of the Lagrangian lam_f f + lam_g' g
 
-CasADi differentiates each shape once and evaluates it for all its terms; the sparse matrices S place the results, and
-numpy finds them once. Differentiating one flat graph of the whole model instead costs more than the solve, as soon as
-a model has many periods.
+CasADi differentiates each shape once and evaluates it for all its terms; the sparse matrices S
+place the results, and numpy finds them once. Differentiating one flat graph of the whole model
+instead costs more than the solve, as soon as a model has many periods.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from feederguard.models.compiled.terms import NlpTerms, TermGroup
 
 
 def build_nlp_functions(nlp: NlpTerms) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the problem (x, f, g) and its derivative functions, both as `casadi.nlpsol` takes them.
+    """Return the problem (x, f, g) and its derivative functions, both as `casadi.nlpsol` takes
+    them.
 
     f is to be minimised: a maximised objective is negated.
     """
@@ -40,14 +42,22 @@ def build_nlp_functions(nlp: NlpTerms) -> tuple[dict[str, Any], dict[str, Any]]:
     slots = [[x[column.tolist()] for column in group.columns.T] for group in nlp.groups]
 
     def evaluate(name: str, mu: Any) -> Any:
-        parts = casadi.vertsplit(mu, np.cumsum([0, *(len(group.columns) for group in nlp.groups)]).tolist())
+        parts = casadi.vertsplit(
+            mu, np.cumsum([0, *(len(group.columns) for group in nlp.groups)]).tolist()
+        )
         given = zip(shapes, slots, parts, strict=False)
-        return _join(getattr(shape, name).call([*columns, part], True, False)[0] for shape, columns, part in given)
+        return _join(
+            getattr(shape, name).call([*columns, part], True, False)[0]
+            for shape, columns, part in given
+        )
 
     one = casadi.MX.ones(len(nlp.f_weights))
     values, slopes = evaluate("value", one), evaluate("slope", one)
     # An objective of no terms, or rows of none, would be sparse.
-    f = casadi.densify(sign * (nlp.f_constant + _times(nlp.f_linear[None], x) + _times(nlp.f_weights[None], values)))
+    f = casadi.densify(
+        sign
+        * (nlp.f_constant + _times(nlp.f_linear[None], x) + _times(nlp.f_weights[None], values))
+    )
     g = casadi.densify(_times(nlp.linear, x) + _times(nlp.weights, values))
     gradient = casadi.densify(sign * (casadi.DM(nlp.f_linear) + _times(_gradient_map(nlp), slopes)))
     pattern, constants, by_slope = _jacobian_map(nlp)
@@ -56,10 +66,16 @@ def build_nlp_functions(nlp: NlpTerms) -> tuple[dict[str, Any], dict[str, Any]]:
     triangle, by_curve = _hessian_map(nlp, shapes)
     hessian = casadi.MX(triangle, _times(by_curve, evaluate("curve", mu)))
     functions = {
-        "grad_f": casadi.Function("nlp_grad_f", [x, p], [f, gradient], ["x", "p"], ["f", "grad_f_x"]),
+        "grad_f": casadi.Function(
+            "nlp_grad_f", [x, p], [f, gradient], ["x", "p"], ["f", "grad_f_x"]
+        ),
         "jac_g": casadi.Function("nlp_jac_g", [x, p], [g, jacobian], ["x", "p"], ["g", "jac_g_x"]),
         "hess_lag": casadi.Function(
-            "nlp_hess_l", [x, p, lam_f, lam_g], [hessian], ["x", "p", "lam_f", "lam_g"], ["triu_hess_gamma_x_x"]
+            "nlp_hess_l",
+            [x, p, lam_f, lam_g],
+            [hessian],
+            ["x", "p", "lam_f", "lam_g"],
+            ["triu_hess_gamma_x_x"],
         ),
     }
     return {"x": x, "f": f, "g": g}, functions
@@ -67,7 +83,9 @@ def build_nlp_functions(nlp: NlpTerms) -> tuple[dict[str, Any], dict[str, Any]]:
 
 @dataclass(frozen=True, eq=False)
 class _Shape:
-    """A shape's functions of vectors, one entry a term, and where its second derivatives are not zero."""
+    """A shape's functions of vectors, one entry a term, and where its second derivatives are not
+    zero.
+    """
 
     value: Any  # slots..., multiplier -> values
     slope: Any  # -> first derivatives, slot after slot
@@ -82,21 +100,34 @@ class _Shape:
         x = [casadi.MX.sym(f"x{slot}", n_term) for slot in range(n_slot)]
         mu = casadi.MX.sym("mu", n_term)
         value = _write(iter(group.shape), x, iter([_vector(column) for column in group.numbers.T]))
-        # Each entry depends on its own term alone, so a product with the transposed Jacobian is entry by entry.
+        # Each entry depends on its own term alone, so a product with the transposed Jacobian is
+        # entry by entry.
         slopes = [casadi.jtimes(value, slot, casadi.DM.ones(n_term), True) for slot in x]
-        curves = [casadi.jtimes(slopes[i], x[j], mu, True) for i, j in zip(first, second, strict=True)]
+        curves = [
+            casadi.jtimes(slopes[i], x[j], mu, True) for i, j in zip(first, second, strict=True)
+        ]
         functions = [
             casadi.Function(name, [*x, mu], [_join(parts)])
-            for name, parts in (("value", [value]), ("slope", slopes), ("curve", casadi.cse(curves) if curves else []))
+            for name, parts in (
+                ("value", [value]),
+                ("slope", slopes),
+                ("curve", casadi.cse(curves) if curves else []),
+            )
         ]
         value_of, slope_of, curve_of = functions
         return cls(value_of, slope_of, curve_of, first, second)
 
 
 def _curved_pairs(group: TermGroup) -> tuple[IntArray, IntArray]:
-    """Return the pairs of slots, the first not after the second, with a second derivative that is not always zero."""
+    """Return the pairs of slots, the first not after the second, with a second derivative that is
+    not always zero.
+    """
     x = casadi.SX.sym("x", group.columns.shape[1])
-    value = _write(iter(group.shape), casadi.vertsplit(x), iter(casadi.SX.sym("p", group.numbers.shape[1]).nonzeros()))
+    value = _write(
+        iter(group.shape),
+        casadi.vertsplit(x),
+        iter(casadi.SX.sym("p", group.numbers.shape[1]).nonzeros()),
+    )
     rows, columns = casadi.triu(casadi.hessian(value, x)[0]).sparsity().get_triplet()
     return np.array(rows, dtype=np.int64), np.array(columns, dtype=np.int64)
 
@@ -107,7 +138,9 @@ def _vector(numbers: FloatArray) -> Any:
 
 
 def _write(tokens: Iterator[Any], x: Sequence[Any], numbers: Iterator[Any]) -> Any:
-    """Return the shape as a CasADi expression of its slots x; tokens and numbers are used up in order."""
+    """Return the shape as a CasADi expression of its slots x; tokens and numbers are used up in
+    order.
+    """
     token = next(tokens)
     if isinstance(token, int):
         return x[token]
@@ -128,11 +161,14 @@ _TWO: dict[str, Callable[[Any, Any], Any]] = {"*": mul, "/": truediv, "^": pow}
 
 
 def _slope_places(nlp: NlpTerms) -> tuple[IntArray, IntArray]:
-    """Return the term and the column of each entry of dT, which come shape by shape and slot by slot."""
+    """Return the term and the column of each entry of dT, which come shape by shape and slot by
+    slot.
+    """
     count = [len(group.columns) for group in nlp.groups]
     begin = np.cumsum([0, *count])
     terms = [
-        np.tile(np.arange(a, a + n), g.columns.shape[1]) for a, n, g in zip(begin, count, nlp.groups, strict=False)
+        np.tile(np.arange(a, a + n), g.columns.shape[1])
+        for a, n, g in zip(begin, count, nlp.groups, strict=False)
     ]
     return _flat(terms), _flat([group.columns.T.ravel() for group in nlp.groups])
 
@@ -146,10 +182,13 @@ def _gradient_map(nlp: NlpTerms) -> Any:
 
 
 def _jacobian_map(nlp: NlpTerms) -> tuple[Any, FloatArray, Any]:
-    """Return the Jacobian's pattern, its nonzeros where dT = 0, (n_nonzero,), and S_J, (n_nonzero, n_slope)."""
+    """Return the Jacobian's pattern, its nonzeros where dT = 0, (n_nonzero,), and S_J, (n_nonzero,
+    n_slope).
+    """
     term, column = _slope_places(nlp)
     a = nlp.linear.tocoo()
-    # Row i holds slope k with the weight that it has for the slope's term: one entry for each slot of each term of it.
+    # Row i holds slope k with the weight that it has for the slope's term: one entry for each slot
+    # of each term of it.
     w = nlp.weights.tocsc()[:, term].tocoo()
     n_row = max(1, len(nlp.constraints))
     places = _flat([a.col, column[w.col]]) * n_row + _flat([a.row, w.row])
@@ -163,8 +202,18 @@ def _jacobian_map(nlp: NlpTerms) -> tuple[Any, FloatArray, Any]:
 def _hessian_map(nlp: NlpTerms, shapes: Sequence[_Shape]) -> tuple[Any, Any]:
     """Return the pattern of the Hessian's upper triangle and S_H, (n_nonzero, n_curve)."""
     n_x = max(1, len(nlp.variables))
-    i = _flat([group.columns.T[shape.first].ravel() for group, shape in zip(nlp.groups, shapes, strict=True)])
-    j = _flat([group.columns.T[shape.second].ravel() for group, shape in zip(nlp.groups, shapes, strict=True)])
+    i = _flat(
+        [
+            group.columns.T[shape.first].ravel()
+            for group, shape in zip(nlp.groups, shapes, strict=True)
+        ]
+    )
+    j = _flat(
+        [
+            group.columns.T[shape.second].ravel()
+            for group, shape in zip(nlp.groups, shapes, strict=True)
+        ]
+    )
     found, nonzero = np.unique(np.maximum(i, j) * n_x + np.minimum(i, j), return_inverse=True)
     pattern = _pattern(len(nlp.variables), len(nlp.variables), found % n_x, found // n_x)
     entries = (np.ones(len(i)), (nonzero, np.arange(len(i))))
@@ -187,7 +236,10 @@ def _times(matrix: Any, vector: Any) -> Any:
     by_column = sparse.csc_matrix(matrix)
     by_column.sort_indices()
     pattern = casadi.Sparsity(
-        by_column.shape[0], by_column.shape[1], by_column.indptr.tolist(), by_column.indices.tolist()
+        by_column.shape[0],
+        by_column.shape[1],
+        by_column.indptr.tolist(),
+        by_column.indices.tolist(),
     )
     return casadi.mtimes(casadi.MX(casadi.DM(pattern, by_column.data)), vector)
 

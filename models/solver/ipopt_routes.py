@@ -11,7 +11,9 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class IpoptRoute:
-    """A way to Ipopt: an executable, or CasADi's library when `executable` is None; `missing` says how to get it."""
+    """A way to Ipopt: an executable, or CasADi's library when `executable` is None; `missing` says
+    how to get it.
+    """
 
     executable: Path | None
     description: str
@@ -28,12 +30,16 @@ def ipopt_routes() -> list[IpoptRoute]:
     folder, reason = _idaes_bin_directory()
     found = shutil.which("ipopt", path=str(folder)) if folder is not None else None
     first = IpoptRoute(
-        None, "executable of idaes get-extensions", missing=reason or "idaes get-extensions (it downloads)"
+        None,
+        "executable of idaes get-extensions",
+        missing=reason or "idaes get-extensions (it downloads)",
     )
     if found:
         first = IpoptRoute(Path(found), f"executable of idaes get-extensions ({found})")
     found = shutil.which("ipopt")
-    second = IpoptRoute(None, "executable on the PATH", missing="put a folder with ipopt on the PATH")
+    second = IpoptRoute(
+        None, "executable on the PATH", missing="put a folder with ipopt on the PATH"
+    )
     if found:
         second = IpoptRoute(Path(found), f"executable on the PATH ({found})")
     return [first, second, IpoptRoute(None, f"bundled with CasADi {version('casadi')}")]
@@ -46,10 +52,12 @@ def _idaes_bin_directory() -> tuple[Path | None, str]:
         from idaes.config import bin_directory
     except ModuleNotFoundError as error:
         return None, f"pip install idaes-pse ({error})"
-    except Exception as error:  # importing idaes makes folders in the user's home, which may be missing or not writable
+    # importing idaes makes folders in the user's home, which may be missing or not writable
+    except Exception as error:
         return (
             None,
-            f"idaes does not start ({type(error).__name__}: {error}); set HOME or IDAES_DATA to a writable folder",
+            f"idaes does not start ({type(error).__name__}: {error}); set HOME or IDAES_DATA to a "
+            "writable folder",
         )
     # idaes has no folder at all where it finds no home.
     folder = None if bin_directory is None else Path(bin_directory)

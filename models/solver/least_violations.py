@@ -1,15 +1,16 @@
 """What would have to give: the least violations with which an infeasible model has an answer.
 
-Every limit of the model gets two slacks that cost what they give, and the physics stays. With the rows and columns of
-`compiled/terms.py`, l and u the limits:
+Every limit of the model gets two slacks that cost what they give, and the physics stays. With the
+rows and columns of `compiled/terms.py`, l and u the limits:
 
     (1)  min  sum over limits of (s_i + z_i) + BALANCE_COST sum over bus balances of (s_i + z_i),   s, z >= 0
     (2)  l_i <= g_i(x) + s_i - z_i <= u_i       inequalities and bus balances; other equalities and cones hold as they are
     (3)  l_j <= x_j + s_j - z_j <= u_j          bounds of variables, except that none moves through zero
 
-A bus balance that gives stands for demand that cannot be met; its cost makes it the last resort. Where even this has no
-answer, all equalities give. In per unit, so a bus 0.01 pu outside its band weighs as much as a branch 0.01 pu above its limit:
-the least *sum* of violations, one of several ways out. For a nonconvex model it is a local one.
+A bus balance that gives stands for demand that cannot be met; its cost makes it the last resort.
+Where even this has no answer, all equalities give. In per unit, so a bus 0.01 pu outside its band
+weighs as much as a branch 0.01 pu above its limit: the least *sum* of violations, one of several
+ways out. For a nonconvex model it is a local one.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ class Violation:
 
 @dataclass(frozen=True)
 class Elastic:
-    """The least violations of a model; `found` False where the re-solve itself stopped short, with the reason."""
+    """The least violations of a model; `found` False where the re-solve itself stopped short, with
+    the reason.
+    """
 
     found: bool
     reason: str
@@ -65,25 +68,33 @@ class Elastic:
 
     @property
     def unmet(self) -> bool:
-        """Whether bus balances have to give: there is demand that no voltages and currents could meet."""
+        """Whether bus balances have to give: there is demand that no voltages and currents could
+        meet.
+        """
         return any(violation.limit in _UNMET for violation in self.violations)
 
     def describe(self, most: int = 4) -> str:
-        """Return the violations in words, the worst step of each limit and place, at most `most` of them."""
+        """Return the violations in words, the worst step of each limit and place, at most `most` of
+        them.
+        """
         worst: dict[tuple[str, str, str], list[Violation]] = {}
         for violation in self.violations:
-            worst.setdefault((violation.limit, violation.place, violation.side), []).append(violation)
+            worst.setdefault((violation.limit, violation.place, violation.side), []).append(
+                violation
+            )
         shown = [_words(group) for group in list(worst.values())[:most]]
         more = f" and {len(worst) - most} more" if len(worst) > most else ""
         return ", ".join(shown) + more
 
 
 def find_least_violations(model: pyo.ConcreteModel, time_limit_s: float = 10.0) -> Elastic:
-    """Return which limits of a continuous model would have to give, and by how much; the model stays as it is.
+    """Return which limits of a continuous model would have to give, and by how much; the model
+    stays as it is.
 
-    Amounts are in engineering units for the variables and constraints that `build_ac_opf` and `build_distflow_opf` name,
-    else in the model's own. time_limit_s bounds the whole re-solve, most of which is for the first attempt, in which the
-    physics stays. A model that no solver could read, or whose re-solve did not converge in time, gives `found` False.
+    Amounts are in engineering units for the variables and constraints that `build_ac_opf` and
+    `build_distflow_opf` name, else in the model's own. time_limit_s bounds the whole re-solve, most
+    of which is for the first attempt, in which the physics stays. A model that no solver could
+    read, or whose re-solve did not converge in time, gives `found` False.
     """
     end = perf_counter() + time_limit_s
     try:
@@ -114,7 +125,11 @@ def _is_physics(terms: NlpTerms) -> BoolArray:
     names = [c.parent_component().local_name for c in terms.constraints]
     equal = terms.lower == terms.upper
     return np.array(
-        [name in CONES or (bool(e) and name not in BALANCES) for name, e in zip(names, equal, strict=True)], dtype=bool
+        [
+            name in CONES or (bool(e) and name not in BALANCES)
+            for name, e in zip(names, equal, strict=True)
+        ],
+        dtype=bool,
     )
 
 
@@ -122,7 +137,9 @@ def _relax(terms: NlpTerms, giving: BoolArray) -> tuple[NlpTerms, list[_Slack]]:
     """Return (1)-(3) as terms, and its slacks."""
     n_x, n_row = len(terms.variables), len(terms.constraints)
     low, high = _hard_bounds(terms)
-    derived = np.array([v.parent_component().local_name in DERIVED for v in terms.variables], dtype=bool)
+    derived = np.array(
+        [v.parent_component().local_name in DERIVED for v in terms.variables], dtype=bool
+    )
     soft = np.flatnonzero(~derived & ((low != terms.x_lower) | (high != terms.x_upper)))
     low[derived], high[derived] = -np.inf, np.inf
     rows: list[tuple[int, float]] = []  # (row of the relaxed model, sign) of each slack
@@ -144,7 +161,9 @@ def _relax(terms: NlpTerms, giving: BoolArray) -> tuple[NlpTerms, list[_Slack]]:
 
 
 def _hard_bounds(terms: NlpTerms) -> tuple[FloatArray, FloatArray]:
-    """Return the bounds that stay: a bound gives, but not through zero, and zero itself says a sign."""
+    """Return the bounds that stay: a bound gives, but not through zero, and zero itself says a
+    sign.
+    """
     low = np.where(terms.x_lower >= 0, 0.0, -np.inf)
     high = np.where(terms.x_upper <= 0, 0.0, np.inf)
     return low, high
@@ -152,7 +171,9 @@ def _hard_bounds(terms: NlpTerms) -> tuple[FloatArray, FloatArray]:
 
 def _costs(terms: NlpTerms, slacks: Sequence[_Slack]) -> FloatArray:
     names = [c.parent_component().local_name for c in terms.constraints]
-    return np.array([BALANCE_COST if s.row is not None and names[s.row] in BALANCES else 1.0 for s in slacks])
+    return np.array(
+        [BALANCE_COST if s.row is not None and names[s.row] in BALANCES else 1.0 for s in slacks]
+    )
 
 
 def _join(
@@ -164,7 +185,9 @@ def _join(
 ) -> NlpTerms:
     n_x, n_row, n_slack = len(terms.variables), len(terms.constraints), len(rows)
     n_all = n_row + len(soft)
-    chosen = sparse.csr_matrix((np.ones(len(soft)), (np.arange(len(soft)), soft)), shape=(len(soft), n_x))
+    chosen = sparse.csr_matrix(
+        (np.ones(len(soft)), (np.arange(len(soft)), soft)), shape=(len(soft), n_x)
+    )
     at, sign = [i for i, _ in rows], [s for _, s in rows]
     slack = sparse.csr_matrix((sign, (at, np.arange(n_slack))), shape=(n_all, n_slack))
     padding = sparse.csr_matrix((len(soft), terms.weights.shape[1]))
@@ -187,48 +210,74 @@ def _join(
 
 
 def _solve(terms: NlpTerms, end: float) -> tuple[NDArray[np.float64] | None, str]:
-    """Return the point of least violations, or None and why there is none; end: the time of the clock to stop at."""
+    """Return the point of least violations, or None and why there is none; end: the time of the
+    clock to stop at.
+    """
     problem, settings = build_nlp_functions(terms)
     solver = start_ipopt(problem, settings, {"max_wall_time": max(end - perf_counter(), 0.01)})
     answer = solver(
         x0=terms.x_start, lbx=terms.x_lower, ubx=terms.x_upper, lbg=terms.lower, ubg=terms.upper
-    )  # fmt: skip
+    )
     x = np.array(answer["x"]).ravel()
     stats = solver.stats()
     good = bool(stats["success"]) and bool(np.isfinite(x).all())
     return (x if good else None), str(stats["return_status"])
 
 
-def _violations(model: Any, terms: NlpTerms, slacks: Sequence[_Slack], x: FloatArray) -> tuple[Violation, ...]:
+def _violations(
+    model: Any, terms: NlpTerms, slacks: Sequence[_Slack], x: FloatArray
+) -> tuple[Violation, ...]:
     """Return what gives: of the sides and ends of one limit, at one place and step, the worst."""
-    given = sorted((slack for slack in slacks if x[slack.column] > NEGLIGIBLE_PU), key=lambda slack: -x[slack.column])
-    values = {id(variable): float(value) for variable, value in zip(terms.variables, x, strict=False)}
+    given = sorted(
+        (slack for slack in slacks if x[slack.column] > NEGLIGIBLE_PU),
+        key=lambda slack: -x[slack.column],
+    )
+    values = {
+        id(variable): float(value) for variable, value in zip(terms.variables, x, strict=False)
+    }
     worst: dict[tuple[str, str, int | None, str], Violation] = {}
     for slack in given:
         violation = _violation(model, terms, slack, x, values)
-        worst.setdefault((violation.limit, violation.place, violation.step, violation.side), violation)
+        worst.setdefault(
+            (violation.limit, violation.place, violation.step, violation.side), violation
+        )
     return tuple(sorted(worst.values(), key=lambda violation: violation.limit not in _UNMET))
 
 
-def _violation(model: Any, terms: NlpTerms, slack: _Slack, x: FloatArray, values: Mapping[int, float]) -> Violation:
+def _violation(
+    model: Any, terms: NlpTerms, slack: _Slack, x: FloatArray, values: Mapping[int, float]
+) -> Violation:
     if slack.row is not None:
         part, squared = terms.constraints[slack.row], terms.weights[slack.row].nnz > 0
         limit = terms.lower[slack.row] if slack.side == "below" else terms.upper[slack.row]
     else:
         assert slack.variable is not None
         part, squared = terms.variables[slack.variable], False
-        limit = terms.x_lower[slack.variable] if slack.side == "below" else terms.x_upper[slack.variable]
+        limit = (
+            terms.x_lower[slack.variable]
+            if slack.side == "below"
+            else terms.x_upper[slack.variable]
+        )
     given = float(x[slack.column])
     excess = given if slack.side != "below" else -given
-    named = describe_limit(model, part, float(limit), excess, squared, _voltages(model, part, values))
+    named = describe_limit(
+        model, part, float(limit), excess, squared, _voltages(model, part, values)
+    )
     return Violation(named.limit, named.place, named.step, slack.side, named.amount, named.unit)
 
 
 def _voltages(model: Any, part: Any, values: Mapping[int, float]) -> float:
-    """Return |V_i| |V_j| in pu at the ends of the branch of an angle limit, at the point given by variable; 1 for others."""
+    """Return |V_i| |V_j| in pu at the ends of the branch of an angle limit, at the point given by
+    variable; 1 for others.
+    """
     w = model.find_component("w")
     periods = model.__dict__.get("periods")
-    if part.parent_component().local_name != "angle_limit" or periods is None or w is None or w.ctype is not pyo.Var:
+    if (
+        part.parent_component().local_name != "angle_limit"
+        or periods is None
+        or w is None
+        or w.ctype is not pyo.Var
+    ):
         return 1.0
     t, b, _ = part.index()
     at = [w[t, int(bus)] for bus in (periods.network.from_bus[b], periods.network.to_bus[b])]
@@ -239,9 +288,13 @@ def _voltages(model: Any, part: Any, values: Mapping[int, float]) -> float:
 def _words(group: Sequence[Violation]) -> str:
     worst = group[0]
     unit = f" {worst.unit}" if worst.unit else ""
-    what = f"{worst.limit} at {worst.place} {worst.side}{'' if worst.side == 'off' else ' its limit'}"
+    what = (
+        f"{worst.limit} at {worst.place} {worst.side}{'' if worst.side == 'off' else ' its limit'}"
+    )
     text = f"{what} by {worst.amount:.3g}{unit}"
     if worst.step is None:
         return text
     n_step = len({violation.step for violation in group})
-    return f"{text} in step {worst.step}" + (f" (the worst of {n_step} steps)" if n_step > 1 else "")
+    return f"{text} in step {worst.step}" + (
+        f" (the worst of {n_step} steps)" if n_step > 1 else ""
+    )

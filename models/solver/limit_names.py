@@ -1,7 +1,9 @@
-"""What the limits of an optimal power flow are called by an engineer, and in which unit they are exceeded.
+"""What the limits of an optimal power flow are called by an engineer, and in which unit they are
+exceeded.
 
-The models of `ac_opf.py` and `distflow_opf.py` are in per unit and know buses and branches by number; a message names them,
-and says MW, MVA, ampere. Any other constraint or variable keeps its own name, index and number.
+The models of `ac_opf.py` and `distflow_opf.py` are in per unit and know buses and branches by
+number; a message names them, and says MW, MVA, ampere. Any other constraint or variable keeps its
+own name, index and number.
 """
 
 from __future__ import annotations
@@ -58,9 +60,11 @@ _QUANTITIES = {
 def describe_limit(
     model: Any, part: Any, limit: float, excess: float, squared: bool, voltages: float = 1.0
 ) -> NamedLimit:
-    """Return the name of a constraint's or variable's limit, and by how much it gives in engineering units.
+    """Return the name of a constraint's or variable's limit, and by how much it gives in
+    engineering units.
 
-    part: Pyomo's constraint or variable; limit: its bound in the model's unit; excess: what it is above (positive) or below
+    part: Pyomo's constraint or variable; limit: its bound in the model's unit; excess: what it is
+    above (positive) or below
     (negative) that; squared: whether the constraint is of second degree; voltages: |V_i| |V_j| in pu at the ends of a branch,
     by which all forms but the polar one multiply its angle.
     """
@@ -71,25 +75,38 @@ def describe_limit(
         place = "every point" if index is None else f"index {index!r}"
         return NamedLimit(name, place, None, abs(excess), "")
     quantity = _QUANTITIES[name]
-    indices = index if isinstance(index, tuple) else (None, index)  # what holds for the whole horizon has no step
+    indices = (
+        index if isinstance(index, tuple) else (None, index)
+    )  # what holds for the whole horizon has no step
     thing = int(indices[1])
     step = None if periods.n_step == 1 or indices[0] is None else int(indices[0])
     place = f"{quantity.thing} {_name(periods, quantity.thing, thing)!r}"
-    # `ell`'s own limit, [t, b], is linear in what is a square already; a polygon's side, [t, b, end, side], is no square.
+    # `ell`'s own limit, [t, b], is linear in what is a square already; a polygon's side, [t, b,
+    # end, side], is no square.
     squared = squared or name == "current_limit" and len(indices) == 2
     if quantity.unit == "deg":
-        angle = abs(excess) if model.find_component("theta") is not None else _angle(model, index, excess, voltages)
+        angle = (
+            abs(excess)
+            if model.find_component("theta") is not None
+            else _angle(model, index, excess, voltages)
+        )
         return NamedLimit(quantity.limit, place, step, math.degrees(angle), quantity.unit)
     amount = _amount(periods.network, quantity, thing, limit, excess, squared)
-    return NamedLimit(quantity.limit, place, step, amount * _per_unit(periods, quantity, thing), quantity.unit)
+    return NamedLimit(
+        quantity.limit, place, step, amount * _per_unit(periods, quantity, thing), quantity.unit
+    )
 
 
 def _angle(model: Any, index: tuple[int, int, int], excess: float, voltages: float) -> float:
-    """Return in rad by how far an angle is beyond its limit, where the model limits a product of voltages."""
+    """Return in rad by how far an angle is beyond its limit, where the model limits a product of
+    voltages.
+    """
     network = model.periods.network
     _, b, side = index
     sine = abs(excess) / voltages
-    if model.find_component("pair") is None:  # DistFlow's (8): behind the tap, and divided by the cosine of the limit
+    if (
+        model.find_component("pair") is None
+    ):  # DistFlow's (8): behind the tap, and divided by the cosine of the limit
         limit = float((network.angle_max if side == 1 else network.angle_min)[b] - network.shift[b])
         sine *= float(network.tap[b]) * math.cos(limit)
     return math.asin(min(sine, 1.0))
@@ -103,8 +120,12 @@ def _name(periods: Periods, thing: str, k: int) -> str:
     return str(names.get(thing, periods.batteries.name)[k])
 
 
-def _amount(network: Network, quantity: _Quantity, thing: int, limit: float, excess: float, squared: bool) -> float:
-    """Return the excess in per unit of the quantity itself, where the model limits its square; currents at 1 pu."""
+def _amount(
+    network: Network, quantity: _Quantity, thing: int, limit: float, excess: float, squared: bool
+) -> float:
+    """Return the excess in per unit of the quantity itself, where the model limits its square;
+    currents at 1 pu.
+    """
     if quantity.square:
         return abs(math.sqrt(max(limit + excess, 0.0)) - math.sqrt(max(limit, 0.0)))
     if quantity.unit in ("A", "MVA") and squared:

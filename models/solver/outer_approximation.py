@@ -1,14 +1,16 @@
 """Convex mixed-integer quadratic models by HiGHS alone: rounds of outer approximation.
 
-Every quadratic constraint is a convex set, either x'Qx + q'x + c <= 0 with Q positive semidefinite, or a second-order
-cone x'Qx <= 0 with exactly one negative eigenvalue (P^2 + Q^2 <= w ell is one). A point outside is cut off by the
-tangent there; for a cone, written |A x| <= a'x by the eigenvectors of Q,
+Every quadratic constraint is a convex set, either x'Qx + q'x + c <= 0 with Q positive semidefinite,
+or a second-order cone x'Qx <= 0 with exactly one negative eigenvalue (P^2 + Q^2 <= w ell is one). A
+point outside is cut off by the tangent there; for a cone, written |A x| <= a'x by the eigenvectors
+of Q,
 
     tangent at x0:  (A'A x0 / |A x0| - a)' x <= 0
 
-Rounds: (1) cut the linear relaxation until it is inside; (2) solve the mixed-integer linear model: a bound; (3) fix its
-integers and cut the linear model until it is inside: an incumbent; repeat from (2) until bound and incumbent agree.
-Source of the scheme: Duran & Grossmann, Mathematical Programming 36, 1986.
+Rounds: (1) cut the linear relaxation until it is inside; (2) solve the mixed-integer linear model:
+a bound; (3) fix its integers and cut the linear model until it is inside: an incumbent; repeat from
+(2) until bound and incumbent agree. Source of the scheme: Duran & Grossmann, Mathematical
+Programming 36, 1986.
 """
 
 from __future__ import annotations
@@ -27,9 +29,8 @@ from feederguard.models.compiled import CompiledModel, QuadraticRows, compile_mo
 from feederguard.models.solver.highs import silent_highs
 
 _CUT_TOLERANCE = 1e-7
-_LP_TOLERANCE = (
-    1e-9  # far below _CUT_TOLERANCE: a tangent that the linear program may break by as much cuts nothing off
-)
+# far below _CUT_TOLERANCE: a tangent that the linear program may break by as much cuts nothing off
+_LP_TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,9 @@ def outer_approximation(
     sense = next(model.component_data_objects(pyo.Objective, active=True)).sense
     sign = 1.0 if sense == pyo.minimize else -1.0
     sets, highs = _linear_part(compiled, variables, sign, options)
-    integer = np.array([k for k, v in enumerate(variables) if v.is_integer() and not v.fixed], dtype=np.int64)
+    integer = np.array(
+        [k for k, v in enumerate(variables) if v.is_integer() and not v.fixed], dtype=np.int64
+    )
     n_column = compiled.n_column
     best, best_x, bound, reason = math.inf, None, -math.inf, "time_limit"
 
@@ -111,19 +114,29 @@ def outer_approximation(
         return OuterResult("none", reason, math.nan, sign * bound)
     for variable, value in zip(variables, best_x[:n_column].tolist(), strict=True):
         if not variable.fixed:
-            variable.set_value(round(value) if variable.is_integer() else value, skip_validation=True)
-    return OuterResult("optimal" if reason == "converged" else "feasible", reason, sign * best, sign * bound)
+            variable.set_value(
+                round(value) if variable.is_integer() else value, skip_validation=True
+            )
+    return OuterResult(
+        "optimal" if reason == "converged" else "feasible", reason, sign * best, sign * bound
+    )
 
 
 def _linear_part(
     compiled: CompiledModel, variables: list[Any], sign: float, options: dict[str, Any]
 ) -> tuple[list[_Convex], Any]:
-    """Hand HiGHS the linear rows and return the quadratic ones as convex sets; a quadratic objective gets a column."""
+    """Hand HiGHS the linear rows and return the quadratic ones as convex sets; a quadratic
+    objective gets a column.
+    """
     highs = silent_highs()
     for name, value in options.items():
         highs.setOptionValue(name, value)
-    lower = [v.value if v.fixed else (-highspy.kHighsInf if v.lb is None else v.lb) for v in variables]
-    upper = [v.value if v.fixed else (highspy.kHighsInf if v.ub is None else v.ub) for v in variables]
+    lower = [
+        v.value if v.fixed else (-highspy.kHighsInf if v.lb is None else v.lb) for v in variables
+    ]
+    upper = [
+        v.value if v.fixed else (highspy.kHighsInf if v.ub is None else v.ub) for v in variables
+    ]
     cost, bounds = compiled.cost, (np.array(lower, dtype=float), np.array(upper, dtype=float))
     quadratic_cost = len(cost.product_value) > 0
     linear_cost = np.zeros(len(variables))
@@ -144,7 +157,11 @@ def _linear_part(
         v = np.append(np.clip(0.0, lower, upper), 0.0)[one.column]
         gradient = 2 * one.matrix @ v + one.linear
         highs.addRow(
-            -highspy.kHighsInf, float(v @ one.matrix @ v - one.constant), len(v), one.column.astype(np.int32), gradient
+            -highspy.kHighsInf,
+            float(v @ one.matrix @ v - one.constant),
+            len(v),
+            one.column.astype(np.int32),
+            gradient,
         )
     rows = compiled.limits
     for k, name in enumerate(compiled.limit_name):
@@ -152,9 +169,12 @@ def _linear_part(
             span = slice(rows.start[k], rows.start[k + 1])
             shift = rows.constant[k]
             highs.addRow(
-                float(compiled.lower[k] - shift), float(compiled.upper[k] - shift),
-                int(span.stop - span.start), rows.column[span].astype(np.int32), rows.value[span],
-            )  # fmt: skip
+                float(compiled.lower[k] - shift),
+                float(compiled.upper[k] - shift),
+                int(span.stop - span.start),
+                rows.column[span].astype(np.int32),
+                rows.value[span],
+            )
             continue
         for side, limit in ((1.0, compiled.upper[k]), (-1.0, -compiled.lower[k])):
             if np.isfinite(limit):
@@ -163,19 +183,35 @@ def _linear_part(
 
 
 def _convex(
-    rows: QuadraticRows, k: int, side: float, upper: float, name: str,
-    lower: FloatArray, upper_bound: FloatArray, epigraph: int | None = None,
-) -> _Convex:  # fmt: skip
+    rows: QuadraticRows,
+    k: int,
+    side: float,
+    upper: float,
+    name: str,
+    lower: FloatArray,
+    upper_bound: FloatArray,
+    epigraph: int | None = None,
+) -> _Convex:
     """Return side * g_k(x) <= upper as a convex set; raises ValueError where it is none."""
-    span, products = slice(rows.start[k], rows.start[k + 1]), slice(rows.product_start[k], rows.product_start[k + 1])
-    column = np.unique(np.concatenate([rows.column[span], rows.product_i[products], rows.product_j[products]]))
+    span, products = (
+        slice(rows.start[k], rows.start[k + 1]),
+        slice(rows.product_start[k], rows.product_start[k + 1]),
+    )
+    column = np.unique(
+        np.concatenate([rows.column[span], rows.product_i[products], rows.product_j[products]])
+    )
     if epigraph is not None:
         column = np.append(column, epigraph)
     place = {int(c): p for p, c in enumerate(column)}
     matrix, linear = np.zeros((len(column), len(column))), np.zeros(len(column))
     for c, v in zip(rows.column[span], rows.value[span], strict=True):
         linear[place[int(c)]] += side * v
-    i_j_v = zip(rows.product_i[products], rows.product_j[products], rows.product_value[products], strict=True)
+    i_j_v = zip(
+        rows.product_i[products],
+        rows.product_j[products],
+        rows.product_value[products],
+        strict=True,
+    )
     for i, j, v in i_j_v:
         matrix[place[int(i)], place[int(j)]] += side * v / 2
         matrix[place[int(j)], place[int(i)]] += side * v / 2
@@ -193,16 +229,22 @@ def _convex(
         used = axis != 0
         # Of the two halves of the double cone, the one that the bounds of the variables leave.
         for half in (axis, -axis):
-            ends = half[used] * np.where(half[used] > 0, lower[column[used]], upper_bound[column[used]])
+            ends = half[used] * np.where(
+                half[used] > 0, lower[column[used]], upper_bound[column[used]]
+            )
             if ends.sum() >= 0:
                 return _Convex(column, matrix, linear, constant, half)
-    raise ValueError(f"{name} is not a convex set, so outer approximation cannot be used; use solver='scip'")
+    raise ValueError(
+        f"{name} is not a convex set, so outer approximation cannot be used; use solver='scip'"
+    )
 
 
 def _cut_until_inside(
     highs: Any, sets: list[_Convex], n_column: int, deadline: float
 ) -> tuple[FloatArray | None, float]:
-    """Solve the linear model, adding tangents, until every convex set holds; return the point and its value."""
+    """Solve the linear model, adding tangents, until every convex set holds; return the point and
+    its value.
+    """
     while True:
         x, value = _solve(highs, deadline, n_column)
         if x is None:
@@ -213,7 +255,9 @@ def _cut_until_inside(
         if perf_counter() > deadline:
             return None, math.inf
         for column, (coefficients, upper) in cuts:
-            highs.addRow(-highspy.kHighsInf, upper, len(column), column.astype(np.int32), coefficients)
+            highs.addRow(
+                -highspy.kHighsInf, upper, len(column), column.astype(np.int32), coefficients
+            )
 
 
 def _solve(highs: Any, deadline: float, n_column: int) -> tuple[FloatArray | None, float]:

@@ -15,7 +15,8 @@ class Solution:
     """
 
     status: str  # "optimal", "feasible" (an incumbent, not proven), or "none"
-    reason: str  # "converged", "time_limit", "infeasible", "unbounded", "iteration_limit", or the solver's words
+    # "converged", "time_limit", "infeasible", "unbounded", "iteration_limit", or the solver's words
+    reason: str
     objective: float  # nan when there is no solution
     bound: float
     seconds: float  # wall time of writing, solving and loading back
@@ -31,7 +32,9 @@ class Solution:
 
 
 class NotSolvedError(RuntimeError):
-    """No proven optimum: the message gives the reason and the setting to change; `.solution` holds the figures."""
+    """No proven optimum: the message gives the reason and the setting to change; `.solution` holds
+    the figures.
+    """
 
     def __init__(self, message: str, solution: Solution) -> None:
         super().__init__(message)
@@ -55,13 +58,17 @@ def explain_stop(solution: Solution, time_limit_s: float, rel_gap: float) -> str
     head = headline(solution)
     if solution.status == "feasible":
         return (
-            f"{head} (incumbent {solution.objective:.6g}, bound {solution.bound:.6g}, gap {100 * solution.gap:.2g} %); "
-            f"raise time_limit_s={time_limit_s:g}, loosen rel_gap={rel_gap:g}, or pass accept_incumbent=True"
+            f"{head} (incumbent {solution.objective:.6g}, bound {solution.bound:.6g}, gap "
+            f"{100 * solution.gap:.2g} %); "
+            f"raise time_limit_s={time_limit_s:g}, loosen rel_gap={rel_gap:g}, or pass "
+            "accept_incumbent=True"
         )
     if solution.reason == "time_limit":
         return f"{head} without any feasible point; raise time_limit_s={time_limit_s:g}"
     if solution.reason == "infeasible":
-        return f"{head}: no point meets every constraint; relax the voltage band or the branch limits"
+        return (
+            f"{head}: no point meets every constraint; relax the voltage band or the branch limits"
+        )
     if "unbounded" in solution.reason:
         return f"{head}: the objective has no limit; bound the variables it improves with"
     return f"{head}; check the model's bounds and start values, or, for a nonconvex model, use solver='ipopt' or 'scip'"

@@ -5,7 +5,8 @@
                                                                  outer approximation (convex models)
     nonlinear, or continuous with quadratic constraints          Ipopt, by the routes of `ipopt.py`
 
-The files of this folder are the only ones that name solvers. `python -m feederguard.models.solver` prints what is here.
+The files of this folder are the only ones that name solvers. `python -m feederguard.models.solver`
+prints what is here.
 """
 
 from __future__ import annotations
@@ -31,7 +32,13 @@ from feederguard.models.solver.choose import (
 from feederguard.models.solver.ipopt import run_casadi_ipopt
 from feederguard.models.solver.ipopt_routes import find_ipopt
 from feederguard.models.solver.least_violations import find_least_violations
-from feederguard.models.solver.solution import NotSolvedError, Solution, explain_stop, headline, model_name
+from feederguard.models.solver.solution import (
+    NotSolvedError,
+    Solution,
+    explain_stop,
+    headline,
+    model_name,
+)
 
 ELASTIC_TIME_LIMIT_S = 60.0
 
@@ -47,15 +54,16 @@ def solve(
 ) -> Solution:
     """Solve the model, load the values back into it, and return the `Solution`.
 
-    solver: one of SOLVERS; rel_gap: relative gap at which a mixed-integer solve counts as optimal; options: passed to
-    the solver under its own names (for SCIP on top of `_SCIP_OPTIONS`). explain: whether an infeasible continuous model is
-    solved once more to say why.
+    solver: one of SOLVERS; rel_gap: relative gap at which a mixed-integer solve counts as optimal;
+    options: passed to the solver under its own names (for SCIP on top of `_SCIP_OPTIONS`). explain:
+    whether an infeasible continuous model is solved once more to say why.
 
-    Raises `NotSolvedError` for anything short of optimal (`accept_incumbent=True` accepts a feasible point); where a
-    continuous model is infeasible its message names the limits that would have to give (`least_violations.py`), which takes at
-    most another time_limit_s or `ELASTIC_TIME_LIMIT_S`, whichever is less. Raises `SolverMissingError` when the solver is
-    missing or cannot take this class of model, and ValueError for bad arguments. Where HiGHS fails on a QP that "auto" gave
-    it, Ipopt takes over, with a warning.
+    Raises `NotSolvedError` for anything short of optimal (`accept_incumbent=True` accepts a
+    feasible point); where a continuous model is infeasible its message names the limits that would
+    have to give (`least_violations.py`), which takes at most another time_limit_s or
+    `ELASTIC_TIME_LIMIT_S`, whichever is less. Raises `SolverMissingError` when the solver is
+    missing or cannot take this class of model, and ValueError for bad arguments. Where HiGHS fails
+    on a QP that "auto" gave it, Ipopt takes over, with a warning.
     """
     if solver not in SOLVERS:
         raise ValueError(f"unknown solver {solver!r}; use one of {', '.join(SOLVERS)}")
@@ -66,7 +74,9 @@ def solve(
     kind = ModelClass(has_integers(model), 3, 3) if solver == "ipopt" else classify(model)
     chosen = choose_solver(kind, model_name(model)) if solver == "auto" else solver
     refuse_unfit(chosen, kind, model_name(model))
-    run = {"highs": _run_highs, "scip": _run_scip, "ipopt": _run_ipopt}.get(chosen, _run_outer_approximation)
+    run = {"highs": _run_highs, "scip": _run_scip, "ipopt": _run_ipopt}.get(
+        chosen, _run_outer_approximation
+    )
     solution = run(model, time_limit_s, rel_gap, dict(options or {}))
     if (
         solver == "auto"
@@ -74,20 +84,29 @@ def solve(
         and kind.objective_degree == 2
         and solution.reason.startswith(_HIGHS_GAVE_UP)
     ):
-        # Seen on multi-period QPs (1.15.1); Ipopt takes the same convex problem, without a proven bound.
+        # Seen on multi-period QPs (1.15.1); Ipopt takes the same convex problem, without a proven
+        # bound.
         warnings.warn(
-            f"{model_name(model)}: HiGHS stopped with {solution.reason} on this QP; Ipopt solves it", stacklevel=2
+            f"{model_name(model)}: HiGHS stopped with {solution.reason} on this QP; Ipopt solves "
+            "it",
+            stacklevel=2,
         )
         solution = _run_ipopt(model, time_limit_s, rel_gap, {})
     if solution.status == "optimal" or (solution.status == "feasible" and accept_incumbent):
         return solution
-    if explain and solution.status == "none" and solution.reason in _PERHAPS_INFEASIBLE and not kind.integer:
+    if (
+        explain
+        and solution.status == "none"
+        and solution.reason in _PERHAPS_INFEASIBLE
+        and not kind.integer
+    ):
         raise explain_infeasible(model, solution, time_limit_s)
     raise NotSolvedError(explain_stop(solution, time_limit_s, rel_gap), solution)
 
 
 def explain_infeasible(model: Any, solution: Solution, time_limit_s: float) -> NotSolvedError:
-    """Return the error of a continuous model found infeasible, naming the limits that would have to give.
+    """Return the error of a continuous model found infeasible, naming the limits that would have to
+    give.
 
     That takes at most time_limit_s or `ELASTIC_TIME_LIMIT_S`, whichever is less.
     """
@@ -95,7 +114,9 @@ def explain_infeasible(model: Any, solution: Solution, time_limit_s: float) -> N
     return NotSolvedError(f"{headline(solution)}: {words}", solution)
 
 
-def _run_highs(model: Any, time_limit_s: float, rel_gap: float, options: dict[str, Any]) -> Solution:
+def _run_highs(
+    model: Any, time_limit_s: float, rel_gap: float, options: dict[str, Any]
+) -> Solution:
     from pyomo.contrib.solver.solvers.highs import Highs
 
     from feederguard.models.solver.highs import swallow_banner, threads_of
@@ -105,15 +126,16 @@ def _run_highs(model: Any, time_limit_s: float, rel_gap: float, options: dict[st
     with threads_of(options):
         solution = _run_contrib(Highs(), "highs", model, time_limit_s, rel_gap, options)
         if quadratic and solution.reason.startswith(_HIGHS_GAVE_UP):
-            # Its QP solver (1.16) fails on variables far below 1, as powers per unit are. Counted in units of 2^-8,
-            # with the objective in units of 2^-16 so that its Hessian stays, it answers.
+            # Its QP solver (1.16) fails on variables far below 1, as powers per unit are. Counted
+            # in units of 2^-8, with the objective in units of 2^-16 so that its Hessian stays, it
+            # answers.
             options = {"user_bound_scale": 8, "user_objective_scale": 16} | options
             solution = _run_contrib(Highs(), "highs", model, time_limit_s, rel_gap, options)
     return _verified(model, solution) if quadratic and solution.status == "optimal" else solution
 
 
-# What SCIP spends much of its time on by default and network models gain nothing from: complementarity and
-# bound-tightening subproblems.
+# What SCIP spends much of its time on by default and network models gain nothing from:
+# complementarity and bound-tightening subproblems.
 _SCIP_OPTIONS: dict[str, Any] = {
     "heuristics/mpec/freq": -1,
     "propagating/obbt/freq": -1,
@@ -123,10 +145,14 @@ _SCIP_OPTIONS: dict[str, Any] = {
 def _run_scip(model: Any, time_limit_s: float, rel_gap: float, options: dict[str, Any]) -> Solution:
     from pyomo.contrib.solver.solvers.scip.scip_direct import ScipDirect
 
-    return _run_contrib(ScipDirect(), "scip", model, time_limit_s, rel_gap, {**_SCIP_OPTIONS, **options})
+    return _run_contrib(
+        ScipDirect(), "scip", model, time_limit_s, rel_gap, {**_SCIP_OPTIONS, **options}
+    )
 
 
-def _run_outer_approximation(model: Any, time_limit_s: float, rel_gap: float, options: dict[str, Any]) -> Solution:
+def _run_outer_approximation(
+    model: Any, time_limit_s: float, rel_gap: float, options: dict[str, Any]
+) -> Solution:
     from feederguard.models.solver.highs import threads_of
     from feederguard.models.solver.outer_approximation import outer_approximation
 
@@ -134,12 +160,19 @@ def _run_outer_approximation(model: Any, time_limit_s: float, rel_gap: float, op
     with threads_of(options):
         result = outer_approximation(model, time_limit_s, rel_gap, options)
     return Solution(
-        result.status, result.reason, result.objective, result.bound, perf_counter() - begin,
-        "highs_outer_approximation", model_name(model),
-    )  # fmt: skip
+        result.status,
+        result.reason,
+        result.objective,
+        result.bound,
+        perf_counter() - begin,
+        "highs_outer_approximation",
+        model_name(model),
+    )
 
 
-def _run_ipopt(model: Any, time_limit_s: float, rel_gap: float, options: dict[str, Any]) -> Solution:
+def _run_ipopt(
+    model: Any, time_limit_s: float, rel_gap: float, options: dict[str, Any]
+) -> Solution:
     route = find_ipopt()
     unproven = -math.inf if the_objective(model).sense == pyo.minimize else math.inf
     begin = perf_counter()
@@ -149,11 +182,19 @@ def _run_ipopt(model: Any, time_limit_s: float, rel_gap: float, options: dict[st
         reason = "converged" if result.converged else _ipopt_reason(result.reason)
         objective = result.objective if result.converged else math.nan
         return Solution(
-            status, reason, objective, unproven, perf_counter() - begin, "ipopt (casadi)", model_name(model)
+            status,
+            reason,
+            objective,
+            unproven,
+            perf_counter() - begin,
+            "ipopt (casadi)",
+            model_name(model),
         )
     from pyomo.contrib.solver.solvers.ipopt import Ipopt
 
-    found = _run_contrib(Ipopt(executable=str(route.executable)), "ipopt", model, time_limit_s, None, options)
+    found = _run_contrib(
+        Ipopt(executable=str(route.executable)), "ipopt", model, time_limit_s, None, options
+    )
     return Solution(
         found.status,
         found.reason,
@@ -166,15 +207,24 @@ def _run_ipopt(model: Any, time_limit_s: float, rel_gap: float, options: dict[st
 
 
 def _run_contrib(
-    engine: Any, name: str, model: Any, time_limit_s: float, rel_gap: float | None, options: dict[str, Any]
+    engine: Any,
+    name: str,
+    model: Any,
+    time_limit_s: float,
+    rel_gap: float | None,
+    options: dict[str, Any],
 ) -> Solution:
     """Run one of Pyomo's solver interfaces and translate its two statuses into ours."""
     begin = perf_counter()
     gap = {} if rel_gap is None else {"rel_gap": rel_gap}
     results = engine.solve(
-        model, time_limit=time_limit_s, load_solutions=False, raise_exception_on_nonoptimal_result=False,
-        solver_options=options, **gap,
-    )  # fmt: skip
+        model,
+        time_limit=time_limit_s,
+        load_solutions=False,
+        raise_exception_on_nonoptimal_result=False,
+        solver_options=options,
+        **gap,
+    )
     held = results.solution_status.name
     reason = _REASONS.get(results.termination_condition.name, results.termination_condition.name)
     status = {"optimal": "optimal", "feasible": "feasible"}.get(held, "none")
@@ -182,9 +232,21 @@ def _run_contrib(
         status = "none"
     if status != "none":
         results.solution_loader.load_vars()
-    objective = math.nan if status == "none" or results.incumbent_objective is None else results.incumbent_objective
+    objective = (
+        math.nan
+        if status == "none" or results.incumbent_objective is None
+        else results.incumbent_objective
+    )
     bound = math.nan if results.objective_bound is None else results.objective_bound
-    return Solution(status, reason, float(objective), float(bound), perf_counter() - begin, name, model_name(model))
+    return Solution(
+        status,
+        reason,
+        float(objective),
+        float(bound),
+        perf_counter() - begin,
+        name,
+        model_name(model),
+    )
 
 
 _REASONS = {
@@ -208,7 +270,9 @@ def _ipopt_reason(words: str) -> str:
 
 
 def _verified(model: Any, solution: Solution) -> Solution:
-    """HiGHS's QP solver has been seen to call NaN or a violating point optimal (1.15.1): check what it loaded."""
+    """HiGHS's QP solver has been seen to call NaN or a violating point optimal (1.15.1): check what
+    it loaded.
+    """
     worst = 0.0
     for constraint in model.component_data_objects(pyo.Constraint, active=True):
         slack = constraint.slack()
@@ -216,9 +280,14 @@ def _verified(model: Any, solution: Solution) -> Solution:
     if worst <= 1e-5 and math.isfinite(solution.objective):
         return solution
     return Solution(
-        "none", f"{_FALSE_OPTIMUM} by {worst:.1e} called optimal; use solver='ipopt'",
-        math.nan, solution.bound, solution.seconds, solution.solver, solution.model,
-    )  # fmt: skip
+        "none",
+        f"{_FALSE_OPTIMUM} by {worst:.1e} called optimal; use solver='ipopt'",
+        math.nan,
+        solution.bound,
+        solution.seconds,
+        solution.solver,
+        solution.model,
+    )
 
 
 _FALSE_OPTIMUM = "a point that breaks a constraint"
@@ -234,9 +303,14 @@ def _what_would_give(model: Any, solution: Solution, time_limit_s: float) -> str
     """Return the least violations of an infeasible model in words."""
     elastic = find_least_violations(model, time_limit_s)
     if not elastic.found and elastic.reason in _OUT_OF_TIME:
-        more = "time_limit_s" if time_limit_s < ELASTIC_TIME_LIMIT_S else "the time_limit_s of find_least_violations"
+        more = (
+            "time_limit_s"
+            if time_limit_s < ELASTIC_TIME_LIMIT_S
+            else "the time_limit_s of find_least_violations"
+        )
         return (
-            f"no point meets every constraint, and what would have to give was not found within {time_limit_s:g} s; "
+            "no point meets every constraint, and what would have to give was not found within "
+            f"{time_limit_s:g} s; "
             f"raise {more} to be told, or relax the voltage band or the branch limits"
         )
     if not elastic.found:
@@ -247,7 +321,8 @@ def _what_would_give(model: Any, solution: Solution, time_limit_s: float) -> str
     if elastic.unmet:
         least = elastic.describe()
         return (
-            f"the demand cannot be met, not even outside the limits, and least would have to give {least}; lower the demand, "
+            "the demand cannot be met, not even outside the limits, and least would have to give "
+            f"{least}; lower the demand, "
             "or add generation or branches"
         )
     if elastic.violations:

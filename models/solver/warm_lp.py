@@ -1,9 +1,11 @@
-"""A linear program solved again and again while rows are added to it or change, each time from the last basis.
+"""A linear program solved again and again while rows are added to it or change, each time from the
+last basis.
 
     min  c' x    lower <= x <= upper,   row_lower <= A x <= row_upper
 
-HiGHS through its own interface: rows that change by some parts in a thousand cost the dual simplex a few steps instead of a
-solve, and the answer stays at the vertex it was at where that is still the best.
+HiGHS through its own interface: rows that change by some parts in a thousand cost the dual simplex
+a few steps instead of a solve, and the answer stays at the vertex it was at where that is still the
+best.
 """
 
 from __future__ import annotations
@@ -26,10 +28,20 @@ class WarmLp:
     Raises ValueError when sizes disagree.
     """
 
-    def __init__(self, cost: FloatArray, base: Any, row_lower: FloatArray, row_upper: FloatArray) -> None:
+    def __init__(
+        self, cost: FloatArray, base: Any, row_lower: FloatArray, row_upper: FloatArray
+    ) -> None:
         if base.shape != (len(row_lower), len(cost)) or len(row_lower) != len(row_upper):
-            raise ValueError(f"WarmLp: {base.shape} rows and columns for {len(row_lower)} limits and {len(cost)} costs")
-        self.cost, self.base, self.row_lower, self.row_upper = cost, sparse.csr_matrix(base), row_lower, row_upper
+            raise ValueError(
+                f"WarmLp: {base.shape} rows and columns for {len(row_lower)} limits and "
+                f"{len(cost)} costs"
+            )
+        self.cost, self.base, self.row_lower, self.row_upper = (
+            cost,
+            sparse.csr_matrix(base),
+            row_lower,
+            row_upper,
+        )
         self._basis: Any = None
 
     def forget(self) -> None:
@@ -37,12 +49,17 @@ class WarmLp:
         self._basis = None
 
     def solve(
-        self, lower: FloatArray, upper: FloatArray, rows: Any, row_lower: FloatArray, row_upper: FloatArray
+        self,
+        lower: FloatArray,
+        upper: FloatArray,
+        rows: Any,
+        row_lower: FloatArray,
+        row_upper: FloatArray,
     ) -> FloatArray | None:
         """Return the optimal x, (n_column,), or None where no point meets every row and bound.
 
-        rows: sparse (n, n_column), the rows of this solve; those of the last one come first and in the same order, new
-        ones after them. Raises RuntimeError where HiGHS ends in any other way.
+        rows: sparse (n, n_column), the rows of this solve; those of the last one come first and in
+        the same order, new ones after them. Raises RuntimeError where HiGHS ends in any other way.
         """
         matrix = sparse.vstack([self.base, rows], format="csr")
         program = highspy.HighsLp()
@@ -58,9 +75,11 @@ class WarmLp:
     def _run(self, program: Any) -> FloatArray | None:
         highs = silent_highs()
         for option, value in (
-            ("parallel", "off"), ("solver", "simplex"),
-            ("primal_feasibility_tolerance", _TOLERANCE), ("dual_feasibility_tolerance", _TOLERANCE),
-        ):  # fmt: skip
+            ("parallel", "off"),
+            ("solver", "simplex"),
+            ("primal_feasibility_tolerance", _TOLERANCE),
+            ("dual_feasibility_tolerance", _TOLERANCE),
+        ):
             highs.setOptionValue(option, value)
         highs.passModel(program)
         if self._basis is not None:
@@ -72,7 +91,8 @@ class WarmLp:
             return None
         if status != highspy.HighsModelStatus.kOptimal:
             raise RuntimeError(
-                f"WarmLp: HiGHS stopped with {highs.modelStatusToString(status)}; check the rows for values that are not finite"
+                f"WarmLp: HiGHS stopped with {highs.modelStatusToString(status)}; check the rows "
+                "for values that are not finite"
             )
         self._basis = highs.getBasis()
         return np.array(highs.getSolution().col_value)

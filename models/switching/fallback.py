@@ -15,18 +15,24 @@ IMPOSSIBLE = "no switch state tried keeps every limit, however much is shed"
 DARK_TOO = "nor does any shedding tried with everything behind the fault dark: this breaks the limits least"
 
 
-def search_lost(plans: SwitchPlans, scenarios: Scenarios, found: Found, beam: int, max_rounds: int) -> None:
+def search_lost(
+    plans: SwitchPlans, scenarios: Scenarios, found: Found, beam: int, max_rounds: int
+) -> None:
     """Search from the plain plans wherever no plan was found: before anything is called impossible."""
     lost = np.flatnonzero(np.isinf(found.cost))
     if len(lost):
         found.put(lost, search_plans(plans, scenarios[lost], beam=beam, max_rounds=max_rounds))
 
 
-def fall_back(plans: SwitchPlans, scenarios: Scenarios, found: Found) -> tuple[BoolArray, NDArray[np.str_]]:
-    """Leave dark what is behind the fault wherever no plan was found; return where that is (B,), and why (B,).
+def fall_back(
+    plans: SwitchPlans, scenarios: Scenarios, found: Found
+) -> tuple[BoolArray, NDArray[np.str_]]:
+    """Leave dark what is behind the fault wherever no plan was found; return where that is (B,),
+    and why (B,).
 
-    What is left sheds the least that makes it safe. Where nothing does, of shedding nothing and shedding everything (local
-    generation may be the trouble) the one is taken that breaks the limits less, by AC power flow.
+    What is left sheds the least that makes it safe. Where nothing does, of shedding nothing and
+    shedding everything (local generation may be the trouble) the one is taken that breaks the
+    limits less, by AC power flow.
     """
     impossible = np.isinf(found.cost)
     reason = np.full(len(scenarios), "", dtype=f"<U{len(IMPOSSIBLE) + len(DARK_TOO) + 2}")
@@ -38,11 +44,14 @@ def fall_back(plans: SwitchPlans, scenarios: Scenarios, found: Found) -> tuple[B
     rest = least_shedding(plans.network, part, dark, plans.setting)
     none, everything = (np.full(rest.shed.shape, fraction) for fraction in (0.0, 1.0))
     broken = [
-        judge(plans.network, part, Decisions(dark, shed), plans.setting).worst_violation for shed in (none, everything)
+        judge(plans.network, part, Decisions(dark, shed), plans.setting).worst_violation
+        for shed in (none, everything)
     ]
     # A flow that does not converge (NaN) breaks more than any that does.
     least = np.where(
-        (np.nan_to_num(broken[0], nan=np.inf) <= np.nan_to_num(broken[1], nan=np.inf))[:, None], none, everything
+        (np.nan_to_num(broken[0], nan=np.inf) <= np.nan_to_num(broken[1], nan=np.inf))[:, None],
+        none,
+        everything,
     )
     found.closed[lost] = dark
     found.shed[lost] = np.where(rest.safe[:, None], rest.shed, least)

@@ -1,7 +1,9 @@
-"""Spanning forests from keys, batched: how a population of real vectors becomes a population of radial topologies.
+"""Spanning forests from keys, batched: how a population of real vectors becomes a population of
+radial topologies.
 
-Kruskal's rule: take usable branches by falling key, keep each that joins two trees. Substations start as one tree, so
-the result feeds every bus from exactly one of them. Branches that cannot be switched come first, in whatever order.
+Kruskal's rule: take usable branches by falling key, keep each that joins two trees. Substations
+start as one tree, so the result feeds every bus from exactly one of them. Branches that cannot be
+switched come first, in whatever order.
 """
 
 from __future__ import annotations
@@ -13,13 +15,18 @@ from feederguard.models.arrays import BoolArray, FloatArray, IntArray, threads_f
 from feederguard.models.network import Network
 
 
-def spanning_forests(network: Network, keys: FloatArray, usable: BoolArray, fixed_closed: BoolArray) -> BoolArray:
-    """Return closed branches (B, n_branch), a maximal forest of the usable ones that prefers high keys.
+def spanning_forests(
+    network: Network, keys: FloatArray, usable: BoolArray, fixed_closed: BoolArray
+) -> BoolArray:
+    """Return closed branches (B, n_branch), a maximal forest of the usable ones that prefers high
+    keys.
 
-    keys: (B, n_branch) finite. usable: (B, n_branch) branches that may be closed. fixed_closed: (n_branch,) branches that
-    stay closed wherever they are usable.
+    keys: (B, n_branch) finite. usable: (B, n_branch) branches that may be closed. fixed_closed:
+    (n_branch,) branches that stay closed wherever they are usable.
     """
-    order = np.argsort(np.where(fixed_closed, -np.inf, -keys), axis=1, kind="stable").astype(np.int64)
+    order = np.argsort(np.where(fixed_closed, -np.inf, -keys), axis=1, kind="stable").astype(
+        np.int64
+    )
     # A union-find step takes some 10 ns.
     with threads_for(1e-2 * order.size):
         return np.asarray(
@@ -36,7 +43,12 @@ def spanning_forests(network: Network, keys: FloatArray, usable: BoolArray, fixe
 
 @njit(cache=True, parallel=True)
 def _forests(  # type: ignore[no-untyped-def]
-    order: IntArray, usable: BoolArray, from_bus: IntArray, to_bus: IntArray, substation: IntArray, n_bus: int
+    order: IntArray,
+    usable: BoolArray,
+    from_bus: IntArray,
+    to_bus: IntArray,
+    substation: IntArray,
+    n_bus: int,
 ):
     n_item, n_branch = order.shape
     closed = np.zeros((n_item, n_branch), np.bool_)

@@ -1,12 +1,14 @@
-"""Switch states worth trying after a fault: the plain plans, and what one more exchange makes of a plan.
+"""Switch states worth trying after a fault: the plain plans, and what one more exchange makes of a
+plan.
 
-Radial settings: a plain plan keeps every line that is left and closes one tie for each detached part; an exchange
-closes an open branch and opens one on the loop that this makes (branch exchange: Civanlar et al., IEEE Trans. Power
-Delivery 3(3), 1988). Every such plan feeds what can be fed.
+Radial settings: a plain plan keeps every line that is left and closes one tie for each detached
+part; an exchange closes an open branch and opens one on the loop that this makes (branch exchange:
+Civanlar et al., IEEE Trans. Power Delivery 3(3), 1988). Every such plan feeds what can be fed.
 
-Meshed settings: every state of the ties is a plain plan where there are at most MOST_STATES of them; where there are more, a
-plain plan closes no tie or one. An exchange changes one tie, or closes one and opens another. Among these are plans that
-leave dark what a tie could feed: that may be the cheapest way, or the only safe one.
+Meshed settings: every state of the ties is a plain plan where there are at most MOST_STATES of
+them; where there are more, a plain plan closes no tie or one. An exchange changes one tie, or
+closes one and opens another. Among these are plans that leave dark what a tie could feed: that may
+be the cheapest way, or the only safe one.
 
 A faulted branch stays open in every plan.
 """
@@ -40,7 +42,9 @@ class SwitchPlans:
         self._neighbours: dict[tuple[int, bytes], BoolArray] = {}
 
     def dark(self, fault: int) -> BoolArray:
-        """Return the normal state less the faulted branch, (n_branch,): everything behind the fault stays dark."""
+        """Return the normal state less the faulted branch, (n_branch,): everything behind the fault
+        stays dark.
+        """
         closed = self.network.closed.copy()
         closed[fault] = False
         return closed
@@ -48,7 +52,9 @@ class SwitchPlans:
     def plain(self, fault: int) -> BoolArray:
         """Return the plain plans of a fault, (n_plan, n_branch), at least one."""
         if fault not in self._plain:
-            self._plain[fault] = self._plain_radial(fault) if self.setting.radial else self._plain_meshed(fault)
+            self._plain[fault] = (
+                self._plain_radial(fault) if self.setting.radial else self._plain_meshed(fault)
+            )
         return self._plain[fault]
 
     def neighbours(self, fault: int, closed: BoolArray) -> BoolArray:
@@ -58,24 +64,34 @@ class SwitchPlans:
             usable = self.switchable.copy()
             usable[fault] = False
             self._neighbours[key] = (
-                self._exchanges(closed, usable) if self.setting.radial else self._toggles(closed, usable)
+                self._exchanges(closed, usable)
+                if self.setting.radial
+                else self._toggles(closed, usable)
             )
         return self._neighbours[key]
 
     def every(self, fault: int, most: int) -> BoolArray | None:
-        """Return every state there is to choose from after a fault, (n_plan, n_branch); None where they exceed `most`.
+        """Return every state there is to choose from after a fault, (n_plan, n_branch); None where
+        they exceed `most`.
 
-        Meshed settings: every tie state. Radial settings: every forest that feeds what can be fed, found chain by chain
+        Meshed settings: every tie state. Radial settings: every forest that feeds what can be fed,
+        found chain by chain
         (`radial_states.py`).
         """
         if not self.setting.radial:
-            return self.plain(fault) if len(self.plain(fault)) == self.n_states(fault) <= most else None
+            return (
+                self.plain(fault)
+                if len(self.plain(fault)) == self.n_states(fault) <= most
+                else None
+            )
         usable = self.network.closed | self.switchable
         usable[fault] = False
         return radial_states(self.network, self.plain(fault)[0], usable, self.switchable, most)
 
     def n_states(self, fault: int) -> float:
-        """Return how many states there are after a fault: 2^ties in a meshed setting, inf (not counted) in a radial one."""
+        """Return how many states there are after a fault: 2^ties in a meshed setting, inf (not
+        counted) in a radial one.
+        """
         if self.setting.radial:
             return float("inf")
         return 2.0 ** int(self.switchable.sum() - self.switchable[fault])
@@ -87,7 +103,9 @@ class SwitchPlans:
         open_ties = np.flatnonzero(usable & ~network.closed)
         keys = np.where(network.closed, 2.0, 0.0)[None].repeat(max(len(open_ties), 1), axis=0)
         keys[np.arange(len(open_ties)), open_ties] = 1.0
-        forests = spanning_forests(network, keys, np.tile(usable, (len(keys), 1)), network.closed & ~self.switchable)
+        forests = spanning_forests(
+            network, keys, np.tile(usable, (len(keys), 1)), network.closed & ~self.switchable
+        )
         return np.unique(forests, axis=0)
 
     def _plain_meshed(self, fault: int) -> BoolArray:
@@ -96,7 +114,9 @@ class SwitchPlans:
         if 2 ** len(ties) <= MOST_STATES:
             states = (np.arange(2 ** len(ties))[:, None] >> np.arange(len(ties))) & 1
         else:
-            states = np.concatenate([np.zeros((1, len(ties)), np.int64), np.eye(len(ties), dtype=np.int64)])
+            states = np.concatenate(
+                [np.zeros((1, len(ties)), np.int64), np.eye(len(ties), dtype=np.int64)]
+            )
         # Few operations first: those settle cheap scenarios before the others are looked at.
         states = states[np.argsort(states.sum(axis=1), kind="stable")]
         plans = np.tile(self.dark(fault), (len(states), 1))
@@ -108,7 +128,9 @@ class SwitchPlans:
         one = np.tile(closed, (len(ties), 1))
         one[np.arange(len(ties)), ties] ^= True
         is_open, is_closed = ties[~closed[ties]], ties[closed[ties]]
-        pairs = np.array([(a, b) for a in is_open for b in is_closed], dtype=np.int64).reshape(-1, 2)
+        pairs = np.array([(a, b) for a in is_open for b in is_closed], dtype=np.int64).reshape(
+            -1, 2
+        )
         two = np.tile(closed, (len(pairs), 1))
         two[np.arange(len(pairs)), pairs[:, 0]] = True
         two[np.arange(len(pairs)), pairs[:, 1]] = False
@@ -131,13 +153,27 @@ class SwitchPlans:
 
 
 @njit(cache=True)
-def _exchange_pairs(closed, usable, start, near_branch, near_bus, substation, from_bus, to_bus) -> Any:  # type: ignore[no-untyped-def]
-    """Return (close, open) pairs of a forest: each open usable branch with each usable branch of the loop it makes."""
+def _exchange_pairs(
+    closed, usable, start, near_branch, near_bus, substation, from_bus, to_bus
+) -> Any:  # type: ignore[no-untyped-def]
+    """Return (close, open) pairs of a forest: each open usable branch with each usable branch of
+    the loop it makes.
+    """
     n_bus, n_branch = len(start) - 1, len(closed)
     walk = np.empty((4, n_bus), np.int64)
     links, seen = np.empty(n_branch, np.int64), np.empty(n_branch, np.bool_)
     n, _ = find_forest(
-        closed, start, near_branch, near_bus, substation, walk[0], walk[1], walk[2], links, seen, walk[3]
+        closed,
+        start,
+        near_branch,
+        near_bus,
+        substation,
+        walk[0],
+        walk[1],
+        walk[2],
+        links,
+        seen,
+        walk[3],
     )
     depth = np.zeros(n, np.int64)
     for k in range(n):

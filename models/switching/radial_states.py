@@ -1,9 +1,11 @@
-"""Every radial state of a network: all maximal forests of its usable branches, counted chain by chain.
+"""Every radial state of a network: all maximal forests of its usable branches, counted chain by
+chain.
 
-Branches in a row between two junctions form a chain: opening two of one chain would cut off what lies between. So a
-forest of a network with L loops opens one branch in each of L chains, such that the other chains hold the junctions
-together, and every branch of those L chains may be the one: the states are the products of the chain lengths. The 33-bus
-feeder with its five ties has 50 751 of them.
+Branches in a row between two junctions form a chain: opening two of one chain would cut off what
+lies between. So a forest of a network with L loops opens one branch in each of L chains, such that
+the other chains hold the junctions together, and every branch of those L chains may be the one: the
+states are the products of the chain lengths. The 33-bus feeder with its five ties has 50 751 of
+them.
 """
 
 from __future__ import annotations
@@ -20,17 +22,22 @@ from feederguard.models.network import Network
 def radial_states(
     network: Network, forest: BoolArray, usable: BoolArray, switchable: BoolArray, most: int
 ) -> BoolArray | None:
-    """Return every forest of the usable branches that feeds what `forest` feeds, (n_state, n_branch).
+    """Return every forest of the usable branches that feeds what `forest` feeds, (n_state,
+    n_branch).
 
-    forest: (n_branch,) one of them. usable, switchable: (n_branch,); usable branches that are not switchable stay closed.
-    None where there are more than `most`.
+    forest: (n_branch,) one of them. usable, switchable: (n_branch,); usable branches that are not
+    switchable stay closed. None where there are more than `most`.
     """
     graph, chains = _chains(network, forest, usable)
-    n_loop = graph.number_of_edges() - graph.number_of_nodes() + nx.number_connected_components(graph)
+    n_loop = (
+        graph.number_of_edges() - graph.number_of_nodes() + nx.number_connected_components(graph)
+    )
     openable = [chain[switchable[chain]] for chain in chains]
     groups: list[tuple[int, ...]] = []
     total = 0
-    for opened in itertools.combinations([k for k, chain in enumerate(openable) if len(chain)], n_loop):
+    for opened in itertools.combinations(
+        [k for k, chain in enumerate(openable) if len(chain)], n_loop
+    ):
         if not _holds(graph, set(opened)):
             continue
         total += int(np.prod([len(openable[k]) for k in opened]))
@@ -42,21 +49,29 @@ def radial_states(
     whole[on_chain] = True
     parts = [np.zeros((0, network.n_branch), dtype=bool)]
     for opened in groups:
-        picks = np.array(list(itertools.product(*(openable[k].tolist() for k in opened))), dtype=np.int64)
+        picks = np.array(
+            list(itertools.product(*(openable[k].tolist() for k in opened))), dtype=np.int64
+        )
         rows = np.tile(whole, (len(picks), 1))
         rows[np.arange(len(picks))[:, None], picks] = False
         parts.append(rows)
     return np.concatenate(parts)
 
 
-def _chains(network: Network, forest: BoolArray, usable: BoolArray) -> tuple[nx.MultiGraph, list[IntArray]]:
-    """Return the graph of junctions, an edge per chain (key: its number), and the branches of each chain.
+def _chains(
+    network: Network, forest: BoolArray, usable: BoolArray
+) -> tuple[nx.MultiGraph, list[IntArray]]:
+    """Return the graph of junctions, an edge per chain (key: its number), and the branches of each
+    chain.
 
     Only what lies on a loop is in it; the substations are one junction.
     """
     root = int(network.substation[0])
     merged = {int(bus): root for bus in network.substation}
-    ends = [(merged.get(i, i), merged.get(j, j)) for i, j in zip(network.from_bus, network.to_bus, strict=True)]
+    ends = [
+        (merged.get(i, i), merged.get(j, j))
+        for i, j in zip(network.from_bus, network.to_bus, strict=True)
+    ]
     live = nx.Graph([ends[b] for b in np.flatnonzero(forest)])
     fed = nx.node_connected_component(live, root) if root in live else {root}
     graph = nx.MultiGraph()

@@ -1,7 +1,9 @@
-"""A search for the best switch plan of each scenario: race some plans, then exchange branches of the best, round by round.
+"""A search for the best switch plan of each scenario: race some plans, then exchange branches of
+the best, round by round.
 
-The race (`load_transfer/least_shedding.py`) gives every plan its least shedding and its cost, all by AC power flow. A scenario
-is settled as soon as its best plan sheds nothing; the others go on with what one exchange makes of their best plans
+The race (`load_transfer/least_shedding.py`) gives every plan its least shedding and its cost, all
+by AC power flow. A scenario is settled as soon as its best plan sheds nothing; the others go on
+with what one exchange makes of their best plans
 (`plans.py`). In a meshed setting with few ties the plain plans are all states, so starting from them enumerates;
 elsewhere this is a beam search and promises no optimum.
 """
@@ -21,7 +23,9 @@ from feederguard.models.switching.plans import SwitchPlans
 
 @dataclass(eq=False)
 class Found:
-    """The best plan found for each scenario; where none can be made safe, its first plan with everything shed."""
+    """The best plan found for each scenario; where none can be made safe, its first plan with
+    everything shed.
+    """
 
     closed: BoolArray  # (B, n_branch)
     shed: FloatArray  # (B, n_bus) fractions
@@ -36,7 +40,11 @@ class Found:
 
     def put(self, items: IntArray, other: Found) -> None:
         """Take over what another search found for these items; its power flows are added."""
-        self.closed[items], self.shed[items], self.cost[items] = other.closed, other.shed, other.cost
+        self.closed[items], self.shed[items], self.cost[items] = (
+            other.closed,
+            other.shed,
+            other.cost,
+        )
         self.n_flows[items] += other.n_flows
         self.active[items] |= other.active
 
@@ -51,9 +59,10 @@ def search_plans(
 ) -> Found:
     """Return the best plan found for each scenario.
 
-    start: per scenario the plans to begin with, (n_plan, n_branch) each and at least one; default the plain ones. beam: how
-    many plans of a round (by cost, or its bound) are exchanged further. max_rounds: of exchanges; a scenario ends
-    earlier when a round brings nothing that was not tried.
+    start: per scenario the plans to begin with, (n_plan, n_branch) each and at least one; default
+    the plain ones. beam: how many plans of a round (by cost, or its bound) are exchanged further.
+    max_rounds: of exchanges; a scenario ends earlier when a round brings nothing that was not
+    tried.
     """
     network, n = plans.network, len(scenarios)
     faults = scenarios.fault.tolist()
@@ -61,9 +70,12 @@ def search_plans(
     raced = _race(plans, scenarios, tried, None)
     first = np.array([rows[0] for rows in tried], dtype=bool).reshape(n, network.n_branch)
     found = Found(
-        first, np.ones((n, network.n_bus)), np.full(n, np.inf), np.zeros(n, np.int64),
+        first,
+        np.ones((n, network.n_bus)),
+        np.full(n, np.inf),
+        np.zeros(n, np.int64),
         np.zeros((n, raced.race.active.shape[1]), dtype=bool),
-    )  # fmt: skip
+    )
     _take(found, np.arange(n), raced)
     open_items = np.flatnonzero(found.shed.any(axis=1)) if max_rounds else np.arange(0)
     # A meshed setting whose every state was tried has nothing left to exchange.
@@ -94,16 +106,25 @@ class _Raced:
         return self.candidates.closed[rows][order]
 
 
-def _race(plans: SwitchPlans, scenarios: Scenarios, tried: Sequence[BoolArray], cutoff: FloatArray | None) -> _Raced:
+def _race(
+    plans: SwitchPlans, scenarios: Scenarios, tried: Sequence[BoolArray], cutoff: FloatArray | None
+) -> _Raced:
     first = np.concatenate([[0], np.cumsum([len(rows) for rows in tried])]).astype(np.int64)
-    candidates = Candidates(first, np.concatenate([*tried, np.zeros((0, plans.network.n_branch), dtype=bool)]))
-    return _Raced(candidates, race_topologies(plans.network, scenarios, candidates, plans.setting, cutoff=cutoff))
+    candidates = Candidates(
+        first, np.concatenate([*tried, np.zeros((0, plans.network.n_branch), dtype=bool)])
+    )
+    return _Raced(
+        candidates,
+        race_topologies(plans.network, scenarios, candidates, plans.setting, cutoff=cutoff),
+    )
 
 
 def _take(found: Found, items: IntArray, raced: _Raced) -> None:
     """Take over the winners of a race that beat what these items have."""
     race = raced.race
-    found.n_flows[items] += np.bincount(raced.candidates.scenario, race.n_flows, len(items)).astype(np.int64)
+    found.n_flows[items] += np.bincount(raced.candidates.scenario, race.n_flows, len(items)).astype(
+        np.int64
+    )
     won = np.flatnonzero(race.winner >= 0)
     row, item = race.winner[won], items[won]
     found.cost[item] = race.cost[row]

@@ -1,15 +1,18 @@
-"""In which order to operate: from the tripped state to a decision, every state on the way judged by AC power flow.
+"""In which order to operate: from the tripped state to a decision, every state on the way judged by
+AC power flow.
 
-A fault has tripped its branch, and what hung from it is dark. A decision asks for the operations A: sectionalisers to open,
-ties to close, and one shedding (all its buses at once). After the operations in a set S of A, whatever their order was,
+A fault has tripped its branch, and what hung from it is dark. A decision asks for the operations A:
+sectionalisers to open, ties to close, and one shedding (all its buses at once). After the
+operations in a set S of A, whatever their order was,
 
     (1)  closed(S) = the normal state less the faulted branch, less what S opens, with what S closes
     (2)  shed(S)   = the decision's shed fractions where the shedding is in S, else none
     (3)  excess e(S) = the judge's worst violation of its limits, 0 within SAFE_TOLERANCE, inf where the flow has no solution
 
-so the states between form the lattice of the 2^n subsets of A, and an order is a path through it from nothing to A. Radial
-settings energise no loop on the way (closed branches between live buses = live buses less substations) unless make before
-break is asked for; meshed settings may always. Among the paths left, the chosen one is least, one after another, in
+so the states between form the lattice of the 2^n subsets of A, and an order is a path through it
+from nothing to A. Radial settings energise no loop on the way (closed branches between live buses =
+live buses less substations) unless make before break is asked for; meshed settings may always.
+Among the paths left, the chosen one is least, one after another, in
 
     (4)  the largest e(S) strictly between the ends, which every order has in common
     (5)  the number of states between with e(S) > 0
@@ -18,10 +21,11 @@ break is asked for; meshed settings may always. Among the paths left, the chosen
     (8)  demand dark or shed, in pu, summed over the states
 
 (4) is a bottleneck and (5)-(8) add up along the path, so two passes of dynamic programming over the subsets find it. (6)
-keeps what was restored restored; where loops are allowed it is what makes before it breaks. (7) is the rule of the trade:
-isolate, open, close. By (8) the shedding waits until it is needed. Beyond MOST_COUNTED operations the next operation is
-chosen one at a time by the same measures, which promises no best order; the answer says so. Some order always exists:
-openings energise no loop, and once they are done every closing leads to a part of the decision's own forest.
+keeps what was restored restored; where loops are allowed it is what makes before it breaks. (7) is
+the rule of the trade: isolate, open, close. By (8) the shedding waits until it is needed. Beyond
+MOST_COUNTED operations the next operation is chosen one at a time by the same measures, which
+promises no best order; the answer says so. Some order always exists: openings energise no loop, and
+once they are done every closing leads to a part of the decision's own forest.
 """
 
 from __future__ import annotations
@@ -32,7 +36,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from feederguard.models.arrays import BoolArray, FloatArray, IntArray
-from feederguard.models.load_transfer import Decisions, Scenarios, Setting, judge_with_flow, resolve_setting
+from feederguard.models.load_transfer import (
+    Decisions,
+    Scenarios,
+    Setting,
+    judge_with_flow,
+    resolve_setting,
+)
 from feederguard.models.load_transfer.judge import SAFE_TOLERANCE
 from feederguard.models.network import Network
 
@@ -53,7 +63,9 @@ class Operation:
 
 @dataclass(frozen=True, eq=False)
 class SwitchingSequence:
-    """The operations of one fault in order, and the n + 1 states from the tripped one to the decision."""
+    """The operations of one fault in order, and the n + 1 states from the tripped one to the
+    decision.
+    """
 
     operations: tuple[Operation, ...]  # n of them; operation k leads to state k + 1
     closed: BoolArray  # (n + 1, n_branch)
@@ -76,26 +88,34 @@ def order_operations(
 ) -> list[SwitchingSequence]:
     """Return for each scenario the order that leads to its decision.
 
-    The shed fractions of buses that the decision leaves dark, or that have no demand, are left out: nobody operates those.
-    make_before_break: loops may be energised on the way although the setting is radial.
-    Raises ValueError as `judge`, and as `resolve_setting`.
+    The shed fractions of buses that the decision leaves dark, or that have no demand, are left out:
+    nobody operates those. make_before_break: loops may be energised on the way although the setting
+    is radial. Raises ValueError as `judge`, and as `resolve_setting`.
     """
     setting = resolve_setting(network, setting)
     if len(scenarios) != len(decisions):
         raise ValueError(
-            f"order_operations: {len(scenarios)} scenarios and {len(decisions)} decisions; give one decision for each"
+            f"order_operations: {len(scenarios)} scenarios and {len(decisions)} decisions; give "
+            "one decision for each"
         )
     outcome_flow = judge_with_flow(network, scenarios, decisions, setting)[1]
     shed = np.where(outcome_flow.energised & (scenarios.p_load > 0), decisions.shed, 0.0)
-    cases = [_Case.of(network, scenarios[k : k + 1], decisions.closed[k], shed[k]) for k in range(len(scenarios))]
+    cases = [
+        _Case.of(network, scenarios[k : k + 1], decisions.closed[k], shed[k])
+        for k in range(len(scenarios))
+    ]
     loops_allowed = make_before_break or not setting.radial
     answers: list[SwitchingSequence | None] = [None] * len(cases)
-    for batch in _batches([k for k, case in enumerate(cases) if len(case.operations) <= MOST_COUNTED], cases):
+    for batch in _batches(
+        [k for k, case in enumerate(cases) if len(case.operations) <= MOST_COUNTED], cases
+    ):
         masks = [np.arange(2 ** len(cases[k].operations)) for k in batch]
         judged = _judge(network, setting, [cases[k] for k in batch], masks)
         for k, states in zip(batch, judged, strict=True):
             path = _best_path(cases[k], states, loops_allowed)
-            answers[k] = cases[k].sequence(path, states.excess[path], states.loop[path], compared=True)
+            answers[k] = cases[k].sequence(
+                path, states.excess[path], states.loop[path], compared=True
+            )
     for k, case in enumerate(cases):
         if answers[k] is None:
             answers[k] = _one_at_a_time(network, setting, case, loops_allowed)
@@ -112,7 +132,9 @@ class _Case:
     operations: tuple[Operation, ...]
 
     @classmethod
-    def of(cls, network: Network, scenario: Scenarios, closed: BoolArray, shed: FloatArray) -> _Case:
+    def of(
+        cls, network: Network, scenario: Scenarios, closed: BoolArray, shed: FloatArray
+    ) -> _Case:
         start = network.closed.copy()
         start[scenario.fault[0]] = False
         operations = [Operation(OPEN, int(b)) for b in np.flatnonzero(start & ~closed)]
@@ -132,11 +154,18 @@ class _Case:
                 closed[done, operation.branch] = operation.kind == CLOSE
         return closed, shed
 
-    def sequence(self, path: list[int], excess: FloatArray, loop: BoolArray, *, compared: bool) -> SwitchingSequence:
+    def sequence(
+        self, path: list[int], excess: FloatArray, loop: BoolArray, *, compared: bool
+    ) -> SwitchingSequence:
         """Return the answer for a path of masks from 0 to the full set."""
-        done = [(after ^ before).bit_length() - 1 for before, after in zip(path[:-1], path[1:], strict=True)]
+        done = [
+            (after ^ before).bit_length() - 1
+            for before, after in zip(path[:-1], path[1:], strict=True)
+        ]
         closed, shed = self.states(np.array(path))
-        return SwitchingSequence(tuple(self.operations[bit] for bit in done), closed, shed, excess, loop, compared)
+        return SwitchingSequence(
+            tuple(self.operations[bit] for bit in done), closed, shed, excess, loop, compared
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +192,9 @@ def _batches(items: list[int], cases: list[_Case]) -> Iterator[list[int]]:
         yield batch
 
 
-def _judge(network: Network, setting: Setting, cases: list[_Case], masks: list[IntArray]) -> list[_States]:
+def _judge(
+    network: Network, setting: Setting, cases: list[_Case], masks: list[IntArray]
+) -> list[_States]:
     """Return the states of several cases after one call of the judge."""
     rows = np.repeat(np.arange(len(cases)), [len(m) for m in masks])
     parts = [case.states(m) for case, m in zip(cases, masks, strict=True)]
@@ -186,7 +217,9 @@ def _judge(network: Network, setting: Setting, cases: list[_Case], masks: list[I
         unserved,
     )
     ends = np.cumsum([len(m) for m in masks])[:-1]
-    split = [np.split(getattr(everything, name), ends) for name in ("excess", "loop", "live", "unserved")]
+    split = [
+        np.split(getattr(everything, name), ends) for name in ("excess", "loop", "live", "unserved")
+    ]
     return [_States(*part) for part in zip(*split, strict=True)]
 
 
@@ -206,14 +239,22 @@ def _best_path(case: _Case, states: _States, loops_allowed: bool) -> list[int]:
     for mask in range(1, full + 1):
         if not allowed[mask]:
             continue
-        # Of equals the last operation of the list comes last: openings, shedding, closings in file order.
+        # Of equals the last operation of the list comes last: openings, shedding, closings in file
+        # order.
         for bit in reversed(range(n)):
             before = mask ^ (1 << bit)
             known = best[before] if mask >> bit & 1 else None
             if known is None:
                 continue
-            step = _penalty(case, before, bit, between[mask], steps[bit][before], states.unserved[mask])
-            total = (known[0][0] + step[0], known[0][1] + step[1], known[0][2] + step[2], known[0][3] + step[3])
+            step = _penalty(
+                case, before, bit, between[mask], steps[bit][before], states.unserved[mask]
+            )
+            total = (
+                known[0][0] + step[0],
+                known[0][1] + step[1],
+                known[0][2] + step[2],
+                known[0][3] + step[3],
+            )
             # Rounded, so that sums formed in another order do not decide.
             total = (total[0], round(total[1], 9), total[2], round(total[3], 9))
             current = best[mask]
@@ -244,7 +285,9 @@ def _bottleneck(n: int, between: FloatArray, allowed: BoolArray) -> float:
 
 
 def _interrupted(case: _Case, states: _States) -> list[FloatArray]:
-    """Return for each operation, by the mask before it, the demand (6) that it takes from live to dark."""
+    """Return for each operation, by the mask before it, the demand (6) that it takes from live to
+    dark.
+    """
     masks = np.arange(len(states.live))
     p = case.scenario.p_load[0]
     steps = []
@@ -254,15 +297,23 @@ def _interrupted(case: _Case, states: _States) -> list[FloatArray]:
     return steps
 
 
-def _penalty(case: _Case, before: int, bit: int, excess: float, interrupted: float, unserved: float) -> Penalty:
+def _penalty(
+    case: _Case, before: int, bit: int, excess: float, interrupted: float, unserved: float
+) -> Penalty:
     """Return what one operation adds to (5) to (8)."""
     early = 0
     if case.operations[bit].kind == OPEN:
-        early = sum(before >> k & 1 for k, operation in enumerate(case.operations) if operation.kind == CLOSE)
+        early = sum(
+            before >> k & 1
+            for k, operation in enumerate(case.operations)
+            if operation.kind == CLOSE
+        )
     return int(excess > 0), float(interrupted), early, float(unserved)
 
 
-def _one_at_a_time(network: Network, setting: Setting, case: _Case, loops_allowed: bool) -> SwitchingSequence:
+def _one_at_a_time(
+    network: Network, setting: Setting, case: _Case, loops_allowed: bool
+) -> SwitchingSequence:
     """Return an order in which each next operation is the best by (4) to (8) alone."""
     n = len(case.operations)
     path = [0]
@@ -273,19 +324,28 @@ def _one_at_a_time(network: Network, setting: Setting, case: _Case, loops_allowe
         masks = np.array([path[-1] | 1 << bit for bit in free])
         (states,) = _judge(network, setting, [case], [masks])
         gone = (now.live & ~states.live) @ case.scenario.p_load[0]
-        # Openings energise no loop, so that as long as one is left something is allowed, and then every closing is.
+        # Openings energise no loop, so that as long as one is left something is allowed, and then
+        # every closing is.
         opens_left = any(case.operations[bit].kind == OPEN for bit in free)
         ranks = [
-            (bool(states.loop[i]) and not loops_allowed, float(states.excess[i]), round(float(gone[i]), 9),
-             opens_left and case.operations[bit].kind == CLOSE, round(float(states.unserved[i]), 9), bit)
+            (
+                bool(states.loop[i]) and not loops_allowed,
+                float(states.excess[i]),
+                round(float(gone[i]), 9),
+                opens_left and case.operations[bit].kind == CLOSE,
+                round(float(states.unserved[i]), 9),
+                bit,
+            )
             for i, bit in enumerate(free)
-        ]  # fmt: skip
+        ]
         chosen = min(range(len(free)), key=lambda i: ranks[i])
         path.append(int(masks[chosen]))
         excess.append(float(states.excess[chosen]))
         loop.append(bool(states.loop[chosen]))
         now = _States(
-            states.excess[chosen : chosen + 1], states.loop[chosen : chosen + 1], states.live[chosen : chosen + 1],
+            states.excess[chosen : chosen + 1],
+            states.loop[chosen : chosen + 1],
+            states.live[chosen : chosen + 1],
             states.unserved[chosen : chosen + 1],
-        )  # fmt: skip
+        )
     return case.sequence(path, np.array(excess), np.array(loop), compared=False)

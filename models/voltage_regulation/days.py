@@ -1,4 +1,6 @@
-"""Days of demand and local generation, and the state that a voltage-regulation method decides from, batch first."""
+"""Days of demand and local generation, and the state that a voltage-regulation method decides from,
+batch first.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,9 @@ DateArray = NDArray[np.datetime64]
 class VoltageDays:
     """B days of T steps; per unit on the feeder's base. Arrays become read-only.
 
-    `days[k]` (a number, a slice, numbers or a mask) is again a batch. Raises ValueError when shapes disagree, a step is
-    not a positive number of hours, a date is none, or a value is not finite, naming bus (its position), day and step.
+    `days[k]` (a number, a slice, numbers or a mask) is again a batch. Raises ValueError when shapes
+    disagree, a step is not a positive number of hours, a date is none, or a value is not finite,
+    naming bus (its position), day and step.
     """
 
     p_load: FloatArray  # (B, T, n_bus) active demand, positive when consumed
@@ -45,7 +48,7 @@ class VoltageDays:
         rows = [items] if isinstance(items, (int, np.integer)) else items
         return VoltageDays(
             self.p_load[rows], self.q_load[rows], self.p_gen[rows], self.step_h, self.date[rows]
-        )  # fmt: skip
+        )
 
     @property
     def n_step(self) -> int:
@@ -59,10 +62,13 @@ class VoltageState:
 
     p_net: FloatArray  # (B, n_bus) pu, demand less local generation, without batteries
     q_net: FloatArray  # (B, n_bus) pu
-    v_idle: FloatArray  # (B, n_bus) pu, voltage magnitude by the AC power flow with batteries idle; NaN: no solution
+    # (B, n_bus) pu, voltage magnitude by the AC power flow with batteries idle; NaN: no solution
+    v_idle: FloatArray
     soc: FloatArray  # (B, n_bat) fraction of the energy, before the step
     step: IntArray  # (B,) step in the day, from 0
-    step_h: float | None = None  # of the days that they are of; None: not said, so nobody can check it
+    step_h: float | None = (
+        None  # of the days that they are of; None: not said, so nobody can check it
+    )
     n_step: int | None = None  # steps in such a day; None as above
 
     def __len__(self) -> int:
@@ -70,7 +76,9 @@ class VoltageState:
 
     def __getitem__(self, items: slice | IntArray | BoolArray | list[int]) -> VoltageState:
         """Return some of the states, still a batch."""
-        arrays: dict[str, Any] = {field.name: getattr(self, field.name)[items] for field in fields(self)[:5]}
+        arrays: dict[str, Any] = {
+            field.name: getattr(self, field.name)[items] for field in fields(self)[:5]
+        }
         return replace(self, **arrays)
 
 
@@ -78,26 +86,30 @@ def check_feeder(network: Network, days: VoltageDays) -> None:
     """Raise ValueError when the days are of another feeder."""
     if days.p_load.shape[2] != network.n_bus:
         raise ValueError(
-            f"{network.name}: the days have {days.p_load.shape[2]} buses and the feeder {network.n_bus}; "
+            f"{network.name}: the days have {days.p_load.shape[2]} buses and the feeder "
+            f"{network.n_bus}; "
             "make days of this feeder"
         )
 
 
 def check_steps(
     what: str, step_h: float, n_step: int | None, days: VoltageDays | VoltageState
-) -> None:  # fmt: skip
-    """Raise ValueError when `what`, made for steps of step_h hours and days of n_step of them, meets others.
+) -> None:
+    """Raise ValueError when `what`, made for steps of step_h hours and days of n_step of them,
+    meets others.
 
     n_step None: any number of them. A state that does not say what it is of passes.
     """
     if days.step_h is not None and abs(days.step_h - step_h) > 1e-9 * step_h:
         raise ValueError(
-            f"{what} was made for steps of {step_h:g} h, and the days have steps of {days.step_h:g} h; make it with "
+            f"{what} was made for steps of {step_h:g} h, and the days have steps of "
+            f"{days.step_h:g} h; make it with "
             f"step_h={days.step_h:g}, or give days of its own step"
         )
     if n_step is not None and days.n_step is not None and days.n_step != n_step:
         raise ValueError(
-            f"{what} was made for days of {n_step} steps, and these have {days.n_step}; make it for days of this length"
+            f"{what} was made for days of {n_step} steps, and these have {days.n_step}; make it "
+            "for days of this length"
         )
 
 
@@ -105,7 +117,9 @@ def _dates(given: Any) -> DateArray:
     try:
         return np.atleast_1d(np.array(given, dtype="datetime64[D]"))
     except (TypeError, ValueError):
-        raise ValueError(f"days: date is {given!r}; give calendar days, such as '2016-01-31'") from None
+        raise ValueError(
+            f"days: date is {given!r}; give calendar days, such as '2016-01-31'"
+        ) from None
 
 
 def _check_days(days: VoltageDays) -> None:
@@ -114,11 +128,19 @@ def _check_days(days: VoltageDays) -> None:
         raise ValueError(f"days: p_load has shape {shape}; give (B, T, n_bus), T steps of B days")
     for name in ("q_load", "p_gen"):
         if getattr(days, name).shape != shape:
-            raise ValueError(f"days: {name} has shape {getattr(days, name).shape}; expected {shape}, that of p_load")
+            raise ValueError(
+                f"days: {name} has shape {getattr(days, name).shape}; expected {shape}, that of "
+                "p_load"
+            )
     if days.date.shape != shape[:1]:
-        raise ValueError(f"days: {len(days.date)} dates for {shape[0]} days; give each day its date")
+        raise ValueError(
+            f"days: {len(days.date)} dates for {shape[0]} days; give each day its date"
+        )
     if np.isnat(days.date).any():
-        raise ValueError(f"days: date of day {np.flatnonzero(np.isnat(days.date))[0]} is NaT; give a calendar day")
+        raise ValueError(
+            f"days: date of day {np.flatnonzero(np.isnat(days.date))[0]} is NaT; give a calendar "
+            "day"
+        )
     if not (np.isfinite(days.step_h) and days.step_h > 0):
         raise ValueError(f"days: step_h is {days.step_h}; it must be a positive number of hours")
     for name in ("p_load", "q_load", "p_gen"):
@@ -126,5 +148,6 @@ def _check_days(days: VoltageDays) -> None:
         if not np.isfinite(array).all():
             k, t, bus = np.argwhere(~np.isfinite(array))[0]
             raise ValueError(
-                f"days: {name} of bus {bus} on {days.date[k]} at step {t} is {array[k, t, bus]:g}; give a finite number"
+                f"days: {name} of bus {bus} on {days.date[k]} at step {t} is {array[k, t, bus]:g}; "
+                "give a finite number"
             )

@@ -14,7 +14,9 @@ _FLOWS_AT_ONCE = 20_000  # keeps the arrays of a year on a large feeder out of t
 
 
 def idle_voltages(network: Network, days: VoltageDays) -> FloatArray:
-    """Return AC voltage magnitudes with batteries idle, (B, T, n_bus) pu; NaN where there is no solution."""
+    """Return AC voltage magnitudes with batteries idle, (B, T, n_bus) pu; NaN where there is no
+    solution.
+    """
     return flow_of_days(network, *net_demand(network, days))[0]
 
 
@@ -30,8 +32,12 @@ def battery_demand(network: Network, batteries: Batteries, p: FloatArray) -> Flo
     return np.asarray(p @ sits)
 
 
-def flow_of_days(network: Network, p: FloatArray, q: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return voltage magnitudes (B, T, n_bus), and branch losses and power from the grid above (B, T) in MW."""
+def flow_of_days(
+    network: Network, p: FloatArray, q: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return voltage magnitudes (B, T, n_bus), and branch losses and power from the grid above (B,
+    T) in MW.
+    """
     shape = p.shape[:2]
     p, q = p.reshape(-1, network.n_bus), np.broadcast_to(q, p.shape).reshape(-1, network.n_bus)
     v, loss, grid = np.empty(p.shape), np.empty(len(p)), np.empty(len(p))
@@ -48,6 +54,7 @@ def _check_fed(network: Network, energised: BoolArray) -> None:
     dark = np.flatnonzero(~energised.all(axis=0))
     if dark.size:
         raise ValueError(
-            f"{network.name}: bus {network.bus_name[dark[0]]!r} is not fed in the normal state; close a branch to it, or "
+            f"{network.name}: bus {network.bus_name[dark[0]]!r} is not fed in the normal state; "
+            "close a branch to it, or "
             "leave it out"
         )

@@ -29,10 +29,10 @@ class VoltageOutcomes:
     v: FloatArray  # (B, T, n_bus) voltage magnitude, pu; NaN where the flow failed
     v_idle: FloatArray  # (B, T, n_bus) the same with batteries idle
     converged: BoolArray  # (B, T)
-    n_violation_steps: IntArray  # (B,) steps with a bus outside its band by over SAFE_TOLERANCE_PU, or without solution
-    worst_excess_pu: (
-        FloatArray  # (B,) largest distance outside the band, 0 where none; inf with a step without solution
-    )
+    # (B,) steps with a bus outside its band by over SAFE_TOLERANCE_PU, or without solution
+    n_violation_steps: IntArray
+    # (B,) largest distance outside the band, 0 where none; inf with a step without solution
+    worst_excess_pu: FloatArray
     regulation_mwh: FloatArray  # (B,) (1)
     loss_mwh: FloatArray  # (B,) lost in branches; NaN with a step without solution
     battery_loss_mwh: FloatArray  # (B,) lost in converting
@@ -46,7 +46,9 @@ class VoltageOutcomes:
 
 
 def regulation_reward(network: Network, p_kw: ArrayLike, v: ArrayLike) -> FloatArray:
-    """Return (3) of each item: p_kw (..., n_bat) in kW, v (..., n_bus) in pu, NaN where there is no AC solution."""
+    """Return (3) of each item: p_kw (..., n_bat) in kW, v (..., n_bus) in pu, NaN where there is no
+    AC solution.
+    """
     magnitude = np.nan_to_num(np.asarray(v, dtype=float)[..., judged_buses(network)], nan=0.0)
     low, high = (limit[judged_buses(network)] for limit in (network.v_min, network.v_max))
     distance = np.minimum(magnitude - low, high - magnitude)
@@ -55,7 +57,9 @@ def regulation_reward(network: Network, p_kw: ArrayLike, v: ArrayLike) -> FloatA
 
 
 def band_excess(network: Network, v: FloatArray) -> FloatArray:
-    """Return how far the worst judged bus lies outside its band, (...) pu; below zero inside, inf without AC solution."""
+    """Return how far the worst judged bus lies outside its band, (...) pu; below zero inside, inf
+    without AC solution.
+    """
     return np.asarray(bus_excess(network, v).max(axis=-1))
 
 
@@ -67,7 +71,9 @@ def bus_excess(network: Network, v: FloatArray) -> FloatArray:
 
 
 def judged_buses(network: Network) -> IntArray:
-    """Return the buses whose voltage is judged: all but substations held by the grid above, ascending."""
+    """Return the buses whose voltage is judged: all but substations held by the grid above,
+    ascending.
+    """
     if network not in _judged:
         held = network.substation[held_substations(network)]
         _judged[network] = np.setdiff1d(np.arange(network.n_bus), held)

@@ -1,18 +1,23 @@
-"""The judge of voltage regulation: every method, solved or learned, through the same AC power flow, day by day.
+"""The judge of voltage regulation: every method, solved or learned, through the same AC power flow,
+day by day.
 
-Source: Hou et al., DF-SRL, JMPCE 13(1), 2025, for the task and the reward. Per unit inside; p > 0 draws from the bus.
+Source: Hou et al., DF-SRL, JMPCE 13(1), 2025, for the task and the reward. Per unit inside; p > 0
+draws from the bus.
 
     (1)  cost    sum over steps and batteries of h |p|: the energy that passes through the batteries' terminals
     (2)  limits  v_min <= |V_i| <= v_max at every bus but substations that the grid above holds, by the AC power flow;
-                 power and SOC limits of each battery; SOC at the end of a day not below that at its start
+                 power and SOC limits of each battery; SOC at the end of a day not below that at its
+                 start
     (3)  reward  of a step: -0.001 sum |p_kW| + sum over buses of min(0, 1000 d_i),
                  d_i = min(|V_i| - v_min, v_max - |V_i|), which on 0.95..1.05 is 0.05 - |1 - |V_i||
 
 (1) is `opf_objectives.regulation_power` of a plan that goes one way at a time. A battery's management keeps its power and SOC
-limits whatever is asked of it (`battery/step.py`); what is judged is the power applied. In a step without an AC solution
-no voltage can be held: it counts as a violation, and in (3) every bus as one at zero voltage.
+limits whatever is asked of it (`battery/step.py`); what is judged is the power applied. In a step
+without an AC solution no voltage can be held: it counts as a violation, and in (3) every bus as one
+at zero voltage.
 
-Longer than other files: simulation and judgement share every check, and what environments need of them is public.
+Longer than other files: simulation and judgement share every check, and what environments need of
+them is public.
 """
 
 from __future__ import annotations
@@ -42,12 +47,14 @@ def simulate(
 ) -> VoltageOutcomes:
     """Return the AC-judged outcome of each day, all of them side by side in time.
 
-    soc_start: (n_bat,) or (B, n_bat), default that of the batteries. Where the batteries ask for a soc_end, energy
-    missing below it is what soc_short_mwh counts; else energy missing below their soc_start.
+    soc_start: (n_bat,) or (B, n_bat), default that of the batteries. Where the batteries ask for a
+    soc_end, energy missing below it is what soc_short_mwh counts; else energy missing below their
+    soc_start.
 
-    Raises ValueError for no days or days of another feeder, a battery at no bus, a bus that is not fed in the normal state,
-    SOC outside its limits, and a method whose answer has another shape or is not finite. States say which step_h and n_step
-    they are of, so a method made for others can refuse them.
+    Raises ValueError for no days or days of another feeder, a battery at no bus, a bus that is not
+    fed in the normal state, SOC outside its limits, and a method whose answer has another shape or
+    is not finite. States say which step_h and n_step they are of, so a method made for others can
+    refuse them.
     """
     _check(network, batteries, days)
     start = _starting_soc(network, batteries, soc_start, len(days))
@@ -63,7 +70,8 @@ def carry_year(
     method: VoltageMethod | PlannedMethod,
     soc_start: ArrayLike | None = None,
 ) -> VoltageOutcomes:
-    """Return what `simulate` returns for days one after another, each beginning with the SOC at which the last one ended.
+    """Return what `simulate` returns for days one after another, each beginning with the SOC at
+    which the last one ended.
 
     soc_start: (n_bat,) at the start of the first day. Raises as `simulate`.
     """
@@ -75,7 +83,9 @@ def carry_year(
         parts.append(_run(network, batteries, days[k], method, v_idle[k : k + 1], soc))
         soc = parts[-1][1][:, -1]
     p, trajectory = (np.concatenate([part[side] for part in parts]) for side in (0, 1))
-    return judge_days(network, batteries, days, p, trajectory, v_idle, float(np.mean([part[2] for part in parts])))
+    return judge_days(
+        network, batteries, days, p, trajectory, v_idle, float(np.mean([part[2] for part in parts]))
+    )
 
 
 def _run(
@@ -100,8 +110,14 @@ def _run(
     for t in range(n_step):
         if plan is None:
             state = VoltageState(
-                p_net[:, t], q_net[:, t], v_idle[:, t], soc[:, t], np.full(n_day, t, dtype=np.int64), days.step_h, n_step
-            )  # fmt: skip
+                p_net[:, t],
+                q_net[:, t],
+                v_idle[:, t],
+                soc[:, t],
+                np.full(n_day, t, dtype=np.int64),
+                days.step_h,
+                n_step,
+            )
             begun = perf_counter()
             asked = np.asarray(method.decide(state), dtype=float)  # type: ignore[union-attr]
             seconds += perf_counter() - begun
@@ -120,18 +136,22 @@ def _check(network: Network, batteries: Batteries, days: VoltageDays) -> None:
     check_batteries(network, batteries, days.n_step, days.step_h)
 
 
-def _starting_soc(network: Network, batteries: Batteries, soc: ArrayLike | None, n_day: int) -> FloatArray:
+def _starting_soc(
+    network: Network, batteries: Batteries, soc: ArrayLike | None, n_day: int
+) -> FloatArray:
     start = np.asarray(batteries.soc_start if soc is None else soc, dtype=float)
     n_bat = len(batteries)
     if start.shape not in ((n_bat,), (n_day, n_bat)):
         raise ValueError(
-            f"{network.name}: soc_start has shape {start.shape}; give ({n_bat},) or ({n_day}, {n_bat}), one per battery"
+            f"{network.name}: soc_start has shape {start.shape}; give ({n_bat},) or ({n_day}, "
+            f"{n_bat}), one per battery"
         )
     bad = np.argwhere(~((start >= batteries.soc_min) & (start <= batteries.soc_max)))
     if bad.size:
         k = bad[0][-1]
         raise ValueError(
-            f"{network.name}: soc_start of battery {batteries.name[k]!r} is {start[tuple(bad[0])]:g}; it must lie between "
+            f"{network.name}: soc_start of battery {batteries.name[k]!r} is "
+            f"{start[tuple(bad[0])]:g}; it must lie between "
             f"soc_min {batteries.soc_min[k]:g} and soc_max {batteries.soc_max[k]:g}"
         )
     return np.array(np.broadcast_to(start, (n_day, n_bat)))
@@ -146,11 +166,14 @@ def _check_answer(
     step: int | None = None,
 ) -> None:
     if asked.shape != shape:
-        raise ValueError(f"{name}: the powers have shape {asked.shape}; expected {shape}, one per battery")
+        raise ValueError(
+            f"{name}: the powers have shape {asked.shape}; expected {shape}, one per battery"
+        )
     if not np.isfinite(asked).all():
         place = np.argwhere(~np.isfinite(asked))[0]
         t = place[1] if step is None else step
         raise ValueError(
-            f"{name}: the power of battery {batteries.name[place[-1]]!r} on {days.date[place[0]]} at step {t} is "
+            f"{name}: the power of battery {batteries.name[place[-1]]!r} on {days.date[place[0]]} "
+            f"at step {t} is "
             f"{asked[tuple(place)]:g}; answer with a finite number"
         )

@@ -1,19 +1,22 @@
-"""Evidence for the load-transfer agents: safety, gap to the proven optimum and time, on fresh test scenarios.
+"""Evidence for the load-transfer agents: safety, gap to the proven optimum and time, on fresh test
+scenarios.
 
     python studies/benchmarks/agents.py                                     three feeders, both settings, 1000 scenarios
     python studies/benchmarks/agents.py --feeders bus69_zhou --prove-s 60   with bounds by MISOCP in the radial setting
     python studies/benchmarks/agents.py --single                            times of single decisions too
 
-Agents come from --agents-cache or are trained first. The gap is total cost of the safe decisions over the total of the
-references, less one:
+Agents come from --agents-cache or are trained first. The gap is total cost of the safe decisions
+over the total of the references, less one:
 
     paper setting    the cheapest of all tie states, each with its least shedding
     radial setting   (of states that feed everything they can reach, as the MISOCP's)
-                     the fewest operations that do, where no plan of so few sheds; for the rest the cheapest
-                     of all radial states where there are at most MOST_LISTED, else the MISOCP's proven bound (--prove-s,
-                     kept in --output and not computed twice), or without it the best of a wide search: no proof
+                     the fewest operations that do, where no plan of so few sheds; for the rest the
+                     cheapest of all radial states where there are at most MOST_LISTED, else the
+                     MISOCP's proven bound (--prove-s, kept in --output and not computed twice), or
+                     without it the best of a wide search: no proof
 
-A scenario without any safe decision (not even with everything behind the fault dark) is counted apart.
+A scenario without any safe decision (not even with everything behind the fault dark) is counted
+apart.
 """
 
 from __future__ import annotations
@@ -36,7 +39,11 @@ from feederguard.data.profiles import load_profiles
 from feederguard.data.sampling import PV_SHARE, sample_scenarios
 from feederguard.models.arrays import BoolArray, FloatArray, IntArray
 from feederguard.models.load_transfer import Method, Scenarios, Setting, judge, resolve_setting
-from feederguard.models.load_transfer.least_shedding import Candidates, least_shedding, race_topologies
+from feederguard.models.load_transfer.least_shedding import (
+    Candidates,
+    least_shedding,
+    race_topologies,
+)
 from feederguard.models.load_transfer.setting import SETTING_NAMES
 from feederguard.models.network import Network
 from feederguard.models.solver import NotSolvedError
@@ -63,25 +70,50 @@ class Reference:
 
 def main() -> None:
     """Run the evidence as a program."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--feeders", nargs="+", default=list(FEEDERS), help="bundled feeders by name, or paths")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--feeders", nargs="+", default=list(FEEDERS), help="bundled feeders by name, or paths"
+    )
     parser.add_argument("--settings", nargs="+", choices=SETTING_NAMES, default=list(SETTING_NAMES))
     parser.add_argument("--methods", nargs="+", choices=tuple(TRAINED), default=list(METHODS))
-    parser.add_argument("--scenarios", type=int, default=1000, help="random faults in test weeks (default: 1000)")
-    parser.add_argument("--train-scenarios", type=int, default=4000, help="of the training pool (default: 4000)")
-    parser.add_argument("--profiles", default="simbench_2016", help="bundled year by name, or a load file")
-    parser.add_argument("--seed", type=int, default=0, help="of scenarios and training (default: 0)")
-    parser.add_argument("--prove-s", type=float, default=None, help="seconds per scenario for the MISOCP's proof")
-    parser.add_argument("--single", action="store_true", help="time single decisions, certificates included")
-    parser.add_argument("--workers", type=int, default=n_cores(), help="processes for training and proofs")
-    parser.add_argument("--agents-cache", type=Path, default=Path("results/agents"), help="folder of trained agents")
-    parser.add_argument("--output", type=Path, default=Path("results/benchmark_agents"), help="folder of the proofs")
+    parser.add_argument(
+        "--scenarios", type=int, default=1000, help="random faults in test weeks (default: 1000)"
+    )
+    parser.add_argument(
+        "--train-scenarios", type=int, default=4000, help="of the training pool (default: 4000)"
+    )
+    parser.add_argument(
+        "--profiles", default="simbench_2016", help="bundled year by name, or a load file"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of scenarios and training (default: 0)"
+    )
+    parser.add_argument(
+        "--prove-s", type=float, default=None, help="seconds per scenario for the MISOCP's proof"
+    )
+    parser.add_argument(
+        "--single", action="store_true", help="time single decisions, certificates included"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=n_cores(), help="processes for training and proofs"
+    )
+    parser.add_argument(
+        "--agents-cache", type=Path, default=Path("results/agents"), help="folder of trained agents"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("results/benchmark_agents"), help="folder of the proofs"
+    )
     options = parser.parse_args()
     if options.scenarios < 1 or options.train_scenarios < 1 or options.workers < 1:
         parser.error("--scenarios, --train-scenarios and --workers must be at least 1")
     console, run = Console(width=140), RunConfig(options.workers, resume=True)
     try:
-        profiles, networks = load_profiles(options.profiles), [load_network(feeder) for feeder in options.feeders]
+        profiles, networks = (
+            load_profiles(options.profiles),
+            [load_network(feeder) for feeder in options.feeders],
+        )
     except (ValueError, OSError) as error:
         parser.error(str(error))
     course = Course(profiles, PV_SHARE, options.train_scenarios, options.seed, options.agents_cache)
@@ -90,14 +122,26 @@ def main() -> None:
         settings = [resolve_setting(network, name) for name in options.settings]
         seconds = train_agents(network, settings, options.methods, course, run, console)
         for setting in settings:
-            key = hash_of(course_parts(network, setting, course) | {"test": [options.scenarios, options.seed]})
+            key = hash_of(
+                course_parts(network, setting, course) | {"test": [options.scenarios, options.seed]}
+            )
             proofs = options.output / f"bounds-{network.name}-{setting.name}-{key}.sqlite"
             reference = _reference(network, setting, scenarios, options.prove_s, proofs, run)
             table = Table(
-                "method", "safe %", "none safe", "cost", "gap %", "shed", "oper.", "decisions/s", "median ms", "p99 ms",
-                "training s", title=f"{network.name}, {setting.name} setting, {options.scenarios} test scenarios",
+                "method",
+                "safe %",
+                "none safe",
+                "cost",
+                "gap %",
+                "shed",
+                "oper.",
+                "decisions/s",
+                "median ms",
+                "p99 ms",
+                "training s",
+                title=f"{network.name}, {setting.name} setting, {options.scenarios} test scenarios",
                 caption=f"gap to {reference.words}",
-            )  # fmt: skip
+            )
             for name in options.methods:
                 agent = TRAINED[name](network, setting, course).agent
                 row = _measure(network, setting, scenarios, agent, reference, options.single)
@@ -107,12 +151,23 @@ def main() -> None:
                 done = RankedSwitching.load(
                     TRAINED["ranked_switching"](network, setting, course).path, network
                 ).certify(scenarios)
-                counts = {status: int((done.status == status).sum()) for status in np.unique(done.status).tolist()}
-                console.print(f"ranked_switching: {counts}, largest AC residual {done.residual_mva.max():.1e} MVA")
+                counts = {
+                    status: int((done.status == status).sum())
+                    for status in np.unique(done.status).tolist()
+                }
+                console.print(
+                    f"ranked_switching: {counts}, largest AC residual "
+                    f"{done.residual_mva.max():.1e} MVA"
+                )
 
 
 def _measure(
-    network: Network, setting: Setting, scenarios: Scenarios, agent: Method, reference: Reference, single: bool
+    network: Network,
+    setting: Setting,
+    scenarios: Scenarios,
+    agent: Method,
+    reference: Reference,
+    single: bool,
 ) -> list[str]:
     """Return the cells of one method: a batch judged, and single decisions timed where asked."""
     agent.decide(scenarios[:3])
@@ -125,13 +180,21 @@ def _measure(
     gap = outcome.cost[counted].sum() / reference.cost[counted].sum() - 1
     median, high = "", ""
     if single:
-        times = [_timed(network, setting, agent, scenarios[k : k + 1]) for k in range(len(scenarios))]
+        times = [
+            _timed(network, setting, agent, scenarios[k : k + 1]) for k in range(len(scenarios))
+        ]
         median, high = f"{1e3 * np.median(times):.2f}", f"{1e3 * np.percentile(times, 99):.2f}"
     return [
-        f"{100 * outcome.safe[possible].mean():.2f}", str(int((~possible).sum())), f"{outcome.cost.mean():.2f}",
-        f"{100 * gap:.3f}", f"{outcome.shed_ratio.mean():.4f}", f"{outcome.n_operations.mean():.2f}", f"{rate:.0f}",
-        median, high,
-    ]  # fmt: skip
+        f"{100 * outcome.safe[possible].mean():.2f}",
+        str(int((~possible).sum())),
+        f"{outcome.cost.mean():.2f}",
+        f"{100 * gap:.3f}",
+        f"{outcome.shed_ratio.mean():.4f}",
+        f"{outcome.n_operations.mean():.2f}",
+        f"{rate:.0f}",
+        median,
+        high,
+    ]
 
 
 def _safe_when_dark(network: Network, setting: Setting, scenarios: Scenarios) -> BoolArray:
@@ -142,7 +205,9 @@ def _safe_when_dark(network: Network, setting: Setting, scenarios: Scenarios) ->
 
 
 def _timed(network: Network, setting: Setting, agent: Method, scenario: Scenarios) -> float:
-    """Return the seconds of one decision with its AC check: our certificate, or the judge after other agents."""
+    """Return the seconds of one decision with its AC check: our certificate, or the judge after
+    other agents.
+    """
     begin = perf_counter()
     if isinstance(agent, RankedSwitching):
         agent.certify(scenario)
@@ -152,36 +217,51 @@ def _timed(network: Network, setting: Setting, agent: Method, scenario: Scenario
 
 
 def _reference(
-    network: Network, setting: Setting, scenarios: Scenarios, prove_s: float | None, proofs: Path, run: RunConfig
+    network: Network,
+    setting: Setting,
+    scenarios: Scenarios,
+    prove_s: float | None,
+    proofs: Path,
+    run: RunConfig,
 ) -> Reference:
     plans = SwitchPlans(network, setting)
     found = search_plans(plans, scenarios, beam=WIDE_BEAM, max_rounds=WIDE_ROUNDS)
     cost = found.cost.copy()
     if not setting.radial:
-        tried = all(len(plans.plain(fault)) == plans.n_states(fault) for fault in scenarios.fault.tolist())
-        return Reference(cost, "the cheapest of all tie states" if tried else "the best of a wide search, no proof")
+        tried = all(
+            len(plans.plain(fault)) == plans.n_states(fault) for fault in scenarios.fault.tolist()
+        )
+        return Reference(
+            cost,
+            "the cheapest of all tie states" if tried else "the best of a wide search, no proof",
+        )
     settled = _fewest(plans, scenarios, found.shed)
     left = np.flatnonzero(~settled & np.isfinite(cost))
     n_states = _try_every_state(plans, scenarios, left, cost)
     if n_states:
         return Reference(
             cost,
-            f"the optimum that feeds all: {len(left)} scenarios by all {n_states} radial states of their fault (mean)",
+            f"the optimum that feeds all: {len(left)} scenarios by all {n_states} radial states of "
+            "their fault (mean)",
         )
     if prove_s is None:
-        return Reference(cost, f"the best of a wide search ({len(left)} scenarios shed; the others are proven)")
+        return Reference(
+            cost, f"the best of a wide search ({len(left)} scenarios shed; the others are proven)"
+        )
     bounds = _bounds(network, setting, scenarios, left, prove_s, proofs, run)
     share = np.array([bounds[k] for k in left.tolist()])
     open_gap = cost[left].sum() / share.sum() - 1 if len(left) else 0.0
     cost[left] = share
-    words = (
-        f"the proven bound ({len(left)} scenarios by MISOCP, a wide search {100 * open_gap:.3f} % above their bounds)"
-    )
+    words = f"the proven bound ({len(left)} scenarios by MISOCP, a wide search {100 * open_gap:.3f} % above their bounds)"
     return Reference(cost, words)
 
 
-def _try_every_state(plans: SwitchPlans, scenarios: Scenarios, items: IntArray, cost: FloatArray) -> int:
-    """Lower `cost` (B,) to the optimum over all radial states; return their mean number, 0 where there are too many."""
+def _try_every_state(
+    plans: SwitchPlans, scenarios: Scenarios, items: IntArray, cost: FloatArray
+) -> int:
+    """Lower `cost` (B,) to the optimum over all radial states; return their mean number, 0 where
+    there are too many.
+    """
     counts = []
     for fault in np.unique(scenarios.fault[items]).tolist():
         states = plans.every(fault, MOST_LISTED)
@@ -189,7 +269,9 @@ def _try_every_state(plans: SwitchPlans, scenarios: Scenarios, items: IntArray, 
             return 0
         for k in items[scenarios.fault[items] == fault].tolist():
             every = Candidates(np.array([0, len(states)]), states)
-            beaten = race_topologies(plans.network, scenarios[[k]], every, plans.setting, cutoff=cost[[k]])
+            beaten = race_topologies(
+                plans.network, scenarios[[k]], every, plans.setting, cutoff=cost[[k]]
+            )
             if beaten.winner[0] >= 0:
                 cost[k] = beaten.cost[beaten.winner[0]]
             counts.append(len(states))
@@ -197,29 +279,53 @@ def _try_every_state(plans: SwitchPlans, scenarios: Scenarios, items: IntArray, 
 
 
 def _fewest(plans: SwitchPlans, scenarios: Scenarios, shed: FloatArray) -> BoolArray:
-    """Return where a plain plan sheds nothing that has the fewest operations of all plans that feed everything, (B,)."""
-    # A plain radial plan closes one tie for each part that the fault cut off, and opens nothing: nobody does with fewer.
+    """Return where a plain plan sheds nothing that has the fewest operations of all plans that feed
+    everything, (B,).
+    """
+    # A plain radial plan closes one tie for each part that the fault cut off, and opens nothing:
+    # nobody does with fewer.
     plain = search_plans(plans, scenarios, max_rounds=0)
     return np.asarray(~plain.shed.any(axis=1) & np.isfinite(plain.cost) & ~shed.any(axis=1))
 
 
 def _bounds(
-    network: Network, setting: Setting, scenarios: Scenarios, items: IntArray, prove_s: float,
-    path: Path, run: RunConfig,
-) -> dict[int, float]:  # fmt: skip
-    """Return the MISOCP's lower bound of each item; each is in the journal at `path` as soon as it is known."""
+    network: Network,
+    setting: Setting,
+    scenarios: Scenarios,
+    items: IntArray,
+    prove_s: float,
+    path: Path,
+    run: RunConfig,
+) -> dict[int, float]:
+    """Return the MISOCP's lower bound of each item; each is in the journal at `path` as soon as it
+    is known.
+    """
     tasks = {str(k): (int(k),) for k in items}
-    key = {"setting": setting_text(setting), "prove_s": prove_s, "network": network_fingerprint(network)}
+    key = {
+        "setting": setting_text(setting),
+        "prove_s": prove_s,
+        "network": network_fingerprint(network),
+    }
     done = run_tasks(
-        tasks, _prove, _Prover, (network, setting, scenarios, prove_s), path, key, run, Console(), "proofs"
-    )  # fmt: skip
+        tasks,
+        _prove,
+        _Prover,
+        (network, setting, scenarios, prove_s),
+        path,
+        key,
+        run,
+        Console(),
+        "proofs",
+    )
     return {int(k): float(tables["bound"]["bound"].iloc[0]) for k, tables in done.items()}
 
 
 class _Prover:
     """What a process that proves holds."""
 
-    def __init__(self, network: Network, setting: Setting, scenarios: Scenarios, prove_s: float) -> None:
+    def __init__(
+        self, network: Network, setting: Setting, scenarios: Scenarios, prove_s: float
+    ) -> None:
         self.method, self.scenarios = Misocp(network, setting, time_limit_s=prove_s), scenarios
 
 

@@ -1,4 +1,5 @@
-"""Evidence for the exact load-transfer methods on ieee33: proof times, agreement of solvers, and of model and AC optimum.
+"""Evidence for the exact load-transfer methods on ieee33: proof times, agreement of solvers, and of
+model and AC optimum.
 
     python studies/benchmarks/load_transfer.py radial              all 31 faults at nominal load, SCIP
     python studies/benchmarks/load_transfer.py outer               the same by HiGHS outer approximation, against SCIP
@@ -31,10 +32,14 @@ from feederguard.models.solver import Solution, solve
 
 def main() -> None:
     """Run the evidence as a program."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("part", choices=("radial", "outer", "paper"))
     parser.add_argument("--scenarios", type=int, default=50, help="of the paper part (default: 50)")
-    parser.add_argument("--profiles", default="simbench_2016", help="of the paper part: a bundled year or a file")
+    parser.add_argument(
+        "--profiles", default="simbench_2016", help="of the paper part: a bundled year or a file"
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     network = load_network("ieee33")
@@ -47,7 +52,16 @@ def main() -> None:
 
 def _radial(network: Network, with_outer: bool, console: Console) -> None:
     table = Table(
-        "lost", "cost", "bound", "oper.", "shed %", "cone gap", "AC violation", "SCIP s", "outer cost", "outer s"
+        "lost",
+        "cost",
+        "bound",
+        "oper.",
+        "shed %",
+        "cone gap",
+        "AC violation",
+        "SCIP s",
+        "outer cost",
+        "outer s",
     )
     seconds, outer_seconds, differences = [], [], []
     for fault in faultable_branches(network).tolist():
@@ -58,29 +72,52 @@ def _radial(network: Network, with_outer: bool, console: Console) -> None:
         seconds.append(solution.seconds)
         outer: Solution | None = None
         if with_outer:
-            outer = solve(build_load_transfer(network, scenario, "radial"), "highs_outer_approximation", 300.0, 1e-4)
+            outer = solve(
+                build_load_transfer(network, scenario, "radial"),
+                "highs_outer_approximation",
+                300.0,
+                1e-4,
+            )
             outer_seconds.append(outer.seconds)
             differences.append(abs(outer.objective / solution.objective - 1))
         table.add_row(
-            network.branch_name[fault], f"{outcome.cost[0]:.3f}", f"{solution.bound:.3f}", str(outcome.n_operations[0]),
-            f"{100 * outcome.shed_ratio[0]:.2f}", f"{_cone_gap(model, network):.1e}", f"{outcome.worst_violation[0]:.1e}",
-            f"{solution.seconds:.2f}", "" if outer is None else f"{outer.objective:.3f}",
+            network.branch_name[fault],
+            f"{outcome.cost[0]:.3f}",
+            f"{solution.bound:.3f}",
+            str(outcome.n_operations[0]),
+            f"{100 * outcome.shed_ratio[0]:.2f}",
+            f"{_cone_gap(model, network):.1e}",
+            f"{outcome.worst_violation[0]:.1e}",
+            f"{solution.seconds:.2f}",
+            "" if outer is None else f"{outer.objective:.3f}",
             "" if outer is None else f"{outer.seconds:.2f}",
-        )  # fmt: skip
+        )
     console.print(table)
-    console.print(f"SCIP: {len(seconds)} faults, median {np.median(seconds):.2f} s, worst {max(seconds):.2f} s")
+    console.print(
+        f"SCIP: {len(seconds)} faults, median {np.median(seconds):.2f} s, worst {max(seconds):.2f} "
+        "s"
+    )
     if with_outer:
         console.print(
-            f"HiGHS outer approximation: median {np.median(outer_seconds):.2f} s, worst {max(outer_seconds):.2f} s, "
+            f"HiGHS outer approximation: median {np.median(outer_seconds):.2f} s, worst "
+            f"{max(outer_seconds):.2f} s, "
             f"largest relative difference of objective {max(differences):.1e}"
         )
 
 
 def _cone_gap(model: pyo.ConcreteModel, network: Network) -> float:
     """Return the largest |P^2 + Q^2 - w ell / t^2| of a solved model, pu^2."""
-    near = [pyo.value(model.w[int(network.from_bus[b])]) / network.tap[b] ** 2 for b in model.branch]
+    near = [
+        pyo.value(model.w[int(network.from_bus[b])]) / network.tap[b] ** 2 for b in model.branch
+    ]
     return max(
-        float(abs(pyo.value(model.P[b]) ** 2 + pyo.value(model.Q[b]) ** 2 - near[b] * pyo.value(model.ell[b])))
+        float(
+            abs(
+                pyo.value(model.P[b]) ** 2
+                + pyo.value(model.Q[b]) ** 2
+                - near[b] * pyo.value(model.ell[b])
+            )
+        )
         for b in model.branch
     )
 
@@ -93,13 +130,22 @@ def _paper(network: Network, profiles: str, count: int, seed: int, console: Cons
         decisions = method.decide(scenarios)
         seconds = (perf_counter() - begin) / count
         outcome = judge(network, scenarios, decisions, "paper")
-        lines.append((method.name, outcome, seconds, sum(report.repaired for report in method.reports)))
-    table = Table("method", "mean cost", "mean shed ratio", "operations", "safe %", "repaired", "s/scenario")
+        lines.append(
+            (method.name, outcome, seconds, sum(report.repaired for report in method.reports))
+        )
+    table = Table(
+        "method", "mean cost", "mean shed ratio", "operations", "safe %", "repaired", "s/scenario"
+    )
     for name, outcome, seconds, repaired in lines:
         table.add_row(
-            name, f"{outcome.cost.mean():.2f}", f"{outcome.shed_ratio.mean():.4f}", f"{outcome.n_operations.mean():.2f}",
-            f"{100 * outcome.safe.mean():.1f}", str(repaired), f"{seconds:.2f}",
-        )  # fmt: skip
+            name,
+            f"{outcome.cost.mean():.2f}",
+            f"{outcome.shed_ratio.mean():.4f}",
+            f"{outcome.n_operations.mean():.2f}",
+            f"{100 * outcome.safe.mean():.1f}",
+            str(repaired),
+            f"{seconds:.2f}",
+        )
     console.print(table)
     difference = lines[1][1].cost / lines[0][1].cost - 1
     console.print(

@@ -1,9 +1,11 @@
 """Minimum-loss reconfiguration against the published optima: loss, bound, gap and time.
 
-    python studies/benchmarks/minimum_loss.py [--feeders ieee33 bus69 mantovani136] [--time-limit-s 60]
+    python studies/benchmarks/minimum_loss.py [--feeders ieee33 bus69 mantovani136] [--time-limit-s
+    60]
 
-Starts from nothing, then, where the solver stops at the time limit, reports incumbent and bound as they are, beside the
-loss of branch exchange (baselines/branch_exchange.py), which proves nothing but is quick.
+Starts from nothing, then, where the solver stops at the time limit, reports incumbent and bound as
+they are, beside the loss of branch exchange (baselines/branch_exchange.py), which proves nothing
+but is quick.
 """
 
 from __future__ import annotations
@@ -28,11 +30,22 @@ PUBLISHED_KW = {"ieee33": 139.551, "bus69": 98.605, "mantovani136": 280.193}
 
 def main() -> None:
     """Run the benchmark as a program."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--feeders", nargs="+", default=list(PUBLISHED_KW))
     parser.add_argument("--time-limit-s", type=float, default=60.0)
     options = parser.parse_args()
-    table = Table("feeder", "published kW", "MISOCP, AC kW", "bound kW", "gap %", "s", "exchange kW", "exchange s")
+    table = Table(
+        "feeder",
+        "published kW",
+        "MISOCP, AC kW",
+        "bound kW",
+        "gap %",
+        "s",
+        "exchange kW",
+        "exchange s",
+    )
     for name in options.feeders:
         network = load_network(name)
         begin = perf_counter()
@@ -46,10 +59,15 @@ def main() -> None:
         except NotSolvedError as error:
             solution, loss = error.solution, "none found"
         table.add_row(
-            name, f"{PUBLISHED_KW[name]:.3f}" if name in PUBLISHED_KW else "-", loss, f"{solution.bound:.3f}",
-            f"{100 * solution.gap:.3f}", f"{solution.seconds:.1f}",
-            f"{1e3 * solve_power_flow(network, closed=exchanged).loss_mw:.3f}", f"{exchange_s:.2f}",
-        )  # fmt: skip
+            name,
+            f"{PUBLISHED_KW[name]:.3f}" if name in PUBLISHED_KW else "-",
+            loss,
+            f"{solution.bound:.3f}",
+            f"{100 * solution.gap:.3f}",
+            f"{solution.seconds:.1f}",
+            f"{1e3 * solve_power_flow(network, closed=exchanged).loss_mw:.3f}",
+            f"{exchange_s:.2f}",
+        )
     Console(width=110).print(table)
 
 

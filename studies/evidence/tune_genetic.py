@@ -1,9 +1,11 @@
-"""Tune the genetic algorithm on train weeks: mean cost and time of each configuration, both settings.
+"""Tune the genetic algorithm on train weeks: mean cost and time of each configuration, both
+settings.
 
     python studies/evidence/tune_genetic.py [--feeder ieee33] [--scenarios 16] [--seed 100]
 
-All configurations spend the same number of fitness evaluations. The defaults of `GeneticConfig` are the row whose mean
-cost, relative to the best row of each setting, was least on average over the two settings with --scenarios 10.
+All configurations spend the same number of fitness evaluations. The defaults of `GeneticConfig` are
+the row whose mean cost, relative to the best row of each setting, was least on average over the two
+settings with --scenarios 10.
 """
 
 from __future__ import annotations
@@ -32,18 +34,26 @@ GRID = tuple(
 
 def main() -> None:
     """Run the tuning as a program."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--feeder", default="ieee33")
     parser.add_argument("--scenarios", type=int, default=16)
     parser.add_argument("--seed", type=int, default=100)
     parser.add_argument("--settings", nargs="+", choices=SETTING_NAMES, default=SETTING_NAMES)
     options = parser.parse_args()
     network = load_network(options.feeder)
-    scenarios = sample_scenarios(network, load_profiles(), options.scenarios, options.seed, weeks="train").scenarios
+    scenarios = sample_scenarios(
+        network, load_profiles(), options.scenarios, options.seed, weeks="train"
+    ).scenarios
     console = Console(width=110)
     for setting in options.settings:
         table = Table(
-            *asdict(GRID[0]), "mean cost", "safe %", "s/scenario", title=f"{options.feeder}, {setting} setting"
+            *asdict(GRID[0]),
+            "mean cost",
+            "safe %",
+            "s/scenario",
+            title=f"{options.feeder}, {setting} setting",
         )
         for config in GRID:
             begin = perf_counter()
@@ -52,8 +62,10 @@ def main() -> None:
             outcome = judge(network, scenarios, decisions, setting)
             table.add_row(
                 *(f"{value:g}" for value in asdict(config).values()),
-                f"{outcome.cost.mean():.2f}", f"{100 * outcome.safe.mean():.1f}", f"{seconds:.2f}",
-            )  # fmt: skip
+                f"{outcome.cost.mean():.2f}",
+                f"{100 * outcome.safe.mean():.1f}",
+                f"{seconds:.2f}",
+            )
         console.print(table)
 
 

@@ -1,8 +1,9 @@
-"""What an N-1 sheet reads beside the feeder: the demand of one hour of a profile, and the customers at each bus.
+"""What an N-1 sheet reads beside the feeder: the demand of one hour of a profile, and the customers
+at each bus.
 
-Demand at an hour follows the profile as in the comparison (`feederguard.data.sampling`): each bus its load series, scaled
-so that the peak hour carries the nominal total; local generation the feeder has follows the profile's PV series, and is zero
-where the profile has none.
+Demand at an hour follows the profile as in the comparison (`feederguard.data.sampling`): each bus
+its load series, scaled so that the peak hour carries the nominal total; local generation the feeder
+has follows the profile's PV series, and is zero where the profile has none.
 """
 
 from __future__ import annotations
@@ -28,19 +29,23 @@ def find_hour(profiles: Profiles, network: Network, hour: str) -> int:
         return int((_by_bus(profiles, network) @ network.p_load).argmax())
     if hour.isdigit():
         if int(hour) >= profiles.n_step:
-            raise ValueError(f"hour {hour} is outside {profiles.name}; its rows are 0 to {profiles.n_step - 1}")
+            raise ValueError(
+                f"hour {hour} is outside {profiles.name}; its rows are 0 to {profiles.n_step - 1}"
+            )
         return int(hour)
     first, last = (np.datetime_as_string(profiles.time[k], unit="m") for k in (0, -1))
     try:
         time = np.datetime64(hour, "h").astype("datetime64[m]")
     except ValueError:
         raise ValueError(
-            f"hour {hour!r} is none; give {NOMINAL}, {PEAK}, a row (0 to {profiles.n_step - 1}) or a time such as {first}"
+            f"hour {hour!r} is none; give {NOMINAL}, {PEAK}, a row (0 to {profiles.n_step - 1}) or "
+            f"a time such as {first}"
         ) from None
     found = np.flatnonzero(profiles.time == time)
     if not len(found):
         raise ValueError(
-            f"hour {hour} is outside {profiles.name}, which runs from {first} to {last}; give one of its hours"
+            f"hour {hour} is outside {profiles.name}, which runs from {first} to {last}; give one "
+            "of its hours"
         )
     return int(found[0])
 
@@ -54,26 +59,41 @@ def demand_at_hour(profiles: Profiles, network: Network, step: int) -> dict[str,
     peak = float((by_bus @ network.p_load).max())
     if not peak > 0:
         raise ValueError(
-            f"{network.name}: demand is zero in every hour of {profiles.name}; give loads or another profile"
+            f"{network.name}: demand is zero in every hour of {profiles.name}; give loads or "
+            "another profile"
         )
     load = by_bus[step] * network.p_load.sum() / peak
-    sun = np.where(sun_series >= 0, profiles.pv[step][sun_series], 0.0) if profiles.n_pv else np.zeros(network.n_bus)
+    sun = (
+        np.where(sun_series >= 0, profiles.pv[step][sun_series], 0.0)
+        if profiles.n_pv
+        else np.zeros(network.n_bus)
+    )
     # A negative load is a net producer that follows its series.
     demand, produced = np.maximum(network.p_load, 0.0), np.maximum(-network.p_load, 0.0)
-    return {"p_load": load * demand, "q_load": load * network.q_load, "p_gen": sun * network.p_gen + load * produced}
+    return {
+        "p_load": load * demand,
+        "q_load": load * network.q_load,
+        "p_gen": sun * network.p_gen + load * produced,
+    }
 
 
 def read_customers(path: Path, network: Network) -> tuple[IntArray, int]:
     """Return the customers at each bus, (n_bus,), and how many buses with load the file leaves out.
 
-    Raises ValueError naming file and line for a missing column, an unknown or repeated bus, or a number that is no count.
+    Raises ValueError naming file and line for a missing column, an unknown or repeated bus, or a
+    number that is no count.
     """
     with path.open(newline="", encoding="utf-8-sig") as file:
         rows = csv.DictReader(file)
         missing = [name for name in ("bus", "customers") if name not in (rows.fieldnames or [])]
         if missing:
-            raise ValueError(f"{path}: column {missing[0]} is missing; its first line must name bus,customers")
-        customers, seen = np.zeros(network.n_bus, dtype=np.int64), np.zeros(network.n_bus, dtype=bool)
+            raise ValueError(
+                f"{path}: column {missing[0]} is missing; its first line must name bus,customers"
+            )
+        customers, seen = (
+            np.zeros(network.n_bus, dtype=np.int64),
+            np.zeros(network.n_bus, dtype=bool),
+        )
         position = {name: i for i, name in enumerate(network.bus_name)}
         for row in rows:
             bus, number = (row["bus"] or "").strip(), (row["customers"] or "").strip()
@@ -81,12 +101,16 @@ def read_customers(path: Path, network: Network) -> tuple[IntArray, int]:
             if bus not in position:
                 shown = ", ".join(network.bus_name[:5])
                 raise ValueError(
-                    f"{place}: bus {bus!r} is not in {network.name} ({shown}, ...); correct or delete the line"
+                    f"{place}: bus {bus!r} is not in {network.name} ({shown}, ...); correct or "
+                    "delete the line"
                 )
             if seen[position[bus]]:
                 raise ValueError(f"{place}: bus {bus!r} has a line already; give each bus one")
             if not number.isdigit():
-                raise ValueError(f"{place}: customers of bus {bus!r} is {number!r}; give a whole number, zero or more")
+                raise ValueError(
+                    f"{place}: customers of bus {bus!r} is {number!r}; give a whole number, zero "
+                    "or more"
+                )
             customers[position[bus]], seen[position[bus]] = int(number), True
     return customers, int(((network.p_load > 0) & ~seen).sum())
 

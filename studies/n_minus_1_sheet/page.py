@@ -1,7 +1,7 @@
 """An N-1 sheet as files: CSV for programs, HTML for people and their printers.
 
-The HTML is one file without scripts or anything from elsewhere: it opens without a network, in light and dark, and prints in
-black on white. Every fault has an anchor (#fault-NAME).
+The HTML is one file without scripts or anything from elsewhere: it opens without a network, in
+light and dark, and prints in black on white. Every fault has an anchor (#fault-NAME).
 
 Longer than other files: the page's style sheet and texts are in it.
 """
@@ -27,7 +27,9 @@ Line = dict[Any, Any]  # a row of a table, by its columns
 
 
 def write_sheet(sheet: Sheet, folder: Path) -> list[Path]:
-    """Write sheet.csv, steps.csv, times.csv and sheet.html into the folder and return their paths; none is ever half there."""
+    """Write sheet.csv, steps.csv, times.csv and sheet.html into the folder and return their paths;
+    none is ever half there.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     texts = {
         "sheet.csv": sheet.faults.to_csv(index=False),
@@ -51,20 +53,32 @@ def page(sheet: Sheet) -> str:
     }
     return "\n".join(
         [
-            "<!doctype html>", '<html lang="en"><head><meta charset="utf-8">',
+            "<!doctype html>",
+            '<html lang="en"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body><main>",
             f"<h1>{escape(title)}</h1>",
-            "<dl>", *(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in _facts(sheet)), "</dl>",
-            *(f'<p class="note">{escape(note)}</p>' for note in (*sheet.notes, *warnings_of(sheet))),
+            "<dl>",
+            *(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in _facts(sheet)),
+            "</dl>",
+            *(
+                f'<p class="note">{escape(note)}</p>'
+                for note in (*sheet.notes, *warnings_of(sheet))
+            ),
             "<h2>In short</h2>",
-            _html_table([], [[name, told(value)] for name, value in totals(sheet).items()], "plain"),
-            "<h2>How to read it</h2>", _READ_ME,
-            "<h2>Faults</h2>", _fault_table(sheet, lines),
-            "<h2>Steps</h2>", *(_fault_section(sheet, line, steps[str(line["fault"])]) for line in lines),
-            "</main></body></html>", "",
+            _html_table(
+                [], [[name, told(value)] for name, value in totals(sheet).items()], "plain"
+            ),
+            "<h2>How to read it</h2>",
+            _READ_ME,
+            "<h2>Faults</h2>",
+            _fault_table(sheet, lines),
+            "<h2>Steps</h2>",
+            *(_fault_section(sheet, line, steps[str(line["fault"])]) for line in lines),
+            "</main></body></html>",
+            "",
         ]
-    )  # fmt: skip
+    )
 
 
 def _facts(sheet: Sheet) -> list[tuple[str, str]]:
@@ -82,38 +96,67 @@ def _facts(sheet: Sheet) -> list[tuple[str, str]]:
     return [
         (
             "Feeder",
-            f"{network.name}: {network.n_bus} buses, {network.n_branch} branches of which {int(network.is_tie.sum())} are "
+            f"{network.name}: {network.n_bus} buses, {network.n_branch} branches of which "
+            f"{int(network.is_tie.sum())} are "
             f"normally open, {total_mw:.3f} MW nominal load",
         ),
         ("Demand", sheet.demand),
-        ("Setting", f"{setting.name}: {tree}, {setting.v_min_pu:g} to {setting.v_max_pu:g} pu, {limit}; loops {loops}"),
+        (
+            "Setting",
+            f"{setting.name}: {tree}, {setting.v_min_pu:g} to {setting.v_max_pu:g} pu, {limit}; "
+            f"loops {loops}",
+        ),
         ("Counted", "customers, from the file given" if sheet.counts_customers else counted),
         (
             "Made",
-            f"{date.today().isoformat()}, feederguard {version('feederguard')}, {sheet.seconds:.1f} s: {sheet.command}",
+            f"{date.today().isoformat()}, feederguard {version('feederguard')}, "
+            f"{sheet.seconds:.1f} s: {sheet.command}",
         ),
     ]
 
 
 def _fault_table(sheet: Sheet, lines: list[Line]) -> str:
-    milliseconds: dict[str, float] = dict(zip(sheet.times["fault"], sheet.times["decision_ms"], strict=True))
+    milliseconds: dict[str, float] = dict(
+        zip(sheet.times["fault"], sheet.times["decision_ms"], strict=True)
+    )
     counted = sheet.counted.replace("_", " ")
     heads = [
-        "Fault", "Result", "Operations, in order", "Dark, kW", f"Dark, {counted}", "Shed, kW", f"Shed, {counted}",
-        "Lowest voltage, pu", "at bus", "Highest loading, %", "at branch", "States beyond limits", "Gap, %", "Proof",
+        "Fault",
+        "Result",
+        "Operations, in order",
+        "Dark, kW",
+        f"Dark, {counted}",
+        "Shed, kW",
+        f"Shed, {counted}",
+        "Lowest voltage, pu",
+        "at bus",
+        "Highest loading, %",
+        "at branch",
+        "States beyond limits",
+        "Gap, %",
+        "Proof",
         "Decision, ms",
-    ]  # fmt: skip
+    ]
     rows = [
         [
-            f'<a href="#{_anchor(line["fault"])}">{escape(str(line["fault"]))}</a>', _badge(line),
-            escape(line["operations"]) or "none", number(line["dark_kw"], ",.1f"), str(line[f"{sheet.counted}_dark"]),
-            number(line["shed_kw"], ",.1f"), str(line[f"{sheet.counted}_shed"]), number(line["v_min_pu"], ".4f"),
-            escape(line["v_min_bus"]), number(line["max_loading_pct"], ".1f"), escape(line["max_loading_branch"]),
-            str(line["steps_beyond_limits"]), number(line["gap_pct"], ".3f"), escape(line["proof"]),
+            f'<a href="#{_anchor(line["fault"])}">{escape(str(line["fault"]))}</a>',
+            _badge(line),
+            escape(line["operations"]) or "none",
+            number(line["dark_kw"], ",.1f"),
+            str(line[f"{sheet.counted}_dark"]),
+            number(line["shed_kw"], ",.1f"),
+            str(line[f"{sheet.counted}_shed"]),
+            number(line["v_min_pu"], ".4f"),
+            escape(line["v_min_bus"]),
+            number(line["max_loading_pct"], ".1f"),
+            escape(line["max_loading_branch"]),
+            str(line["steps_beyond_limits"]),
+            number(line["gap_pct"], ".3f"),
+            escape(line["proof"]),
             number(milliseconds[line["fault"]], ".1f"),
         ]
         for line in lines
-    ]  # fmt: skip
+    ]
     return _html_table(heads, rows, "faults", raw=True)
 
 
@@ -121,29 +164,60 @@ def _fault_section(sheet: Sheet, line: Line, steps: list[Line]) -> str:
     unit = amount_unit(sheet.setting)
     shown = {"a": "A", "mw": "MW"}[unit]
     parts = [
-        f'<section id="{_anchor(line["fault"])}"><h3>Fault of {escape(line["kind"])} {escape(str(line["fault"]))} '
+        f'<section id="{_anchor(line["fault"])}"><h3>Fault of {escape(line["kind"])} '
+        f"{escape(str(line['fault']))} "
         f"({escape(line['from_bus'])} to {escape(line['to_bus'])}) {_badge(line)}</h3>"
     ]
     if line["dark_kw"] > 0 or line["dark_buses"]:
-        parts.append(f"<p>Stays dark, {line['dark_kw']:,.1f} kW, buses: {escape(line['dark_buses'])}</p>")
+        parts.append(
+            f"<p>Stays dark, {line['dark_kw']:,.1f} kW, buses: {escape(line['dark_buses'])}</p>"
+        )
     if line["shed_kw"] > 0:
-        parts.append(f"<p>Load to shed, {line['shed_kw']:,.1f} kW, as bus:kW: {escape(line['shed_kw_at'])}</p>")
+        parts.append(
+            f"<p>Load to shed, {line['shed_kw']:,.1f} kW, as bus:kW: "
+            f"{escape(line['shed_kw_at'])}</p>"
+        )
     if len(steps) == 1 and steps[0]["within_limits"]:
-        return "".join([*parts, f"<p>Isolate it; nothing else to operate. {_state_in_words(steps[0])}</p></section>"])
+        return "".join(
+            [
+                *parts,
+                "<p>Isolate it; nothing else to operate. "
+                f"{_state_in_words(steps[0])}</p></section>",
+            ]
+        )
     heads = [
-        "Step", "Do", "Element", "From bus", "To bus", "Dark, kW", "Shed, kW", "Lowest voltage, pu", "at bus",
-        "Highest loading, %", f"that is, {shown}", "at branch", "Limits",
-    ]  # fmt: skip
+        "Step",
+        "Do",
+        "Element",
+        "From bus",
+        "To bus",
+        "Dark, kW",
+        "Shed, kW",
+        "Lowest voltage, pu",
+        "at bus",
+        "Highest loading, %",
+        f"that is, {shown}",
+        "at branch",
+        "Limits",
+    ]
     rows = [
         [
-            str(step["step"]), step["action"], _element(step), step["from_bus"], step["to_bus"],
-            number(step["dark_kw"], ",.1f"), number(step["shed_kw"], ",.1f"), number(step["v_min_pu"], ".4f"),
-            step["v_min_bus"], number(step["max_loading_pct"], ".1f"), number(step[f"max_loading_{unit}"], ",.4g"),
+            str(step["step"]),
+            step["action"],
+            _element(step),
+            step["from_bus"],
+            step["to_bus"],
+            number(step["dark_kw"], ",.1f"),
+            number(step["shed_kw"], ",.1f"),
+            number(step["v_min_pu"], ".4f"),
+            step["v_min_bus"],
+            number(step["max_loading_pct"], ".1f"),
+            number(step[f"max_loading_{unit}"], ",.4g"),
             step["max_loading_branch"],
             (step["mark"] or "within") + "; a loop is energised" * bool(step["loop_energised"]),
         ]
         for step in steps
-    ]  # fmt: skip
+    ]
     return "".join([*parts, _html_table(heads, rows, "steps"), "</section>"])
 
 
@@ -154,14 +228,21 @@ def _element(step: Line) -> str:
 def _state_in_words(step: Line) -> str:
     if not np.isfinite(step["v_min_pu"]):
         return ""
-    loading = "" if not step["max_loading_branch"] else (
-        f", highest loading {step['max_loading_pct']:.1f} % at branch {escape(step['max_loading_branch'])}"
-    )  # fmt: skip
+    loading = (
+        ""
+        if not step["max_loading_branch"]
+        else (
+            f", highest loading {step['max_loading_pct']:.1f} % at branch "
+            f"{escape(step['max_loading_branch'])}"
+        )
+    )
     return f"Lowest voltage {step['v_min_pu']:.4f} pu at bus {escape(step['v_min_bus'])}{loading}."
 
 
 def _badge(line: Line) -> str:
-    kind = "bad" if not line["safe"] else "off" if line["dark_kw"] > 0 or line["shed_kw"] > 0 else "ok"
+    kind = (
+        "bad" if not line["safe"] else "off" if line["dark_kw"] > 0 or line["shed_kw"] > 0 else "ok"
+    )
     return f'<span class="badge {kind}">{escape(line["status"])}</span>'
 
 
@@ -172,7 +253,8 @@ def _anchor(fault: object) -> str:
 def _html_table(heads: Iterable[str], rows: list[list[str]], kind: str, raw: bool = False) -> str:
     head = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
     body = "".join(
-        "<tr>" + "".join(f"<td>{cell if raw else escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+        "<tr>" + "".join(f"<td>{cell if raw else escape(cell)}</td>" for cell in row) + "</tr>"
+        for row in rows
     )
     top = f"<thead><tr>{head}</tr></thead>" if head else ""
     return f'<div class="wide"><table class="{kind}">{top}<tbody>{body}</tbody></table></div>'

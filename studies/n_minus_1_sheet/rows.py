@@ -1,10 +1,12 @@
-"""What the lines of an N-1 sheet say: a line per fault and a line per switching step, read off the AC power flow.
+"""What the lines of an N-1 sheet say: a line per fault and a line per switching step, read off the
+AC power flow.
 
-Loading is the larger end current over the rating, or, in a setting with a uniform limit, active power over that limit. A
-state is within limits when the judge finds no violation beyond its tolerance. One that is not carries a mark with its size
-and with the number of steps in a row that it lasts; at the last step it lasts for as long as the fault does. A load point is
-a bus with load; customers are counted only where a file tells how many there are at each bus, and of those at a bus that sheds
-a part of its load that part, rounded up.
+Loading is the larger end current over the rating, or, in a setting with a uniform limit, active
+power over that limit. A state is within limits when the judge finds no violation beyond its
+tolerance. One that is not carries a mark with its size and with the number of steps in a row that
+it lasts; at the last step it lasts for as long as the fault does. A load point is a bus with load;
+customers are counted only where a file tells how many there are at each bus, and of those at a bus
+that sheds a part of its load that part, rounded up.
 """
 
 from __future__ import annotations
@@ -15,20 +17,35 @@ import numpy as np
 import pandas as pd
 
 from feederguard.models.arrays import BoolArray, FloatArray, IntArray
-from feederguard.models.load_transfer import Decisions, Outcomes, Report, Scenarios, Setting, judge_with_flow
+from feederguard.models.load_transfer import (
+    Decisions,
+    Outcomes,
+    Report,
+    Scenarios,
+    Setting,
+    judge_with_flow,
+)
 from feederguard.models.network import Network
 from feederguard.models.power_flow import PowerFlow
 from feederguard.models.switching.sequence import SHED, SwitchingSequence
 
 NOTHING, RESTORED, SHEDS, PARTLY, NO_TIE, LEFT, UNSAFE = (
-    "nothing to do", "restored", "restored, load shed", "partly restored", "dark: no tie", "left dark", "NOT SAFE",
-)  # fmt: skip
+    "nothing to do",
+    "restored",
+    "restored, load shed",
+    "partly restored",
+    "dark: no tie",
+    "left dark",
+    "NOT SAFE",
+)
 UNKNOWN = "no power flow solution"
 
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """Where the AC states of a batch are nearest their limits, (B,) each; NaN and -1 where the flow failed."""
+    """Where the AC states of a batch are nearest their limits, (B,) each; NaN and -1 where the flow
+    failed.
+    """
 
     v_min_bus: IntArray
     v_max_pu: FloatArray
@@ -53,7 +70,9 @@ def find_places(network: Network, setting: Setting, flow: PowerFlow) -> Places:
         limit, unit = network.rating, network.base_current_a
     else:
         size = np.maximum(np.abs(flow.s_from.real), np.abs(flow.s_to.real))
-        limit = np.where(setting.limited_branches(network), setting.active_limit_mw / network.base_mva, np.inf)
+        limit = np.where(
+            setting.limited_branches(network), setting.active_limit_mw / network.base_mva, np.inf
+        )
         unit = np.full(network.n_branch, network.base_mva)
     loading = np.where(ok[:, None], size / limit, 0.0)
     branch = np.where(ok & np.isfinite(limit).any(), loading.argmax(axis=1), -1)
@@ -65,18 +84,26 @@ def find_places(network: Network, setting: Setting, flow: PowerFlow) -> Places:
     lowest = np.where(flow.energised & ok[:, None], magnitude, np.inf)
     highest = np.where(free & ok[:, None], magnitude, -np.inf).max(axis=1)
     return Places(
-        np.where(ok, lowest.argmin(axis=1), -1), np.where(np.isfinite(highest), highest, np.nan), branch,
-        at_branch(loading), at_branch(size * unit), at_branch((size - np.where(np.isfinite(limit), limit, 0.0)) * unit),
-    )  # fmt: skip
+        np.where(ok, lowest.argmin(axis=1), -1),
+        np.where(np.isfinite(highest), highest, np.nan),
+        branch,
+        at_branch(loading),
+        at_branch(size * unit),
+        at_branch((size - np.where(np.isfinite(limit), limit, 0.0)) * unit),
+    )
 
 
 def step_rows(
     network: Network, setting: Setting, scenarios: Scenarios, sequences: list[SwitchingSequence]
 ) -> pd.DataFrame:
-    """Return a line per switching step of every fault, step 0 being the tripped state, after one call of the power flow."""
+    """Return a line per switching step of every fault, step 0 being the tripped state, after one
+    call of the power flow.
+    """
     lengths = [len(sequence) + 1 for sequence in sequences]
     item = np.repeat(np.arange(len(sequences)), lengths)
-    states = Decisions(np.concatenate([s.closed for s in sequences]), np.concatenate([s.shed for s in sequences]))
+    states = Decisions(
+        np.concatenate([s.closed for s in sequences]), np.concatenate([s.shed for s in sequences])
+    )
     outcomes, flow = judge_with_flow(network, scenarios[item], states, setting)
     places = find_places(network, setting, flow)
     p_kw = 1e3 * network.base_mva * scenarios.p_load[item]
@@ -101,19 +128,32 @@ def step_rows(
             "within_limits": within,
             "overload_pct": 100 * over,
             f"overload_{unit}": np.where(within, np.nan, np.maximum(places.beyond, 0.0)),
-            "undervoltage_pu": np.where(within, np.nan, np.maximum(setting.v_min_pu - outcomes.v_min_pu, 0.0)),
-            "overvoltage_pu": np.where(within, np.nan, np.maximum(places.v_max_pu - setting.v_max_pu, 0.0)),
+            "undervoltage_pu": np.where(
+                within, np.nan, np.maximum(setting.v_min_pu - outcomes.v_min_pu, 0.0)
+            ),
+            "overvoltage_pu": np.where(
+                within, np.nan, np.maximum(places.v_max_pu - setting.v_max_pu, 0.0)
+            ),
             "lasts_steps": np.concatenate([_run_lengths(s.excess > 0) for s in sequences]),
         }
     ).pipe(_with_marks, np.cumsum(lengths) - 1)
 
 
 def fault_rows(
-    network: Network, setting: Setting, scenarios: Scenarios, sequences: list[SwitchingSequence],
-    reports: list[Report], steps: pd.DataFrame, customers: IntArray | None,
-) -> pd.DataFrame:  # fmt: skip
-    """Return a line per fault: its decision, what stays without supply, the final state, and what is proven."""
-    final = Decisions(np.stack([s.closed[-1] for s in sequences]), np.stack([s.shed[-1] for s in sequences]))
+    network: Network,
+    setting: Setting,
+    scenarios: Scenarios,
+    sequences: list[SwitchingSequence],
+    reports: list[Report],
+    steps: pd.DataFrame,
+    customers: IntArray | None,
+) -> pd.DataFrame:
+    """Return a line per fault: its decision, what stays without supply, the final state, and what
+    is proven.
+    """
+    final = Decisions(
+        np.stack([s.closed[-1] for s in sequences]), np.stack([s.shed[-1] for s in sequences])
+    )
     outcomes, flow = judge_with_flow(network, scenarios, final, setting)
     p_kw = 1e3 * network.base_mva * scenarios.p_load
     dark_kw, shed_kw = p_kw * ~flow.energised, p_kw * np.where(flow.energised, final.shed, 0.0)
@@ -136,11 +176,19 @@ def fault_rows(
             "dark_kw": dark_kw.sum(axis=1),
             "dark_buses": [_listed(network, np.flatnonzero(row)) for row in ~flow.energised],
             "shed_kw": shed_kw.sum(axis=1),
-            "shed_kw_at": [" ".join(f"{network.bus_name[i]}:{row[i]:.6g}" for i in np.flatnonzero(row > 0)) for row in shed_kw],
+            "shed_kw_at": [
+                " ".join(f"{network.bus_name[i]}:{row[i]:.6g}" for i in np.flatnonzero(row > 0))
+                for row in shed_kw
+            ],
             **_counted(network, flow.energised, final.shed, customers),
-            **{name: last[name] for name in ("v_min_pu", "v_min_bus", "max_loading_pct", "max_loading_branch")},
+            **{
+                name: last[name]
+                for name in ("v_min_pu", "v_min_bus", "max_loading_pct", "max_loading_branch")
+            },
             f"max_loading_{unit}": last[f"max_loading_{unit}"],
-            "steps_beyond_limits": between["within_limits"].agg(lambda held: int((~held).sum())).to_numpy(),
+            "steps_beyond_limits": between["within_limits"]
+            .agg(lambda held: int((~held).sum()))
+            .to_numpy(),
             "worst_overload_pct": between["overload_pct"].max().to_numpy(),
             "worst_undervoltage_pu": between["undervoltage_pu"].max().to_numpy(),
             "worst_overvoltage_pu": between["overvoltage_pu"].max().to_numpy(),
@@ -149,15 +197,22 @@ def fault_rows(
             "bound": bound,
             "gap_pct": 100 * _gap(outcomes.cost, bound, outcomes.safe),
             "proof": [report.reason for report in reports],
-            "order": ["all orders compared" if s.compared else "one operation at a time" for s in sequences],
+            "order": [
+                "all orders compared" if s.compared else "one operation at a time"
+                for s in sequences
+            ],
         }
-    )  # fmt: skip
+    )
 
 
-def _actions(network: Network, scenarios: Scenarios, sequences: list[SwitchingSequence]) -> dict[str, list[str]]:
+def _actions(
+    network: Network, scenarios: Scenarios, sequences: list[SwitchingSequence]
+) -> dict[str, list[str]]:
     """Return what is done at each step, with which element, between which buses."""
     action, element, ends, fractions = [], [], [], []
-    for fault, p_load, sequence in zip(scenarios.fault.tolist(), scenarios.p_load, sequences, strict=True):
+    for fault, p_load, sequence in zip(
+        scenarios.fault.tolist(), scenarios.p_load, sequences, strict=True
+    ):
         branches = [fault, *(operation.branch for operation in sequence.operations)]
         kinds = ["isolate", *(operation.kind for operation in sequence.operations)]
         shed = sequence.shed[-1]
@@ -169,13 +224,18 @@ def _actions(network: Network, scenarios: Scenarios, sequences: list[SwitchingSe
             action.append(kind)
             element.append(told if kind == SHED else network.branch_name[b])
             ends.append(
-                ("", "") if kind == SHED else (_bus(network, network.from_bus[b]), _bus(network, network.to_bus[b]))
+                ("", "")
+                if kind == SHED
+                else (_bus(network, network.from_bus[b]), _bus(network, network.to_bus[b]))
             )
             fractions.append(exact if kind == SHED else "")
     return {
-        "action": action, "element": element, "from_bus": [a for a, _ in ends], "to_bus": [b for _, b in ends],
+        "action": action,
+        "element": element,
+        "from_bus": [a for a, _ in ends],
+        "to_bus": [b for _, b in ends],
         "shed_fractions": fractions,
-    }  # fmt: skip
+    }
 
 
 def _with_marks(steps: pd.DataFrame, last: IntArray) -> pd.DataFrame:
@@ -188,11 +248,12 @@ def _with_marks(steps: pd.DataFrame, last: IntArray) -> pd.DataFrame:
         parts = [
             f"{words} {row[name]:.4g} {unit}"
             for words, name, unit in (
-                ("overload", "overload_pct", "%"), ("under-voltage", "undervoltage_pu", "pu"),
+                ("overload", "overload_pct", "%"),
+                ("under-voltage", "undervoltage_pu", "pu"),
                 ("over-voltage", "overvoltage_pu", "pu"),
             )
             if row[name] > 0
-        ]  # fmt: skip
+        ]
         lasting = "lasting" if k in last else "timed"
         n = row["lasts_steps"]
         marks.append(f"{lasting} {', '.join(parts) or UNKNOWN} for {n} step{'s' * (n != 1)}")
@@ -201,7 +262,9 @@ def _with_marks(steps: pd.DataFrame, last: IntArray) -> pd.DataFrame:
 
 
 def _run_lengths(beyond: BoolArray) -> IntArray:
-    """Return for each state how many states in a row around it are beyond limits, 0 where it is not."""
+    """Return for each state how many states in a row around it are beyond limits, 0 where it is
+    not.
+    """
     edges = np.flatnonzero(np.diff(np.concatenate([[False], beyond, [False]]).astype(int)))
     lengths = np.zeros(len(beyond), dtype=np.int64)
     for start, stop in zip(edges[::2], edges[1::2], strict=True):
@@ -223,7 +286,9 @@ def _statuses(outcomes: Outcomes, dark_kw: FloatArray, shed_kw: FloatArray) -> l
     return words
 
 
-def _counted(network: Network, live: BoolArray, shed: FloatArray, customers: IntArray | None) -> dict[str, IntArray]:
+def _counted(
+    network: Network, live: BoolArray, shed: FloatArray, customers: IntArray | None
+) -> dict[str, IntArray]:
     """Return how many customers, or load points, are dark and are shed, (B,) each."""
     if customers is None:
         loaded = network.p_load > 0
@@ -236,7 +301,9 @@ def _counted(network: Network, live: BoolArray, shed: FloatArray, customers: Int
 
 
 def _gap(cost: FloatArray, bound: FloatArray, safe: BoolArray) -> FloatArray:
-    """Return cost over bound less one; 0 where both are zero, inf where no bound is known or the decision is not safe."""
+    """Return cost over bound less one; 0 where both are zero, inf where no bound is known or the
+    decision is not safe.
+    """
     known = np.isfinite(bound) & (bound > 0)
     ratio = np.divide(cost, bound, out=np.full(len(cost), np.inf), where=known) - 1
     return np.where(safe, np.where(cost <= 0, 0.0, np.maximum(ratio, 0.0)), np.inf)
@@ -244,7 +311,9 @@ def _gap(cost: FloatArray, bound: FloatArray, safe: BoolArray) -> FloatArray:
 
 def _told(network: Network, sequence: SwitchingSequence) -> str:
     return "; ".join(
-        operation.kind if operation.kind == SHED else f"{operation.kind} {network.branch_name[operation.branch]}"
+        operation.kind
+        if operation.kind == SHED
+        else f"{operation.kind} {network.branch_name[operation.branch]}"
         for operation in sequence.operations
     )
 

@@ -1,4 +1,6 @@
-"""An N-1 sheet as a whole: its tables, their totals, what a reader must be told, and the console's version of it."""
+"""An N-1 sheet as a whole: its tables, their totals, what a reader must be told, and the console's
+version of it.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ def totals(sheet: Sheet) -> dict[str, float]:
     return {
         "faults": len(faults),
         "that need no operation and leave nobody dark": int((faults["status"] == NOTHING).sum()),
-        "that keep load without supply": int(((faults["dark_kw"] > 0) | (faults["shed_kw"] > 0)).sum()),
+        "that keep load without supply": int(
+            ((faults["dark_kw"] > 0) | (faults["shed_kw"] > 0)).sum()
+        ),
         "without a safe decision": int((~faults["safe"]).sum()),
         "switching steps": int((steps["step"] > 0).sum()),
         "states on the way beyond limits": len(beyond),
@@ -53,19 +57,31 @@ def totals(sheet: Sheet) -> dict[str, float]:
         "dark, summed over faults, kW": float(faults["dark_kw"].sum()),
         "shed, summed over faults, kW": float(faults["shed_kw"].sum()),
         "decisions proven to a gap of 0.01 %": int((faults["gap_pct"] <= 0.01).sum()),
-        "largest gap that is known, %": float(finite["gap_pct"].max()) if len(finite) else float("nan"),
+        "largest gap that is known, %": float(finite["gap_pct"].max())
+        if len(finite)
+        else float("nan"),
         "median decision time, ms": float(sheet.times["decision_ms"].median()),
         "longest decision time, ms": float(sheet.times["decision_ms"].max()),
     }
 
 
 def told(value: float) -> str:
-    """Return a total as a person reads it: counts and large numbers whole, with separators, small ones to a tenth."""
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.1f}"
+    """Return a total as a person reads it: counts and large numbers whole, with separators, small
+    ones to a tenth.
+    """
+    return (
+        f"{value:,}"
+        if isinstance(value, int)
+        else f"{value:,.0f}"
+        if abs(value) >= 1000
+        else f"{value:,.1f}"
+    )
 
 
 def worst_first(sheet: Sheet) -> pd.DataFrame:
-    """Return the faults, worst first: no safe decision, then load without supply, steps beyond limits, operations."""
+    """Return the faults, worst first: no safe decision, then load without supply, steps beyond
+    limits, operations.
+    """
     faults = sheet.faults.assign(unserved=sheet.faults["dark_kw"] + sheet.faults["shed_kw"])
     order = ["safe", "unserved", "steps_beyond_limits", "n_operations", "v_min_pu"]
     return faults.sort_values(order, ascending=[True, False, False, False, True], kind="stable")
@@ -79,11 +95,14 @@ def print_sheet(sheet: Sheet, show: int, console: Console) -> None:
     if show:
         console.print(_worst_table(sheet, show, title))
         console.print(
-            f"dark and shed: kW, and {sheet.counted.replace('_', ' ')} in brackets; beyond: states past a limit; "
+            f"dark and shed: kW, and {sheet.counted.replace('_', ' ')} in brackets; beyond: states "
+            "past a limit; "
             "gap: cost over its proven bound, ? where none is known",
             markup=False,
         )
-    table = Table(title=f"All faults, {title}", box=box.SIMPLE_HEAD, show_header=False, padding=(0, 1, 0, 0))
+    table = Table(
+        title=f"All faults, {title}", box=box.SIMPLE_HEAD, show_header=False, padding=(0, 1, 0, 0)
+    )
     for name, value in totals(sheet).items():
         table.add_row(name, told(value))
     table.add_row("run time, s", f"{sheet.seconds:.1f}")
@@ -97,34 +116,50 @@ def warnings_of(sheet: Sheet) -> list[str]:
     n = int((~tripped["within_limits"]).sum())
     if n:
         found.append(
-            f"after {n} of {len(tripped)} faults what still has supply is beyond limits before anything is switched"
+            f"after {n} of {len(tripped)} faults what still has supply is beyond limits before "
+            "anything is switched"
         )
     n = int((sheet.faults["order"] != "all orders compared").sum())
     if n:
         found.append(
-            f"{n} faults have more operations than orders can be compared of: theirs was chosen one operation at a time"
+            f"{n} faults have more operations than orders can be compared of: theirs was chosen "
+            "one operation at a time"
         )
     return found
 
 
 def _worst_table(sheet: Sheet, show: int, title: str) -> Table:
     table = Table(
-        title=f"The worst {min(show, len(sheet.faults))} faults, {title}", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+        title=f"The worst {min(show, len(sheet.faults))} faults, {title}",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
     )
     table.add_column("fault", overflow="fold")
     table.add_column("operations in order", overflow="fold", ratio=1)
-    for heading in ("dark\nkW", "shed\nkW", "V min\npu", "load-\ning %", "be-\nyond", "gap\n%", "ms"):
+    for heading in (
+        "dark\nkW",
+        "shed\nkW",
+        "V min\npu",
+        "load-\ning %",
+        "be-\nyond",
+        "gap\n%",
+        "ms",
+    ):
         table.add_column(heading, justify="right", no_wrap=True)
     times = sheet.times.set_index("fault")["decision_ms"]
     for line in worst_first(sheet).head(show).to_dict("records"):
         operations = line["operations"] or line["status"]
         table.add_row(
-            line["fault"], operations if line["safe"] else f"{UNSAFE}: {operations}",
+            line["fault"],
+            operations if line["safe"] else f"{UNSAFE}: {operations}",
             _with_count(line["dark_kw"], line[f"{sheet.counted}_dark"]),
             _with_count(line["shed_kw"], line[f"{sheet.counted}_shed"]),
-            number(line["v_min_pu"], ".4f"), number(line["max_loading_pct"], ".0f"), str(line["steps_beyond_limits"]),
-            number(line["gap_pct"], ".2f"), f"{times[line['fault']]:.0f}",
-        )  # fmt: skip
+            number(line["v_min_pu"], ".4f"),
+            number(line["max_loading_pct"], ".0f"),
+            str(line["steps_beyond_limits"]),
+            number(line["gap_pct"], ".2f"),
+            f"{times[line['fault']]:.0f}",
+        )
     return table
 
 
@@ -133,5 +168,7 @@ def _with_count(kw: float, count: int) -> str:
 
 
 def number(value: float, form: str) -> str:
-    """Return a number, ? where it is not known: no gap without a bound, no voltage without a power flow."""
+    """Return a number, ? where it is not known: no gap without a bound, no voltage without a power
+    flow.
+    """
     return format(value, form) if np.isfinite(value) else "?"

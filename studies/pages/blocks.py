@@ -1,14 +1,16 @@
 """What a study's report is made of: sections, each a row of blocks.
 
-A block is `Prose`, a `DataTable`, a `Chart` (a plotly figure) or a `Picker` (charts that change with what a reader chooses).
+A block is `Prose`, a `DataTable`, a `Chart` (a plotly figure) or a `Picker` (charts that change
+with what a reader chooses).
 
-A picker holds layers. Each layer looks at some of the selectors and knows, by the chosen values joined with "|", a note and
-for every chart what changes: trace number -> attributes, merged into those of the trace. The attribute "at" stands for
+A picker holds layers. Each layer looks at some of the selectors and knows, by the chosen values
+joined with "|", a note and for every chart what changes: trace number -> attributes, merged into
+those of the trace. The attribute "at" stands for
 (kind, numbers): the page draws those branches or buses, whose coordinates it has once, in `places`. Arrays go through
 `figure_style.packed`.
 
-The text of `Prose`, notes and captions knows `code`, **bold**, paragraphs and lists ("- "), no more, so that it reads the same
-in both files of a report.
+The text of `Prose`, notes and captions knows `code`, **bold**, paragraphs and lists ("- "), no
+more, so that it reads the same in both files of a report.
 """
 
 from __future__ import annotations
@@ -101,6 +103,7 @@ class Section:
 
 # What both files of a report say under the command.
 SAME_AGAIN = (
-    "The same command gives the same decisions on the same versions, but for methods that stop by the clock. "
+    "The same command gives the same decisions on the same versions, but for methods that stop by "
+    "the clock. "
     "Times are of this machine."
 )

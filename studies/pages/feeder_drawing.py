@@ -1,11 +1,13 @@
-"""Where a feeder's buses and branches go in a one-line drawing, and the marks that every such drawing shares.
+"""Where a feeder's buses and branches go in a one-line drawing, and the marks that every such
+drawing shares.
 
-The substation stands at the left; a bus lies as many columns to the right as branches lie between the two (one column per
-branch, whatever its length). The longest way out of the substation is the trunk, a straight line; what leaves it goes up or
-down and then runs to the right on a row of its own, and so again for what leaves that. Runs are laid from the far end
-towards the near one, each on the nearest row that is free over all its columns, so no two solid lines ever cross: a run
-that leaves nearer the substation turns off before the columns of those already laid. Ties and closed loops, which belong
-to no tree, are arcs.
+The substation stands at the left; a bus lies as many columns to the right as branches lie between
+the two (one column per branch, whatever its length). The longest way out of the substation is the
+trunk, a straight line; what leaves it goes up or down and then runs to the right on a row of its
+own, and so again for what leaves that. Runs are laid from the far end towards the near one, each on
+the nearest row that is free over all its columns, so no two solid lines ever cross: a run that
+leaves nearer the substation turns off before the columns of those already laid. Ties and closed
+loops, which belong to no tree, are arcs.
 
 Columns and rows are the units of all coordinates; rows count upwards.
 
@@ -47,13 +49,19 @@ class FeederDrawing:
 
     @property
     def branch_order(self) -> IntArray:
-        """Branches as one reads them, (n_branch,): those of the tree by the bus that they feed, ties at the end."""
+        """Branches as one reads them, (n_branch,): those of the tree by the bus that they feed,
+        ties at the end.
+        """
         place = np.empty(self.network.n_bus, dtype=np.int64)
         place[self.order] = np.arange(self.network.n_bus)
         ends = np.stack([place[self.network.from_bus], place[self.network.to_bus]])
         deeper = self.x[self.network.from_bus] > self.x[self.network.to_bus]
         ties = self.network.is_tie
-        return np.asarray(np.lexsort([np.where(ties, np.arange(len(ties)), np.where(deeper, ends[0], ends[1])), ties]))
+        return np.asarray(
+            np.lexsort(
+                [np.where(ties, np.arange(len(ties)), np.where(deeper, ends[0], ends[1])), ties]
+            )
+        )
 
     @property
     def height_px(self) -> int:
@@ -68,7 +76,9 @@ class FeederDrawing:
 
 
 def draw_feeder(network: Network) -> FeederDrawing:
-    """Return the drawing of a feeder, radial or meshed, with one substation or several (below one another)."""
+    """Return the drawing of a feeder, radial or meshed, with one substation or several (below one
+    another).
+    """
     parent, children = _tree(network)
     depth = np.zeros(network.n_bus, dtype=np.int64)
     walk = [bus for root in children[-1] for bus in _outwards(children, root)]
@@ -99,20 +109,29 @@ def draw_feeder(network: Network) -> FeederDrawing:
 
 
 def places(drawing: FeederDrawing) -> dict[str, dict[str, list[Any]]]:
-    """Return what a page needs to draw some branches or buses by their numbers: kind -> x, y and name of each."""
+    """Return what a page needs to draw some branches or buses by their numbers: kind -> x, y and
+    name of each.
+    """
     network = drawing.network
     ends = zip(network.from_bus.tolist(), network.to_bus.tolist(), strict=True)
     branch = [branch_label(network, b, i, j) for b, (i, j) in enumerate(ends)]
     return {
         "branch": {
             "x": [path[:, 0].round(3).tolist() for path in drawing.path],
-            "y": [path[:, 1].round(3).tolist() for path in drawing.path], "name": branch,
+            "y": [path[:, 1].round(3).tolist() for path in drawing.path],
+            "name": branch,
         },
         "middle": {
-            "x": drawing.middle[:, 0].round(3).tolist(), "y": drawing.middle[:, 1].round(3).tolist(), "name": branch,
+            "x": drawing.middle[:, 0].round(3).tolist(),
+            "y": drawing.middle[:, 1].round(3).tolist(),
+            "name": branch,
         },
-        "bus": {"x": drawing.x.tolist(), "y": drawing.y.tolist(), "name": [f"bus {name}" for name in network.bus_name]},
-    }  # fmt: skip
+        "bus": {
+            "x": drawing.x.tolist(),
+            "y": drawing.y.tolist(),
+            "name": [f"bus {name}" for name in network.bus_name],
+        },
+    }
 
 
 def branch_label(network: Network, branch: int, i: int, j: int) -> str:
@@ -121,7 +140,9 @@ def branch_label(network: Network, branch: int, i: int, j: int) -> str:
 
 
 def lines_trace(drawing: FeederDrawing, which: BoolArray, **look: Any) -> go.Scatter:
-    """Return the branches of a mask (n_branch,) as one trace of lines; look: `line`, `name` and so on."""
+    """Return the branches of a mask (n_branch,) as one trace of lines; look: `line`, `name` and so
+    on.
+    """
     x: list[float | None] = [None]
     y: list[float | None] = [None]
     for b in np.flatnonzero(which):
@@ -137,35 +158,61 @@ def base_traces(drawing: FeederDrawing) -> list[go.Scatter]:
     return [
         lines_trace(drawing, network.closed, name="line", line={"color": INK, "width": 2}),
         lines_trace(
-            drawing, network.is_tie, name="tie, open", showlegend=bool(network.is_tie.any()),
+            drawing,
+            network.is_tie,
+            name="tie, open",
+            showlegend=bool(network.is_tie.any()),
             line={"color": "#8a97a3", "width": 1.4, "dash": "4px,4px"},
         ),
         go.Scatter(
-            x=drawing.x[at] - 0.42, y=drawing.y[at], mode="markers", name="substation",
-            text=[f"substation, bus {network.bus_name[i]}" for i in at], hovertemplate="%{text}<extra></extra>",
-            marker={"symbol": "line-ns", "size": 34, "color": INK, "line": {"width": 6, "color": INK}},
+            x=drawing.x[at] - 0.42,
+            y=drawing.y[at],
+            mode="markers",
+            name="substation",
+            text=[f"substation, bus {network.bus_name[i]}" for i in at],
+            hovertemplate="%{text}<extra></extra>",
+            marker={
+                "symbol": "line-ns",
+                "size": 34,
+                "color": INK,
+                "line": {"width": 6, "color": INK},
+            },
         ),
         go.Scatter(
-            x=np.stack([drawing.x[at] - 0.42, drawing.x[at], np.full(len(at), np.nan)], axis=1).ravel(),
-            y=np.repeat(drawing.y[at], 3), mode="lines", hoverinfo="skip", showlegend=False,
+            x=np.stack(
+                [drawing.x[at] - 0.42, drawing.x[at], np.full(len(at), np.nan)], axis=1
+            ).ravel(),
+            y=np.repeat(drawing.y[at], 3),
+            mode="lines",
+            hoverinfo="skip",
+            showlegend=False,
             line={"color": INK, "width": 2},
         ),
-    ]  # fmt: skip
+    ]
 
 
 def bus_labels(drawing: FeederDrawing) -> go.Scatter:
-    """Return the names of the buses as a trace of text, empty for a feeder of more than `MOST_LABELS`."""
+    """Return the names of the buses as a trace of text, empty for a feeder of more than
+    `MOST_LABELS`.
+    """
     if drawing.network.n_bus > MOST_LABELS:
-        return go.Scatter(x=[None], y=[None], mode="text", text=[""], hoverinfo="skip", showlegend=False)
+        return go.Scatter(
+            x=[None], y=[None], mode="text", text=[""], hoverinfo="skip", showlegend=False
+        )
     rises = [path[0] for path in drawing.path if len(path) == 3 and path[1, 1] > path[0, 1]]
     beside = {(float(x), float(y)) for x, y in rises}
     spots = zip(drawing.x.tolist(), drawing.y.tolist(), strict=True)
     return go.Scatter(
-        x=drawing.x, y=drawing.y + 0.1, mode="text", hoverinfo="skip", text=list(drawing.network.bus_name), showlegend=False,
+        x=drawing.x,
+        y=drawing.y + 0.1,
+        mode="text",
+        hoverinfo="skip",
+        text=list(drawing.network.bus_name),
+        showlegend=False,
         # Beside a line that leaves upwards, not on it.
         textposition=["top right" if spot in beside else "top center" for spot in spots],
         textfont={"size": 10, "color": "#5c6873"},
-    )  # fmt: skip
+    )
 
 
 def map_layout(drawing: FeederDrawing, legend_rows: int = 2) -> dict[str, Any]:
@@ -176,15 +223,27 @@ def map_layout(drawing: FeederDrawing, legend_rows: int = 2) -> dict[str, Any]:
     top = 16 + 24 * legend_rows
     return {
         "xaxis": hidden | {"range": [float(x.min()) - 0.9, float(arcs[:, 0].max()) + 0.9]},
-        "yaxis": hidden | {"range": [float(arcs[:, 1].min()) - 0.75, float(arcs[:, 1].max()) + 0.75]},
-        "height": drawing.height_px + top, "margin": {"l": 4, "r": 4, "t": top, "b": 4}, "hovermode": "closest",
-        "legend": {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "itemclick": False, "itemdoubleclick": False},
-    }  # fmt: skip
+        "yaxis": hidden
+        | {"range": [float(arcs[:, 1].min()) - 0.75, float(arcs[:, 1].max()) + 0.75]},
+        "height": drawing.height_px + top,
+        "margin": {"l": 4, "r": 4, "t": top, "b": 4},
+        "hovermode": "closest",
+        "legend": {
+            "orientation": "h",
+            "x": 0,
+            "y": 1,
+            "yanchor": "bottom",
+            "itemclick": False,
+            "itemdoubleclick": False,
+        },
+    }
 
 
 @dataclass
 class _Block:
-    """A run with everything that hangs from it, rows counted from its own; columns from the one where it turns off."""
+    """A run with everything that hangs from it, rows counted from its own; columns from the one
+    where it turns off.
+    """
 
     row: dict[int, int]
     runs: list[list[int]]  # the run itself, then those that hang from it
@@ -193,7 +252,9 @@ class _Block:
     below: list[int]  # depth of the lowest one
 
 
-def _lay_run(start: int, first: int, children: dict[int, list[int]], depth: IntArray, reach: IntArray) -> _Block:
+def _lay_run(
+    start: int, first: int, children: dict[int, list[int]], depth: IntArray, reach: IntArray
+) -> _Block:
     """Return the run that begins at bus `start` and turns off in column `first`."""
     run, hanging = [start], []
     while children[run[-1]]:
@@ -219,12 +280,16 @@ def _lay_run(start: int, first: int, children: dict[int, list[int]], depth: IntA
 
 
 def _tree(network: Network) -> tuple[IntArray, dict[int, list[int]]]:
-    """Return the parent of each bus, -1 for a root, and the children of each, those of -1 being the roots."""
+    """Return the parent of each bus, -1 for a root, and the children of each, those of -1 being the
+    roots.
+    """
     graph = nx.Graph()
     graph.add_nodes_from(range(network.n_bus))
     # A bus that only a tie reaches is drawn at its end.
     for mask in (network.closed, ~network.closed):
-        for i, j in zip(network.from_bus[mask].tolist(), network.to_bus[mask].tolist(), strict=True):
+        for i, j in zip(
+            network.from_bus[mask].tolist(), network.to_bus[mask].tolist(), strict=True
+        ):
             if not (graph.has_edge(i, j)):
                 graph.add_edge(i, j, weight=1 if mask is network.closed else network.n_bus)
     roots = network.substation.tolist()
@@ -249,13 +314,17 @@ def _outwards(children: dict[int, list[int]], root: int) -> list[int]:
     return found
 
 
-def _path(network: Network, branch: int, parent: IntArray, depth: IntArray, row: FloatArray) -> FloatArray:
+def _path(
+    network: Network, branch: int, parent: IntArray, depth: IntArray, row: FloatArray
+) -> FloatArray:
     """Return the corners of a branch: straight or with one bend in the tree, else an arc."""
     i, j = int(network.from_bus[branch]), int(network.to_bus[branch])
     ends = np.array([[depth[i], row[i]], [depth[j], row[j]]], dtype=float)
     if network.closed[branch] and i in (parent[j],) or network.closed[branch] and j == parent[i]:
         near, far = (ends[0], ends[1]) if parent[j] == i else (ends[1], ends[0])
-        return np.stack([near, far]) if near[1] == far[1] else np.array([near, [near[0], far[1]], far])
+        return (
+            np.stack([near, far]) if near[1] == far[1] else np.array([near, [near[0], far[1]], far])
+        )
     along = ends[1] - ends[0]
     length = max(float(np.hypot(*along)), 1e-9)
     # Away from the trunk, where there is more room.

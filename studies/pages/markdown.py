@@ -10,9 +10,14 @@ from feederguard.studies.pages.blocks import SAME_AGAIN, Chart, DataTable, Picke
 from feederguard.studies.running.provenance import Provenance
 
 
-def markdown_page(title: str, sections: Sequence[Section], provenance: Provenance, folder: Path) -> str:
+def markdown_page(
+    title: str, sections: Sequence[Section], provenance: Provenance, folder: Path
+) -> str:
     """Return the text; folder: where pictures lie that it may link."""
-    parts = [f"# {title}", f"FeederGuard · {provenance.date}. The figures move in `report.html` beside this file."]
+    parts = [
+        f"# {title}",
+        f"FeederGuard · {provenance.date}. The figures move in `report.html` beside this file.",
+    ]
     for section in sections:
         parts.append(f"## {section.title}")
         for block in section.blocks:
@@ -24,7 +29,9 @@ def markdown_page(title: str, sections: Sequence[Section], provenance: Provenanc
 
 def _markdown_table(table: DataTable, folder: Path) -> list[str]:
     lines = [table.headings, ("---", *("---:" for _ in table.headings[1:])), *table.rows]
-    body = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    body = "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
+    )
     return [f"**{table.caption}**", body, *([table.note] if table.note else [])]
 
 
@@ -43,6 +50,8 @@ def _markdown_picker(picker: Picker, folder: Path) -> list[str]:
 
 
 _markdown_of: dict[type, Callable[[Any, Path], list[str]]] = {
-    Prose: lambda block, folder: [block.text.strip()], DataTable: _markdown_table, Chart: _markdown_chart,
+    Prose: lambda block, folder: [block.text.strip()],
+    DataTable: _markdown_table,
+    Chart: _markdown_chart,
     Picker: _markdown_picker,
-}  # fmt: skip
+}

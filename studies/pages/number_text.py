@@ -6,7 +6,9 @@ import numpy as np
 
 
 def number(value: float, digits: int = 3) -> str:
-    """Return a number to that many significant digits without exponents where it is of common size, "–" for NaN."""
+    """Return a number to that many significant digits without exponents where it is of common size,
+    "–" for NaN.
+    """
     if value != value:
         return "–"
     if value and not 1e-5 <= abs(value) < 1e6:

@@ -10,22 +10,39 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
-from feederguard.studies.pages.blocks import SAME_AGAIN, Block, Chart, DataTable, Picker, Prose, Section, Selector
+from feederguard.studies.pages.blocks import (
+    SAME_AGAIN,
+    Block,
+    Chart,
+    DataTable,
+    Picker,
+    Prose,
+    Section,
+    Selector,
+)
 from feederguard.studies.pages.page_style import SCRIPT, STYLE
 from feederguard.studies.running.provenance import Provenance
 
 
 def html_page(
-    title: str, sections: Sequence[Section], provenance: Provenance, charts: Sequence[Chart], pickers: Sequence[Picker]
+    title: str,
+    sections: Sequence[Section],
+    provenance: Provenance,
+    charts: Sequence[Chart],
+    pickers: Sequence[Picker],
 ) -> str:
     """Return the page; charts and pickers: those of all sections."""
     held = {
         "charts": {chart.name: json.loads(chart.figure.to_json()) for chart in charts},
         "pickers": [_picker_data(picker) for picker in pickers],
     }
-    contents = "".join(f'<li><a href="#{s.name}">{_inline(s.title)}</a>{_inner_contents(s)}</li>' for s in sections)
+    contents = "".join(
+        f'<li><a href="#{s.name}">{_inline(s.title)}</a>{_inner_contents(s)}</li>' for s in sections
+    )
     body = "\n".join(
-        f'<section id="{s.name}"><h2>{_inline(s.title)}</h2>\n' + "\n".join(map(_block, s.blocks)) + "</section>"
+        f'<section id="{s.name}"><h2>{_inline(s.title)}</h2>\n'
+        + "\n".join(map(_block, s.blocks))
+        + "</section>"
         for s in sections
     )
     # A closing tag inside the data would end its element.
@@ -46,7 +63,9 @@ def html_page(
 
 def _inner_contents(section: Section) -> str:
     items = [block for block in section.blocks if isinstance(block, Picker | Chart)]
-    links = "".join(f'<li><a href="#{_anchor(item)}">{_inline(item.title)}</a></li>' for item in items)
+    links = "".join(
+        f'<li><a href="#{_anchor(item)}">{_inline(item.title)}</a></li>' for item in items
+    )
     return f"<ul>{links}</ul>" if links else ""
 
 
@@ -62,18 +81,22 @@ def _block(block: Block) -> str:
     if isinstance(block, Chart):
         return _figure(block)
     selects = "".join(
-        f"<label>{_inline(selector.label)}<select id='{block.name}-{k}'>{_options(selector)}</select></label>"
+        f"<label>{_inline(selector.label)}<select "
+        f"id='{block.name}-{k}'>{_options(selector)}</select></label>"
         for k, selector in enumerate(block.selectors)
     )
     return (
-        f'<div class="picker" id="{_anchor(block)}"><h3>{_inline(block.title)}</h3><div class="selects">{selects}</div>'
-        f'<div class="note" id="{block.name}-note" aria-live="polite"></div>{"".join(map(_figure, block.charts))}</div>'
+        f'<div class="picker" id="{_anchor(block)}"><h3>{_inline(block.title)}</h3><div '
+        f'class="selects">{selects}</div>'
+        f'<div class="note" id="{block.name}-note" '
+        f'aria-live="polite"></div>{"".join(map(_figure, block.charts))}</div>'
     )
 
 
 def _options(selector: Selector) -> str:
     return "".join(
-        f'<option value="{html.escape(value)}"{" selected" if k == selector.first else ""}>{html.escape(label)}</option>'
+        "<option "
+        f'value="{html.escape(value)}"{" selected" if k == selector.first else ""}>{html.escape(label)}</option>'
         for k, (value, label) in enumerate(selector.options)
     )
 
@@ -84,7 +107,8 @@ def _figure(chart: Chart) -> str:
     caption = f"<figcaption>{_inline(chart.caption)}</figcaption>" if chart.caption else ""
     return (
         f'<figure id="{_anchor(chart)}"><h4>{_inline(chart.title)}</h4><div class="scroll">'
-        f'<div class="chart" id="{chart.name}" style="{width}height:{height}px"></div></div>{caption}</figure>'
+        f'<div class="chart" id="{chart.name}" '
+        f'style="{width}height:{height}px"></div></div>{caption}</figure>'
     )
 
 
@@ -98,18 +122,22 @@ def _table(table: DataTable) -> str:
     )
     note = f"<p class='under'>{_inline(table.note)}</p>" if table.note else ""
     return (
-        f"<h4>{_inline(table.caption)}</h4><div class='scroll'><table><thead><tr>{head}</tr></thead>"
+        f"<h4>{_inline(table.caption)}</h4><div "
+        f"class='scroll'><table><thead><tr>{head}</tr></thead>"
         f"<tbody>{rows}</tbody></table></div>{note}"
     )
 
 
 def _reproduce(provenance: Provenance) -> str:
     rows = "".join(
-        f"<tr><th scope='row'>{name}</th><td>{html.escape(told)}</td></tr>" for name, told in provenance.lines()
+        f"<tr><th scope='row'>{name}</th><td>{html.escape(told)}</td></tr>"
+        for name, told in provenance.lines()
     )
     return (
-        '<section id="reproduce"><h2>Run it again</h2><p>The command, from the folder of the repository:</p>'
-        f'<pre>{html.escape(provenance.command)}</pre><div class="scroll"><table class="facts"><tbody>{rows}</tbody></table>'
+        '<section id="reproduce"><h2>Run it again</h2><p>The command, from the folder of the '
+        "repository:</p>"
+        f'<pre>{html.escape(provenance.command)}</pre><div class="scroll"><table '
+        f'class="facts"><tbody>{rows}</tbody></table>'
         f"</div><p>{_inline(SAME_AGAIN)}</p></section>"
     )
 
@@ -117,15 +145,21 @@ def _reproduce(provenance: Provenance) -> str:
 def _picker_data(picker: Picker) -> dict[str, Any]:
     layers = [
         {
-            "by": layer.by, "missing": _inline(layer.missing),
-            "choices": {key: [_paragraphs(one.note), one.traces] for key, one in layer.choices.items()},
+            "by": layer.by,
+            "missing": _inline(layer.missing),
+            "choices": {
+                key: [_paragraphs(one.note), one.traces] for key, one in layer.choices.items()
+            },
         }
         for layer in picker.layers
-    ]  # fmt: skip
+    ]
     return {
-        "name": picker.name, "n": len(picker.selectors), "layers": layers, "places": picker.places,
+        "name": picker.name,
+        "n": len(picker.selectors),
+        "layers": layers,
+        "places": picker.places,
         "charts": [chart.name for chart in picker.charts],
-    }  # fmt: skip
+    }
 
 
 def _inline(text: str) -> str:
@@ -140,7 +174,9 @@ def _paragraphs(text: str) -> str:
     for part in filter(None, (part.strip() for part in text.split("\n\n"))):
         lines = part.split("\n")
         if all(line.startswith("- ") for line in lines):
-            parts.append("<ul>" + "".join(f"<li>{_inline(line[2:])}</li>" for line in lines) + "</ul>")
+            parts.append(
+                "<ul>" + "".join(f"<li>{_inline(line[2:])}</li>" for line in lines) + "</ul>"
+            )
         else:
             parts.append(f"<p>{_inline(' '.join(lines))}</p>")
     return "".join(parts)

@@ -1,4 +1,5 @@
-"""A study as a page for people: one report.html that needs no network, and report.md with the same text and tables.
+"""A study as a page for people: one report.html that needs no network, and report.md with the same
+text and tables.
 
 A study makes `Section`s of `blocks.py`; `write_report` puts them on one page.
 """
@@ -17,21 +18,29 @@ from feederguard.studies.running.provenance import Provenance
 __all__ = ["Section", "write_report"]
 
 
-def write_report(title: str, sections: Sequence[Section], provenance: Provenance, folder: Path) -> list[Path]:
-    """Write report.html and report.md into the folder, each whole or not at all, and return their paths.
+def write_report(
+    title: str, sections: Sequence[Section], provenance: Provenance, folder: Path
+) -> list[Path]:
+    """Write report.html and report.md into the folder, each whole or not at all, and return their
+    paths.
 
-    Pictures that a chart names are linked from report.md where they lie in the folder. Raises ValueError when two sections,
-    charts or pickers bear one name.
+    Pictures that a chart names are linked from report.md where they lie in the folder. Raises
+    ValueError when two sections, charts or pickers bear one name.
     """
     charts = [chart for section in sections for block in section.blocks for chart in _charts(block)]
-    pickers = [block for section in sections for block in section.blocks if isinstance(block, Picker)]
+    pickers = [
+        block for section in sections for block in section.blocks if isinstance(block, Picker)
+    ]
     names = (
-        [section.name for section in sections] + [chart.name for chart in charts] + [picker.name for picker in pickers]
+        [section.name for section in sections]
+        + [chart.name for chart in charts]
+        + [picker.name for picker in pickers]
     )
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise ValueError(
-            f"report: {twice[0]!r} names two things of the page; give every section, chart and picker its own"
+            f"report: {twice[0]!r} names two things of the page; give every section, chart and "
+            "picker its own"
         )
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / "report.html", folder / "report.md"]
@@ -41,4 +50,6 @@ def write_report(title: str, sections: Sequence[Section], provenance: Provenance
 
 
 def _charts(block: Block) -> tuple[Chart, ...]:
-    return (block,) if isinstance(block, Chart) else block.charts if isinstance(block, Picker) else ()
+    return (
+        (block,) if isinstance(block, Chart) else block.charts if isinstance(block, Picker) else ()
+    )

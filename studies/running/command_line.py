@@ -1,4 +1,6 @@
-"""What the programs of this folder share as programs: options from a dataclass, a console, and errors in one sentence."""
+"""What the programs of this folder share as programs: options from a dataclass, a console, and
+errors in one sentence.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +18,20 @@ Options = TypeVar("Options")
 def parse_options(
     kind: type[Options], arguments: Sequence[str] | None, prog: str, description: str | None = None
 ) -> Options:
-    """Return the options of a command line (default: this program's), a dataclass whose fields' docstrings are the help.
+    """Return the options of a command line (default: this program's), a dataclass whose fields'
+    docstrings are the help.
 
-    What cannot be read, and a ValueError of the dataclass, ends the program with status 2 and the reason on standard error.
+    What cannot be read, and a ValueError of the dataclass, ends the program with status 2 and the
+    reason on standard error.
     """
     with user_error():
         return tyro.cli(
-            kind, prog=prog, description=description, args=arguments,
+            kind,
+            prog=prog,
+            description=description,
+            args=arguments,
             config=(tyro.conf.FlagCreatePairsOff, tyro.conf.ConsolidateSubcommandArgs),
-        )  # fmt: skip
+        )
 
 
 @contextmanager

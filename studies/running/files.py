@@ -10,7 +10,9 @@ from typing import Any
 
 
 def hash_of(parts: dict[str, Any]) -> str:
-    """Return 16 hexadecimal digits that stand for named values: numbers, words, lists and dictionaries of them."""
+    """Return 16 hexadecimal digits that stand for named values: numbers, words, lists and
+    dictionaries of them.
+    """
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

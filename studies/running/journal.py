@@ -1,8 +1,10 @@
-"""What a run has finished, kept in one SQLite file: a task is in it whole or not at all, whatever interrupts.
+"""What a run has finished, kept in one SQLite file: a task is in it whole or not at all, whatever
+interrupts.
 
-A run is known by its key, a hash of all that decides its tables, of this package's source text and of the versions of what
-computes, so that results of other settings or of other code are never taken for one's own. Each table of a task is kept as
-the bytes of a Parquet file and read back from there, in an undisturbed run as in a resumed one. One process writes at a time.
+A run is known by its key, a hash of all that decides its tables, of this package's source text and
+of the versions of what computes, so that results of other settings or of other code are never taken
+for one's own. Each table of a task is kept as the bytes of a Parquet file and read back from there,
+in an undisturbed run as in a resumed one. One process writes at a time.
 """
 
 from __future__ import annotations
@@ -22,7 +24,17 @@ import pandas as pd
 
 Tables = dict[str, pd.DataFrame]
 
-_COMPUTING = ("numpy", "scipy", "numba", "torch", "pyomo", "highspy", "pyscipopt", "casadi", "pymoo")
+_COMPUTING = (
+    "numpy",
+    "scipy",
+    "numba",
+    "torch",
+    "pyomo",
+    "highspy",
+    "pyscipopt",
+    "casadi",
+    "pymoo",
+)
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS run (key TEXT PRIMARY KEY, n_task INTEGER NOT NULL, written INTEGER NOT NULL DEFAULT 0);
@@ -37,11 +49,12 @@ class RunError(ValueError):
 class Journal:
     """The finished tasks of one run. A context manager: the file is ours alone until it is left.
 
-    path: made if it is not there. key: named values that decide the tables, JSON's kinds of value. n_task: tasks of the
-    whole run. resume: go on with what an interrupted run of the same key left.
+    path: made if it is not there. key: named values that decide the tables, JSON's kinds of value.
+    n_task: tasks of the whole run. resume: go on with what an interrupted run of the same key left.
 
-    Raises RunError where the file is no journal, another process writes to it, or a run of this key lies in it whose tables
-    were not written (`mark_written`) and resume is False: what was computed is not thrown away unasked.
+    Raises RunError where the file is no journal, another process writes to it, or a run of this key
+    lies in it whose tables were not written (`mark_written`) and resume is False: what was computed
+    is not thrown away unasked.
     """
 
     def __init__(self, path: Path, key: Mapping[str, Any], n_task: int, resume: bool) -> None:
@@ -50,7 +63,9 @@ class Journal:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = sqlite3.connect(path, timeout=0.5, isolation_level=None)
         except (OSError, sqlite3.Error) as error:
-            raise RunError(f"{path} cannot be opened ({error}); name another output folder") from None
+            raise RunError(
+                f"{path} cannot be opened ({error}); name another output folder"
+            ) from None
         try:
             self._file.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._file.executescript(_SCHEMA)
@@ -61,7 +76,9 @@ class Journal:
         except sqlite3.DatabaseError as error:
             self._file.close()
             if "locked" in str(error):
-                remedy = f"is in use ({error}): wait for the other run, or name another output folder"
+                remedy = (
+                    f"is in use ({error}): wait for the other run, or name another output folder"
+                )
             else:
                 remedy = f"is damaged or no journal of this version ({error}); delete it, or name another folder"
             raise RunError(f"{path} {remedy}") from None
@@ -73,7 +90,10 @@ class Journal:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._file.close()
 
@@ -88,16 +108,21 @@ class Journal:
         Raises ValueError for a task without a table, which could not be told from one not done.
         """
         if not tables:
-            raise ValueError(f"task {task} returned no table; return at least one, which may be empty")
+            raise ValueError(
+                f"task {task} returned no table; return at least one, which may be empty"
+            )
         rows = [(self.key, task, name, _bytes_of(table)) for name, table in tables.items()]
         with self._file:
             self._file.execute("BEGIN IMMEDIATE")
             self._file.executemany("INSERT OR REPLACE INTO result VALUES (?, ?, ?, ?)", rows)
 
     def read(self, task: str) -> Tables:
-        """Return the tables of a finished task in the order they were written; raises KeyError for another."""
+        """Return the tables of a finished task in the order they were written; raises KeyError for
+        another.
+        """
         found = self._file.execute(
-            "SELECT name, content FROM result WHERE key = ? AND task = ? ORDER BY rowid", (self.key, task)
+            "SELECT name, content FROM result WHERE key = ? AND task = ? ORDER BY rowid",
+            (self.key, task),
         ).fetchall()
         if not found:
             raise KeyError(f"{self.path} holds no task {task!r}")
@@ -110,7 +135,8 @@ class Journal:
             done = self._count(key)
             if key == self.key and done and not written and not self.resume:
                 raise RunError(
-                    f"{self.path} holds {done} of {n} tasks of an interrupted run with the same settings: go on with "
+                    f"{self.path} holds {done} of {n} tasks of an interrupted run with the same "
+                    "settings: go on with "
                     "--resume, or delete the file to start anew"
                 )
             if (written or not done) and not (self.resume and key == self.key):
@@ -119,28 +145,37 @@ class Journal:
         self._file.execute("INSERT OR REPLACE INTO run VALUES (?, ?, 0)", (self.key, n_task))
 
     def _count(self, key: str) -> int:
-        (n,) = self._file.execute("SELECT COUNT(DISTINCT task) FROM result WHERE key = ?", (key,)).fetchone()
+        (n,) = self._file.execute(
+            "SELECT COUNT(DISTINCT task) FROM result WHERE key = ?", (key,)
+        ).fetchone()
         return int(n)
 
 
 def mark_written(path: Path) -> None:
-    """Say that the tables of every finished run in the journal are written, so that the next run may begin anew."""
+    """Say that the tables of every finished run in the journal are written, so that the next run
+    may begin anew.
+    """
     with sqlite3.connect(path) as file:
         file.execute(
-            "UPDATE run SET written = 1 WHERE n_task <= (SELECT COUNT(DISTINCT task) FROM result WHERE result.key = run.key)"
+            "UPDATE run SET written = 1 WHERE n_task <= (SELECT COUNT(DISTINCT task) FROM result "
+            "WHERE result.key = run.key)"
         )
     file.close()
 
 
 def key_of(parts: Mapping[str, Any]) -> str:
-    """Return a hash of named values, JSON's kinds and paths, of this package's source text and of versions."""
+    """Return a hash of named values, JSON's kinds and paths, of this package's source text and of
+    versions.
+    """
     text = json.dumps({**parts, "code": code_digest()}, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @cache
 def code_digest() -> str:
-    """Return a hash of this package's source text as it was first asked for, and of the versions of what computes."""
+    """Return a hash of this package's source text as it was first asked for, and of the versions of
+    what computes.
+    """
     digest = hashlib.sha256(" ".join(f"{name} {version(name)}" for name in _COMPUTING).encode())
     root = Path(__file__).resolve().parents[2]
     for folder in ("agents", "baselines", "data", "models", "studies"):

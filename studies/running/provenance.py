@@ -1,4 +1,6 @@
-"""What a study ran on and with: enough for someone else to run it again and to know how far times can be compared."""
+"""What a study ran on and with: enough for someone else to run it again and to know how far times
+can be compared.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,22 @@ from pathlib import Path
 from feederguard.studies.running.tasks import n_cores
 
 PACKAGES = (
-    "feederguard", "numpy", "scipy", "numba", "pandas", "pyomo", "highspy", "pyscipopt", "casadi", "torch", "gymnasium",
-    "stable-baselines3", "pymoo", "pandapower", "plotly",
-)  # fmt: skip
+    "feederguard",
+    "numpy",
+    "scipy",
+    "numba",
+    "pandas",
+    "pyomo",
+    "highspy",
+    "pyscipopt",
+    "casadi",
+    "torch",
+    "gymnasium",
+    "stable-baselines3",
+    "pymoo",
+    "pandapower",
+    "plotly",
+)
 
 
 @dataclass(frozen=True)
@@ -36,19 +51,27 @@ class Provenance:
 
     def lines(self) -> list[tuple[str, str]]:
         """Return what there is to say, each a name and a value; the command is not among them."""
-        memory = "not told by the system" if self.memory_gib != self.memory_gib else f"{self.memory_gib:.1f} GiB"
+        memory = (
+            "not told by the system"
+            if self.memory_gib != self.memory_gib
+            else f"{self.memory_gib:.1f} GiB"
+        )
         return [
-            ("seed", self.seed), ("date", self.date), ("processor", f"{self.cpu}, {self.cores} core(s) usable"),
-            ("memory", memory), ("system", self.system), ("Python", self.python),
+            ("seed", self.seed),
+            ("date", self.date),
+            ("processor", f"{self.cpu}, {self.cores} core(s) usable"),
+            ("memory", memory),
+            ("system", self.system),
+            ("Python", self.python),
             ("packages", ", ".join(f"{name} {number}" for name, number in self.packages)),
-        ]  # fmt: skip
+        ]
 
 
 def find_provenance(seed: int | str, arguments: Sequence[str] | None = None) -> Provenance:
     """Return the provenance of this process.
 
-    arguments: the command line, program first; default the one that this process was started with. A program that lies
-    under the current folder is named relative to it.
+    arguments: the command line, program first; default the one that this process was started with.
+    A program that lies under the current folder is named relative to it.
     """
     return Provenance(
         command=command_line(sys.argv if arguments is None else arguments),
@@ -64,7 +87,9 @@ def find_provenance(seed: int | str, arguments: Sequence[str] | None = None) -> 
 
 
 def command_line(arguments: Sequence[str]) -> str:
-    """Return a command that can be pasted into a shell: `python studies/x.py ...`, or a console command by its name."""
+    """Return a command that can be pasted into a shell: `python studies/x.py ...`, or a console
+    command by its name.
+    """
     program, *rest = arguments
     path = Path(program)
     if path.suffix == ".py":

@@ -1,11 +1,14 @@
-"""Studies as lists of independent tasks: done in this process, by processes of our own, or by a Dask cluster that is there.
+"""Studies as lists of independent tasks: done in this process, by processes of our own, or by a
+Dask cluster that is there.
 
-A task depends on its arguments and on what `setup` makes of the context, and on nothing else, so that it gives the same tables
-wherever and whenever it is done. Every one computes on one core. What is finished is in a `Journal` before anything
-else happens: a run that is killed loses the tasks in the making and no more, a worker that is killed has its task done again
-by another (Dask gives a task up when three workers died of it).
+A task depends on its arguments and on what `setup` makes of the context, and on nothing else, so
+that it gives the same tables wherever and whenever it is done. Every one computes on one core. What
+is finished is in a `Journal` before anything else happens: a run that is killed loses the tasks in
+the making and no more, a worker that is killed has its task done again by another (Dask gives a
+task up when three workers died of it).
 
-A cluster's workers need this package as the client has it, which is checked, and see the same files under the same paths
+A cluster's workers need this package as the client has it, which is checked, and see the same files
+under the same paths
 (`absolute`; trained agents that a worker does not see it trains itself). On Slurm, with dask-jobqueue (`pip install
 dask-jobqueue`):
 
@@ -35,7 +38,14 @@ import torch
 from dask.base import tokenize
 from distributed import Client, KilledWorker, LocalCluster, as_completed
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from threadpoolctl import threadpool_limits
 
 from feederguard.studies.running.journal import Journal, RunError, Tables, code_digest
@@ -50,7 +60,9 @@ WAIT_S = 60  # for the first worker of somebody else's cluster
 
 
 def absolute(name: str) -> str:
-    """Return a name as it is, or the whole path where it names a file or folder: workers may stand elsewhere."""
+    """Return a name as it is, or the whole path where it names a file or folder: workers may stand
+    elsewhere.
+    """
     return str(Path(name).resolve()) if Path(name).exists() else name
 
 
@@ -69,7 +81,9 @@ class RunConfig:
         if self.workers < 1:
             raise ValueError(f"workers is {self.workers}; use at least one process")
         if self.scheduler is not None and "://" not in self.scheduler:
-            raise ValueError(f"scheduler is {self.scheduler!r}; give an address such as tcp://host:8786")
+            raise ValueError(
+                f"scheduler is {self.scheduler!r}; give an address such as tcp://host:8786"
+            )
 
 
 def run_tasks(
@@ -83,18 +97,23 @@ def run_tasks(
     console: Console,
     label: str,
 ) -> dict[str, Tables]:
-    """Return the tables of every task, in the order of `tasks`, after doing those that the journal does not hold.
+    """Return the tables of every task, in the order of `tasks`, after doing those that the journal
+    does not hold.
 
-    tasks: unique names and arguments. work(bench, *arguments) returns the tables of one; setup(*context) returns the bench,
-    once per process: both functions of a module, context small enough to be sent with every task. key: all that decides
-    the tables, to know an interrupted run by; where they are computed is no part of it. journal: None where
-    the tasks keep what they make themselves, as training does.
+    tasks: unique names and arguments. work(bench, *arguments) returns the tables of one;
+    setup(*context) returns the bench, once per process: both functions of a module, context small
+    enough to be sent with every task. key: all that decides the tables, to know an interrupted run
+    by; where they are computed is no part of it. journal: None where the tasks keep what they make
+    themselves, as training does.
 
-    Raises RunError as `Journal` and for a scheduler that does not answer, KeyboardInterrupt after saying how to go on,
-    RuntimeError where a task killed its workers, and whatever a task raises; what was finished stays in the journal.
+    Raises RunError as `Journal` and for a scheduler that does not answer, KeyboardInterrupt after
+    saying how to go on, RuntimeError where a task killed its workers, and whatever a task raises;
+    what was finished stays in the journal.
     """
     for function in (work, setup):
-        assert function.__module__ != "__main__", "run through the module, so that workers can import it"
+        assert function.__module__ != "__main__", (
+            "run through the module, so that workers can import it"
+        )
     if journal is None:
         try:
             found = dict(_watched(tasks, work, setup, context, run, console, label, len(tasks)))
@@ -106,15 +125,22 @@ def run_tasks(
         done = kept.tasks() & tasks.keys()
         todo = {name: arguments for name, arguments in tasks.items() if name not in done}
         if run.resume and tasks:
-            told = f"{len(done)} of {len(tasks)} tasks are done already" if done else "nothing to resume, starting anew"
+            told = (
+                f"{len(done)} of {len(tasks)} tasks are done already"
+                if done
+                else "nothing to resume, starting anew"
+            )
             console.print(f"{label}: {told} ({journal})", soft_wrap=True, markup=False)
         try:
-            for name, tables in _watched(todo, work, setup, context, run, console, label, len(tasks)):
+            for name, tables in _watched(
+                todo, work, setup, context, run, console, label, len(tasks)
+            ):
                 kept.write(name, tables)
         except KeyboardInterrupt:
             left = len(tasks.keys() - kept.tasks())
             console.print(
-                f"stopped: {left} of {len(tasks)} tasks are left; the same command with --resume goes on from here"
+                f"stopped: {left} of {len(tasks)} tasks are left; the same command with --resume "
+                "goes on from here"
             )
             raise
         return {name: kept.read(name) for name in tasks}
@@ -134,11 +160,19 @@ def _watched(
     if not todo:
         return
     columns = (
-        TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
+        TextColumn("{task.description:24}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
         TimeRemainingColumn(),
-    )  # fmt: skip
+    )
     alone = run.scheduler is None and min(run.workers, len(todo)) == 1
-    finished = _in_process(todo, work, setup, context) if alone else _on_cluster(todo, work, setup, context, run)
+    finished = (
+        _in_process(todo, work, setup, context)
+        if alone
+        else _on_cluster(todo, work, setup, context, run)
+    )
     with Progress(*columns, console=console, speed_estimate_period=3600) as progress:
         bar = progress.add_task(label, total=n_task, completed=n_task - len(todo))
         for name, tables in finished:
@@ -167,12 +201,17 @@ def _on_cluster(
     context: tuple[Any, ...],
     run: RunConfig,
 ) -> Iterator[tuple[str, Tables]]:
-    """Yield tasks as workers finish them, each sent with its context: what is scattered dies with the worker that held it."""
+    """Yield tasks as workers finish them, each sent with its context: what is scattered dies with
+    the worker that held it.
+    """
     digest = str(tokenize(setup.__module__, setup.__qualname__, context))[:16]
     # Tasks of another run on the same scheduler are other tasks, whatever they are called.
     own = uuid4().hex
     # Contexts of some MB are sent a few times at most; Dask would warn of them.
-    with _client(run) as client, dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GB"}):
+    with (
+        _client(run) as client,
+        dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GB"}),
+    ):
         # Earlier tasks first where a worker is free: they are the longer ones.
         futures = {}
         for k, (name, arguments) in enumerate(todo.items()):
@@ -195,7 +234,8 @@ def _on_cluster(
                     tables = future.result()
                 except KilledWorker as error:
                     raise RuntimeError(
-                        f"{futures[future]}: its worker died again and again, perhaps for want of memory; try fewer --workers"
+                        f"{futures[future]}: its worker died again and again, perhaps for want of "
+                        "memory; try fewer --workers"
                     ) from error
                 yield futures[future], tables
                 future.release()
@@ -209,7 +249,8 @@ _shared: ContextVar[Client | None] = ContextVar("shared workers", default=None)
 
 @contextmanager
 def shared_workers(run: RunConfig) -> Iterator[None]:
-    """Keep one set of workers for every `run_tasks` inside, since each must load what it computes with.
+    """Keep one set of workers for every `run_tasks` inside, since each must load what it computes
+    with.
 
     Raises RunError for a scheduler that does not answer.
     """
@@ -235,26 +276,34 @@ def _client(run: RunConfig) -> Iterator[Client]:
             client = Client(run.scheduler, timeout="10s")
         except (OSError, ValueError) as error:
             raise RunError(
-                f"no Dask scheduler answers at {run.scheduler} ({error}); start one with `dask scheduler`"
+                f"no Dask scheduler answers at {run.scheduler} ({error}); start one with `dask "
+                "scheduler`"
             ) from None
         with client:
             try:
                 client.wait_for_workers(1, timeout=WAIT_S)
             except TimeoutError:
                 raise RunError(
-                    f"the Dask scheduler at {run.scheduler} has no workers after {WAIT_S} s; start some with `dask worker "
+                    f"the Dask scheduler at {run.scheduler} has no workers after {WAIT_S} s; start "
+                    "some with `dask worker "
                     f"{run.scheduler}`"
                 ) from None
             yield client
         return
-    # Threads and processes inherit what their maker blocks: Ctrl-C reaches every process of a terminal, and only this one
-    # should tell about it. One that comes while the workers start is heard when they are there.
+    # Threads and processes inherit what their maker blocks: Ctrl-C reaches every process of a
+    # terminal, and only this one should tell about it. One that comes while the workers start is
+    # heard when they are there.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         cluster = LocalCluster(
-            n_workers=run.workers, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0", memory_limit=None,
-            silence_logs=logging.CRITICAL, host="127.0.0.1",
-        )  # fmt: skip
+            n_workers=run.workers,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address="127.0.0.1:0",
+            memory_limit=None,
+            silence_logs=logging.CRITICAL,
+            host="127.0.0.1",
+        )
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     with cluster, Client(cluster) as client:
@@ -278,7 +327,9 @@ def _on_worker(
     arguments: tuple[Any, ...],
 ) -> Tables:
     if code != _LOADED:
-        raise RunError("a worker runs other code or versions than this program; start the workers anew")
+        raise RunError(
+            "a worker runs other code or versions than this program; start the workers anew"
+        )
     with _one_core():
         with _making:
             if digest not in _benches:
@@ -286,14 +337,17 @@ def _on_worker(
                     _benches[digest] = setup(*context)
                 except (ValueError, OSError) as error:
                     raise RunError(
-                        f"a worker cannot begin ({error}); it must see the same files under the same paths"
+                        f"a worker cannot begin ({error}); it must see the same files under the "
+                        "same paths"
                     ) from None
         return work(_benches[digest], *arguments)
 
 
 @contextmanager
 def _one_core() -> Iterator[None]:
-    """Compute on one core: the processes share the cores already, and sums come out the same wherever they are formed."""
+    """Compute on one core: the processes share the cores already, and sums come out the same
+    wherever they are formed.
+    """
     numba_threads, torch_threads = numba.get_num_threads(), torch.get_num_threads()
     with threadpool_limits(1):
         numba.set_num_threads(1)

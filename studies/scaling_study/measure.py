@@ -1,19 +1,23 @@
-"""One method on one feeder in a process of its own: seconds of each decision, and memory that nobody else used before.
+"""One method on one feeder in a process of its own: seconds of each decision, and memory that
+nobody else used before.
 
     python -m feederguard.studies.scaling_study.measure FOLDER      with a `Piece` as JSON on standard input
 
-The scenarios are in FOLDER. A line of JSON per decision goes there as soon as the decision is made and judged, so what has
-been done is known even where the process is stopped or killed. `measure` starts such a process and reads it.
+The scenarios are in FOLDER. A line of JSON per decision goes there as soon as the decision is made
+and judged, so what has been done is known even where the process is stopped or killed. `measure`
+starts such a process and reads it.
 
-Time. Everything computes on one core. `set_up_s` is what happens once per feeder (method built, its compiled rules, the first
-decision of the fast methods, which is then made again and timed); `seconds` is one decision, `solver_s` what the exact
-method's solver took of it. Before all that the process decides one fault of a feeder of four buses, so that loading
-compiled kernels and solvers is no part of anything.
+Time. Everything computes on one core. `set_up_s` is what happens once per feeder (method built, its
+compiled rules, the first decision of the fast methods, which is then made again and timed);
+`seconds` is one decision, `solver_s` what the exact method's solver took of it. Before all that the
+process decides one fault of a feeder of four buses, so that loading compiled kernels and solvers is
+no part of anything.
 
-Memory. `import_mb` is the largest resident memory after the method's imports, `ready_mb` that after the four buses, `peak_mb`
-that at the end; what the feeder took is peak_mb - ready_mb (of a training, the drawing of its scenarios too). On Linux it is
-VmHWM of /proc/self/status: ru_maxrss of getrusage survives the start of a program, and would never be less than what
-the process that started this one held.
+Memory. `import_mb` is the largest resident memory after the method's imports, `ready_mb` that after
+the four buses, `peak_mb` that at the end; what the feeder took is peak_mb - ready_mb (of a
+training, the drawing of its scenarios too). On Linux it is VmHWM of /proc/self/status: ru_maxrss of
+getrusage survives the start of a program, and would never be less than what the process that
+started this one held.
 """
 
 from __future__ import annotations
@@ -53,7 +57,11 @@ from feederguard.models.power_flow import solve_power_flow
 from feederguard.models.solver import NotSolvedError, SolverMissingError
 
 SETTING = "radial"
-FAST = ("power_flow", "plan_search", "ranked_switching")  # a decision takes milliseconds: the first one is made twice
+FAST = (
+    "power_flow",
+    "plan_search",
+    "ranked_switching",
+)  # a decision takes milliseconds: the first one is made twice
 MODULES = {
     "power_flow": "feederguard.models.power_flow",
     "plan_search": "feederguard.baselines.plan_search",
@@ -86,14 +94,15 @@ class Measured:
     """What came back from a process."""
 
     decisions: list[Line]  # one per scenario that was decided, in order
-    footprint: (
-        Line  # import_mb, ready_mb, peak_mb, set_up_s; of a training also agent and cached; {} where it did not end
-    )
+    # import_mb, ready_mb, peak_mb, set_up_s; of a training also agent and cached; {} where it did
+    # not end
+    footprint: Line
     trouble: str  # why it did not do all that was asked, "" where it did
 
 
 def measure(piece: Piece, scenarios: Scenarios | None, limit_s: float) -> Measured:
-    """Return what a fresh process measured; it is stopped after limit_s seconds, and what it had done is kept.
+    """Return what a fresh process measured; it is stopped after limit_s seconds, and what it had
+    done is kept.
 
     scenarios: None for a training, which draws its own.
     """
@@ -108,11 +117,19 @@ def measure(piece: Piece, scenarios: Scenarios | None, limit_s: float) -> Measur
                 # A session of its own, since Ctrl-C is for the study to answer.
                 done = subprocess.run(
                     [sys.executable, "-m", "feederguard.studies.scaling_study.measure", folder],
-                    input=json.dumps(asdict(piece)), text=True, stdout=subprocess.DEVNULL, stderr=stderr,
-                    timeout=limit_s, check=False, start_new_session=True, env={**os.environ, **ONE_CORE},
-                )  # fmt: skip
+                    input=json.dumps(asdict(piece)),
+                    text=True,
+                    stdout=subprocess.DEVNULL,
+                    stderr=stderr,
+                    timeout=limit_s,
+                    check=False,
+                    start_new_session=True,
+                    env={**os.environ, **ONE_CORE},
+                )
                 if done.returncode < 0:
-                    trouble = f"killed by signal {-done.returncode} (9: most often for want of memory)"
+                    trouble = (
+                        f"killed by signal {-done.returncode} (9: most often for want of memory)"
+                    )
                 elif done.returncode:
                     trouble = (errors.read_text().strip().splitlines() or ["no message"])[-1]
             except subprocess.TimeoutExpired:
@@ -123,17 +140,23 @@ def measure(piece: Piece, scenarios: Scenarios | None, limit_s: float) -> Measur
 
 
 def peak_memory_mb() -> float:
-    """Return the largest resident memory of this process so far in MiB, that of the process that started it left out."""
+    """Return the largest resident memory of this process so far in MiB, that of the process that
+    started it left out.
+    """
     try:
         with open("/proc/self/status") as status:
-            return next(float(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
+            return next(
+                float(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM")
+            )
     except (OSError, StopIteration):
         unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
 class PowerFlow:
-    """The floor: one AC power flow of the state in which the fault is isolated and nothing else is done."""
+    """The floor: one AC power flow of the state in which the fault is isolated and nothing else is
+    done.
+    """
 
     name = "power_flow"
 
@@ -149,7 +172,9 @@ class PowerFlow:
 
 
 def _build(network: Network, piece: Piece) -> Method:
-    """Return the method on a network; each imports what it needs and no more, since that is part of what is measured."""
+    """Return the method on a network; each imports what it needs and no more, since that is part of
+    what is measured.
+    """
     if piece.method == "power_flow":
         return PowerFlow(network)
     if piece.method == "plan_search":
@@ -168,7 +193,9 @@ def _build(network: Network, piece: Piece) -> Method:
 
     if piece.agent:
         return RankedSwitching.load(piece.agent, network, SETTING)
-    return RankedSwitching.train(network, SETTING, make_scenarios(network, [1]), RankedSwitchingConfig(epochs=1))
+    return RankedSwitching.train(
+        network, SETTING, make_scenarios(network, [1]), RankedSwitchingConfig(epochs=1)
+    )
 
 
 def main() -> None:
@@ -219,7 +246,9 @@ def _decide(piece: Piece, path: Path) -> Iterator[Line]:
 
 
 def _train(piece: Piece) -> Iterator[Line]:
-    """Yield the footprint of a training, with the path of the agent; one that is in the cache is not trained again."""
+    """Yield the footprint of a training, with the path of the agent; one that is in the cache is
+    not trained again.
+    """
     footprint, toy = _prepare(piece)
     from feederguard.studies.trained.transfer_agents import Course, trained_ranked_switching
 
@@ -261,17 +290,23 @@ def _judged(network: Network, method: Method, scenario: Scenarios, decision: Dec
     reports: list[Report] = getattr(method, "reports", [])
     report = reports[0] if reports else Report(-np.inf, "", 0.0, False)
     return {
-        "decided": True, "cost": float(outcome.cost[0]), "shed_ratio": float(outcome.shed_ratio[0]),
-        "switch_operations": int(outcome.n_operations[0]), "connected": bool(outcome.connected[0]),
-        "safe": bool(outcome.safe[0]), "bound": float(report.bound) if np.isfinite(report.bound) else None,
+        "decided": True,
+        "cost": float(outcome.cost[0]),
+        "shed_ratio": float(outcome.shed_ratio[0]),
+        "switch_operations": int(outcome.n_operations[0]),
+        "connected": bool(outcome.connected[0]),
+        "safe": bool(outcome.safe[0]),
+        "bound": float(report.bound) if np.isfinite(report.bound) else None,
         "note": "; ".join(part for part in (report.reason, report.note) if part),
-    }  # fmt: skip
+    }
 
 
 def least_thinkable_cost(network: Network, scenarios: Scenarios) -> FloatArray:
-    """Return what no decision that feeds every bus it can reach costs less than, (B,): a proof by counting.
+    """Return what no decision that feeds every bus it can reach costs less than, (B,): a proof by
+    counting.
 
-    Load that no path reaches is shed; and where the fault cuts off buses that some path reaches, a switch is operated.
+    Load that no path reaches is shed; and where the fault cuts off buses that some path reaches, a
+    switch is operated.
     """
     rules = transfer_rules(network, resolve_setting(network, SETTING))
     dark = np.tile(network.closed, (len(scenarios), 1))
@@ -282,7 +317,9 @@ def least_thinkable_cost(network: Network, scenarios: Scenarios) -> FloatArray:
     # Any one operation costs the same; closing a tie is one.
     states[cut_off, np.flatnonzero(network.is_tie)[:1]] = True
     shed = np.where(reachable, 0.0, scenarios.p_load)
-    return np.asarray(rules.cost.objective(rules.cost.point(shed=shed, y=states, failed=np.zeros(states.shape))))
+    return np.asarray(
+        rules.cost.objective(rules.cost.point(shed=shed, y=states, failed=np.zeros(states.shape)))
+    )
 
 
 def four_buses() -> Network:
@@ -294,14 +331,36 @@ def four_buses() -> Network:
     """
     bus, branch = np.zeros(4), np.zeros(4)
     return Network(
-        name="four buses", base_mva=1.0, bus_name=tuple("0123"), vn_kv=bus + 10, v_min=bus + 0.9, v_max=bus + 1.1,
-        p_load=np.array([0, 0.1, 0.1, 0.1]), q_load=bus, p_gen=bus, q_gen=bus, g_shunt=bus, b_shunt=bus,
-        substation=np.array([0]), v_substation=np.array([1.0 + 0j]), branch_name=("head", "a", "b", "tie"),
-        kind=("line", "line", "line", "tie"), from_bus=np.array([0, 1, 1, 3]), to_bus=np.array([1, 2, 3, 2]),
-        r=branch + 0.01, x=branch + 0.01, g_from=branch, b_from=branch, g_to=branch, b_to=branch, tap=branch + 1,
-        shift=branch, rating=branch + 1.0, closed=np.array([True, True, True, False]),
+        name="four buses",
+        base_mva=1.0,
+        bus_name=tuple("0123"),
+        vn_kv=bus + 10,
+        v_min=bus + 0.9,
+        v_max=bus + 1.1,
+        p_load=np.array([0, 0.1, 0.1, 0.1]),
+        q_load=bus,
+        p_gen=bus,
+        q_gen=bus,
+        g_shunt=bus,
+        b_shunt=bus,
+        substation=np.array([0]),
+        v_substation=np.array([1.0 + 0j]),
+        branch_name=("head", "a", "b", "tie"),
+        kind=("line", "line", "line", "tie"),
+        from_bus=np.array([0, 1, 1, 3]),
+        to_bus=np.array([1, 2, 3, 2]),
+        r=branch + 0.01,
+        x=branch + 0.01,
+        g_from=branch,
+        b_from=branch,
+        g_to=branch,
+        b_to=branch,
+        tap=branch + 1,
+        shift=branch,
+        rating=branch + 1.0,
+        closed=np.array([True, True, True, False]),
         open_end=np.zeros(4, dtype=np.int64),
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

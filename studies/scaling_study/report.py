@@ -1,4 +1,6 @@
-"""The scaling study as a chapter of a report: decision time, gap and memory against feeder size, and the numbers."""
+"""The scaling study as a chapter of a report: decision time, gap and memory against feeder size,
+and the numbers.
+"""
 
 from __future__ import annotations
 
@@ -14,23 +16,43 @@ from feederguard.studies.pages.number_text import number
 
 _MARKS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star")
 _QUESTION = (
-    "How do methods for load transfer grow with the feeder? Each answers random faults in the radial setting, on one core and "
-    "in a process of its own. `NAME_xN` is N copies of a feeder side by side, tied to each other. The exact method "
-    "(`misocp`) is stopped after {limit:g} s of its solver; `power_flow` is one flow of the judge, the floor of all.\n\n"
-    "The gap is formed over the scenarios whose optimum is proven; a method that decided less than it was asked, and why, is "
+    "How do methods for load transfer grow with the feeder? Each answers random faults in the "
+    "radial setting, on one core and "
+    "in a process of its own. `NAME_xN` is N copies of a feeder side by side, tied to each other. "
+    "The exact method "
+    "(`misocp`) is stopped after {limit:g} s of its solver; `power_flow` is one flow of the judge, "
+    "the floor of all.\n\n"
+    "The gap is formed over the scenarios whose optimum is proven; a method that decided less than "
+    "it was asked, and why, is "
     "in the table's last column."
 )
 
 
-def scaling_section(summary: pd.DataFrame, times: pd.DataFrame, trend: pd.DataFrame, time_limit_s: float) -> Section:
+def scaling_section(
+    summary: pd.DataFrame, times: pd.DataFrame, trend: pd.DataFrame, time_limit_s: float
+) -> Section:
     """Return the chapter of the tables of `scaling_tables.summarise` and `exponents`."""
     joined = summary.merge(times.drop(columns="n_bus"), on=["feeder", "method"], how="left")
     charts = (
-        _chart(joined, "time", "Time of a decision", "median_s", "median seconds per decision (logarithmic)"),
-        _chart(joined, "memory", "Memory that the feeder takes", "memory_mb", "largest resident MiB (logarithmic)"),
+        _chart(
+            joined,
+            "time",
+            "Time of a decision",
+            "median_s",
+            "median seconds per decision (logarithmic)",
+        ),
+        _chart(
+            joined,
+            "memory",
+            "Memory that the feeder takes",
+            "memory_mb",
+            "largest resident MiB (logarithmic)",
+        ),
     )
     return Section(
-        "scaling", "How it grows", (Prose(_QUESTION.format(limit=time_limit_s)), *charts, _table(joined), _trend(trend))
+        "scaling",
+        "How it grows",
+        (Prose(_QUESTION.format(limit=time_limit_s)), *charts, _table(joined), _trend(trend)),
     )
 
 
@@ -42,52 +64,89 @@ def _chart(joined: pd.DataFrame, name: str, title: str, column: str, axis: str) 
         colour, dash = CURVES[k % len(CURVES)]
         traces.append(
             go.Scatter(
-                x=known["n_bus"].tolist(), y=known[column].tolist(), name=str(method), mode="lines+markers",
-                line={"color": colour, "dash": dash}, marker={"symbol": _MARKS[k % len(_MARKS)], "size": 9},
-                text=known["feeder"].tolist(), hovertemplate="%{text}, %{x} buses<br>%{y:.3g}",
+                x=known["n_bus"].tolist(),
+                y=known[column].tolist(),
+                name=str(method),
+                mode="lines+markers",
+                line={"color": colour, "dash": dash},
+                marker={"symbol": _MARKS[k % len(_MARKS)], "size": 9},
+                text=known["feeder"].tolist(),
+                hovertemplate="%{text}, %{x} buses<br>%{y:.3g}",
             )
-        )  # fmt: skip
+        )
     sizes: list[int] = []
     for size in sorted(set(joined["n_bus"])):
         # Labels of feeders of nearly one size would cover each other.
         if not sizes or size > 1.25 * sizes[-1]:
             sizes.append(int(size))
     figure = new_figure(
-        traces, height=440, xaxis={"type": "log", "title": {"text": "buses (logarithmic)"}, "tickvals": sizes},
+        traces,
+        height=440,
+        xaxis={"type": "log", "title": {"text": "buses (logarithmic)"}, "tickvals": sizes},
         yaxis={"type": "log", "title": {"text": axis}, "dtick": 1, "tickformat": "~g"},
-    )  # fmt: skip
+    )
     return Chart(f"scaling-{name}", title, figure, image="scaling.png" if name == "time" else "")
 
 
 def _table(joined: pd.DataFrame) -> DataTable:
     headings = (
-        "feeder", "buses", "method", "decided", "safe, %", "median, ms", "99 % within, ms", "gap to the proven optimum, %",
-        "proven", "memory, MiB", "training, s", "note",
-    )  # fmt: skip
+        "feeder",
+        "buses",
+        "method",
+        "decided",
+        "safe, %",
+        "median, ms",
+        "99 % within, ms",
+        "gap to the proven optimum, %",
+        "proven",
+        "memory, MiB",
+        "training, s",
+        "note",
+    )
     rows = []
     for line in joined.to_dict("records"):
         rows.append(
             (
-                str(line["feeder"]), str(line["n_bus"]), str(line["method"]), f"{line['decided']} of {line['scenarios']}",
-                _shown(line, "safe_pct"), _shown(line, "median_s", 1e3), _shown(line, "p99_s", 1e3), _shown(line, "gap_pct"),
-                f"{line['proven']:.0f}", _shown(line, "memory_mb"), _shown(line, "train_s"),
+                str(line["feeder"]),
+                str(line["n_bus"]),
+                str(line["method"]),
+                f"{line['decided']} of {line['scenarios']}",
+                _shown(line, "safe_pct"),
+                _shown(line, "median_s", 1e3),
+                _shown(line, "p99_s", 1e3),
+                _shown(line, "gap_pct"),
+                f"{line['proven']:.0f}",
+                _shown(line, "memory_mb"),
+                _shown(line, "train_s"),
                 "" if pd.isna(line["note"]) else str(line["note"]),
             )
-        )  # fmt: skip
-    return DataTable("Every feeder and method", headings, tuple(rows), "Seconds and memory are of this machine.")
+        )
+    return DataTable(
+        "Every feeder and method", headings, tuple(rows), "Seconds and memory are of this machine."
+    )
 
 
 def _trend(trend: pd.DataFrame) -> DataTable:
     headings = tuple(str(name).replace("_", " ") for name in trend.columns)
     rows = tuple(
-        tuple("-" if pd.isna(value) else f"{value:.3g}" if isinstance(value, float) else str(value) for value in line)
+        tuple(
+            "-" if pd.isna(value) else f"{value:.3g}" if isinstance(value, float) else str(value)
+            for value in line
+        )
         for line in trend.itertuples(index=False)
     )
     return DataTable(
-        "Growth: slope over the number of buses, log-log", headings, rows, "- where too few feeders are left."
+        "Growth: slope over the number of buses, log-log",
+        headings,
+        rows,
+        "- where too few feeders are left.",
     )
 
 
 def _shown(line: Mapping[Any, Any], name: str, scale: float = 1.0) -> str:
     value = line[name]
-    return number(scale * float(value)) if isinstance(value, int | float) and not pd.isna(value) else "-"
+    return (
+        number(scale * float(value))
+        if isinstance(value, int | float) and not pd.isna(value)
+        else "-"
+    )

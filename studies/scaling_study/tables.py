@@ -1,4 +1,6 @@
-"""The tables of the scaling study: gaps and shares by feeder and method, seconds and memory, and how they grow."""
+"""The tables of the scaling study: gaps and shares by feeder and method, seconds and memory, and
+how they grow.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 EXACT, FLOOR = "misocp", "power_flow"
-# The exact method's bound gives away what its loss term can be worth (1e-4 a MW), which matters where costs are near zero.
+# The exact method's bound gives away what its loss term can be worth (1e-4 a MW), which matters
+# where costs are near zero.
 PROVEN_REL, PROVEN_ABS = 1e-3, 5e-3
 STOPPED = "time_limit"
 LEAST_SPAN = 3.0  # feeders nearer in size than this tell nothing of a growth
@@ -24,16 +27,18 @@ def summarise(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return what was decided and what it took, a line each per feeder and method.
 
-    The first: scenarios asked and decided, safe_pct of the decided, `stopped` by the time limit, `compared` scenarios that
-    every method was asked for, `proven` of them, gap_pct over these, excess_pct over the compared (NaN where there are
-    none), note. The second: median_s, p99_s, solver_median_s, set_up_s; memory_mb and what it is made of; train_s, train_mb.
+    The first: scenarios asked and decided, safe_pct of the decided, `stopped` by the time limit,
+    `compared` scenarios that every method was asked for, `proven` of them, gap_pct over these,
+    excess_pct over the compared (NaN where there are none), note. The second: median_s, p99_s,
+    solver_median_s, set_up_s; memory_mb and what it is made of; train_s, train_mb.
     """
     told, taken = [], []
     for size in sizes.to_dict("records"):
         asked = processes[processes["feeder"] == size["feeder"]]
         of_feeder = decisions[decisions["feeder"] == size["feeder"]]
         reference, best = _references(of_feeder)
-        # Every method met the scenarios that the one with fewest was asked for, unless it was stopped.
+        # Every method met the scenarios that the one with fewest was asked for, unless it was
+        # stopped.
         n_common = int(asked.groupby("method")["last"].max().min()) if len(asked) else 0
         compared = reference.index[reference.index < n_common]
         proven = [k for k in compared if best[k] <= reference[k] * (1 + PROVEN_REL) + PROVEN_ABS]
@@ -44,13 +49,24 @@ def summarise(
                 {str(name): value for name, value in size.items()}
                 | {"method": method, **_decided(part, ran, reference, best, proven, list(compared))}
             )
-            taken.append({"feeder": size["feeder"], "n_bus": size["n_bus"], "method": method, **_taken(part, ran)})
+            taken.append(
+                {
+                    "feeder": size["feeder"],
+                    "n_bus": size["n_bus"],
+                    "method": method,
+                    **_taken(part, ran),
+                }
+            )
     return pd.DataFrame(told), pd.DataFrame(taken)
 
 
 def _references(of_feeder: pd.DataFrame) -> tuple[pd.Series[float], pd.Series[float]]:
-    """Return the best bound and the least cost of a safe decision by scenario; inf where none was found."""
-    by_scenario = of_feeder.assign(bound=of_feeder[["bound", "least_cost"]].max(axis=1)).groupby("scenario")
+    """Return the best bound and the least cost of a safe decision by scenario; inf where none was
+    found.
+    """
+    by_scenario = of_feeder.assign(bound=of_feeder[["bound", "least_cost"]].max(axis=1)).groupby(
+        "scenario"
+    )
     # What leaves dark a bus that could be fed is none of the decisions that the bounds are for.
     good = of_feeder[_is_good(of_feeder)].groupby("scenario")["cost"].min()
     reference = by_scenario["bound"].max()
@@ -62,9 +78,13 @@ def _is_good(part: pd.DataFrame) -> pd.Series[bool]:
 
 
 def _decided(
-    part: pd.DataFrame, ran: pd.DataFrame, reference: pd.Series[float], best: pd.Series[float], proven: list[int],
+    part: pd.DataFrame,
+    ran: pd.DataFrame,
+    reference: pd.Series[float],
+    best: pd.Series[float],
+    proven: list[int],
     compared: list[int],
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     blocks = ran.drop_duplicates(["first", "last"])
     asked, decided = int((blocks["last"] - blocks["first"]).sum()), part["decided"].eq(True)
     cost = part[_is_good(part)].set_index("scenario")["cost"]
@@ -75,17 +95,24 @@ def _decided(
     if lost := int((~decided).sum()):
         notes.append(f"no decision for {lost}: {part.loc[~decided, 'note'].iloc[0]}")
     return {
-        "scenarios": asked, "decided": int(decided.sum()),
-        "safe_pct": 100 * part.loc[decided, "safe"].astype(float).mean() if part["method"].ne(FLOOR).any() else np.nan,
+        "scenarios": asked,
+        "decided": int(decided.sum()),
+        "safe_pct": 100 * part.loc[decided, "safe"].astype(float).mean()
+        if part["method"].ne(FLOOR).any()
+        else np.nan,
         "stopped": int(part["note"].fillna("").str.startswith(STOPPED).sum() + (~decided).sum()),
-        "compared": len(compared), "proven": len(proven),
-        "gap_pct": _excess(cost[on_proven], reference[on_proven]), "excess_pct": _excess(cost[on_all], best[on_all]),
+        "compared": len(compared),
+        "proven": len(proven),
+        "gap_pct": _excess(cost[on_proven], reference[on_proven]),
+        "excess_pct": _excess(cost[on_all], best[on_all]),
         "note": "; ".join(notes),
-    }  # fmt: skip
+    }
 
 
 def _excess(cost: pd.Series[float], reference: pd.Series[float]) -> float:
-    """Return by how many per cent costs are above references, sum over sum; NaN where there are none."""
+    """Return by how many per cent costs are above references, sum over sum; NaN where there are
+    none.
+    """
     return float(100 * (cost.sum() / reference.sum() - 1)) if reference.sum() > 0 else np.nan
 
 
@@ -93,12 +120,17 @@ def _taken(part: pd.DataFrame, ran: pd.DataFrame) -> dict[str, float]:
     deciding, training = (ran[ran["what"] == what] for what in ("deciding", "training"))
     fresh = training[training["cached"].eq(False)]
     return {
-        "median_s": _median(part["seconds"]), "p99_s": part["seconds"].quantile(0.99),
-        "solver_median_s": _median(part["solver_s"]), "set_up_s": deciding["set_up_s"].max(),
-        "memory_mb": (deciding["peak_mb"] - deciding["ready_mb"]).max(), "import_mb": deciding["import_mb"].max(),
-        "ready_mb": deciding["ready_mb"].max(), "peak_mb": deciding["peak_mb"].max(),
-        "train_s": training["set_up_s"].max(), "train_mb": (fresh["peak_mb"] - fresh["ready_mb"]).max(),
-    }  # fmt: skip
+        "median_s": _median(part["seconds"]),
+        "p99_s": part["seconds"].quantile(0.99),
+        "solver_median_s": _median(part["solver_s"]),
+        "set_up_s": deciding["set_up_s"].max(),
+        "memory_mb": (deciding["peak_mb"] - deciding["ready_mb"]).max(),
+        "import_mb": deciding["import_mb"].max(),
+        "ready_mb": deciding["ready_mb"].max(),
+        "peak_mb": deciding["peak_mb"].max(),
+        "train_s": training["set_up_s"].max(),
+        "train_mb": (fresh["peak_mb"] - fresh["ready_mb"]).max(),
+    }
 
 
 def _median(values: pd.Series[float]) -> float:
@@ -106,21 +138,29 @@ def _median(values: pd.Series[float]) -> float:
 
 
 def exponents(summary: pd.DataFrame, times: pd.DataFrame) -> pd.DataFrame:
-    """Return by method the slope of log median_s and log memory_mb over log n_bus, and how many feeders each rests on.
+    """Return by method the slope of log median_s and log memory_mb over log n_bus, and how many
+    feeders each rests on.
 
-    Feeders where half the decisions or more were stopped by the time limit, or not all were made, say how long the limit is and
-    are left out. NaN where fewer than three feeders are left, or the largest has less than LEAST_SPAN times the buses of the
-    smallest.
+    Feeders where half the decisions or more were stopped by the time limit, or not all were made,
+    say how long the limit is and are left out. NaN where fewer than three feeders are left, or the
+    largest has less than LEAST_SPAN times the buses of the smallest.
     """
-    whole = (summary["decided"] == summary["scenarios"]) & (2 * summary["stopped"] < summary["scenarios"])
+    whole = (summary["decided"] == summary["scenarios"]) & (
+        2 * summary["stopped"] < summary["scenarios"]
+    )
     lines = []
     for method, part in times.groupby("method", sort=False):
         kept = part[whole.to_numpy()[part.index]]
         memory = kept["memory_mb"].where(kept["memory_mb"] >= LEAST_MB)
-        lines.append({
-            "method": method, "time_exponent": _slope(kept["n_bus"], kept["median_s"]),
-            "memory_exponent": _slope(kept["n_bus"], memory), "feeders": len(kept), "left_out": len(part) - len(kept),
-        })  # fmt: skip
+        lines.append(
+            {
+                "method": method,
+                "time_exponent": _slope(kept["n_bus"], kept["median_s"]),
+                "memory_exponent": _slope(kept["n_bus"], memory),
+                "feeders": len(kept),
+                "left_out": len(part) - len(kept),
+            }
+        )
     return pd.DataFrame(lines)
 
 
@@ -132,37 +172,74 @@ def _slope(size: pd.Series[float], value: pd.Series[float]) -> float:
 
 
 def print_tables(
-    summary: pd.DataFrame, times: pd.DataFrame, trend: pd.DataFrame, time_limit_s: float, console: Console
+    summary: pd.DataFrame,
+    times: pd.DataFrame,
+    trend: pd.DataFrame,
+    time_limit_s: float,
+    console: Console,
 ) -> None:
     """Print a line per feeder and method, what did not run and why, and the exponents."""
     title = "Load transfer in the radial setting against feeder size, one core"
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in ("feeder", "buses", "method", "scen.", "safe\n%", "stopped", "proven", "gap\n%", "excess\n%", "time\nmedian",
-                    "time\np99", "solver\nmedian", "memory\nMiB", "training"):  # fmt: skip
-        table.add_column(heading, justify="left" if heading in ("feeder", "method") else "right", no_wrap=True)
+    for heading in (
+        "feeder",
+        "buses",
+        "method",
+        "scen.",
+        "safe\n%",
+        "stopped",
+        "proven",
+        "gap\n%",
+        "excess\n%",
+        "time\nmedian",
+        "time\np99",
+        "solver\nmedian",
+        "memory\nMiB",
+        "training",
+    ):
+        table.add_column(
+            heading, justify="left" if heading in ("feeder", "method") else "right", no_wrap=True
+        )
     last = None
     for line, took in zip(summary.to_dict("records"), times.to_dict("records"), strict=True):
         if last not in (None, line["feeder"]):
             table.add_section()
         new, last, floor = line["feeder"] != last, line["feeder"], line["method"] == FLOOR
-        judged = ("", "", "", "") if floor else (
-            _number(line["safe_pct"], 0), f"{line['proven']}/{line['compared']}", _gap(line["gap_pct"], line["proven"]),
-            _number(line["excess_pct"], 2),
-        )  # fmt: skip
+        judged = (
+            ("", "", "", "")
+            if floor
+            else (
+                _number(line["safe_pct"], 0),
+                f"{line['proven']}/{line['compared']}",
+                _gap(line["gap_pct"], line["proven"]),
+                _number(line["excess_pct"], 2),
+            )
+        )
         table.add_row(
-            line["feeder"] if new else "", str(line["n_bus"]) if new else "", line["method"] + "*" * bool(line["note"]),
-            f"{line['decided']}", judged[0], str(line["stopped"]) if line["method"] == EXACT else "", *judged[1:],
-            _seconds(took["median_s"]), _seconds(took["p99_s"]), _seconds(took["solver_median_s"]),
-            _number(took["memory_mb"], 0), _seconds(took["train_s"]),
-        )  # fmt: skip
+            line["feeder"] if new else "",
+            str(line["n_bus"]) if new else "",
+            line["method"] + "*" * bool(line["note"]),
+            f"{line['decided']}",
+            judged[0],
+            str(line["stopped"]) if line["method"] == EXACT else "",
+            *judged[1:],
+            _seconds(took["median_s"]),
+            _seconds(took["p99_s"]),
+            _seconds(took["solver_median_s"]),
+            _number(took["memory_mb"], 0),
+            _seconds(took["train_s"]),
+        )
     console.print(table)
     for line in summary.to_dict("records"):
         if line["note"]:
             console.print(f"* {line['feeder']}, {line['method']}: {line['note']}", markup=False)
     console.print(
-        f"stopped: decisions that the solver's time limit of {time_limit_s:g} s ended (building the model is not under it). "
-        "gap: cost over the best proven bound, of the scenarios whose optimum is proven. excess: cost over the cheapest safe "
-        "decision of any method, of the scenarios that all were given. memory: largest resident memory, less that "
+        f"stopped: decisions that the solver's time limit of {time_limit_s:g} s ended (building "
+        "the model is not under it). "
+        "gap: cost over the best proven bound, of the scenarios whose optimum is proven. excess: "
+        "cost over the cheapest safe "
+        "decision of any method, of the scenarios that all were given. memory: largest resident "
+        "memory, less that "
         "before the feeder was loaded."
     )
     for line in trend.to_dict("records"):
@@ -171,8 +248,13 @@ def print_tables(
 
 def _growth(line: Mapping[Any, Any]) -> str:
     left = f", {line['left_out']} left out (stopped by a limit)" if line["left_out"] else ""
-    exponents = [f"{what} {'unknown' if np.isnan(value) else f'buses^{value:.2f}'}" for what, value in
-                 (("decision time ~", line["time_exponent"]), ("memory ~", line["memory_exponent"]))]  # fmt: skip
+    exponents = [
+        f"{what} {'unknown' if np.isnan(value) else f'buses^{value:.2f}'}"
+        for what, value in (
+            ("decision time ~", line["time_exponent"]),
+            ("memory ~", line["memory_exponent"]),
+        )
+    ]
     return f"{line['method']}: {', '.join(exponents)} ({line['feeders']} feeders{left})"
 
 

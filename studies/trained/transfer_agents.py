@@ -1,12 +1,14 @@
-"""Agents trained once and kept: a file per agent, named after everything that decides what training gives.
+"""Agents trained once and kept: a file per agent, named after everything that decides what training
+gives.
 
     <cache>/<kind>-<feeder>-<setting>-<key>.safetensors    the agent
     <cache>/<kind>-<feeder>-<setting>-<key>.json           what it was trained on, for how long, and its learning curve
 
-The key is a hash of the feeder's numbers, the setting, the profile with its contents, the photovoltaics, size and seed of the
-training pool, the whole configuration of the agent, and the version of this package. Where training ends, the agent is
-read back from its file, so that a run that trains and one that finds the file give the same figures. A sheet without a
-learning curve (they were not always kept) takes nothing from its agent.
+The key is a hash of the feeder's numbers, the setting, the profile with its contents, the
+photovoltaics, size and seed of the training pool, the whole configuration of the agent, and the
+version of this package. Where training ends, the agent is read back from its file, so that a run
+that trains and one that finds the file give the same figures. A sheet without a learning curve
+(they were not always kept) takes nothing from its agent.
 
 Longer than other files: making an agent, naming it and finding it again are one idea.
 """
@@ -30,7 +32,11 @@ from rich.console import Console
 from feederguard.agents.corrections.paper_correction import PaperCorrection
 from feederguard.agents.corrections.safe_correction import SafeCorrection
 from feederguard.agents.ddpg_transfer import DdpgTransfer, DdpgTransferConfig
-from feederguard.agents.learning.checkpoint import CheckpointError, network_fingerprint, setting_text
+from feederguard.agents.learning.checkpoint import (
+    CheckpointError,
+    network_fingerprint,
+    setting_text,
+)
 from feederguard.agents.ranked_switching import RankedSwitching, RankedSwitchingConfig
 from feederguard.data.profiles import Profiles
 from feederguard.data.sampling import sample_scenarios
@@ -40,11 +46,22 @@ from feederguard.studies.running.files import hash_of, write_whole
 from feederguard.studies.running.journal import Tables
 from feederguard.studies.running.tasks import RunConfig, run_tasks
 
-# A line per point of a learning curve: x counts what `unit` says, figures that an agent does not have are NaN.
+# A line per point of a learning curve: x counts what `unit` says, figures that an agent does not
+# have are NaN.
 CURVE_COLUMNS = (
-    "setting", "method", "unit", "x", "learned_reward", "safe_pct", "cost", "loss", "first_pct", "shortlist_pct",
-)  # fmt: skip
-POOL_SEED = 1_000_000  # added to the seed, so that no pool shares its draws with the test scenarios of any seed
+    "setting",
+    "method",
+    "unit",
+    "x",
+    "learned_reward",
+    "safe_pct",
+    "cost",
+    "loss",
+    "first_pct",
+    "shortlist_pct",
+)
+# added to the seed, so that no pool shares its draws with the test scenarios of any seed
+POOL_SEED = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -70,7 +87,9 @@ class Course:
     def pool(self, network: Network) -> Scenarios:
         """Return the training pool of a feeder; raises as `sample_scenarios`."""
         seed = self.seed + POOL_SEED
-        return sample_scenarios(network, self.profiles, self.scenarios, seed, "train", self.pv_share).scenarios
+        return sample_scenarios(
+            network, self.profiles, self.scenarios, seed, "train", self.pv_share
+        ).scenarios
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,10 +98,13 @@ class Trained:
 
     agent: Method
     path: Path
-    seconds: float  # that its training took, now or when it was kept; NaN where nobody wrote it down
+    seconds: (
+        float  # that its training took, now or when it was kept; NaN where nobody wrote it down
+    )
     cached: bool
     note: str  # why a file that was there could not be used
-    curve: pd.DataFrame  # of its training: the fields of `TransferCurve` or `RankingCurve`; empty where nobody kept it
+    # of its training: the fields of `TransferCurve` or `RankingCurve`; empty where nobody kept it
+    curve: pd.DataFrame
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,13 +121,19 @@ class Corrected:
 
 
 def trained_ddpg(network: Network, setting: Setting, course: Course) -> Trained:
-    """Return the paper's agent without a correction. Raises OSError when the cache cannot be written."""
+    """Return the paper's agent without a correction. Raises OSError when the cache cannot be
+    written.
+    """
     config = _seeded(course.configs.ddpg, course.seed)
     return _trained(
-        "ddpg", network, setting, course, config,
+        "ddpg",
+        network,
+        setting,
+        course,
+        config,
         lambda path: DdpgTransfer.load(path, network, setting=setting),
         lambda pool: DdpgTransfer.train(network, setting, pool, config),
-    )  # fmt: skip
+    )
 
 
 def trained_ddpg_corrected(network: Network, setting: Setting, course: Course) -> Trained:
@@ -113,26 +141,36 @@ def trained_ddpg_corrected(network: Network, setting: Setting, course: Course) -
     config = _seeded(course.configs.ddpg_corrected, course.seed)
     correction = PaperCorrection(network, setting)
     return _trained(
-        "ddpg_corrected", network, setting, course, config,
+        "ddpg_corrected",
+        network,
+        setting,
+        course,
+        config,
         lambda path: DdpgTransfer.load(path, network, correction, setting),
         lambda pool: DdpgTransfer.train(network, setting, pool, config, correction),
-    )  # fmt: skip
+    )
 
 
 def trained_ddpg_safe(network: Network, setting: Setting, course: Course) -> Trained:
     """Return the agent of `trained_ddpg` with our correction behind it. Raises as `trained_ddpg`."""
     plain = trained_ddpg(network, setting, course)
-    return replace(plain, agent=Corrected("ddpg_safe", plain.agent, SafeCorrection(network, setting)))
+    return replace(
+        plain, agent=Corrected("ddpg_safe", plain.agent, SafeCorrection(network, setting))
+    )
 
 
 def trained_ranked_switching(network: Network, setting: Setting, course: Course) -> Trained:
     """Return our agent. Raises as `trained_ddpg`."""
     config = replace(course.configs.ranked_switching, seed=course.seed)
     return _trained(
-        "ranked_switching", network, setting, course, config,
+        "ranked_switching",
+        network,
+        setting,
+        course,
+        config,
         lambda path: RankedSwitching.load(path, network, setting),
         lambda pool: RankedSwitching.train(network, setting, pool, config),
-    )  # fmt: skip
+    )
 
 
 TRAINED: dict[str, Callable[[Network, Setting, Course], Trained]] = {
@@ -144,7 +182,9 @@ TRAINED: dict[str, Callable[[Network, Setting, Course], Trained]] = {
 
 
 def agents_to_train(methods: Sequence[str]) -> list[str]:
-    """Return the kinds of agents that these methods rest on, each once, those that take longest first."""
+    """Return the kinds of agents that these methods rest on, each once, those that take longest
+    first.
+    """
     wanted = {"ddpg" if method == "ddpg_safe" else method for method in methods}
     return [kind for kind in ("ddpg_corrected", "ranked_switching", "ddpg") if kind in wanted]
 
@@ -157,7 +197,9 @@ def train_agents(
     run: RunConfig,
     console: Console,
 ) -> dict[tuple[str, str], float]:
-    """Return seconds by (setting, method) as `train_with_curves`, for those who do not ask for the curves."""
+    """Return seconds by (setting, method) as `train_with_curves`, for those who do not ask for the
+    curves.
+    """
     return train_with_curves(network, settings, methods, course, run, console)[0]
 
 
@@ -169,14 +211,30 @@ def train_with_curves(
     run: RunConfig,
     console: Console,
 ) -> tuple[dict[tuple[str, str], float], pd.DataFrame]:
-    """Train what is not in the cache, side by side, say what came from where; return seconds and learning curves.
+    """Train what is not in the cache, side by side, say what came from where; return seconds and
+    learning curves.
 
-    The seconds, by (setting, method), are those of the training, also where it is long past. The curves have the columns
-    CURVE_COLUMNS, and no line of an agent whose curve nobody kept; `ddpg_safe` rests on `ddpg` and has none of its own.
-    Raises OSError when the cache cannot be written.
+    The seconds, by (setting, method), are those of the training, also where it is long past. The
+    curves have the columns CURVE_COLUMNS, and no line of an agent whose curve nobody kept;
+    `ddpg_safe` rests on `ddpg` and has none of its own. Raises OSError when the cache cannot be
+    written.
     """
-    pieces = {f"{kind}/{setting.name}": (setting, kind) for kind in agents_to_train(methods) for setting in settings}
-    done = run_tasks(pieces, _train_piece, _Classroom, (network, course), None, {}, run, console, "training agents")
+    pieces = {
+        f"{kind}/{setting.name}": (setting, kind)
+        for kind in agents_to_train(methods)
+        for setting in settings
+    }
+    done = run_tasks(
+        pieces,
+        _train_piece,
+        _Classroom,
+        (network, course),
+        None,
+        {},
+        run,
+        console,
+        "training agents",
+    )
     seconds: dict[tuple[str, str], float] = {}
     for name, (setting, kind) in pieces.items():
         told = done[name]["training"].iloc[0]
@@ -195,7 +253,9 @@ def train_with_curves(
         if len(done[name]["curve"])
     ]
     if "ddpg_safe" in methods:
-        seconds |= {(setting.name, "ddpg_safe"): seconds[setting.name, "ddpg"] for setting in settings}
+        seconds |= {
+            (setting.name, "ddpg_safe"): seconds[setting.name, "ddpg"] for setting in settings
+        }
     lines = pd.concat(curves, ignore_index=True) if curves else pd.DataFrame()
     return seconds, lines.reindex(columns=list(CURVE_COLUMNS))
 
@@ -211,10 +271,15 @@ def profiles_digest(profiles: Profiles) -> str:
 def course_parts(network: Network, setting: Setting, course: Course) -> dict[str, Any]:
     """Return what decides an agent beside its kind and configuration, to be hashed."""
     return {
-        "network": network_fingerprint(network), "setting": setting_text(setting), "profiles": course.profiles.name,
-        "profiles_digest": profiles_digest(course.profiles), "pv_share": course.pv_share, "pool": course.scenarios,
-        "pool_seed": course.seed + POOL_SEED, "version": version("feederguard"),
-    }  # fmt: skip
+        "network": network_fingerprint(network),
+        "setting": setting_text(setting),
+        "profiles": course.profiles.name,
+        "profiles_digest": profiles_digest(course.profiles),
+        "pv_share": course.pv_share,
+        "pool": course.scenarios,
+        "pool_seed": course.seed + POOL_SEED,
+        "version": version("feederguard"),
+    }
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,7 +292,12 @@ class _Classroom:
 
 def _train_piece(room: _Classroom, setting: Setting, kind: str) -> Tables:
     trained = TRAINED[kind](room.network, setting, room.course)
-    line = {"seconds": trained.seconds, "cached": trained.cached, "note": trained.note, "file": trained.path.name}
+    line = {
+        "seconds": trained.seconds,
+        "cached": trained.cached,
+        "note": trained.note,
+        "file": trained.path.name,
+    }
     return {"training": pd.DataFrame([line]), "curve": trained.curve}
 
 
@@ -242,9 +312,14 @@ def _seeded(config: DdpgTransferConfig, seed: int) -> DdpgTransferConfig:
 
 
 def _trained(
-    kind: str, network: Network, setting: Setting, course: Course, config: Any,
-    load: Callable[[Path], Method], train: Callable[[Scenarios], Any],
-) -> Trained:  # fmt: skip
+    kind: str,
+    network: Network,
+    setting: Setting,
+    course: Course,
+    config: Any,
+    load: Callable[[Path], Method],
+    train: Callable[[Scenarios], Any],
+) -> Trained:
     parts = {"kind": kind, **course_parts(network, setting, course), "config": asdict(config)}
     feeder, named = (re.sub(r"[^\w.-]+", "_", name) for name in (network.name, setting.name))
     path = course.cache / f"{kind}-{feeder}-{named}-{hash_of(parts)}.safetensors"
@@ -259,7 +334,10 @@ def _trained(
     agent = train(course.pool(network))
     seconds = perf_counter() - begin
     # The sheet first: where the agent is found, its sheet was written whole, whatever interrupted.
-    write_whole(told, json.dumps({"seconds": seconds, **parts, "curve": asdict(agent.curve)}, indent=1).encode())
+    write_whole(
+        told,
+        json.dumps({"seconds": seconds, **parts, "curve": asdict(agent.curve)}, indent=1).encode(),
+    )
     agent.save(path)
     return Trained(load(path), path, seconds, False, note, _curve(told))
 

@@ -1,4 +1,5 @@
-"""Voltage agents trained once and kept: a few files per agent, named after the data, settings and versions they come from.
+"""Voltage agents trained once and kept: a few files per agent, named after the data, settings and
+versions they come from.
 
     <cache>/<kind>-<feeder>-<key>.safetensors   the agent
     <cache>/<kind>-<feeder>-<key>.slopes        the learned linear models of `safe_ddpg`
@@ -6,13 +7,15 @@
     <cache>/<kind>-<feeder>-<key>.json          what it was trained on, and for how long
     <cache>/soc_tube-<feeder>-<key>.npz         the SOC tube of the feeder's training days
 
-The key is a hash of the numbers of feeder and batteries, the training days, the SOC tube where the agent acts inside it, the
-whole configuration of the agent with its seed, the constants of the modules that make it (`settings` of each), and the
-versions of this package and of those that it learns with. The source text is not in it: who changes code that training
-runs through, and no constant or version, must empty the cache. Where training ends, the agent is read back from its file, so
-that a run that trains and one that finds the files give the same figures.
+The key is a hash of the numbers of feeder and batteries, the training days, the SOC tube where the
+agent acts inside it, the whole configuration of the agent with its seed, the constants of the
+modules that make it (`settings` of each), and the versions of this package and of those that it
+learns with. The source text is not in it: who changes code that training runs through, and no
+constant or version, must empty the cache. Where training ends, the agent is read back from its
+file, so that a run that trains and one that finds the files give the same figures.
 
-Longer than other files: six kinds of agents are trained, written, read and named here, and nowhere else.
+Longer than other files: six kinds of agents are trained, written, read and named here, and nowhere
+else.
 """
 
 from __future__ import annotations
@@ -41,7 +44,12 @@ from feederguard.agents import safe_ddpg, safety_layer, sb3_agents, voltage_agen
 from feederguard.agents.environments.voltage import VoltageVectorEnv
 from feederguard.agents.environments.voltage_observation import STEPS_A_DAY
 from feederguard.agents.learning.checkpoint import network_fingerprint
-from feederguard.agents.safe_ddpg import LinearSafety, LinearSafetyConfig, LinearSafetyLayer, try_random_actions
+from feederguard.agents.safe_ddpg import (
+    LinearSafety,
+    LinearSafetyConfig,
+    LinearSafetyLayer,
+    try_random_actions,
+)
 from feederguard.agents.safety_layer import SafetyLayer
 from feederguard.agents.sb3_agents import Sb3Config, Sb3Policy
 from feederguard.agents.training_record import TrainingRecord
@@ -52,7 +60,11 @@ from feederguard.models.network import Network
 from feederguard.models.soc_tube import SocTube, compute_soc_tube
 from feederguard.models.soc_tube import plan as soc_tube
 from feederguard.models.voltage_regulation import VoltageDays, VoltageMethod
-from feederguard.models.voltage_regulation.judge import SAFE_TOLERANCE_PU, band_excess, regulation_reward
+from feederguard.models.voltage_regulation.judge import (
+    SAFE_TOLERANCE_PU,
+    band_excess,
+    regulation_reward,
+)
 from feederguard.studies.running.files import hash_of, write_whole
 from feederguard.studies.running.journal import Tables
 from feederguard.studies.running.tasks import RunConfig, run_tasks
@@ -72,12 +84,16 @@ def _plain(days: int, ddpg: bool = False) -> VoltageAgentConfig:
 
 @dataclass(frozen=True)
 class SafeDdpgConfig:
-    """DDPG and the learned linear correction behind it; days of random actions are training days like the others."""
+    """DDPG and the learned linear correction behind it; days of random actions are training days
+    like the others.
+    """
 
-    agent: VoltageAgentConfig = field(default_factory=lambda: _plain(FULL_DAYS - RANDOM_DAYS, ddpg=True))
+    agent: VoltageAgentConfig = field(
+        default_factory=lambda: _plain(FULL_DAYS - RANDOM_DAYS, ddpg=True)
+    )
     safety: LinearSafetyConfig = field(
         default_factory=lambda: LinearSafetyConfig(samples=RANDOM_DAYS * STEPS_A_DAY)
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)
@@ -87,16 +103,24 @@ class VoltageAgentConfigs:
     The seeds in them are replaced by the course's.
     """
 
-    df_srl: VoltageAgentConfig = field(default_factory=lambda: VoltageAgentConfig(episodes=FULL_DAYS))
+    df_srl: VoltageAgentConfig = field(
+        default_factory=lambda: VoltageAgentConfig(episodes=FULL_DAYS)
+    )
     td3: VoltageAgentConfig = field(default_factory=lambda: _plain(FULL_DAYS))
     ddpg: VoltageAgentConfig = field(default_factory=lambda: _plain(FULL_DAYS, ddpg=True))
     safe_ddpg: SafeDdpgConfig = field(default_factory=SafeDdpgConfig)
-    sac: Sb3Config = field(default_factory=lambda: Sb3Config.of("sac", steps=FULL_DAYS * STEPS_A_DAY))
-    ppo: Sb3Config = field(default_factory=lambda: Sb3Config.of("ppo", steps=FULL_DAYS * STEPS_A_DAY))
+    sac: Sb3Config = field(
+        default_factory=lambda: Sb3Config.of("sac", steps=FULL_DAYS * STEPS_A_DAY)
+    )
+    ppo: Sb3Config = field(
+        default_factory=lambda: Sb3Config.of("ppo", steps=FULL_DAYS * STEPS_A_DAY)
+    )
 
     @classmethod
     def short(cls) -> VoltageAgentConfigs:
-        """Return settings that train for minutes: df_srl as ever, the others on fewer days, SAC and PPO on fewest."""
+        """Return settings that train for minutes: df_srl as ever, the others on fewer days, SAC and
+        PPO on fewest.
+        """
         td3, ddpg = _plain(SHORT_DAYS), _plain(SHORT_DAYS, ddpg=True)
         safe = SafeDdpgConfig(_plain(SHORT_DAYS - RANDOM_DAYS, ddpg=True))
         return cls(cls().df_srl, td3, ddpg, safe, Sb3Config.of("sac"), Sb3Config.of("ppo"))
@@ -137,7 +161,9 @@ class _Maker:
     train: Callable[[VoltageCourse, Any], tuple[Any, TrainingRecord]]
     save: Callable[[Any, Path], None]
     load: Callable[[VoltageCourse, Path], VoltageMethod]
-    settings: tuple[Callable[[], Mapping[str, float]], ...]  # constants that decide it, module by module
+    settings: tuple[
+        Callable[[], Mapping[str, float]], ...
+    ]  # constants that decide it, module by module
     packages: tuple[str, ...] = ("torch",)  # whose versions decide it
     in_tube: bool = False
 
@@ -150,13 +176,19 @@ def _with_seed(config: Any, seed: int) -> Any:
     return replace(config, learner=replace(config.learner, seed=seed))
 
 
-def _train_plain(course: VoltageCourse, config: VoltageAgentConfig) -> tuple[VoltageAgent, TrainingRecord]:
+def _train_plain(
+    course: VoltageCourse, config: VoltageAgentConfig
+) -> tuple[VoltageAgent, TrainingRecord]:
     name = "td3" if config.learner.twin else "ddpg"
     return VoltageAgent.train(course.network, course.batteries, course.days, None, config, name)
 
 
-def _train_df_srl(course: VoltageCourse, config: VoltageAgentConfig) -> tuple[VoltageAgent, TrainingRecord]:
-    return VoltageAgent.train(course.network, course.batteries, course.days, course.layer(), config, "df_srl")
+def _train_df_srl(
+    course: VoltageCourse, config: VoltageAgentConfig
+) -> tuple[VoltageAgent, TrainingRecord]:
+    return VoltageAgent.train(
+        course.network, course.batteries, course.days, course.layer(), config, "df_srl"
+    )
 
 
 def _save_agent(agent: VoltageAgent, path: Path) -> None:
@@ -171,8 +203,12 @@ def _load_df_srl(course: VoltageCourse, path: Path) -> VoltageAgent:
     return VoltageAgent.load(path, course.network, course.batteries, course.layer())
 
 
-def _train_safe_ddpg(course: VoltageCourse, config: SafeDdpgConfig) -> tuple[VoltageAgent, TrainingRecord]:
-    """Train the correction, then the agent; the days of random actions are days of training like the others."""
+def _train_safe_ddpg(
+    course: VoltageCourse, config: SafeDdpgConfig
+) -> tuple[VoltageAgent, TrainingRecord]:
+    """Train the correction, then the agent; the days of random actions are days of training like
+    the others.
+    """
     network, batteries, days = course.network, course.batteries, course.days
     begin = perf_counter()
     # Each environment goes through one whole day.
@@ -188,14 +224,19 @@ def _train_safe_ddpg(course: VoltageCourse, config: SafeDdpgConfig) -> tuple[Vol
     p_kw = 1e3 * network.base_mva * batteries.p_max * tried.actions
     before = {
         "reward": regulation_reward(network, p_kw, tried.v).reshape(by_day).sum(axis=0),
-        "n_steps": np.full(n_day, days.n_step), "n_violation_steps": (excess > SAFE_TOLERANCE_PU).sum(axis=0),
+        "n_steps": np.full(n_day, days.n_step),
+        "n_violation_steps": (excess > SAFE_TOLERANCE_PU).sum(axis=0),
         "worst_excess_pu": excess.max(axis=0),
         "regulation_kwh": days.step_h * np.abs(p_kw).sum(axis=1).reshape(by_day).sum(axis=0),
         # No layer was there yet to say anything.
         "status_steps": np.zeros((n_day, len(record.statuses)), np.int64),
-    }  # fmt: skip
-    both: dict[str, Any] = {name: np.concatenate([first, getattr(record, name)]) for name, first in before.items()}
-    return agent, replace(record, **both, steps=record.steps + len(tried), seconds=record.seconds + seconds)
+    }
+    both: dict[str, Any] = {
+        name: np.concatenate([first, getattr(record, name)]) for name, first in before.items()
+    }
+    return agent, replace(
+        record, **both, steps=record.steps + len(tried), seconds=record.seconds + seconds
+    )
 
 
 def _save_safe_ddpg(agent: VoltageAgent, path: Path) -> None:
@@ -216,10 +257,14 @@ def _slopes(path: Path) -> Path:
 
 
 def _train_sb3(course: VoltageCourse, config: Sb3Config) -> tuple[Sb3Policy, TrainingRecord]:
-    policy, record = Sb3Policy.train(config, network=course.network, batteries=course.batteries, days=course.days)
+    policy, record = Sb3Policy.train(
+        config, network=course.network, batteries=course.batteries, days=course.days
+    )
     columns = {name: getattr(record, name) for name in RECORD}
     no_layer = np.zeros((len(record.reward), 0), dtype=np.int64)
-    return policy, TrainingRecord(**columns, steps=record.steps, seconds=record.seconds, status_steps=no_layer)
+    return policy, TrainingRecord(
+        **columns, steps=record.steps, seconds=record.seconds, status_steps=no_layer
+    )
 
 
 def _save_sb3(policy: Sb3Policy, path: Path) -> None:
@@ -232,16 +277,23 @@ def _load_sb3(course: VoltageCourse, path: Path) -> Sb3Policy:
 
 MAKERS: dict[str, _Maker] = {
     "df_srl": _Maker(
-        _train_df_srl, _save_agent, _load_df_srl, (voltage_agent.settings, safety_layer.settings), in_tube=True
+        _train_df_srl,
+        _save_agent,
+        _load_df_srl,
+        (voltage_agent.settings, safety_layer.settings),
+        in_tube=True,
     ),
     "td3": _Maker(_train_plain, _save_agent, _load_plain, (voltage_agent.settings,)),
     "ddpg": _Maker(_train_plain, _save_agent, _load_plain, (voltage_agent.settings,)),
     "safe_ddpg": _Maker(
-        _train_safe_ddpg, _save_safe_ddpg, _load_safe_ddpg, (voltage_agent.settings, safe_ddpg.settings)
+        _train_safe_ddpg,
+        _save_safe_ddpg,
+        _load_safe_ddpg,
+        (voltage_agent.settings, safe_ddpg.settings),
     ),
     "sac": _Maker(_train_sb3, _save_sb3, _load_sb3, (), sb3_agents.PACKAGES),
     "ppo": _Maker(_train_sb3, _save_sb3, _load_sb3, (), sb3_agents.PACKAGES),
-}  # fmt: skip
+}
 
 
 def missing_for(method: str) -> str:
@@ -276,49 +328,72 @@ def trained_voltage(kind: str, course: VoltageCourse, seed: int) -> TrainedVolta
 
 def agent_key(kind: str, course: VoltageCourse, seed: int) -> str:
     """Return the hash of all that decides an agent, part of its files' names."""
-    return hash_of(_parts(kind, course, MAKERS[kind], _with_seed(getattr(course.configs, kind), seed)))
+    return hash_of(
+        _parts(kind, course, MAKERS[kind], _with_seed(getattr(course.configs, kind), seed))
+    )
 
 
 def train_voltage_agents(
-    course: VoltageCourse, kinds: Sequence[str], seeds: Sequence[int], run: RunConfig, console: Console
+    course: VoltageCourse,
+    kinds: Sequence[str],
+    seeds: Sequence[int],
+    run: RunConfig,
+    console: Console,
 ) -> dict[tuple[str, int], TrainedVoltage]:
-    """Return the agents of these kinds and seeds; those that are not in the cache are trained side by side first.
+    """Return the agents of these kinds and seeds; those that are not in the cache are trained side
+    by side first.
 
     Says what came from where. Raises as `trained_voltage`.
     """
     pieces = {f"{kind}/{seed}": (kind, seed) for kind in KINDS if kind in kinds for seed in seeds}
-    done = run_tasks(pieces, _train_piece, _same, (course,), None, {}, run, console, "training agents")
+    done = run_tasks(
+        pieces, _train_piece, _same, (course,), None, {}, run, console, "training agents"
+    )
     for name, (kind, seed) in pieces.items():
         told = done[name]["training"].iloc[0]
         if told["note"]:
             console.print(told["note"], soft_wrap=True, markup=False)
         how = "from the cache, trained" if told["cached"] else "trained"
         console.print(
-            f"{kind}, seed {seed}: {how} in {told['seconds']:.0f} s ({told['file']})", soft_wrap=True, markup=False
+            f"{kind}, seed {seed}: {how} in {told['seconds']:.0f} s ({told['file']})",
+            soft_wrap=True,
+            markup=False,
         )
     return {(kind, seed): trained_voltage(kind, course, seed) for kind, seed in pieces.values()}
 
 
 def kept_tube(feeder: Network, batteries: Batteries, days: VoltageDays, cache: Path) -> SocTube:
-    """Return the SOC tube of these days, from the cache or computed and kept there; raises as `compute_soc_tube`.
+    """Return the SOC tube of these days, from the cache or computed and kept there; raises as
+    `compute_soc_tube`.
 
-    A file that is damaged, or that does not say which step and batteries it is of, is computed anew.
+    A file that is damaged, or that does not say which step and batteries it is of, is computed
+    anew.
     """
     parts = {
-        "network": network_fingerprint(feeder), **digests(batteries, days), "version": version("feederguard"),
+        "network": network_fingerprint(feeder),
+        **digests(batteries, days),
+        "version": version("feederguard"),
         "settings": dict(soc_tube.settings()),
-    }  # fmt: skip
+    }
     path = cache / f"soc_tube-{_file_name(feeder.name)}-{hash_of(parts)}.npz"
     if path.exists():
         try:
             with np.load(path) as kept:
-                return SocTube(kept["low"], kept["high"], float(kept["step_h"]), str(kept["batteries"]))
+                return SocTube(
+                    kept["low"], kept["high"], float(kept["step_h"]), str(kept["batteries"])
+                )
         except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error):
             path.unlink(missing_ok=True)
     tube = compute_soc_tube(feeder, batteries, days)
     cache.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{os.getpid()}-{path.name}")
-    np.savez(partial, low=tube.low, high=tube.high, step_h=days.step_h, batteries=battery_digest(batteries))
+    np.savez(
+        partial,
+        low=tube.low,
+        high=tube.high,
+        step_h=days.step_h,
+        batteries=battery_digest(batteries),
+    )
     os.replace(partial, path)
     return tube
 
@@ -342,11 +417,15 @@ def _parts(kind: str, course: VoltageCourse, maker: _Maker, config: Any) -> dict
     """Return what decides an agent, to be hashed."""
     tube = course.tube if maker.in_tube else None
     return {
-        "kind": kind, "network": network_fingerprint(course.network), **digests(course.batteries, course.days),
-        "soc_tube": None if tube is None else _digest(tube.low, tube.high), "config": asdict(config),
+        "kind": kind,
+        "network": network_fingerprint(course.network),
+        **digests(course.batteries, course.days),
+        "soc_tube": None if tube is None else _digest(tube.low, tube.high),
+        "config": asdict(config),
         "settings": {one.__module__.rpartition(".")[2]: dict(one()) for one in maker.settings},
-        "version": version("feederguard"), "packages": {name: _version(name) for name in maker.packages},
-    }  # fmt: skip
+        "version": version("feederguard"),
+        "packages": {name: _version(name) for name in maker.packages},
+    }
 
 
 def _version(package: str) -> str:
@@ -358,15 +437,27 @@ def _version(package: str) -> str:
 
 def digests(batteries: Batteries, days: VoltageDays) -> dict[str, str]:
     """Return hashes of the numbers of batteries and of days."""
-    numbers = [getattr(batteries, item.name) for item in fields(batteries) if item.name not in ("name", "soc_end")]
+    numbers = [
+        getattr(batteries, item.name)
+        for item in fields(batteries)
+        if item.name not in ("name", "soc_end")
+    ]
     # NaN stands for an end that is the start.
     end = np.full(len(batteries), np.nan) if batteries.soc_end is None else batteries.soc_end
-    demand = (days.p_load, days.q_load, days.p_gen, np.array(days.step_h), days.date.astype(np.int64))
+    demand = (
+        days.p_load,
+        days.q_load,
+        days.p_gen,
+        np.array(days.step_h),
+        days.date.astype(np.int64),
+    )
     return {"batteries": _digest(*numbers, end), "days": _digest(*demand)}
 
 
 def _digest(*arrays: Any) -> str:
-    """Return a hash of the numbers to ten digits: one feeder read by two machines may differ in the last bit."""
+    """Return a hash of the numbers to ten digits: one feeder read by two machines may differ in the
+    last bit.
+    """
     digest = hashlib.sha256()
     for array in arrays:
         numbers = np.asarray(array, dtype=float)
@@ -383,10 +474,17 @@ def _file_name(text: str) -> str:
 def _write_record(record: TrainingRecord, path: Path, parts: dict[str, Any]) -> None:
     partial = path.with_name(f".{os.getpid()}-{path.stem}.parquet")
     said = zip(record.statuses, record.status_steps.T, strict=True)
-    columns = {name: getattr(record, name) for name in RECORD} | {_STATUS + name: steps for name, steps in said}
+    columns = {name: getattr(record, name) for name in RECORD} | {
+        _STATUS + name: steps for name, steps in said
+    }
     pd.DataFrame(columns).to_parquet(partial, index=False)
     os.replace(partial, path.with_suffix(".parquet"))
-    told = {"seconds": record.seconds, "steps": record.steps, "fallbacks": record.fallbacks, **parts}
+    told = {
+        "seconds": record.seconds,
+        "steps": record.steps,
+        "fallbacks": record.fallbacks,
+        **parts,
+    }
     write_whole(path.with_suffix(".json"), json.dumps(told, indent=1).encode())
 
 
@@ -394,18 +492,29 @@ def _read_record(path: Path) -> TrainingRecord:
     told = json.loads(path.with_suffix(".json").read_text())
     lines = pd.read_parquet(path.with_suffix(".parquet"))
     columns = {name: lines[name].to_numpy() for name in RECORD}
-    statuses = tuple(name.removeprefix(_STATUS) for name in lines.columns if name.startswith(_STATUS))
+    statuses = tuple(
+        name.removeprefix(_STATUS) for name in lines.columns if name.startswith(_STATUS)
+    )
     said = lines[[_STATUS + name for name in statuses]].to_numpy(dtype=np.int64)
     return TrainingRecord(
-        **columns, steps=int(told["steps"]), seconds=float(told["seconds"]), statuses=statuses, status_steps=said,
+        **columns,
+        steps=int(told["steps"]),
+        seconds=float(told["seconds"]),
+        statuses=statuses,
+        status_steps=said,
         fallbacks=int(told["fallbacks"]),
-    )  # fmt: skip
+    )
 
 
 def kept_df_srl(course: VoltageCourse, seed: int = 0) -> VoltageAgent | None:
-    """Return the course's trained df_srl from its cache, None where it is not there; nothing is trained.
+    """Return the course's trained df_srl from its cache, None where it is not there; nothing is
+    trained.
 
     Raises `CheckpointError` when its file cannot be used.
     """
     found = sorted(course.cache.glob(f"df_srl-*-{agent_key('df_srl', course, seed)}.safetensors"))
-    return VoltageAgent.load(found[0], course.network, course.batteries, course.layer()) if found else None
+    return (
+        VoltageAgent.load(found[0], course.network, course.batteries, course.layer())
+        if found
+        else None
+    )

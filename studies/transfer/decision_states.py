@@ -1,7 +1,8 @@
 """The AC states of decisions that a table tells by name.
 
-A table row keeps a decision by the names of what it switches and the MW that it sheds at each bus. The states that a page
-shows are computed anew from those, all of a setting in one batched AC power flow, the judge's own.
+A table row keeps a decision by the names of what it switches and the MW that it sheds at each bus.
+The states that a page shows are computed anew from those, all of a setting in one batched AC power
+flow, the judge's own.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ class DecisionStates:
 
 
 def read_decisions(network: Network, scenarios: Scenarios, rows: pd.DataFrame) -> Decisions:
-    """Return the decisions that rows (one per scenario) tell by name; raises ValueError for a name of another feeder."""
+    """Return the decisions that rows (one per scenario) tell by name; raises ValueError for a name
+    of another feeder.
+    """
     branch = {name: b for b, name in enumerate(network.branch_name)}
     bus = {name: i for i, name in enumerate(network.bus_name)}
     closed = np.tile(network.closed, (len(rows), 1))
@@ -45,14 +48,18 @@ def read_decisions(network: Network, scenarios: Scenarios, rows: pd.DataFrame) -
         closed[k, _numbers(to_open, branch, "branch")] = False
         for name, mw in re.findall(r"(.+?):([0-9.eE+-]+)(?: |$)", sheds):
             if name not in bus:
-                raise ValueError(f"report: a decision sheds at bus {name!r}, which {network.name} does not have")
+                raise ValueError(
+                    f"report: a decision sheds at bus {name!r}, which {network.name} does not have"
+                )
             demand = network.base_mva * scenarios.p_load[k, bus[name]]
             # The table keeps six digits, which may round a whole load up.
             shed[k, bus[name]] = min(1.0, float(mw) / demand) if demand > 0 else 0.0
     return Decisions(closed, shed)
 
 
-def solve_states(network: Network, scenarios: Scenarios, decisions: Decisions, setting: Setting) -> DecisionStates:
+def solve_states(
+    network: Network, scenarios: Scenarios, decisions: Decisions, setting: Setting
+) -> DecisionStates:
     """Return the states that decisions lead to, one per scenario, by the judge's own AC power flow."""
     outcome, flow = judge_with_flow(network, scenarios, decisions, setting)
     limited = np.isfinite(network.rating)
@@ -63,12 +70,18 @@ def solve_states(network: Network, scenarios: Scenarios, decisions: Decisions, s
         loading = network.base_mva * larger / setting.active_limit_mw
     live = flow.energised & flow.converged[:, None]
     lost = np.where(flow.energised, decisions.shed, 1.0) * scenarios.p_load
-    both = decisions.closed & flow.energised[:, network.from_bus] & flow.energised[:, network.to_bus]
+    both = (
+        decisions.closed & flow.energised[:, network.from_bus] & flow.energised[:, network.to_bus]
+    )
     return DecisionStates(
-        decisions.closed, 1e3 * network.base_mva * lost, flow,
-        np.where(limited & flow.converged[:, None], loading, np.nan), np.where(live, np.abs(flow.voltage), np.nan),
-        outcome.safe, both.sum(axis=1) == flow.energised.sum(axis=1) - len(network.substation),
-    )  # fmt: skip
+        decisions.closed,
+        1e3 * network.base_mva * lost,
+        flow,
+        np.where(limited & flow.converged[:, None], loading, np.nan),
+        np.where(live, np.abs(flow.voltage), np.nan),
+        outcome.safe,
+        both.sum(axis=1) == flow.energised.sum(axis=1) - len(network.substation),
+    )
 
 
 def _numbers(told: str, known: Mapping[str, int], label: str) -> list[int]:
@@ -83,5 +96,7 @@ def _numbers(told: str, known: Mapping[str, int], label: str) -> list[int]:
                 words = words[count:]
                 break
         else:
-            raise ValueError(f"report: a decision names {label} {words[0]!r}, which this feeder does not have")
+            raise ValueError(
+                f"report: a decision names {label} {words[0]!r}, which this feeder does not have"
+            )
     return found

@@ -18,7 +18,16 @@ from feederguard.studies.pages.feeder_drawing import (
     bus_labels,
     map_layout,
 )
-from feederguard.studies.pages.figure_style import BLUE, GREEN, INK, MUTED, ORANGE, VERMILLION, new_figure, packed
+from feederguard.studies.pages.figure_style import (
+    BLUE,
+    GREEN,
+    INK,
+    MUTED,
+    ORANGE,
+    VERMILLION,
+    new_figure,
+    packed,
+)
 from feederguard.studies.transfer.decision_states import DecisionStates
 
 LEAST_SHED_KW = 0.05  # smaller amounts are a solver's crumbs and are not drawn
@@ -34,37 +43,90 @@ def map_chart(drawing: FeederDrawing) -> Chart:
     traces = [*base_traces(drawing), *_states_of(drawing), bus_labels(drawing), *_switches()]
     figure = new_figure(traces, **map_layout(drawing))
     return Chart(
-        "transfer-map", "The feeder after the decision", figure,
-        "One column per branch from the substation on the left, lengths not to scale; hover over a bus or a mark for its "
-        "name and figures.", least_width_px=drawing.width_px,
-    )  # fmt: skip
+        "transfer-map",
+        "The feeder after the decision",
+        figure,
+        "One column per branch from the substation on the left, lengths not to scale; hover over a "
+        "bus or a mark for its "
+        "name and figures.",
+        least_width_px=drawing.width_px,
+    )
 
 
 def _states_of(drawing: FeederDrawing) -> list[go.Scatter]:
-    """Return the traces of branches and buses that a decision leaves overloaded, without supply, or with less load."""
+    """Return the traces of branches and buses that a decision leaves overloaded, without supply, or
+    with less load.
+    """
     network = drawing.network
     large = network.n_bus > MOST_LABELS
     grey = "#c3cad1"
     return [
-        go.Scatter(**_EMPTY, mode="lines", name="over its limit", line={"color": VERMILLION, "width": 7}, hoverinfo="skip"),
-        go.Scatter(**_EMPTY, mode="lines", showlegend=False, line={"color": GREEN, "width": 3.5}, hoverinfo="skip"),
-        go.Scatter(**_EMPTY, mode="lines", name="without supply", line={"color": grey, "width": 4}, hoverinfo="skip"),
         go.Scatter(
-            x=drawing.x, y=drawing.y, mode="markers", showlegend=False, customdata=[None] * network.n_bus,
-            text=[f"bus {name}" for name in network.bus_name], hovertemplate="%{text}: %{customdata:.4f} pu<extra></extra>",
-            marker={"size": 5 if large else 8, "color": "#fff", "line": {"width": 1.6, "color": INK}},
+            **_EMPTY,
+            mode="lines",
+            name="over its limit",
+            line={"color": VERMILLION, "width": 7},
+            hoverinfo="skip",
         ),
         go.Scatter(
-            **_EMPTY, mode="markers+text", name="dark bus, kW lost (size)", text=NO_TEXT, textposition="bottom center",
-            textfont={"size": 11, "color": MUTED}, hovertemplate="%{hovertext} is dark: %{customdata} kW lost<extra></extra>",
-            marker={"size": 14, "color": "#dfe3e7", "opacity": 0.9, "line": {"width": 1.6, "color": "#8a97a3"}},
+            **_EMPTY,
+            mode="lines",
+            showlegend=False,
+            line={"color": GREEN, "width": 3.5},
+            hoverinfo="skip",
         ),
         go.Scatter(
-            **_EMPTY, mode="markers+text", name="load shed, kW (size)", text=NO_TEXT, textposition="bottom center",
-            textfont={"size": 11, "color": "#8a5a00"}, hovertemplate="%{hovertext}: %{customdata} kW shed<extra></extra>",
-            marker={"color": ORANGE, "size": 14, "opacity": 0.9, "line": {"width": 1, "color": "#8a5a00"}},
+            **_EMPTY,
+            mode="lines",
+            name="without supply",
+            line={"color": grey, "width": 4},
+            hoverinfo="skip",
         ),
-    ]  # fmt: skip
+        go.Scatter(
+            x=drawing.x,
+            y=drawing.y,
+            mode="markers",
+            showlegend=False,
+            customdata=[None] * network.n_bus,
+            text=[f"bus {name}" for name in network.bus_name],
+            hovertemplate="%{text}: %{customdata:.4f} pu<extra></extra>",
+            marker={
+                "size": 5 if large else 8,
+                "color": "#fff",
+                "line": {"width": 1.6, "color": INK},
+            },
+        ),
+        go.Scatter(
+            **_EMPTY,
+            mode="markers+text",
+            name="dark bus, kW lost (size)",
+            text=NO_TEXT,
+            textposition="bottom center",
+            textfont={"size": 11, "color": MUTED},
+            hovertemplate="%{hovertext} is dark: %{customdata} kW lost<extra></extra>",
+            marker={
+                "size": 14,
+                "color": "#dfe3e7",
+                "opacity": 0.9,
+                "line": {"width": 1.6, "color": "#8a97a3"},
+            },
+        ),
+        go.Scatter(
+            **_EMPTY,
+            mode="markers+text",
+            name="load shed, kW (size)",
+            text=NO_TEXT,
+            textposition="bottom center",
+            textfont={"size": 11, "color": "#8a5a00"},
+            hovertemplate="%{hovertext}: %{customdata} kW shed<extra></extra>",
+            marker={
+                "color": ORANGE,
+                "size": 14,
+                "opacity": 0.9,
+                "line": {"width": 1, "color": "#8a5a00"},
+            },
+        ),
+    ]
 
 
 def _switches() -> list[go.Scatter]:
@@ -72,11 +134,15 @@ def _switches() -> list[go.Scatter]:
 
     def marks(name: str, symbol: str, colour: str, **marker: Any) -> go.Scatter:
         return go.Scatter(
-            **_EMPTY, mode="markers+text", name=name, text=NO_TEXT,
+            **_EMPTY,
+            mode="markers+text",
+            name=name,
+            text=NO_TEXT,
             textposition="top right" if symbol == "square" else "top center",
-            hovertemplate="%{hovertext}: " + name + "<extra></extra>", textfont={"size": 12, "color": colour},
+            hovertemplate="%{hovertext}: " + name + "<extra></extra>",
+            textfont={"size": 12, "color": colour},
             marker={"symbol": symbol, "color": colour, "size": 14, **marker},
-        )  # fmt: skip
+        )
 
     return [
         marks("switch closed", "square", GREEN, line={"width": 1.5, "color": "#fff"}),
@@ -85,9 +151,16 @@ def _switches() -> list[go.Scatter]:
     ]
 
 
-def map_changes(network: Network, states: DecisionStates, row: int, fault: int) -> dict[int, dict[str, Any]]:
+def map_changes(
+    network: Network, states: DecisionStates, row: int, fault: int
+) -> dict[int, dict[str, Any]]:
     """Return what a decision changes in the traces of the map."""
-    closed, v, lost, live = states.closed[row], states.v[row], states.lost_kw[row], states.flow.energised[row]
+    closed, v, lost, live = (
+        states.closed[row],
+        states.v[row],
+        states.lost_kw[row],
+        states.flow.energised[row],
+    )
     dead = network.closed & (~closed | ~(live[network.from_bus] & live[network.to_bus]))
     tie_closed, opened = np.flatnonzero(network.is_tie & closed), network.closed & ~closed
     opened[fault] = False
@@ -105,12 +178,14 @@ def map_changes(network: Network, states: DecisionStates, row: int, fault: int) 
         DARK: _loads(dark, lost, size, label),
         SHED: _loads(shed, lost, size, label),
         CLOSED: {
-            "at": ["middle", tie_closed.tolist()], "text": [NO_TEXT, *(f" close {network.branch_name[b]}" for b in tie_closed)],
+            "at": ["middle", tie_closed.tolist()],
+            "text": [NO_TEXT, *(f" close {network.branch_name[b]}" for b in tie_closed)],
         },
         OPENED: marks_at(
-            np.flatnonzero(opened).tolist(), [f"open {network.branch_name[b]}" for b in np.flatnonzero(opened)]
+            np.flatnonzero(opened).tolist(),
+            [f"open {network.branch_name[b]}" for b in np.flatnonzero(opened)],
         ),
-    }  # fmt: skip
+    }
 
 
 def marks_at(items: list[int], labels: list[str]) -> dict[str, Any]:
@@ -121,9 +196,14 @@ def marks_at(items: list[int], labels: list[str]) -> dict[str, Any]:
 
 def _loads(buses: IntArray, lost_kw: FloatArray, size: FloatArray, label: bool) -> dict[str, Any]:
     """Return the marks of loads that are lost; what has no load is a small mark without figure."""
-    told = [NO_TEXT if kw < LEAST_SHED_KW else f"{kw:.0f}" if kw >= 9.95 else f"{kw:.1f}" for kw in lost_kw[buses]]
+    told = [
+        NO_TEXT if kw < LEAST_SHED_KW else f"{kw:.0f}" if kw >= 9.95 else f"{kw:.1f}"
+        for kw in lost_kw[buses]
+    ]
     # The first is no point, but what the legend shows.
     return {
-        "at": ["bus", buses.tolist()], "customdata": [None, *lost_kw[buses].round(1).tolist()],
-        "marker": {"size": [14.0, *size[buses].tolist()]}, "text": [NO_TEXT, *told] if label else NO_TEXT,
-    }  # fmt: skip
+        "at": ["bus", buses.tolist()],
+        "customdata": [None, *lost_kw[buses].round(1).tolist()],
+        "marker": {"size": [14.0, *size[buses].tolist()]},
+        "text": [NO_TEXT, *told] if label else NO_TEXT,
+    }

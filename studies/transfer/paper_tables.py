@@ -1,19 +1,23 @@
-"""Tables 1 to 4 of Zhou et al., Energy Engineering 121(6), 2024, with our numbers beside the printed ones, and a fifth.
+"""Tables 1 to 4 of Zhou et al., Energy Engineering 121(6), 2024, with our numbers beside the
+printed ones, and a fifth.
 
     python studies/compare_methods.py --tables paper                                    all of it: hours
-    python studies/compare_methods.py --tables paper --seeds 1 --scenarios 20 --tables-feeders ieee33
+    python studies/compare_methods.py --tables paper --seeds 1 --scenarios 20 --tables-feeders
+    ieee33
 
-Learned methods are trained anew for every seed; all seeds answer the same test scenarios. Every (feeder, method, seed) is a
-task of `feederguard.studies.running.tasks`; a run that was stopped goes on with --resume, and so does one with more seeds. With
-c the costs of the safe decisions of a method, c* those of the same scenarios by `plan_search`, which tries every tie state
-here,
+Learned methods are trained anew for every seed; all seeds answer the same test scenarios. Every
+(feeder, method, seed) is a task of `feederguard.studies.running.tasks`; a run that was stopped goes
+on with --resume, and so does one with more seeds. With c the costs of the safe decisions of a
+method, c* those of the same scenarios by `plan_search`, which tries every tie state here,
 
     (a)  gap = sum c / sum c* - 1, sums over scenarios and seeds
 
-and its 95 % interval holds the middle 95 % of (a) over N_DRAWS draws, with replacement, of the seeds and, independently, of
-the scenarios (a crossed bootstrap: all seeds share the scenarios, so neither alone holds independent costs).
+and its 95 % interval holds the middle 95 % of (a) over N_DRAWS draws, with replacement, of the
+seeds and, independently, of the scenarios (a crossed bootstrap: all seeds share the scenarios, so
+neither alone holds independent costs).
 
-Longer than other files: what is measured, how it is kept and what it is printed beside are one text.
+Longer than other files: what is measured, how it is kept and what it is printed beside are one
+text.
 """
 
 from __future__ import annotations
@@ -56,23 +60,43 @@ TEST_SEED = 0
 N_DRAWS = 2000
 JUDGED = ("cost", "reward", "shed_ratio", "n_operations", "connected", "converged", "safe")
 
-# As printed: shed ratio, switch actions, reward x 1e-4; connected, converged, safe in %; seconds; safe in % by feeder.
+# As printed: shed ratio, switch actions, reward x 1e-4; connected, converged, safe in %; seconds;
+# safe in % by feeder.
 PRINTED: dict[str, dict[str, Any]] = {
     "genetic": {
-        "shed_ratio": "0.243 ± 0.015", "n_operations": "4.76 ± 0.52", "reward": "8.20 ± 0.66", "connected": "95.45",
-        "converged": "92.50", "safe": "84.67", "seconds": "587.24",
+        "shed_ratio": "0.243 ± 0.015",
+        "n_operations": "4.76 ± 0.52",
+        "reward": "8.20 ± 0.66",
+        "connected": "95.45",
+        "converged": "92.50",
+        "safe": "84.67",
+        "seconds": "587.24",
     },
     "ddpg": {
-        "shed_ratio": "0.211 ± 0.016", "n_operations": "3.04 ± 0.22", "reward": "10.30 ± 0.78", "connected": "100",
-        "converged": "100", "safe": "98.13", "seconds": "0.18",
-        "ieee33": "98.13 ± 1.55", "bus69_zhou": "96.77 ± 1.76", "caracas141": "95.12 ± 3.11",
+        "shed_ratio": "0.211 ± 0.016",
+        "n_operations": "3.04 ± 0.22",
+        "reward": "10.30 ± 0.78",
+        "connected": "100",
+        "converged": "100",
+        "safe": "98.13",
+        "seconds": "0.18",
+        "ieee33": "98.13 ± 1.55",
+        "bus69_zhou": "96.77 ± 1.76",
+        "caracas141": "95.12 ± 3.11",
     },
     "ddpg_corrected": {
-        "shed_ratio": "0.258 ± 0.015", "n_operations": "3.23 ± 0.45", "reward": "9.53 ± 0.52", "connected": "100",
-        "converged": "100", "safe": "100", "seconds": "6.43",
-        "ieee33": "100 ± 0.00", "bus69_zhou": "100 ± 0.00", "caracas141": "100 ± 0.00",
+        "shed_ratio": "0.258 ± 0.015",
+        "n_operations": "3.23 ± 0.45",
+        "reward": "9.53 ± 0.52",
+        "connected": "100",
+        "converged": "100",
+        "safe": "100",
+        "seconds": "6.43",
+        "ieee33": "100 ± 0.00",
+        "bus69_zhou": "100 ± 0.00",
+        "caracas141": "100 ± 0.00",
     },
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -103,15 +127,25 @@ class PaperTablesConfig:
     """How the genetic algorithm searches."""
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "scenarios", "genetic_scenarios", "timed_scenarios", "train_scenarios"):
+        for name in (
+            "seeds",
+            "scenarios",
+            "genetic_scenarios",
+            "timed_scenarios",
+            "train_scenarios",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for method in self.methods:
             if method not in METHODS:
-                raise ValueError(f"method {method!r} is not in the paper's tables; use {', '.join(METHODS)}")
+                raise ValueError(
+                    f"method {method!r} is not in the paper's tables; use {', '.join(METHODS)}"
+                )
         for name, values in (("methods", self.methods), ("tables_feeders", self.tables_feeders)):
             if not values or len(set(values)) < len(values):
-                raise ValueError(f"{name} is {' '.join(values) or 'empty'}; name at least one, and each once")
+                raise ValueError(
+                    f"{name} is {' '.join(values) or 'empty'}; name at least one, and each once"
+                )
 
 
 @dataclass(frozen=True)
@@ -132,15 +166,22 @@ class Bench:
     def __init__(self, config: PaperTablesConfig, agents_cache: Path) -> None:
         self.config, self.agents_cache = config, agents_cache
         self.networks = {name: load_network(name) for name in config.tables_feeders}
-        self.settings = {name: resolve_setting(network, "paper") for name, network in self.networks.items()}
+        self.settings = {
+            name: resolve_setting(network, "paper") for name, network in self.networks.items()
+        }
         self.profiles = load_profiles(config.profiles)
 
     def course(self, seed: int) -> Course:
         """Return what the agents of a seed are trained on."""
         config = self.config
         return Course(
-            self.profiles, config.pv_share, config.train_scenarios, seed, self.agents_cache, config.agents
-        )  # fmt: skip
+            self.profiles,
+            config.pv_share,
+            config.train_scenarios,
+            seed,
+            self.agents_cache,
+            config.agents,
+        )
 
     def key(self) -> dict[str, Any]:
         """Return what decides each task beside its name, to be hashed."""
@@ -148,7 +189,8 @@ class Bench:
         for name in ("seeds", "methods", "tables_feeders"):
             del known[name]
         parts = {
-            name: course_parts(network, self.settings[name], self.course(0)) for name, network in self.networks.items()
+            name: course_parts(network, self.settings[name], self.course(0))
+            for name, network in self.networks.items()
         }
         return {**known, "feeders": parts, "test_seed": TEST_SEED}
 
@@ -159,9 +201,15 @@ class Bench:
             yield from (Job(feeder, (REFERENCE,), 0) for feeder in self.networks)
         for seed in range(self.config.seeds):
             for feeder in self.networks:
-                for methods in (("ddpg_corrected",), ("ranked_switching",), ("ddpg", "ddpg_safe"), ("genetic",)):
+                for methods in (
+                    ("ddpg_corrected",),
+                    ("ranked_switching",),
+                    ("ddpg", "ddpg_safe"),
+                    ("genetic",),
+                ):
                     kept = tuple(name for name in methods if name in wanted)
-                    # One decision of the genetic algorithm takes a second and more: the paper has it on this feeder only.
+                    # One decision of the genetic algorithm takes a second and more: the paper has
+                    # it on this feeder only.
                     if kept and (kept != ("genetic",) or feeder == FEEDERS[0]):
                         yield Job(feeder, kept, seed)
 
@@ -171,18 +219,27 @@ def make_tables(
 ) -> list[Path]:
     """Do what is missing, print the tables, and return the files written.
 
-    Raises NetworkError where a feeder lacks its limit of the paper setting, ValueError and OSError for what else cannot
-    be used, and KeyboardInterrupt after saying how to go on.
+    Raises NetworkError where a feeder lacks its limit of the paper setting, ValueError and OSError
+    for what else cannot be used, and KeyboardInterrupt after saying how to go on.
     """
     config = replace(
-        config, tables_feeders=tuple(map(absolute, config.tables_feeders)), profiles=absolute(config.profiles)
+        config,
+        tables_feeders=tuple(map(absolute, config.tables_feeders)),
+        profiles=absolute(config.profiles),
     )
     bench = Bench(config, agents_cache)
     jobs = {f"{job.feeder}/{'+'.join(job.methods)}/{job.seed}": job for job in bench.jobs()}
     done = run_tasks(
-        {name: (job,) for name, job in jobs.items()}, work, Bench, (config, agents_cache.resolve()), output / "journal.sqlite",
-        bench.key(), run, console, "training and judging",
-    )  # fmt: skip
+        {name: (job,) for name, job in jobs.items()},
+        work,
+        Bench,
+        (config, agents_cache.resolve()),
+        output / "journal.sqlite",
+        bench.key(),
+        run,
+        console,
+        "training and judging",
+    )
     trained, cached, seconds = 0, 0, 0.0
     for tables in done.values():
         for told in tables["training"].to_dict("records"):
@@ -191,33 +248,51 @@ def make_tables(
             if told["note"]:
                 console.print(told["note"], soft_wrap=True, markup=False)
     if trained or cached:
-        console.print(f"agents: {trained} trained in {seconds:.0f} s in all, {cached} taken from {agents_cache}")
+        console.print(
+            f"agents: {trained} trained in {seconds:.0f} s in all, {cached} taken from "
+            f"{agents_cache}"
+        )
     trials = gather(jobs, done)
     shown = paper_tables(bench, trials)
     for table in shown:
         table.show(console)
     written = _write(shown, figures(bench, trials), output)
-    blocks: list[Block] = [DataTable(table.title, table.headings, tuple(table.rows), table.footnote) for table in shown]
+    blocks: list[Block] = [
+        DataTable(table.title, table.headings, tuple(table.rows), table.footnote) for table in shown
+    ]
     section = Section(
-        "paper", "Load transfer after a fault: the tables of Zhou et al. 2024", (Prose(_QUESTION), *blocks)
+        "paper",
+        "Load transfer after a fault: the tables of Zhou et al. 2024",
+        (Prose(_QUESTION), *blocks),
     )
     seeds = f"0 to {config.seeds - 1}, test scenarios {TEST_SEED}"
-    report = write_report("FeederGuard: the paper's tables", [section], find_provenance(seeds), output)
+    report = write_report(
+        "FeederGuard: the paper's tables", [section], find_provenance(seeds), output
+    )
     mark_written(output / "journal.sqlite")
     return [*written, *report]
 
 
 _QUESTION = (
-    "Zhou et al., Energy Engineering 121(6), 2024, print what a genetic algorithm and their learned agents do after a line has "
-    "failed. Here the same methods, and ours, answer random faults of the test weeks under the paper's setting; every "
-    "decision is judged by the same AC power flow, and the printed figures stand beside ours. Their limits and load are not "
+    "Zhou et al., Energy Engineering 121(6), 2024, print what a genetic algorithm and their "
+    "learned agents do after a line has "
+    "failed. Here the same methods, and ours, answer random faults of the test weeks under the "
+    "paper's setting; every "
+    "decision is judged by the same AC power flow, and the printed figures stand beside ours. "
+    "Their limits and load are not "
     "published, so levels compare only roughly; the order of the methods does."
 )
 
 
 def work(bench: Bench, job: Job) -> Tables:
-    """Return the judged test scenarios of a job's methods, their seconds, and how its agents were come by."""
-    course, network, setting = bench.course(job.seed), bench.networks[job.feeder], bench.settings[job.feeder]
+    """Return the judged test scenarios of a job's methods, their seconds, and how its agents were
+    come by.
+    """
+    course, network, setting = (
+        bench.course(job.seed),
+        bench.networks[job.feeder],
+        bench.settings[job.feeder],
+    )
     tables: Tables = {}
     training = []
     for name in job.methods:
@@ -240,8 +315,11 @@ def _measure(bench: Bench, network: Network, method: Method) -> tuple[pd.DataFra
     config = bench.config
     slow = method.name == "genetic"
     count = min(config.genetic_scenarios, config.scenarios) if slow else config.scenarios
-    # All of them are sampled even where few are used, since the first of many are not those of a small sample.
-    drawn = sample_scenarios(network, bench.profiles, config.scenarios, TEST_SEED, pv_share=config.pv_share)
+    # All of them are sampled even where few are used, since the first of many are not those of a
+    # small sample.
+    drawn = sample_scenarios(
+        network, bench.profiles, config.scenarios, TEST_SEED, pv_share=config.pv_share
+    )
     scenarios = drawn.scenarios[:count]
     # What is compiled or built at the first decision is no part of a decision's time.
     method.decide(scenarios[:1])
@@ -256,7 +334,9 @@ def _measure(bench: Bench, network: Network, method: Method) -> tuple[pd.DataFra
     return pd.DataFrame(judged), pd.DataFrame({"seconds": seconds})
 
 
-Trials = dict[tuple[str, str], dict[str, FloatArray]]  # (feeder, method) -> name -> (seed, scenario)
+Trials = dict[
+    tuple[str, str], dict[str, FloatArray]
+]  # (feeder, method) -> name -> (seed, scenario)
 
 
 def gather(jobs: Mapping[str, Job], done: Mapping[str, Tables]) -> Trials:
@@ -269,13 +349,20 @@ def gather(jobs: Mapping[str, Job], done: Mapping[str, Tables]) -> Trials:
             piece["seconds"] = done[name][f"{method} seconds"]["seconds"].to_numpy(dtype=float)
             piece["training_s"] = np.array([training.get(method, 0.0)])
             found.setdefault((job.feeder, method), []).append(piece)
-    return {at: {name: np.stack([p[name] for p in pieces]) for name in pieces[0]} for at, pieces in found.items()}
+    return {
+        at: {name: np.stack([p[name] for p in pieces]) for name in pieces[0]}
+        for at, pieces in found.items()
+    }
 
 
-def gap_interval(cost: FloatArray, safe: BoolArray, reference: FloatArray) -> tuple[float, float, float]:
-    """Return (a) and the ends of its 95 % interval for cost, safe (n_seed, n_scenario), reference (n_scenario,).
+def gap_interval(
+    cost: FloatArray, safe: BoolArray, reference: FloatArray
+) -> tuple[float, float, float]:
+    """Return (a) and the ends of its 95 % interval for cost, safe (n_seed, n_scenario), reference
+    (n_scenario,).
 
-    reference: c*, NaN where no state is safe; such scenarios are left out. NaN where nothing is left.
+    reference: c*, NaN where no state is safe; such scenarios are left out. NaN where nothing is
+    left.
     """
     counts = safe & np.isfinite(reference)
     ours, best = np.where(counts, cost, 0.0), np.where(counts, reference, 0.0)
@@ -291,7 +378,9 @@ def gap_interval(cost: FloatArray, safe: BoolArray, reference: FloatArray) -> tu
 
 
 def figures(bench: Bench, trials: Trials) -> pd.DataFrame:
-    """Return one line per feeder and method: mean and standard deviation over seeds of each quantity, gap and interval."""
+    """Return one line per feeder and method: mean and standard deviation over seeds of each
+    quantity, gap and interval.
+    """
     lines: list[dict[str, Any]] = []
     for (feeder, method), held in sorted(trials.items(), key=lambda item: _place(bench, *item[0])):
         line: dict[str, Any] = {"feeder": feeder, "method": method, "seeds": len(held["cost"])}
@@ -305,10 +394,21 @@ def figures(bench: Bench, trials: Trials) -> pd.DataFrame:
             best = np.where(reference["safe"][0] > 0, reference["cost"][0], np.nan)
             gap = gap_interval(held["cost"], held["safe"] > 0, best[:n])
             line["without_safe_state"] = int(np.isnan(best).sum())
-        line |= dict(zip(("gap_pct", "gap_low_pct", "gap_high_pct"), (100 * value for value in gap), strict=True))
+        line |= dict(
+            zip(
+                ("gap_pct", "gap_low_pct", "gap_high_pct"),
+                (100 * value for value in gap),
+                strict=True,
+            )
+        )
         printed = PRINTED.get(method, {})
-        one = {f"paper_{name}": printed.get(name, "") for name in ("shed_ratio", "n_operations", "reward", "seconds")}
-        lines.append(line | (one if feeder == FEEDERS[0] else {}) | {"paper_safe": printed.get(feeder, "")})
+        one = {
+            f"paper_{name}": printed.get(name, "")
+            for name in ("shed_ratio", "n_operations", "reward", "seconds")
+        }
+        lines.append(
+            line | (one if feeder == FEEDERS[0] else {}) | {"paper_safe": printed.get(feeder, "")}
+        )
     return pd.DataFrame(lines)
 
 
@@ -360,46 +460,91 @@ def paper_tables(bench: Bench, trials: Trials) -> list[PaperTable]:
     known = figures(bench, trials).to_dict("records")
     first = [line for line in known if line["feeder"] == FEEDERS[0]]
     tables = [_table_1(bench, first), _table_2(first), _table_3(bench, first)] if first else []
-    learned = tuple(name for name in METHODS if name in TRAINED and any(line["method"] == name for line in known))
-    return [*tables, *([_table_4(bench, known, learned)] if learned else []), _table_5(bench, known)]
+    learned = tuple(
+        name
+        for name in METHODS
+        if name in TRAINED and any(line["method"] == name for line in known)
+    )
+    return [
+        *tables,
+        *([_table_4(bench, known, learned)] if learned else []),
+        _table_5(bench, known),
+    ]
 
 
 def _table_1(bench: Bench, lines: list[dict[Any, Any]]) -> PaperTable:
     rows = [
         (
-            line["method"], _pm(line, "shed_ratio", 3), _printed(line, "shed_ratio"), _pm(line, "n_operations", 2),
-            _printed(line, "n_operations"), _pm(line, "reward_of_mean_cost_x1e-4", 2), _printed(line, "reward"),
+            line["method"],
+            _pm(line, "shed_ratio", 3),
+            _printed(line, "shed_ratio"),
+            _pm(line, "n_operations", 2),
+            _printed(line, "n_operations"),
+            _pm(line, "reward_of_mean_cost_x1e-4", 2),
+            _printed(line, "reward"),
             f"{1e-4 * line['reward_x1e-4']:.2g}",
         )
         for line in lines
-    ]  # fmt: skip
-    headings = ("method", "shed ratio", "paper", "switch actions", "paper", "reward x1e-4", "paper", "mean (11)")
+    ]
+    headings = (
+        "method",
+        "shed ratio",
+        "paper",
+        "switch actions",
+        "paper",
+        "reward x1e-4",
+        "paper",
+        "mean (11)",
+    )
     n_genetic = min(bench.config.genetic_scenarios, bench.config.scenarios)
     return PaperTable(
-        f"Table 1: actions and rewards, {FEEDERS[0]}", headings, rows,
-        f"Mean ± standard deviation over {bench.config.seeds} seed(s), {bench.config.scenarios} test scenarios (genetic: the "
-        f"first {n_genetic}). reward: 1 / (mean cost + {EPSILON:g}), the one comparable with the paper's; mean (11): mean of "
-        "the rewards with their penalties, which cheap scenarios and unsafe decisions rule. plan_search has no seed.",
-    )  # fmt: skip
+        f"Table 1: actions and rewards, {FEEDERS[0]}",
+        headings,
+        rows,
+        f"Mean ± standard deviation over {bench.config.seeds} seed(s), {bench.config.scenarios} "
+        "test scenarios (genetic: the "
+        f"first {n_genetic}). reward: 1 / (mean cost + {EPSILON:g}), the one comparable with the "
+        "paper's; mean (11): mean of "
+        "the rewards with their penalties, which cheap scenarios and unsafe decisions rule. "
+        "plan_search has no seed.",
+    )
 
 
 def _table_2(lines: list[dict[Any, Any]]) -> PaperTable:
     names = ("connected", "converged", "safe")
     rows = [
-        (line["method"], *(cell for name in names for cell in (_pm(line, f"{name}_pct", 2), _printed(line, name))))
+        (
+            line["method"],
+            *(
+                cell
+                for name in names
+                for cell in (_pm(line, f"{name}_pct", 2), _printed(line, name))
+            ),
+        )
         for line in lines
     ]
     headings = ("method", "connected %", "paper", "converged %", "paper", "safe %", "paper")
-    return PaperTable(f"Table 2: operating safety, {FEEDERS[0]}", headings, rows, "Every decision by the AC judge.")
+    return PaperTable(
+        f"Table 2: operating safety, {FEEDERS[0]}",
+        headings,
+        rows,
+        "Every decision by the AC judge.",
+    )
 
 
 def _table_3(bench: Bench, lines: list[dict[Any, Any]]) -> PaperTable:
-    rows = [(line["method"], f"{line['seconds']:.2g}", _printed(line, "seconds"), _training(line)) for line in lines]
+    rows = [
+        (line["method"], f"{line['seconds']:.2g}", _printed(line, "seconds"), _training(line))
+        for line in lines
+    ]
     return PaperTable(
-        f"Table 3: time of a decision, {FEEDERS[0]}", ("method", "seconds", "paper", "training, s"), rows,
-        f"Single decisions, the first {min(bench.config.timed_scenarios, bench.config.scenarios)} test scenarios, one core; "
+        f"Table 3: time of a decision, {FEEDERS[0]}",
+        ("method", "seconds", "paper", "training, s"),
+        rows,
+        f"Single decisions, the first {min(bench.config.timed_scenarios, bench.config.scenarios)} "
+        "test scenarios, one core; "
         "the paper's on its own machine. training: of one agent, on one core.",
-    )  # fmt: skip
+    )
 
 
 def _table_4(bench: Bench, lines: list[dict[Any, Any]], learned: tuple[str, ...]) -> PaperTable:
@@ -414,17 +559,28 @@ def _table_4(bench: Bench, lines: list[dict[Any, Any]], learned: tuple[str, ...]
             row += [cells.get((feeder, name), "-")]
             row += [PRINTED[name].get(feeder, "")] if name in PRINTED else []
         rows.append(tuple(row))
-    lost = {line["feeder"]: line["without_safe_state"] for line in lines if "without_safe_state" in line}
-    counted = ", ".join(f"{feeder} {int(count)}" for feeder, count in lost.items() if count == count) or "not counted"
+    lost = {
+        line["feeder"]: line["without_safe_state"] for line in lines if "without_safe_state" in line
+    }
+    counted = (
+        ", ".join(f"{feeder} {int(count)}" for feeder, count in lost.items() if count == count)
+        or "not counted"
+    )
     return PaperTable(
-        "Table 4: safe decisions, %", tuple(headings), rows,
-        f"Mean ± standard deviation over {bench.config.seeds} seed(s). Test scenarios in which no tie state can be made "
+        "Table 4: safe decisions, %",
+        tuple(headings),
+        rows,
+        f"Mean ± standard deviation over {bench.config.seeds} seed(s). Test scenarios in which no "
+        "tie state can be made "
         f"safe, of {bench.config.scenarios}: {counted}.",
-    )  # fmt: skip
+    )
 
 
 def _table_5(bench: Bench, lines: list[dict[Any, Any]]) -> PaperTable:
-    n_state = {name: 2.0 ** bench.settings[name].switchable_branches(net).sum() for name, net in bench.networks.items()}
+    n_state = {
+        name: 2.0 ** bench.settings[name].switchable_branches(net).sum()
+        for name, net in bench.networks.items()
+    }
     searched = [name for name, count in n_state.items() if count > MOST_STATES]
     rows = []
     for line in lines:
@@ -433,11 +589,19 @@ def _table_5(bench: Bench, lines: list[dict[Any, Any]]) -> PaperTable:
         gap = f"{line['gap_pct']:.2f}" if known else "-"
         rows.append((line["feeder"], line["method"], _pm(line, "cost", 1), gap, interval))
     return PaperTable(
-        "Table 5: what the paper lacks", ("feeder", "method", "mean cost", "gap %", "95 % interval"), rows,
-        "gap: cost of the safe decisions over that of the best of all tie states with its least shedding (plan_search), in the "
-        f"same scenarios. Interval: percentiles of {N_DRAWS} draws of scenarios and, independently, of seeds."
-        + (f" Too many states to try all, the best found instead: {', '.join(searched)}." if searched else ""),
-    )  # fmt: skip
+        "Table 5: what the paper lacks",
+        ("feeder", "method", "mean cost", "gap %", "95 % interval"),
+        rows,
+        "gap: cost of the safe decisions over that of the best of all tie states with its least "
+        "shedding (plan_search), in the "
+        f"same scenarios. Interval: percentiles of {N_DRAWS} draws of scenarios and, "
+        "independently, of seeds."
+        + (
+            f" Too many states to try all, the best found instead: {', '.join(searched)}."
+            if searched
+            else ""
+        ),
+    )
 
 
 def _training(line: dict[Any, Any]) -> str:
@@ -454,7 +618,9 @@ def _printed(line: dict[Any, Any], name: str) -> str:
 
 
 def _write(tables: list[PaperTable], numbers: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write the tables; what was timed is in a file of its own, the others are the same to the byte for the same seeds."""
+    """Write the tables; what was timed is in a file of its own, the others are the same to the byte
+    for the same seeds.
+    """
     paths = [folder / name for name in ("paper_tables.md", "paper_tables.csv", "times.csv")]
     timed = [name for name in numbers.columns if name.startswith(("seconds", "training_s"))]
     write_whole(paths[0], "\n".join(table.markdown() for table in tables).encode())

@@ -14,10 +14,19 @@ from feederguard.models.load_transfer import Setting
 from feederguard.models.network import Network
 from feederguard.models.power_flow import solve_power_flow
 from feederguard.studies.pages.blocks import Choice, Layer, Picker, Selector
-from feederguard.studies.pages.feeder_drawing import FeederDrawing, branch_label, draw_feeder, places
+from feederguard.studies.pages.feeder_drawing import (
+    FeederDrawing,
+    branch_label,
+    draw_feeder,
+    places,
+)
 from feederguard.studies.pages.figure_style import packed
 from feederguard.studies.pages.number_text import counted, milliseconds, number
-from feederguard.studies.transfer.decision_states import DecisionStates, read_decisions, solve_states
+from feederguard.studies.transfer.decision_states import (
+    DecisionStates,
+    read_decisions,
+    solve_states,
+)
 from feederguard.studies.transfer.map import FAULT, LEAST_SHED_KW, map_changes, map_chart, marks_at
 from feederguard.studies.transfer.profiles import (
     BusAxis,
@@ -34,15 +43,23 @@ from feederguard.studies.transfer.tables import SEARCH
 def transfer_picker(
     network: Network, sampled: SampledScenarios, rows: pd.DataFrame, settings: Sequence[Setting]
 ) -> Picker:
-    """Return the map and the profiles of every decision; rows as `transfer_section`'s, with a `reference` cost."""
+    """Return the map and the profiles of every decision; rows as `transfer_section`'s, with a
+    `reference` cost.
+    """
     drawing = draw_feeder(network)
     axis = axis_of_buses(drawing)
     scenarios = sampled.scenarios
     numbers = sorted(set(rows["scenario"].tolist()))
-    before = solve_power_flow(network, scenarios.p_load - scenarios.p_gen, scenarios.q_load, network.closed)
-    v_before = np.where(before.converged[:, None] & before.energised, np.abs(before.voltage), np.nan)
+    before = solve_power_flow(
+        network, scenarios.p_load - scenarios.p_gen, scenarios.q_load, network.closed
+    )
+    v_before = np.where(
+        before.converged[:, None] & before.energised, np.abs(before.voltage), np.nan
+    )
     by_setting = {
-        setting.name: Choice("", {"transfer-voltage": limit_changes(axis, setting.v_min_pu, setting.v_max_pu)})
+        setting.name: Choice(
+            "", {"transfer-voltage": limit_changes(axis, setting.v_min_pu, setting.v_max_pu)}
+        )
         for setting in settings
     }
     by_all, voltages = _decisions(network, drawing, axis, sampled, rows, settings)
@@ -53,21 +70,30 @@ def transfer_picker(
         "transfer-decisions",
         "Every decision on the map",
         (
-            Selector("Fault", tuple((str(k), _scenario_label(network, sampled, k)) for k in numbers),
-                     numbers.index(_hardest(numbers, rows[rows["setting"] == settings[-1].name]))),
+            Selector(
+                "Fault",
+                tuple((str(k), _scenario_label(network, sampled, k)) for k in numbers),
+                numbers.index(_hardest(numbers, rows[rows["setting"] == settings[-1].name])),
+            ),
             Selector("Setting", tuple((setting.name, setting.name) for setting in settings)),
             Selector("Method", tuple((name, name) for name in methods), methods.index(shown)),
         ),
         (
-            Layer((0,), _faults(network, axis, scenarios.fault, v_before, numbers)), Layer((1,), by_setting),
-            Layer((0, 1, 2), by_all, "This method was not run in this setting; the map shows the fault alone."),
+            Layer((0,), _faults(network, axis, scenarios.fault, v_before, numbers)),
+            Layer((1,), by_setting),
+            Layer(
+                (0, 1, 2),
+                by_all,
+                "This method was not run in this setting; the map shows the fault alone.",
+            ),
         ),
         (
-            map_chart(drawing), voltage_chart(axis, floor, max([1.05, *(setting.v_max_pu for setting in settings)])),
+            map_chart(drawing),
+            voltage_chart(axis, floor, max([1.05, *(setting.v_max_pu for setting in settings)])),
             loading_chart(drawing),
         ),
         places(drawing),
-    )  # fmt: skip
+    )
 
 
 def _hardest(numbers: Sequence[int], part: pd.DataFrame) -> int:
@@ -82,18 +108,31 @@ def _faults(
     """Return what each fault shows whatever is done: where it is, and the voltages before."""
     return {
         str(k): Choice(
-            "", {"transfer-map": {FAULT: marks_at([int(faults[k])], [f"fault {network.branch_name[int(faults[k])]}"])},
-                 "transfer-voltage": {0: {"y": packed(axis.gapped(v_before[k]))}}},
+            "",
+            {
+                "transfer-map": {
+                    FAULT: marks_at(
+                        [int(faults[k])], [f"fault {network.branch_name[int(faults[k])]}"]
+                    )
+                },
+                "transfer-voltage": {0: {"y": packed(axis.gapped(v_before[k]))}},
+            },
         )
         for k in numbers
-    }  # fmt: skip
+    }
 
 
 def _decisions(
-    network: Network, drawing: FeederDrawing, axis: BusAxis, sampled: SampledScenarios, rows: pd.DataFrame,
+    network: Network,
+    drawing: FeederDrawing,
+    axis: BusAxis,
+    sampled: SampledScenarios,
+    rows: pd.DataFrame,
     settings: Sequence[Setting],
-) -> tuple[dict[str, Choice], list[FloatArray]]:  # fmt: skip
-    """Return what every decision shows, by scenario, setting and method, and the voltages of all (B, n_bus) a setting."""
+) -> tuple[dict[str, Choice], list[FloatArray]]:
+    """Return what every decision shows, by scenario, setting and method, and the voltages of all
+    (B, n_bus) a setting.
+    """
     found: dict[str, Choice] = {}
     voltages: list[FloatArray] = []
     for setting in settings:
@@ -127,7 +166,9 @@ def _scenario_label(network: Network, sampled: SampledScenarios, k: int) -> str:
     return f"{k + 1}: {where}, {number(float(load))} MW of load"
 
 
-def _note(network: Network, setting: Setting, states: DecisionStates, row: int, line: Mapping[Any, Any]) -> str:
+def _note(
+    network: Network, setting: Setting, states: DecisionStates, row: int, line: Mapping[Any, Any]
+) -> str:
     v, loading = states.v[row], states.loading[row]
     closed, dark = states.closed[row], ~states.flow.energised[row]
     opened = network.closed & ~closed
@@ -141,10 +182,13 @@ def _note(network: Network, setting: Setting, states: DecisionStates, row: int, 
     shed_kw, dark_kw = float(lost[~dark].sum()), float(lost[dark].sum())
     if shed_kw >= LEAST_SHED_KW:
         done.append(
-            f"sheds {number(shed_kw)} kW at {counted(int((lost[~dark] >= LEAST_SHED_KW).sum()), 'bus', 'buses')}"
+            f"sheds {number(shed_kw)} kW at "
+            f"{counted(int((lost[~dark] >= LEAST_SHED_KW).sum()), 'bus', 'buses')}"
         )
     if dark.any():
-        done.append(f"leaves {counted(int(dark.sum()), 'bus', 'buses')} ({number(dark_kw)} kW) dark")
+        done.append(
+            f"leaves {counted(int(dark.sum()), 'bus', 'buses')} ({number(dark_kw)} kW) dark"
+        )
     words = f"**{line['method']}** " + ("; ".join(done) or "does nothing") + "."
     cost = f"Cost {number(line['cost'], 4)}"
     if line["reference"] == line["reference"]:

@@ -1,4 +1,6 @@
-"""Voltage along the feeder and loading of its branches, in the order of the map, before and after a decision."""
+"""Voltage along the feeder and loading of its branches, in the order of the map, before and after a
+decision.
+"""
 
 from __future__ import annotations
 
@@ -48,39 +50,69 @@ def axis_of_buses(drawing: FeederDrawing) -> BusAxis:
 
 
 def voltage_chart(axis: BusAxis, floor: float, top: float) -> Chart:
-    """Return the voltage of every bus, from `floor` to a little above `top` (pu), before anything is chosen."""
+    """Return the voltage of every bus, from `floor` to a little above `top` (pu), before anything
+    is chosen.
+    """
     n = axis.places[-1] + 1 if axis.places else 1
     text = [""] * n
     for k, name in zip(axis.places, axis.names, strict=True):
         text[k] = f"bus {name}"
-    limit = {"mode": "lines", "line": {"color": VERMILLION, "width": 1.6, "dash": "dash"}, "hoverinfo": "skip"}
+    limit = {
+        "mode": "lines",
+        "line": {"color": VERMILLION, "width": 1.6, "dash": "dash"},
+        "hoverinfo": "skip",
+    }
     hover = "%{text}: %{y:.4f} pu<extra>%{fullData.name}</extra>"
-    common: dict[str, Any] = {"x": list(range(n)), "y": [None] * n, "text": text, "hovertemplate": hover}
+    common: dict[str, Any] = {
+        "x": list(range(n)),
+        "y": [None] * n,
+        "text": text,
+        "hovertemplate": hover,
+    }
     figure = new_figure(
         [
-            go.Scatter(**common, mode="lines", name="before the fault", line={"color": "#9aa6b0", "width": 2, "dash": "dot"}),
             go.Scatter(
-                **common, mode="lines+markers", name="after the decision", line={"color": BLUE, "width": 2},
+                **common,
+                mode="lines",
+                name="before the fault",
+                line={"color": "#9aa6b0", "width": 2, "dash": "dot"},
+            ),
+            go.Scatter(
+                **common,
+                mode="lines+markers",
+                name="after the decision",
+                line={"color": BLUE, "width": 2},
                 marker={"size": 6 if n < 200 else 3},
             ),
             go.Scatter(x=[None], y=[None], name="limit", **limit),
             go.Scatter(x=[None], y=[None], showlegend=False, **limit),
             go.Scatter(
-                x=[None], y=[None], yaxis="y2", mode="markers", name="dark", hoverinfo="skip",
+                x=[None],
+                y=[None],
+                yaxis="y2",
+                mode="markers",
+                name="dark",
+                hoverinfo="skip",
                 marker={"symbol": "x-thin", "size": 7, "line": {"width": 1.6, "color": MUTED}},
             ),
         ],
         height=330,
-        xaxis={"title": {"text": "bus, in the order of the map: trunk, then lateral by lateral"}, "showgrid": False,
-               "range": [-1, n], **_sparse(axis.places, axis.names)},
+        xaxis={
+            "title": {"text": "bus, in the order of the map: trunk, then lateral by lateral"},
+            "showgrid": False,
+            "range": [-1, n],
+            **_sparse(axis.places, axis.names),
+        },
         yaxis={"title": {"text": "voltage, pu"}, "range": [floor, top + 0.012]},
         yaxis2={"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True},
-    )  # fmt: skip
+    )
     return Chart("transfer-voltage", "Voltage against its limits", figure, least_width_px=760)
 
 
 def voltage_changes(states: DecisionStates, row: int, axis: BusAxis) -> dict[int, dict[str, Any]]:
-    """Return what a decision changes in the traces of the voltages; dark buses are marks at the bottom."""
+    """Return what a decision changes in the traces of the voltages; dark buses are marks at the
+    bottom.
+    """
     live = states.flow.energised[row]
     spots = [k for k, i in enumerate(axis.along) if i >= 0 and not live[i]]
     # The second axis, whose zero lies at the bottom of the figure.
@@ -98,34 +130,58 @@ def loading_chart(drawing: FeederDrawing) -> Chart:
     network = drawing.network
     order = drawing.branch_order
     n = len(order)
-    text = [branch_label(network, b, int(network.from_bus[b]), int(network.to_bus[b])) for b in order.tolist()]
+    text = [
+        branch_label(network, b, int(network.from_bus[b]), int(network.to_bus[b]))
+        for b in order.tolist()
+    ]
     common = {"x": list(range(n)), "y": [None] * n, "text": text, "textposition": "none"}
     hover = "%{text}: %{y:.1f} % of its limit<extra></extra>"
     figure = new_figure(
         [
             go.Bar(**common, name="within its limit", marker={"color": SKY}, hovertemplate=hover),
             go.Bar(
-                **common, name="over its limit", hovertemplate=hover,
-                marker={"color": VERMILLION, "pattern": {"shape": "/", "bgcolor": VERMILLION, "fgcolor": "#fff", "size": 6}},
+                **common,
+                name="over its limit",
+                hovertemplate=hover,
+                marker={
+                    "color": VERMILLION,
+                    "pattern": {"shape": "/", "bgcolor": VERMILLION, "fgcolor": "#fff", "size": 6},
+                },
             ),
             go.Scatter(
-                x=[-0.7, n - 0.3], y=[100, 100], mode="lines", name="limit", hoverinfo="skip",
+                x=[-0.7, n - 0.3],
+                y=[100, 100],
+                mode="lines",
+                name="limit",
+                hoverinfo="skip",
                 line={"color": VERMILLION, "width": 1.6, "dash": "dash"},
             ),
         ],
-        height=320, barmode="overlay", bargap=0.25,
-        xaxis={"title": {"text": "branch, in the order of the map; ties at the end"}, "showgrid": False, "range": [-1, n],
-               **_sparse(range(n), [network.branch_name[b] for b in order])},
+        height=320,
+        barmode="overlay",
+        bargap=0.25,
+        xaxis={
+            "title": {"text": "branch, in the order of the map; ties at the end"},
+            "showgrid": False,
+            "range": [-1, n],
+            **_sparse(range(n), [network.branch_name[b] for b in order]),
+        },
         yaxis={"title": {"text": "loading, % of limit"}, "rangemode": "tozero"},
-    )  # fmt: skip
+    )
     return Chart(
-        "transfer-loading", "Loading of every branch", figure,
-        "Current over rating in the radial setting, active power over the uniform limit in the paper setting. No bar: "
-        "nothing flows, or the branch has no limit.", least_width_px=760,
-    )  # fmt: skip
+        "transfer-loading",
+        "Loading of every branch",
+        figure,
+        "Current over rating in the radial setting, active power over the uniform limit in the "
+        "paper setting. No bar: "
+        "nothing flows, or the branch has no limit.",
+        least_width_px=760,
+    )
 
 
-def loading_changes(states: DecisionStates, row: int, drawing: FeederDrawing) -> dict[int, dict[str, Any]]:
+def loading_changes(
+    states: DecisionStates, row: int, drawing: FeederDrawing
+) -> dict[int, dict[str, Any]]:
     """Return what a decision changes in the bars of the loading."""
     load_pct = 100 * states.loading[row][drawing.branch_order]
     return {
@@ -138,4 +194,9 @@ def _sparse(values: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:
     """Return tick marks that leave room for one another."""
     widest = max((len(name) for name in names), default=1)
     every = max(1, -(-len(names) * (7 * widest + 8) // 900))
-    return {"tickmode": "array", "tickvals": list(values)[::every], "ticktext": list(names)[::every], "tickangle": 0}
+    return {
+        "tickmode": "array",
+        "tickvals": list(values)[::every],
+        "ticktext": list(names)[::every],
+        "tickangle": 0,
+    }

@@ -1,4 +1,6 @@
-"""The chapter on load transfer of a study's report: what was asked, every decision on the map, and the figures."""
+"""The chapter on load transfer of a study's report: what was asked, every decision on the map, and
+the figures.
+"""
 
 from __future__ import annotations
 
@@ -41,21 +43,27 @@ def transfer_section(
 ) -> Section:
     """Return the chapter on a comparison of load transfer.
 
-    rows: the columns of `transfer_tables.Row`, one line per decision; summary: what `transfer_tables.summarise` makes of
-    them; sampled: the scenarios by number; training: `TransferResults.training`, None to say nothing of learning. Raises
-    ValueError where a row names a branch or bus that the feeder does not have.
+    rows: the columns of `transfer_tables.Row`, one line per decision; summary: what
+    `transfer_tables.summarise` makes of them; sampled: the scenarios by number; training:
+    `TransferResults.training`, None to say nothing of learning. Raises ValueError where a row names
+    a branch or bus that the feeder does not have.
     """
     rows = rows.assign(reference=best_references(rows))
     settings = [resolve_setting(network, name) for name in dict.fromkeys(rows["setting"])]
     n_scenario = int(rows["scenario"].nunique())
-    blocks: list[Block] = [Prose(_question(network, feeder, settings, n_scenario)), Prose(_brief(summary))]
+    blocks: list[Block] = [
+        Prose(_question(network, feeder, settings, n_scenario)),
+        Prose(_brief(summary)),
+    ]
     blocks.append(transfer_picker(network, sampled, rows, settings))
     for setting in settings:
         part, lines = (table[table["setting"] == setting.name] for table in (rows, summary))
         blocks += [cost_chart(part, setting), summary_table(lines, setting, feeder, n_scenario)]
     blocks.append(times_chart(summary, feeder))
     if training is not None:
-        blocks += learning_blocks(training, list(dict.fromkeys(rows["method"])), [setting.name for setting in settings])
+        blocks += learning_blocks(
+            training, list(dict.fromkeys(rows["method"])), [setting.name for setting in settings]
+        )
     theirs = paper_table(summary, feeder, n_scenario)
     blocks += [theirs] if theirs is not None else []
     blocks.append(Prose(_reading(rows)))
@@ -65,12 +73,17 @@ def transfer_section(
 def _question(network: Network, feeder: str, settings: Sequence[Setting], n_scenario: int) -> str:
     rules = "\n".join(f"- {_rules(network, setting)}" for setting in settings)
     return (
-        "A line of the feeder fails and is isolated. Which switches should be operated, and how much load shed, so that "
-        "everyone else is supplied at once and nothing is overloaded or under voltage? Shedding and switching both cost: "
-        "22 (shed power / 0.1 MW)² + 3 (number of operations)², equation (1) of Zhou et al. 2024.\n\n"
+        "A line of the feeder fails and is isolated. Which switches should be operated, and how "
+        "much load shed, so that "
+        "everyone else is supplied at once and nothing is overloaded or under voltage? Shedding "
+        "and switching both cost: "
+        "22 (shed power / 0.1 MW)² + 3 (number of operations)², equation (1) of Zhou et al. "
+        "2024.\n\n"
         f"{feeder} has {network.n_bus} buses, {int(network.closed.sum())} branches in service and "
-        f"{int(network.is_tie.sum())} normally open ties. Every method met the same {n_scenario} random faults, each at a "
-        f"random hour of the test weeks, and every decision was judged by the same AC power flow.\n\n{rules}"
+        f"{int(network.is_tie.sum())} normally open ties. Every method met the same {n_scenario} "
+        "random faults, each at a "
+        "random hour of the test weeks, and every decision was judged by the same AC power "
+        f"flow.\n\n{rules}"
     )
 
 
@@ -84,7 +97,8 @@ def _rules(network: Network, setting: Setting) -> str:
         "paper's limits are not published)"
     )
     return (
-        f"**{setting.name} setting**: {shape}; {n_free} branches may be switched; {setting.v_min_pu:.2f} to "
+        f"**{setting.name} setting**: {shape}; {n_free} branches may be switched; "
+        f"{setting.v_min_pu:.2f} to "
         f"{setting.v_max_pu:.2f} pu; {limit}."
     )
 
@@ -101,13 +115,15 @@ def _brief(summary: pd.DataFrame) -> str:
             near = safe[safe["cost"] <= best["cost"] * 1.001]
             fast = near.iloc[int(near["seconds_mean"].argmin())]
             words += (
-                f"; the cheapest of them cost {number(best['cost'], 4)} on average, and `{fast['method']}` reached that "
+                f"; the cheapest of them cost {number(best['cost'], 4)} on average, and "
+                f"`{fast['method']}` reached that "
                 f"within 0.1 % in {milliseconds(float(fast['seconds_mean']))} a decision"
             )
         unsafe = part[part["safe_pct"] < 100 - 1e-9]
         if len(unsafe):
             worst = ", ".join(
-                f"`{line['method']}` ({line['safe_pct']:.0f} % safe)" for line in unsafe.to_dict("records")
+                f"`{line['method']}` ({line['safe_pct']:.0f} % safe)"
+                for line in unsafe.to_dict("records")
             )
             words += f". Not always safe: {worst}"
         said.append(f"- {words}.")
@@ -115,17 +131,22 @@ def _brief(summary: pd.DataFrame) -> str:
 
 
 def _reading(rows: pd.DataFrame) -> str:
-    told = "\n".join(f"- `{name}`: {WHAT[name]}" for name in dict.fromkeys(rows["method"]) if name in WHAT)
+    told = "\n".join(
+        f"- `{name}`: {WHAT[name]}" for name in dict.fromkeys(rows["method"]) if name in WHAT
+    )
     sources = [_source(str(setting), part) for setting, part in rows.groupby("setting", sort=False)]
     optimum = "What stands for the optimum: " + "; ".join(sources) + "."
     if any("`misocp`" in source for source in sources):
         optimum += (
-            " A bound holds for decisions without any violation; the judge allows 1e-5, so that a gap can come out a few "
+            " A bound holds for decisions without any violation; the judge allows 1e-5, so that a "
+            "gap can come out a few "
             "hundredths of a percent below zero."
         )
     return (
-        "**How to read it.** A decision is safe when the AC power flow finds a solution in which every voltage and branch "
-        "limit holds (and, in the radial setting, no loop is closed). A cheap decision that is not safe is no bargain: on "
+        "**How to read it.** A decision is safe when the AC power flow finds a solution in which "
+        "every voltage and branch "
+        "limit holds (and, in the radial setting, no loop is closed). A cheap decision that is not "
+        "safe is no bargain: on "
         f"the map, look for thick red lines and for buses outside the band. {optimum}\n\n{told}"
     )
 
@@ -139,7 +160,9 @@ def _source(setting: str, part: pd.DataFrame) -> str:
         "misocp": "the lower bound that `misocp` proved",
     }
     if exact:
-        return f"in the {setting} setting " + " or ".join(words.get(name, f"the bound of `{name}`") for name in exact)
+        return f"in the {setting} setting " + " or ".join(
+            words.get(name, f"the bound of `{name}`") for name in exact
+        )
     if len(known):
         return f"in the {setting} setting the best that `{SEARCH}` found after trying every state"
     return f"in the {setting} setting nothing, since no method proved a bound"

@@ -16,28 +16,54 @@ PAPER_FEEDER = "ieee33"
 def summary_table(lines: pd.DataFrame, setting: Setting, feeder: str, n_scenario: int) -> DataTable:
     """Return the table of a setting."""
     headings = (
-        "method", "mean cost", "load shed, %", "switch operations", "all supplied, %", "flow solved, %", "safe, %",
-        "gap to optimum, %", "time, mean", "99 % within", "training",
-    )  # fmt: skip
+        "method",
+        "mean cost",
+        "load shed, %",
+        "switch operations",
+        "all supplied, %",
+        "flow solved, %",
+        "safe, %",
+        "gap to optimum, %",
+        "time, mean",
+        "99 % within",
+        "training",
+    )
     rows = []
     for line in lines.to_dict("records"):
         gap = line["gap_pct"]
         rows.append(
             (
-                f"`{line['method']}`", number(line["cost"], 4), number(100 * line["shed_ratio"]),
-                number(line["switch_operations"]), f"{line['connected_pct']:.1f}", f"{line['converged_pct']:.1f}",
-                f"{line['safe_pct']:.1f}", "–" if gap != gap else f"{gap:,.2f}", milliseconds(float(line["seconds_mean"])),
+                f"`{line['method']}`",
+                number(line["cost"], 4),
+                number(100 * line["shed_ratio"]),
+                number(line["switch_operations"]),
+                f"{line['connected_pct']:.1f}",
+                f"{line['converged_pct']:.1f}",
+                f"{line['safe_pct']:.1f}",
+                "–" if gap != gap else f"{gap:,.2f}",
+                milliseconds(float(line["seconds_mean"])),
                 milliseconds(float(line["seconds_p99"])),
                 milliseconds(float(line["training_s"])),
             )
-        )  # fmt: skip
-    failed = [f"{line['method']}: {int(line['failed'])}" for line in lines.to_dict("records") if line["failed"]]
-    missing = f" Scenarios without a decision, left out of the means: {', '.join(failed)}." if failed else ""
+        )
+    failed = [
+        f"{line['method']}: {int(line['failed'])}"
+        for line in lines.to_dict("records")
+        if line["failed"]
+    ]
+    missing = (
+        f" Scenarios without a decision, left out of the means: {', '.join(failed)}."
+        if failed
+        else ""
+    )
     return DataTable(
-        f"{feeder}, {setting.name} setting, {n_scenario} faults", headings, tuple(rows),
-        "Gap: total cost of the safe decisions over the total of their optima. All supplied: every bus that some path "
+        f"{feeder}, {setting.name} setting, {n_scenario} faults",
+        headings,
+        tuple(rows),
+        "Gap: total cost of the safe decisions over the total of their optima. All supplied: every "
+        "bus that some path "
         f"could reach is energised.{missing}",
-    )  # fmt: skip
+    )
 
 
 def is_papers(summary: pd.DataFrame, feeder: str) -> bool:
@@ -51,24 +77,47 @@ def paper_table(summary: pd.DataFrame, feeder: str, n_scenario: int) -> DataTabl
     if not is_papers(summary, feeder) or ours.empty:
         return None
     headings = (
-        "method", "shed ratio", "printed", "switch operations", "printed", "reward × 10⁴", "printed", "safe, %", "printed",
-        "time, s", "printed",
-    )  # fmt: skip
+        "method",
+        "shed ratio",
+        "printed",
+        "switch operations",
+        "printed",
+        "reward × 10⁴",
+        "printed",
+        "safe, %",
+        "printed",
+        "time, s",
+        "printed",
+    )
     rows = []
     for line in ours.to_dict("records"):
         theirs = PRINTED[str(line["method"])]
         rows.append(
             (
-                f"`{line['method']}`", f"{line['shed_ratio']:.3f}", theirs["shed_ratio"], f"{line['switch_operations']:.2f}",
-                theirs["n_operations"], f"{1e4 / (line['cost'] + EPSILON):.2f}", theirs["reward"], f"{line['safe_pct']:.1f}",
-                theirs["safe"], number(line["seconds_mean"]), theirs["seconds"],
+                f"`{line['method']}`",
+                f"{line['shed_ratio']:.3f}",
+                theirs["shed_ratio"],
+                f"{line['switch_operations']:.2f}",
+                theirs["n_operations"],
+                f"{1e4 / (line['cost'] + EPSILON):.2f}",
+                theirs["reward"],
+                f"{line['safe_pct']:.1f}",
+                theirs["safe"],
+                number(line["seconds_mean"]),
+                theirs["seconds"],
             )
-        )  # fmt: skip
+        )
     return DataTable(
-        "Beside the paper's printed figures", headings, tuple(rows),
-        "printed: Zhou et al., Energy Engineering 121(6), 2024, Tables 1 to 3. The conditions differ: theirs are means "
-        "over their own test set and several trainings, on hourly loads and branch limits that are not published, and on "
-        f"their machine; ours are {n_scenario} faults of one seed, on the bundled load year, with a uniform branch limit "
-        f"calibrated to their level. reward: 1 / (mean cost + {EPSILON:g}), the one comparable with theirs. `--tables "
+        "Beside the paper's printed figures",
+        headings,
+        tuple(rows),
+        "printed: Zhou et al., Energy Engineering 121(6), 2024, Tables 1 to 3. The conditions "
+        "differ: theirs are means "
+        "over their own test set and several trainings, on hourly loads and branch limits that are "
+        "not published, and on "
+        f"their machine; ours are {n_scenario} faults of one seed, on the bundled load year, with "
+        "a uniform branch limit "
+        f"calibrated to their level. reward: 1 / (mean cost + {EPSILON:g}), the one comparable "
+        "with theirs. `--tables "
         "paper` makes the full comparison over seeds.",
-    )  # fmt: skip
+    )

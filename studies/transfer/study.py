@@ -1,4 +1,5 @@
-"""Compare load-transfer methods on one feeder: the same random faults, every decision judged by the same AC power flow.
+"""Compare load-transfer methods on one feeder: the same random faults, every decision judged by the
+same AC power flow.
 
     no_transfer       everything behind the fault dark           genetic           a genetic algorithm on the compiled model
     ddpg              Zhou et al. 2024, without correction       ddpg_corrected    the same with the paper's correction
@@ -6,8 +7,8 @@
     plan_search       its race of plans, without learning        misocp            the exact model, by SCIP
     enumeration       every tie state an AC OPF: the optimum of the paper setting
 
-Agents that are not in the cache yet are trained first, side by side. Every (setting, method, block of scenarios) is a task of
-`feederguard.studies.running.tasks`.
+Agents that are not in the cache yet are trained first, side by side. Every (setting, method, block
+of scenarios) is a task of `feederguard.studies.running.tasks`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,14 @@ from feederguard.baselines.plan_search import PlanSearch
 from feederguard.data.networks import load_network
 from feederguard.data.profiles import load_profiles
 from feederguard.data.sampling import PV_SHARE, SampledScenarios, sample_scenarios
-from feederguard.models.load_transfer import Decisions, Method, Report, Setting, judge, resolve_setting
+from feederguard.models.load_transfer import (
+    Decisions,
+    Method,
+    Report,
+    Setting,
+    judge,
+    resolve_setting,
+)
 from feederguard.models.load_transfer.setting import SETTING_NAMES
 from feederguard.models.network import Network
 from feederguard.models.network.graph import refuse_fixed_loops
@@ -65,11 +73,14 @@ METHODS: dict[str, MethodBuilder] = {
     "ddpg_safe": _learned("ddpg_safe"),
     "ranked_switching": _learned("ranked_switching"),
     "plan_search": lambda bench, setting: PlanSearch(bench.network, setting),
-    "misocp": lambda bench, setting: Misocp(bench.network, setting, time_limit_s=bench.config.time_limit_s),
+    "misocp": lambda bench, setting: Misocp(
+        bench.network, setting, time_limit_s=bench.config.time_limit_s
+    ),
     "enumeration": lambda bench, setting: TieEnumeration(bench.network, setting),
 }
 
-# A decision of these takes milliseconds, and loading what is compiled for it would be most of the first one's time.
+# A decision of these takes milliseconds, and loading what is compiled for it would be most of the
+# first one's time.
 FAST = ("no_transfer", *TRAINED, "plan_search")
 
 
@@ -78,7 +89,9 @@ class TransferConfig:
     """Settings of the load-transfer comparison."""
 
     feeder: str = "ieee33"
-    """Bundled feeder by name, a pandapower net (.json), a MATPOWER case (.m) or a folder of CSV files."""
+    """Bundled feeder by name, a pandapower net (.json), a MATPOWER case (.m) or a folder of CSV
+    files.
+    """
     scenarios: int = 60
     """Number of random faults."""
     methods: tuple[str, ...] = tuple(METHODS)
@@ -105,13 +118,17 @@ class TransferConfig:
         if unknown:
             raise ValueError(f"unknown method {unknown[0]!r}; use {', '.join(METHODS)}")
         if self.setting not in (*SETTING_NAMES, "both"):
-            raise ValueError(f"unknown setting {self.setting!r}; use {', '.join(SETTING_NAMES)} or both")
+            raise ValueError(
+                f"unknown setting {self.setting!r}; use {', '.join(SETTING_NAMES)} or both"
+            )
         if self.scenarios < 1:
             raise ValueError(f"scenarios is {self.scenarios}; compare on at least one")
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}; use zero or a positive number")
         if not self.methods or len(set(self.methods)) < len(self.methods):
-            raise ValueError(f"methods is {' '.join(self.methods) or 'empty'}; name at least one, and each once")
+            raise ValueError(
+                f"methods is {' '.join(self.methods) or 'empty'}; name at least one, and each once"
+            )
         if self.paper_limit_mw is not None and not self.paper_limit_mw > 0:
             raise ValueError(f"paper_limit_mw is {self.paper_limit_mw}; it must be positive")
         if self.train_scenarios < 1:
@@ -145,27 +162,38 @@ class TransferBench:
             network, self.profiles, config.scenarios, config.seed, pv_share=config.pv_share
         )
         self.course = Course(
-            self.profiles, config.pv_share, config.train_scenarios, config.seed, agents_cache, config.agents
+            self.profiles,
+            config.pv_share,
+            config.train_scenarios,
+            config.seed,
+            agents_cache,
+            config.agents,
         )
         self._methods: dict[tuple[str, str], Method] = {}
 
     def jobs(self, console: Console) -> Iterator[tuple[Setting, str]]:
         """Yield every setting and method, and say what is left out."""
         if self.config.setting == "both" and len(self.settings) < len(SETTING_NAMES):
-            console.print(f"paper setting left out: {self.network.name} has no limit for it; give --paper-limit-mw")
+            console.print(
+                f"paper setting left out: {self.network.name} has no limit for it; give "
+                "--paper-limit-mw"
+            )
         for setting in self.settings:
             for method in self.config.methods:
                 n_free = int(setting.switchable_branches(self.network).sum())
                 if method == "enumeration" and (setting.radial or n_free > MOST_TIES):
                     if not setting.radial:
                         console.print(
-                            f"enumeration left out: {n_free} ties make too many states; gaps need its optimum"
+                            f"enumeration left out: {n_free} ties make too many states; gaps need "
+                            "its optimum"
                         )
                     continue
                 yield setting, method
 
     def method(self, setting: Setting, name: str) -> Method:
-        """Return a method, built once; its first decision is behind it where decisions take milliseconds."""
+        """Return a method, built once; its first decision is behind it where decisions take
+        milliseconds.
+        """
         at = setting.name, name
         if at not in self._methods:
             self._methods[at] = METHODS[name](self, setting)
@@ -179,7 +207,10 @@ class TransferBench:
         # These are in the names of the tasks, so that a run goes on with more of them.
         for name in ("methods", "setting"):
             del known[name]
-        read = {"network": network_fingerprint(self.network), "profiles_digest": profiles_digest(self.profiles)}
+        read = {
+            "network": network_fingerprint(self.network),
+            "profiles_digest": profiles_digest(self.profiles),
+        }
         return known | read
 
     def _setting_names(self) -> tuple[str, ...]:
@@ -191,7 +222,8 @@ class TransferBench:
 def compare_transfer(
     config: TransferConfig, agents_cache: Path, journal: Path, run: RunConfig, console: Console
 ) -> TransferResults:
-    """Return what every method does in every scenario; agents that are not in the cache are trained on the way.
+    """Return what every method does in every scenario; agents that are not in the cache are trained
+    on the way.
 
     Raises as `TransferBench` and `run_tasks`.
     """
@@ -199,7 +231,7 @@ def compare_transfer(
     jobs = list(bench.jobs(console))
     training_s, curves = train_with_curves(
         bench.network, bench.settings, config.methods, bench.course, run, console
-    )  # fmt: skip
+    )
     here = replace(config, feeder=absolute(config.feeder), profiles=absolute(config.profiles))
     tasks = {
         f"{setting.name}/{name}/{first:06d}": (setting.name, name, first)
@@ -217,8 +249,12 @@ def compare_transfer(
         console,
         "load transfer",
     )
-    decisions, times = (pd.concat([tables[name] for tables in done.values()], ignore_index=True) for name in TABLES)
-    return TransferResults(config.feeder, bench.network, bench.sampled, decisions, times, training_s, curves)
+    decisions, times = (
+        pd.concat([tables[name] for tables in done.values()], ignore_index=True) for name in TABLES
+    )
+    return TransferResults(
+        config.feeder, bench.network, bench.sampled, decisions, times, training_s, curves
+    )
 
 
 TABLES = ("decisions", "times")
@@ -239,7 +275,9 @@ def _decide_and_judge(bench: TransferBench, setting: Setting, name: str, k: int)
     try:
         decision = method.decide(scenario)
     except (NotSolvedError, SolverMissingError) as error:
-        return Row.failed(setting.name, name, k, network, sampled, perf_counter() - begin, str(error))
+        return Row.failed(
+            setting.name, name, k, network, sampled, perf_counter() - begin, str(error)
+        )
     seconds = perf_counter() - begin
     reports: list[Report] = getattr(method, "reports", [])
     outcome = judge(network, scenario, decision, setting)
@@ -247,7 +285,9 @@ def _decide_and_judge(bench: TransferBench, setting: Setting, name: str, k: int)
 
 
 def warm_up() -> None:
-    """Run each compiled kernel once, on both kinds of batch, so that no method's time has compiling in it."""
+    """Run each compiled kernel once, on both kinds of batch, so that no method's time has compiling
+    in it.
+    """
     network = load_network("ieee33")
     for n in (1, 64):
         sampled = sample_scenarios(network, load_profiles(), n, seed=0)

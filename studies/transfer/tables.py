@@ -60,9 +60,17 @@ class Row:
 
     @classmethod
     def judged(
-        cls, setting: str, method: str, k: int, network: Network, sampled: SampledScenarios, seconds: float,
-        decision: Decisions, outcome: Outcomes, reports: list[Report],
-    ) -> Row:  # fmt: skip
+        cls,
+        setting: str,
+        method: str,
+        k: int,
+        network: Network,
+        sampled: SampledScenarios,
+        seconds: float,
+        decision: Decisions,
+        outcome: Outcomes,
+        reports: list[Report],
+    ) -> Row:
         """Return the row of a judged decision (batches of one)."""
         report = reports[0] if reports else Report(-np.inf, "", seconds, False)
         scenario = sampled.scenarios[k : k + 1]
@@ -72,27 +80,59 @@ class Row:
         shed = network.base_mva * decision.shed[0] * scenario.p_load[0]
         return cls(
             **_asked(setting, method, k, network, sampled),
-            cost=float(outcome.cost[0]), reward=float(outcome.reward[0]), shed_ratio=float(outcome.shed_ratio[0]),
-            switch_operations=float(outcome.n_operations[0]), connected=bool(outcome.connected[0]),
-            converged=bool(outcome.converged[0]), safe=bool(outcome.safe[0]), v_min_pu=float(outcome.v_min_pu[0]),
-            max_loading=float(outcome.max_loading[0]), worst_violation=float(outcome.worst_violation[0]),
-            seconds=seconds, bound=report.bound, repaired=report.repaired,
+            cost=float(outcome.cost[0]),
+            reward=float(outcome.reward[0]),
+            shed_ratio=float(outcome.shed_ratio[0]),
+            switch_operations=float(outcome.n_operations[0]),
+            connected=bool(outcome.connected[0]),
+            converged=bool(outcome.converged[0]),
+            safe=bool(outcome.safe[0]),
+            v_min_pu=float(outcome.v_min_pu[0]),
+            max_loading=float(outcome.max_loading[0]),
+            worst_violation=float(outcome.worst_violation[0]),
+            seconds=seconds,
+            bound=report.bound,
+            repaired=report.repaired,
             note="; ".join(part for part in (report.reason, report.note) if part),
-            closed_branches=_names(network, ~network.closed & closed), opened_branches=_names(network, opened),
-            shed_mw=" ".join(f"{network.bus_name[i]}:{shed[i]:.6g}" for i in np.flatnonzero(shed > 0)),
-        )  # fmt: skip
+            closed_branches=_names(network, ~network.closed & closed),
+            opened_branches=_names(network, opened),
+            shed_mw=" ".join(
+                f"{network.bus_name[i]}:{shed[i]:.6g}" for i in np.flatnonzero(shed > 0)
+            ),
+        )
 
     @classmethod
     def failed(
-        cls, setting: str, method: str, k: int, network: Network, sampled: SampledScenarios, seconds: float, why: str
+        cls,
+        setting: str,
+        method: str,
+        k: int,
+        network: Network,
+        sampled: SampledScenarios,
+        seconds: float,
+        why: str,
     ) -> Row:
         """Return the row of a scenario that the method gave no decision for."""
         return cls(
             **_asked(setting, method, k, network, sampled),
-            cost=np.nan, reward=np.nan, shed_ratio=np.nan, switch_operations=np.nan, connected=False, converged=False,
-            safe=False, v_min_pu=np.nan, max_loading=np.nan, worst_violation=np.nan, seconds=seconds, bound=-np.inf,
-            repaired=False, note=why, closed_branches="", opened_branches="", shed_mw="",
-        )  # fmt: skip
+            cost=np.nan,
+            reward=np.nan,
+            shed_ratio=np.nan,
+            switch_operations=np.nan,
+            connected=False,
+            converged=False,
+            safe=False,
+            v_min_pu=np.nan,
+            max_loading=np.nan,
+            worst_violation=np.nan,
+            seconds=seconds,
+            bound=-np.inf,
+            repaired=False,
+            note=why,
+            closed_branches="",
+            opened_branches="",
+            shed_mw="",
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +146,9 @@ class TransferResults:
     times: pd.DataFrame  # setting, method, scenario, seconds
     training_s: Mapping[tuple[str, str], float]  # by setting and method, of those that learn
     # Learning curves, a line per point, the columns CURVE_COLUMNS.
-    training: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(CURVE_COLUMNS)))
+    training: pd.DataFrame = field(
+        default_factory=lambda: pd.DataFrame(columns=list(CURVE_COLUMNS))
+    )
 
     @property
     def rows(self) -> pd.DataFrame:
@@ -115,7 +157,11 @@ class TransferResults:
 
 
 _AT = ("setting", "method", "scenario")
-TIMES = ("seconds_mean", "seconds_p99", "training_s")  # of the summary: what differs from run to run
+TIMES = (
+    "seconds_mean",
+    "seconds_p99",
+    "training_s",
+)  # of the summary: what differs from run to run
 
 
 def table_of(rows: Sequence[Row]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -125,11 +171,12 @@ def table_of(rows: Sequence[Row]) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def summarise(results: TransferResults) -> pd.DataFrame:
-    """Return one line per setting and method: means, percentages, and the gap to the best bound of each scenario.
+    """Return one line per setting and method: means, percentages, and the gap to the best bound of
+    each scenario.
 
-    The gap compares sums over the decisions that are safe, so that it answers "how much more does this method cost"; it
-    is NaN where there are none, or no method proved a bound. What `plan_search` found by trying every state serves
-    where nothing is proven by an exact method.
+    The gap compares sums over the decisions that are safe, so that it answers "how much more does
+    this method cost"; it is NaN where there are none, or no method proved a bound. What
+    `plan_search` found by trying every state serves where nothing is proven by an exact method.
     """
     table = results.rows
     table["reference"] = best_references(table)
@@ -139,15 +186,23 @@ def summarise(results: TransferResults) -> pd.DataFrame:
         gap = known["cost"].sum() / known["reference"].sum() - 1 if len(known) else np.nan
         lines.append(
             {
-                "setting": setting, "method": method, "cost": part["cost"].mean(), "reward_x1e-4": 1e4 * part["reward"].mean(),
-                "shed_ratio": part["shed_ratio"].mean(), "switch_operations": part["switch_operations"].mean(),
-                "connected_pct": 100 * part["connected"].mean(), "converged_pct": 100 * part["converged"].mean(),
-                "safe_pct": 100 * part["safe"].mean(), "seconds_mean": part["seconds"].mean(),
-                "seconds_p99": part["seconds"].quantile(0.99), "gap_pct": 100 * gap,
-                "repaired": int(part["repaired"].sum()), "failed": int(part["cost"].isna().sum()),
+                "setting": setting,
+                "method": method,
+                "cost": part["cost"].mean(),
+                "reward_x1e-4": 1e4 * part["reward"].mean(),
+                "shed_ratio": part["shed_ratio"].mean(),
+                "switch_operations": part["switch_operations"].mean(),
+                "connected_pct": 100 * part["connected"].mean(),
+                "converged_pct": 100 * part["converged"].mean(),
+                "safe_pct": 100 * part["safe"].mean(),
+                "seconds_mean": part["seconds"].mean(),
+                "seconds_p99": part["seconds"].quantile(0.99),
+                "gap_pct": 100 * gap,
+                "repaired": int(part["repaired"].sum()),
+                "failed": int(part["cost"].isna().sum()),
                 "training_s": results.training_s.get((str(setting), str(method)), np.nan),
             }
-        )  # fmt: skip
+        )
     return pd.DataFrame(lines)
 
 
@@ -156,7 +211,10 @@ def best_references(table: pd.DataFrame) -> pd.Series:
     searched = table["method"] == SEARCH
     by_scenario = [table["setting"], table["scenario"]]
     proven, tried = (
-        table["bound"].where(mask & np.isfinite(table["bound"])).groupby(by_scenario).transform("max")
+        table["bound"]
+        .where(mask & np.isfinite(table["bound"]))
+        .groupby(by_scenario)
+        .transform("max")
         for mask in (~searched, searched)
     )
     return proven.fillna(tried)
@@ -167,39 +225,70 @@ def print_tables(summary: pd.DataFrame, feeder: str, n_scenarios: int, console: 
     for setting, part in summary.groupby("setting", sort=False):
         title = f"Load transfer on {feeder}, {setting} setting, {n_scenarios} test scenarios"
         table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for heading in ("method", "cost", "reward\nx1e-4", "shed\nratio", "switch\noper.", "conn.\n%", "conv.\n%",
-                        "safe\n%", "mean\ns", "p99\ns", "gap\n%"):  # fmt: skip
-            table.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=True)
+        for heading in (
+            "method",
+            "cost",
+            "reward\nx1e-4",
+            "shed\nratio",
+            "switch\noper.",
+            "conn.\n%",
+            "conv.\n%",
+            "safe\n%",
+            "mean\ns",
+            "p99\ns",
+            "gap\n%",
+        ):
+            table.add_column(
+                heading, justify="left" if heading == "method" else "right", no_wrap=True
+            )
         for line in part.to_dict("records"):
             table.add_row(
                 line["method"] + "*" * bool(line["failed"]),
-                f"{line['cost']:.1f}", f"{line['reward_x1e-4']:.1f}", f"{line['shed_ratio']:.3f}",
-                f"{line['switch_operations']:.2f}", f"{line['connected_pct']:.1f}", f"{line['converged_pct']:.1f}",
-                f"{line['safe_pct']:.1f}", _seconds(line["seconds_mean"]), _seconds(line["seconds_p99"]),
+                f"{line['cost']:.1f}",
+                f"{line['reward_x1e-4']:.1f}",
+                f"{line['shed_ratio']:.3f}",
+                f"{line['switch_operations']:.2f}",
+                f"{line['connected_pct']:.1f}",
+                f"{line['converged_pct']:.1f}",
+                f"{line['safe_pct']:.1f}",
+                _seconds(line["seconds_mean"]),
+                _seconds(line["seconds_p99"]),
                 "-" if np.isnan(line["gap_pct"]) else f"{line['gap_pct']:.2f}",
-            )  # fmt: skip
+            )
         console.print(table)
         for line in part.to_dict("records"):
             if line["repaired"] or line["failed"]:
                 console.print(
-                    f"  {line['method']}: {line['repaired']} decision(s) made AC-exact after solving, "
-                    f"{line['failed']} scenario(s) without a decision (left out of its means); see decisions.parquet"
+                    f"  {line['method']}: {line['repaired']} decision(s) made AC-exact after "
+                    "solving, "
+                    f"{line['failed']} scenario(s) without a decision (left out of its means); see "
+                    "decisions.parquet"
                 )
     console.print(
-        "cost (1) and reward (11) as in Zhou et al. 2024; s: seconds per decision; gap: total cost of the safe decisions "
-        "over the total of their best bounds (radial: proven by the MISOCP; paper: the enumerated AC optimum, or where that is "
+        "cost (1) and reward (11) as in Zhou et al. 2024; s: seconds per decision; gap: total cost "
+        "of the safe decisions "
+        "over the total of their best bounds (radial: proven by the MISOCP; paper: the enumerated "
+        "AC optimum, or where that is "
         f"left out and every state was tried, the cost of {SEARCH})."
     )
 
 
 def write_results(results: TransferResults, summary: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write summary.csv, times.csv, decisions.parquet, training.parquet, times.parquet and cost.png; return their paths.
+    """Write summary.csv, times.csv, decisions.parquet, training.parquet, times.parquet and
+    cost.png; return their paths.
 
-    summary.csv, decisions.parquet and training.parquet are the same to the byte for the same seed; what was timed stands
-    apart.
+    summary.csv, decisions.parquet and training.parquet are the same to the byte for the same seed;
+    what was timed stands apart.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    names = ("summary.csv", "times.csv", "decisions.parquet", "training.parquet", "times.parquet", "cost.png")
+    names = (
+        "summary.csv",
+        "times.csv",
+        "decisions.parquet",
+        "training.parquet",
+        "times.parquet",
+        "cost.png",
+    )
     paths = [folder / name for name in names]
     summary.drop(columns=list(TIMES)).to_csv(paths[0], index=False)
     summary[["setting", "method", *TIMES]].to_csv(paths[1], index=False)
@@ -213,7 +302,9 @@ def write_results(results: TransferResults, summary: pd.DataFrame, folder: Path)
 def _draw(table: pd.DataFrame, feeder: str, path: Path) -> None:
     """Draw the cost of every decision, scenarios in rising order of their cheapest safe decision."""
     settings = list(table["setting"].unique())
-    figure, axes = plt.subplots(1, len(settings), figsize=(6.2 * len(settings), 4.4), squeeze=False, sharey=True)
+    figure, axes = plt.subplots(
+        1, len(settings), figsize=(6.2 * len(settings), 4.4), squeeze=False, sharey=True
+    )
     methods = list(table["method"].unique())
     # Later methods are drawn smaller, so that equal costs show as nested marks.
     style = {
@@ -245,20 +336,30 @@ def _draw(table: pd.DataFrame, feeder: str, path: Path) -> None:
     n_line = -(-len(methods) // (4 * len(settings)))
     figure.tight_layout(rect=(0, 0.05 + 0.04 * n_line, 1, 1))
     figure.legend(
-        handles, labels, ncols=-(-len(methods) // n_line), loc="lower center", frameon=False,
+        handles,
+        labels,
+        ncols=-(-len(methods) // n_line),
+        loc="lower center",
+        frameon=False,
         title="filled: safe by the AC power flow; hollow: not",
-    )  # fmt: skip
+    )
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
 
-def _asked(setting: str, method: str, k: int, network: Network, sampled: SampledScenarios) -> dict[str, Any]:
+def _asked(
+    setting: str, method: str, k: int, network: Network, sampled: SampledScenarios
+) -> dict[str, Any]:
     scenario = sampled.scenarios[k : k + 1]
     return {
-        "setting": setting, "method": method, "scenario": k, "fault_branch": network.branch_name[int(scenario.fault[0])],
-        "hour": int(sampled.step[k]), "load_mw": float(network.base_mva * scenario.p_load.sum()),
+        "setting": setting,
+        "method": method,
+        "scenario": k,
+        "fault_branch": network.branch_name[int(scenario.fault[0])],
+        "hour": int(sampled.step[k]),
+        "load_mw": float(network.base_mva * scenario.p_load.sum()),
         "generation_mw": float(network.base_mva * scenario.p_gen.sum()),
-    }  # fmt: skip
+    }
 
 
 def _names(network: Network, mask: np.ndarray) -> str:

@@ -1,4 +1,6 @@
-"""Energy, gap to the optimum, steps outside the band and decision times of a voltage comparison, a row per method."""
+"""Energy, gap to the optimum, steps outside the band and decision times of a voltage comparison, a
+row per method.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,14 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from feederguard.studies.pages.blocks import Chart
-from feederguard.studies.pages.figure_style import BLUE, INK, ORANGE, VERMILLION, decades, new_figure
+from feederguard.studies.pages.figure_style import (
+    BLUE,
+    INK,
+    ORANGE,
+    VERMILLION,
+    decades,
+    new_figure,
+)
 from feederguard.studies.pages.number_text import milliseconds, number
 from feederguard.studies.voltage.tables import BOUND
 
@@ -31,46 +40,78 @@ def energy_chart(days: pd.DataFrame) -> Chart:
                 figure.add_trace(_box(method, values), 1, column)
     best = days.loc[(days["method"] == BOUND) & days["optimum_kwh"].gt(0), "optimum_kwh"]
     if len(best):
-        figure.add_vline(x=float(best.median()), line={"color": INK, "width": 1.4, "dash": "dash"}, col=1, row=1)
+        figure.add_vline(
+            x=float(best.median()), line={"color": INK, "width": 1.4, "dash": "dash"}, col=1, row=1
+        )
     figure.add_vline(x=LEAST_GAP_PCT, line={"color": INK, "width": 2.5}, col=2, row=1)
     _axes_of_boxes(figure, floor, energies, held["gap"])
     figure.update_yaxes(
-        categoryorder="array", categoryarray=methods[::-1], showgrid=False, range=[-0.6, len(methods) - 0.4]
+        categoryorder="array",
+        categoryarray=methods[::-1],
+        showgrid=False,
+        range=[-0.6, len(methods) - 0.4],
     )
-    layout = {name: value for name, value in figure.to_plotly_json()["layout"].items() if name != "template"}
+    layout = {
+        name: value
+        for name, value in figure.to_plotly_json()["layout"].items()
+        if name != "template"
+    }
     styled = new_figure(
-        figure.data, **layout, height=80 + 34 * max(2, len(methods)), margin={"l": 60, "r": 26, "t": 8, "b": 52}
+        figure.data,
+        **layout,
+        height=80 + 34 * max(2, len(methods)),
+        margin={"l": 60, "r": 26, "t": 8, "b": 52},
     )
     return Chart(
-        "voltage-energy", "Energy of a day and gap to the optimum", styled,
-        "A point per day (and seed), boxes from the lower to the upper quartile. Energy: through the batteries' "
-        "terminals, and what buying back the energy missing at the end of the day would draw. Dashed: the optimum's "
-        "median. Right: only days on which the method held the band; the thick line is the optimum itself, where all gaps "
+        "voltage-energy",
+        "Energy of a day and gap to the optimum",
+        styled,
+        "A point per day (and seed), boxes from the lower to the upper quartile. Energy: through "
+        "the batteries' "
+        "terminals, and what buying back the energy missing at the end of the day would draw. "
+        "Dashed: the optimum's "
+        "median. Right: only days on which the method held the band; the thick line is the optimum "
+        "itself, where all gaps "
         f"up to {LEAST_GAP_PCT:g} % stand.",
-        least_width_px=680, image="test_days.png",
-    )  # fmt: skip
+        least_width_px=680,
+        image="test_days.png",
+    )
 
 
 def _box(method: str, values: pd.Series) -> go.Box:
     colour = INK if method == BOUND else BLUE
     return go.Box(
-        x=values, y=[method] * len(values), name=method, orientation="h", boxpoints="all", jitter=0.5, pointpos=0, width=0.6,
-        showlegend=False, fillcolor="#d8dde2" if method == BOUND else "#cfe5f4", line={"width": 1.5, "color": colour},
-        marker={"size": 3.5, "opacity": 0.5, "color": colour}, hovertemplate="%{x:.4g}<extra>" + method + "</extra>",
-    )  # fmt: skip
+        x=values,
+        y=[method] * len(values),
+        name=method,
+        orientation="h",
+        boxpoints="all",
+        jitter=0.5,
+        pointpos=0,
+        width=0.6,
+        showlegend=False,
+        fillcolor="#d8dde2" if method == BOUND else "#cfe5f4",
+        line={"width": 1.5, "color": colour},
+        marker={"size": 3.5, "opacity": 0.5, "color": colour},
+        hovertemplate="%{x:.4g}<extra>" + method + "</extra>",
+    )
 
 
 def _axes_of_boxes(figure: go.Figure, floor: float, energies: pd.Series, gaps: pd.Series) -> None:
     top = np.log10(max(float(energies.max()), 10 * floor)) if len(energies) else 1.0
     figure.update_xaxes(
-        **decades(np.log10(floor), top, f"≤ {floor:g}"), range=[np.log10(floor) - 0.15, top + 0.15],
-        title={"text": "energy of a day, kWh"}, col=1,
-    )  # fmt: skip
+        **decades(np.log10(floor), top, f"≤ {floor:g}"),
+        range=[np.log10(floor) - 0.15, top + 0.15],
+        title={"text": "energy of a day, kWh"},
+        col=1,
+    )
     most = np.log10(max(float(gaps.max()) if len(gaps) else 1.0, 10.0))
     figure.update_xaxes(
-        **decades(np.log10(LEAST_GAP_PCT), most, f"≤ {LEAST_GAP_PCT:g}"), range=[np.log10(LEAST_GAP_PCT) - 0.15, most + 0.2],
-        title={"text": "energy above the optimum, %"}, col=2,
-    )  # fmt: skip
+        **decades(np.log10(LEAST_GAP_PCT), most, f"≤ {LEAST_GAP_PCT:g}"),
+        range=[np.log10(LEAST_GAP_PCT) - 0.15, most + 0.2],
+        title={"text": "energy above the optimum, %"},
+        col=2,
+    )
 
 
 def outside_chart(summary: pd.DataFrame) -> Chart:
@@ -79,16 +120,31 @@ def outside_chart(summary: pd.DataFrame) -> Chart:
     figure = new_figure(
         [
             go.Bar(
-                y=summary["method"], x=share, orientation="h", showlegend=False, cliponaxis=False, textposition="outside",
-                text=[" none" if s == 0 else f" {number(float(s))} %" for s in share], textfont={"size": 11},
-                marker={"color": VERMILLION}, hovertemplate="%{y}: %{x:.3g} % of the steps<extra></extra>",
+                y=summary["method"],
+                x=share,
+                orientation="h",
+                showlegend=False,
+                cliponaxis=False,
+                textposition="outside",
+                text=[" none" if s == 0 else f" {number(float(s))} %" for s in share],
+                textfont={"size": 11},
+                marker={"color": VERMILLION},
+                hovertemplate="%{y}: %{x:.3g} % of the steps<extra></extra>",
             )
         ],
-        height=80 + 26 * max(2, len(summary)), margin={"l": 60, "r": 40, "t": 8, "b": 48},
-        xaxis={"title": {"text": "steps with a bus outside its band, %"}, "rangemode": "tozero",
-               "range": [0, max(1.0, 1.12 * float(share.max()))]},
-        yaxis={"categoryorder": "array", "categoryarray": list(summary["method"])[::-1], "showgrid": False},
-    )  # fmt: skip
+        height=80 + 26 * max(2, len(summary)),
+        margin={"l": 60, "r": 40, "t": 8, "b": 48},
+        xaxis={
+            "title": {"text": "steps with a bus outside its band, %"},
+            "rangemode": "tozero",
+            "range": [0, max(1.0, 1.12 * float(share.max()))],
+        },
+        yaxis={
+            "categoryorder": "array",
+            "categoryarray": list(summary["method"])[::-1],
+            "showgrid": False,
+        },
+    )
     return Chart("voltage-outside", "How often the band was left", figure, least_width_px=420)
 
 
@@ -103,22 +159,52 @@ def times_chart(summary: pd.DataFrame) -> Chart:
         times = summary[column]
         traces.append(
             go.Bar(
-                y=summary["method"], x=times, orientation="h", name=name, offsetgroup=str(k), cliponaxis=False,
-                marker={"color": colour, "pattern": {"shape": shape, "bgcolor": colour, "fgcolor": "#fff", "size": 6}},
-                text=["" if t != t else f" {milliseconds(t / 1e3)} " for t in times], textposition="outside",
-                textfont={"size": 11}, hovertemplate="%{y}: %{x:.3g} ms<extra>" + name + "</extra>",
+                y=summary["method"],
+                x=times,
+                orientation="h",
+                name=name,
+                offsetgroup=str(k),
+                cliponaxis=False,
+                marker={
+                    "color": colour,
+                    "pattern": {"shape": shape, "bgcolor": colour, "fgcolor": "#fff", "size": 6},
+                },
+                text=["" if t != t else f" {milliseconds(t / 1e3)} " for t in times],
+                textposition="outside",
+                textfont={"size": 11},
+                hovertemplate="%{y}: %{x:.3g} ms<extra>" + name + "</extra>",
             )
-        )  # fmt: skip
-    known = pd.concat([summary["decision_ms"], summary["decision_outside_ms"]]).dropna().clip(lower=1e-5)
-    low, high = (np.floor(np.log10(known.min())), np.log10(known.max())) if len(known) else (0.0, 1.0)
+        )
+    known = (
+        pd.concat([summary["decision_ms"], summary["decision_outside_ms"]])
+        .dropna()
+        .clip(lower=1e-5)
+    )
+    low, high = (
+        (np.floor(np.log10(known.min())), np.log10(known.max())) if len(known) else (0.0, 1.0)
+    )
     figure = new_figure(
-        traces, barmode="group", bargap=0.3, height=120 + 40 * max(2, len(summary)),
-        xaxis={"title": {"text": "time of a decision, ms (logarithmic)"},
-               "range": [low - 0.2, high + 0.14 * (high - low) + 0.2], **decades(low, high)},
-        yaxis={"categoryorder": "array", "categoryarray": list(summary["method"])[::-1], "showgrid": False},
-    )  # fmt: skip
+        traces,
+        barmode="group",
+        bargap=0.3,
+        height=120 + 40 * max(2, len(summary)),
+        xaxis={
+            "title": {"text": "time of a decision, ms (logarithmic)"},
+            "range": [low - 0.2, high + 0.14 * (high - low) + 0.2],
+            **decades(low, high),
+        },
+        yaxis={
+            "categoryorder": "array",
+            "categoryarray": list(summary["method"])[::-1],
+            "showgrid": False,
+        },
+    )
     return Chart(
-        "voltage-times", "Time of a decision", figure,
-        "Median of single decisions, safety layer and AC check included where there are any; of the optima, a day's time "
-        "over its steps. A step of the axis is a factor of ten.", least_width_px=620,
-    )  # fmt: skip
+        "voltage-times",
+        "Time of a decision",
+        figure,
+        "Median of single decisions, safety layer and AC check included where there are any; of "
+        "the optima, a day's time "
+        "over its steps. A step of the axis is a factor of ten.",
+        least_width_px=620,
+    )

@@ -1,4 +1,6 @@
-"""A day of the voltage chapter: voltages against the band, powers and state of charge of the batteries."""
+"""A day of the voltage chapter: voltages against the band, powers and state of charge of the
+batteries.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,16 @@ from feederguard.models.arrays import FloatArray
 from feederguard.models.network import Network
 from feederguard.models.voltage_regulation.judge import judged_buses
 from feederguard.studies.pages.blocks import Chart
-from feederguard.studies.pages.figure_style import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, new_figure, packed
+from feederguard.studies.pages.figure_style import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    new_figure,
+    packed,
+)
 from feederguard.studies.voltage.study import VoltageBench
 
 VOLTAGE, POWER, SOC = "voltage-day", "voltage-power", "voltage-soc"
@@ -35,36 +46,58 @@ def envelope(v: FloatArray, at: tuple[int, int]) -> dict[int, dict[str, Any]]:
 
 
 def voltage_chart(bench: VoltageBench, lowest: float, highest: float) -> Chart:
-    """Return the voltages of a day before anything is chosen; lowest, highest: what the axis must show, pu."""
+    """Return the voltages of a day before anything is chosen; lowest, highest: what the axis must
+    show, pu.
+    """
     low, high = band(bench.network)
     x = _hours(bench).tolist()
     common: dict[str, Any] = {"x": x, "y": [None] * len(x), "mode": "lines"}
-    idle: dict[str, Any] = {"line": {"color": "#9aa6b0", "width": 1.5, "dash": "dot", "shape": "hv"}}
+    idle: dict[str, Any] = {
+        "line": {"color": "#9aa6b0", "width": 1.5, "dash": "dot", "shape": "hv"}
+    }
     text = [clock_time(t) for t in x]
     traces = [
-        go.Scatter(**common, **idle, name="batteries idle, lowest and highest bus", hoverinfo="skip"),
+        go.Scatter(
+            **common, **idle, name="batteries idle, lowest and highest bus", hoverinfo="skip"
+        ),
         go.Scatter(**common, **idle, showlegend=False, hoverinfo="skip"),
         go.Scatter(
-            **common, name="lowest bus", line={"color": BLUE, "width": 2, "shape": "hv"}, text=text,
+            **common,
+            name="lowest bus",
+            line={"color": BLUE, "width": 2, "shape": "hv"},
+            text=text,
             hovertemplate="%{text}: %{y:.4f} pu<extra>lowest bus</extra>",
         ),
         go.Scatter(
-            **common, name="highest bus", line={"color": ORANGE, "width": 2.4, "dash": "8px,2px", "shape": "hv"}, text=text,
+            **common,
+            name="highest bus",
+            line={"color": ORANGE, "width": 2.4, "dash": "8px,2px", "shape": "hv"},
+            text=text,
             hovertemplate="%{text}: %{y:.4f} pu<extra>highest bus</extra>",
         ),
         *(
             go.Scatter(
-                x=[0, x[-1] + bench.test.step_h], y=[limit, limit], mode="lines", name="limit", showlegend=limit == low,
-                hoverinfo="skip", line={"color": VERMILLION, "width": 1.6, "dash": "dash"},
+                x=[0, x[-1] + bench.test.step_h],
+                y=[limit, limit],
+                mode="lines",
+                name="limit",
+                showlegend=limit == low,
+                hoverinfo="skip",
+                line={"color": VERMILLION, "width": 1.6, "dash": "dash"},
             )
             for limit in (low, high)
         ),
-    ]  # fmt: skip
+    ]
     room = 0.006
     figure = new_figure(
-        traces, height=330, xaxis=_clock_axis(bench),
-        yaxis={"title": {"text": "voltage, pu"}, "range": [min(lowest, low) - room, max(highest, high) + room]},
-    )  # fmt: skip
+        traces,
+        height=330,
+        xaxis=_clock_axis(bench),
+        yaxis={
+            "title": {"text": "voltage, pu"},
+            "range": [min(lowest, low) - room, max(highest, high) + room],
+        },
+    )
     return Chart(VOLTAGE, "Lowest and highest voltage over the day", figure, least_width_px=520)
 
 
@@ -78,51 +111,85 @@ def power_chart(bench: VoltageBench) -> Chart:
         [
             go.Bar(**common, name="charging", hovertemplate=hover, marker={"color": GREEN}),
             go.Bar(
-                **common, name="discharging", hovertemplate=hover,
-                marker={"color": PURPLE, "pattern": {"shape": "/", "bgcolor": PURPLE, "fgcolor": "#fff", "size": 5}},
+                **common,
+                name="discharging",
+                hovertemplate=hover,
+                marker={
+                    "color": PURPLE,
+                    "pattern": {"shape": "/", "bgcolor": PURPLE, "fgcolor": "#fff", "size": 5},
+                },
             ),
         ],
-        height=280, barmode="relative", bargap=0.08, xaxis=_clock_axis(bench),
-        yaxis={"title": {"text": "power of all batteries, kW"}, "zeroline": True, "zerolinecolor": "#9aa6b0"},
-    )  # fmt: skip
+        height=280,
+        barmode="relative",
+        bargap=0.08,
+        xaxis=_clock_axis(bench),
+        yaxis={
+            "title": {"text": "power of all batteries, kW"},
+            "zeroline": True,
+            "zerolinecolor": "#9aa6b0",
+        },
+    )
     return Chart(POWER, "What the batteries draw and feed", figure, least_width_px=520)
 
 
 def power_changes(p_kw: FloatArray) -> dict[int, dict[str, Any]]:
     """Return what powers (T, n_bat) change in the bars."""
-    return {0: {"y": packed(np.maximum(p_kw, 0).sum(axis=1))}, 1: {"y": packed(np.minimum(p_kw, 0).sum(axis=1))}}
+    return {
+        0: {"y": packed(np.maximum(p_kw, 0).sum(axis=1))},
+        1: {"y": packed(np.minimum(p_kw, 0).sum(axis=1))},
+    }
 
 
 def soc_chart(bench: VoltageBench) -> Chart:
     """Return the states of charge of a day before anything is chosen."""
     x = _hours(bench, ends=True).tolist()
-    common: dict[str, Any] = {"x": x, "y": [None] * len(x), "mode": "lines", "text": [clock_time(t) for t in x]}
+    common: dict[str, Any] = {
+        "x": x,
+        "y": [None] * len(x),
+        "mode": "lines",
+        "text": [clock_time(t) for t in x],
+    }
     hover = "%{text}: %{y:.1f} %<extra>%{fullData.name}</extra>"
     edge = {"color": SKY, "width": 1}
     start = 100 * float(bench.batteries.soc_start.mean())
     figure = new_figure(
         [
-            go.Scatter(**common, name="emptiest battery", line=edge, hovertemplate=hover, showlegend=False),
             go.Scatter(
-                **common, name="emptiest to fullest battery", line=edge, fill="tonexty", fillcolor="rgba(86,180,233,0.25)",
+                **common, name="emptiest battery", line=edge, hovertemplate=hover, showlegend=False
+            ),
+            go.Scatter(
+                **common,
+                name="emptiest to fullest battery",
+                line=edge,
+                fill="tonexty",
+                fillcolor="rgba(86,180,233,0.25)",
                 hovertemplate="%{text}: %{y:.1f} %<extra>fullest battery</extra>",
             ),
-            go.Scatter(**common, name="mean", line={"color": BLUE, "width": 2.4}, hovertemplate=hover),
             go.Scatter(
-                x=[0, x[-1]], y=[start, start], mode="lines", name="at the start of the day", hoverinfo="skip",
+                **common, name="mean", line={"color": BLUE, "width": 2.4}, hovertemplate=hover
+            ),
+            go.Scatter(
+                x=[0, x[-1]],
+                y=[start, start],
+                mode="lines",
+                name="at the start of the day",
+                hoverinfo="skip",
                 line={"color": "#9aa6b0", "width": 1.4, "dash": "dash"},
             ),
         ],
-        height=280, xaxis=_clock_axis(bench),
+        height=280,
+        xaxis=_clock_axis(bench),
         yaxis={"title": {"text": "state of charge, %"}, "range": [-2, 102]},
-    )  # fmt: skip
+    )
     return Chart(SOC, "State of charge", figure, least_width_px=520)
 
 
 def soc_changes(soc_pct: FloatArray) -> dict[int, dict[str, Any]]:
     """Return what states of charge (T + 1, n_bat) change in the lines."""
     return {
-        k: {"y": packed(soc)} for k, soc in enumerate((soc_pct.min(axis=1), soc_pct.max(axis=1), soc_pct.mean(axis=1)))
+        k: {"y": packed(soc)}
+        for k, soc in enumerate((soc_pct.min(axis=1), soc_pct.max(axis=1), soc_pct.mean(axis=1)))
     }
 
 
@@ -135,6 +202,9 @@ def _clock_axis(bench: VoltageBench) -> dict[str, Any]:
     every = 3.0 if last > 12 else max(bench.test.step_h, last / 8)
     ticks = np.arange(0.0, last + 1e-9, every)
     return {
-        "title": {"text": "time of day"}, "range": [0, last], "tickmode": "array", "tickvals": ticks.tolist(),
+        "title": {"text": "time of day"},
+        "range": [0, last],
+        "tickmode": "array",
+        "tickvals": ticks.tolist(),
         "ticktext": [clock_time(t) for t in ticks],
-    }  # fmt: skip
+    }

@@ -1,4 +1,6 @@
-"""Learning curves of the voltage agents: what a day of training cost, and how often it left the band."""
+"""Learning curves of the voltage agents: what a day of training cost, and how often it left the
+band.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def learning_charts(training: pd.DataFrame, days: pd.DataFrame) -> list[Chart]:
         runs = [one.sort_values("day") for _, one in part.groupby("seed")]
         n = min(len(run) for run in runs)
         width = max(1, n // 20)
-        smooth = np.array([(-run["reward"].iloc[:n]).rolling(width, min_periods=1).mean() for run in runs])
+        smooth = np.array(
+            [(-run["reward"].iloc[:n]).rolling(width, min_periods=1).mean() for run in runs]
+        )
         total = np.array([run["violation_steps"].iloc[:n].cumsum() for run in runs], dtype=float)
         kept = np.unique(np.linspace(0, n - 1, min(n, MOST_POINTS)).round().astype(int))
         colour, dash = CURVES[k % len(CURVES)]
@@ -49,10 +53,14 @@ def _optimum(training: pd.DataFrame, days: pd.DataFrame) -> list[go.Scatter]:
     ends = [1, int(training["day"].max())]
     return [
         go.Scatter(
-            x=ends, y=[best, best], mode="lines", name="ac_opf, mean of the test days", hoverinfo="skip",
+            x=ends,
+            y=[best, best],
+            mode="lines",
+            name="ac_opf, mean of the test days",
+            hoverinfo="skip",
             line={"color": "#9aa6b0", "width": 1.6, "dash": "dot"},
         )
-    ]  # fmt: skip
+    ]
 
 
 def _cost_chart(cost: list[go.Scatter]) -> Chart:
@@ -60,37 +68,68 @@ def _cost_chart(cost: list[go.Scatter]) -> Chart:
     known = known[np.isfinite(known) & (known > 0)]
     ends_of_cost = (np.log10(known.min()), np.log10(known.max())) if len(known) else (0.0, 1.0)
     return Chart(
-        "voltage-learning", "Learning curves: cost of a day",
+        "voltage-learning",
+        "Learning curves: cost of a day",
         new_figure(
-            cost, height=360, xaxis=_DAYS_AXIS,
+            cost,
+            height=360,
+            xaxis=_DAYS_AXIS,
             yaxis={"title": {"text": "cost of a day = −reward"}, **decades(*ends_of_cost)},
         ),
-        "Moving mean over a twentieth of the training, exploration included; mean over seeds, shaded from the least "
-        "to the most where there are several.", least_width_px=480, image="learning_curves.png",
-    )  # fmt: skip
+        "Moving mean over a twentieth of the training, exploration included; mean over seeds, "
+        "shaded from the least "
+        "to the most where there are several.",
+        least_width_px=480,
+        image="learning_curves.png",
+    )
 
 
 def _outside_chart(outside: list[go.Scatter], training: pd.DataFrame) -> Chart:
-    counts = np.log10(max(float(training.groupby(["method", "seed"])["violation_steps"].sum().max()), 1.0))
+    counts = np.log10(
+        max(float(training.groupby(["method", "seed"])["violation_steps"].sum().max()), 1.0)
+    )
     lowest = float(np.log10(NO_STEPS))
     ticks = decades(0, counts)
-    ticks = {**ticks, "tickvals": [NO_STEPS, *ticks["tickvals"]], "ticktext": ["none", *ticks["ticktext"]]}
+    ticks = {
+        **ticks,
+        "tickvals": [NO_STEPS, *ticks["tickvals"]],
+        "ticktext": ["none", *ticks["ticktext"]],
+    }
     return Chart(
-        "voltage-learning-outside", "Learning curves: steps outside the band so far",
+        "voltage-learning-outside",
+        "Learning curves: steps outside the band so far",
         new_figure(
-            outside, height=360, xaxis=_DAYS_AXIS,
-            yaxis={"title": {"text": "steps outside, in all"}, **ticks, "range": [lowest - 0.1, counts + 0.2]},
+            outside,
+            height=360,
+            xaxis=_DAYS_AXIS,
+            yaxis={
+                "title": {"text": "steps outside, in all"},
+                **ticks,
+                "range": [lowest - 0.1, counts + 0.2],
+            },
         ),
-        "What training itself did to the feeder, exploration included.", least_width_px=480,
-    )  # fmt: skip
+        "What training itself did to the feeder, exploration included.",
+        least_width_px=480,
+    )
 
 
-def _spread(x: IntArray, values: FloatArray, line: dict[str, Any], name: str, hover: str) -> list[go.Scatter]:
-    """Return the mean of values (n_seed, n) as a line, over the band from the least to the most where there are several."""
-    mean = go.Scatter(x=x, y=values.mean(axis=0), mode="lines", name=name, line=line, hovertemplate=hover)
+def _spread(
+    x: IntArray, values: FloatArray, line: dict[str, Any], name: str, hover: str
+) -> list[go.Scatter]:
+    """Return the mean of values (n_seed, n) as a line, over the band from the least to the most
+    where there are several.
+    """
+    mean = go.Scatter(
+        x=x, y=values.mean(axis=0), mode="lines", name=name, line=line, hovertemplate=hover
+    )
     if len(values) == 1:
         return [mean]
-    edge: dict[str, Any] = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
+    edge: dict[str, Any] = {
+        "mode": "lines",
+        "line": {"width": 0},
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }
     shade = f"rgba({', '.join(str(int(line['color'][k : k + 2], 16)) for k in (1, 3, 5))}, 0.15)"
     return [
         go.Scatter(x=x, y=values.min(axis=0), **edge),

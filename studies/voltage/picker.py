@@ -1,6 +1,7 @@
 """Every day of a voltage comparison on the feeder: pick a day and a method.
 
-A schedule keeps the power of each battery; SOC and voltages are computed anew from it by the judge's own simulation.
+A schedule keeps the power of each battery; SOC and voltages are computed anew from it by the
+judge's own simulation.
 """
 
 from __future__ import annotations
@@ -45,8 +46,12 @@ class _Schedule:
         return self.p
 
 
-def voltage_picker(bench: VoltageBench, days: pd.DataFrame, schedules: Mapping[str, FloatArray]) -> Picker:
-    """Return every scheduled day on the map; days as `with_optimum` gives them, schedules as `voltage_section`'s."""
+def voltage_picker(
+    bench: VoltageBench, days: pd.DataFrame, schedules: Mapping[str, FloatArray]
+) -> Picker:
+    """Return every scheduled day on the map; days as `with_optimum` gives them, schedules as
+    `voltage_section`'s.
+    """
     drawing = draw_feeder(bench.network)
     by_day: dict[str, Choice] = {}
     by_both: dict[str, Choice] = {}
@@ -55,7 +60,9 @@ def voltage_picker(bench: VoltageBench, days: pd.DataFrame, schedules: Mapping[s
     lowest, highest = np.inf, -np.inf
     hardest = 0
     for name, schedule in schedules.items():
-        outcome = simulate(bench.network, bench.batteries, bench.test, _Schedule(name, np.asarray(schedule, float)))
+        outcome = simulate(
+            bench.network, bench.batteries, bench.test, _Schedule(name, np.asarray(schedule, float))
+        )
         if not by_day:
             judged = judged_buses(bench.network)
             idle = outcome.v_idle[..., judged]
@@ -64,11 +71,16 @@ def voltage_picker(bench: VoltageBench, days: pd.DataFrame, schedules: Mapping[s
             lowest, highest = float(np.nanmin(idle)), float(np.nanmax(idle))
             for k, date in enumerate(bench.test.date):
                 by_day[str(date)] = Choice("", {VOLTAGE: envelope(idle[k], (0, 1))})
-        lowest, highest = min(lowest, float(np.nanmin(outcome.v))), max(highest, float(np.nanmax(outcome.v)))
+        lowest, highest = (
+            min(lowest, float(np.nanmin(outcome.v))),
+            max(highest, float(np.nanmax(outcome.v))),
+        )
         for k, date in enumerate(bench.test.date):
             line = lines.get((name, str(date)))
             if line is not None and line["note"]:
-                by_both[f"{date}|{name}"] = Choice(f"`{name}` has no plan for this day: {line['note']}")
+                by_both[f"{date}|{name}"] = Choice(
+                    f"`{name}` has no plan for this day: {line['note']}"
+                )
             else:
                 by_both[f"{date}|{name}"] = _choice(bench, outcome, k, name, line)
     names = list(schedules)
@@ -82,17 +94,28 @@ def voltage_picker(bench: VoltageBench, days: pd.DataFrame, schedules: Mapping[s
             Selector("Day", tuple(zip(dates, weekday, strict=True)), hardest),
             Selector("Method", tuple((name, name) for name in names), names.index(shown)),
         ),
-        (Layer((0,), by_day), Layer((0, 1), by_both, "There is no schedule of this method on this day.")),
         (
-            map_chart(bench, drawing), voltage_chart(bench, lowest, highest), power_chart(bench),
+            Layer((0,), by_day),
+            Layer((0, 1), by_both, "There is no schedule of this method on this day."),
+        ),
+        (
+            map_chart(bench, drawing),
+            voltage_chart(bench, lowest, highest),
+            power_chart(bench),
             soc_chart(bench),
         ),
         {**places(drawing), "battery": battery_places(bench, drawing)},
-    )  # fmt: skip
+    )
 
 
-def _choice(bench: VoltageBench, outcome: VoltageOutcomes, k: int, name: str, line: Mapping[Any, Any] | None) -> Choice:
-    v, p_kw, soc_pct = outcome.v[k], 1e3 * bench.network.base_mva * outcome.p_battery[k], 100 * outcome.soc[k]
+def _choice(
+    bench: VoltageBench, outcome: VoltageOutcomes, k: int, name: str, line: Mapping[Any, Any] | None
+) -> Choice:
+    v, p_kw, soc_pct = (
+        outcome.v[k],
+        1e3 * bench.network.base_mva * outcome.p_battery[k],
+        100 * outcome.soc[k],
+    )
     used_kwh = bench.test.step_h * np.abs(p_kw).sum(axis=0)
     return Choice(
         _note(bench, outcome, k, name, line),
@@ -105,7 +128,9 @@ def _choice(bench: VoltageBench, outcome: VoltageOutcomes, k: int, name: str, li
     )
 
 
-def _note(bench: VoltageBench, outcome: VoltageOutcomes, k: int, name: str, line: Mapping[Any, Any] | None) -> str:
+def _note(
+    bench: VoltageBench, outcome: VoltageOutcomes, k: int, name: str, line: Mapping[Any, Any] | None
+) -> str:
     outside, n_step = int(outcome.n_violation_steps[k]), bench.test.n_step
     energy = 1e3 * float(outcome.regulation_mwh[k])
     words = f"**{name}**: {number(energy)} kWh through the batteries"

@@ -1,6 +1,8 @@
-"""The chapter on voltage regulation of a study's report: every day of every method on the feeder, and the figures.
+"""The chapter on voltage regulation of a study's report: every day of every method on the feeder,
+and the figures.
 
-A picture of a day shows the first seed of a learned method, the figures over all days show all seeds.
+A picture of a day shows the first seed of a learned method, the figures over all days show all
+seeds.
 """
 
 from __future__ import annotations
@@ -38,20 +40,25 @@ WHAT = {
 
 
 def voltage_section(
-    bench: VoltageBench, results: VoltageResults, summary: pd.DataFrame, schedules: Mapping[str, FloatArray]
+    bench: VoltageBench,
+    results: VoltageResults,
+    summary: pd.DataFrame,
+    schedules: Mapping[str, FloatArray],
 ) -> Section:
     """Return the chapter on a comparison of voltage regulation.
 
-    summary: what `voltage_tables.summarise` makes of the results; schedules: applied powers (n_day, n_step, n_bat) in pu on
-    the test days by method, of the first seed of a learned one; a method without is left out of the pictures of days. Raises
-    ValueError where a schedule has another shape.
+    summary: what `voltage_tables.summarise` makes of the results; schedules: applied powers (n_day,
+    n_step, n_bat) in pu on the test days by method, of the first seed of a learned one; a method
+    without is left out of the pictures of days. Raises ValueError where a schedule has another
+    shape.
     """
     days = with_optimum(results.days)
     shape = (len(bench.test), bench.test.n_step, len(bench.batteries))
     for name, schedule in schedules.items():
         if np.shape(schedule) != shape:
             raise ValueError(
-                f"report: the schedule of {name!r} has shape {np.shape(schedule)}; expected {shape}, days, steps and "
+                f"report: the schedule of {name!r} has shape {np.shape(schedule)}; expected "
+                f"{shape}, days, steps and "
                 "batteries"
             )
     blocks: list[Block] = [Prose(_question(bench)), Prose(_brief(summary, days))]
@@ -71,12 +78,17 @@ def _question(bench: VoltageBench) -> str:
     power = 1e3 * network.base_mva * batteries.p_max
     energy = 1e3 * network.base_mva * batteries.energy
     return (
-        "Sunshine lifts the voltage at noon and the evening's demand pulls it down. How should the batteries of a feeder "
-        f"be charged and discharged so that every bus stays between {low:.2f} and {high:.2f} pu all day, with as little "
+        "Sunshine lifts the voltage at noon and the evening's demand pulls it down. How should the "
+        "batteries of a feeder "
+        f"be charged and discharged so that every bus stays between {low:.2f} and {high:.2f} pu "
+        "all day, with as little "
         "energy through the batteries as possible?\n\n"
-        f"{bench.feeder} has {network.n_bus} buses and {len(batteries)} batteries ({_range(power)} kW and {_range(energy)} "
-        f"kWh each). Every method met the same {len(test)} test days, {test.n_step} steps of {60 * test.step_h:g} minutes "
-        "each, and every step was judged by the same AC power flow. Learned methods never saw those days."
+        f"{bench.feeder} has {network.n_bus} buses and {len(batteries)} batteries ({_range(power)} "
+        f"kW and {_range(energy)} "
+        f"kWh each). Every method met the same {len(test)} test days, {test.n_step} steps of "
+        f"{60 * test.step_h:g} minutes "
+        "each, and every step was judged by the same AC power flow. Learned methods never saw "
+        "those days."
     )
 
 
@@ -89,7 +101,10 @@ def _brief(summary: pd.DataFrame, days: pd.DataFrame) -> str:
     held = summary[(summary["violation_steps"] == 0) & (summary["failed_days"] == 0)]
     worst = summary[summary["violation_steps"] > 0]
     said = (
-        [f"- {len(held)} of {len(summary)} methods kept every bus in its band on every day: {_names(held)}."]
+        [
+            f"- {len(held)} of {len(summary)} methods kept every bus in its band on every day: "
+            f"{_names(held)}."
+        ]
         if len(held)
         else []
     )
@@ -99,11 +114,15 @@ def _brief(summary: pd.DataFrame, days: pd.DataFrame) -> str:
     if len(online):
         best = online.iloc[int(online["gap_pct"].argmin())]
         said.append(
-            f"- Of those that do not know the day beforehand, `{best['method']}` came nearest to the optimum: "
+            f"- Of those that do not know the day beforehand, `{best['method']}` came nearest to "
+            "the optimum: "
             f"{best['gap_pct']:.0f} % more energy, {number(best['decision_ms'])} ms a decision."
         )
     if len(worst):
-        share = ", ".join(f"`{line['method']}` {number(line['violation_pct'])} %" for line in worst.to_dict("records"))
+        share = ", ".join(
+            f"`{line['method']}` {number(line['violation_pct'])} %"
+            for line in worst.to_dict("records")
+        )
         said.append(f"- Steps with a bus outside the band: {share}.")
     return "In brief:\n\n" + "\n".join(said)
 
@@ -116,8 +135,11 @@ def _reading(summary: pd.DataFrame) -> str:
     names: Sequence[str] = list(summary["method"])
     told = "\n".join(f"- `{name}`: {WHAT[name]}" for name in names if name in WHAT)
     return (
-        "**How to read it.** First the band: a method that leaves it spends less energy by not doing its job, so compare "
-        "energy only between methods that hold it. Then the gap: how much more energy a method needs than the optimum, "
-        "which knew the whole day beforehand; no method that decides step by step can be expected to reach it. Energy "
+        "**How to read it.** First the band: a method that leaves it spends less energy by not "
+        "doing its job, so compare "
+        "energy only between methods that hold it. Then the gap: how much more energy a method "
+        "needs than the optimum, "
+        "which knew the whole day beforehand; no method that decides step by step can be expected "
+        "to reach it. Energy "
         f"missing at the end of a day has to be bought back, and is charged as such.\n\n{told}"
     )

@@ -1,4 +1,5 @@
-"""Compare voltage-regulation methods on one feeder: the same test days, every step judged by the same AC power flow.
+"""Compare voltage-regulation methods on one feeder: the same test days, every step judged by the
+same AC power flow.
 
     python studies/compare_methods.py --job voltage              one seed, short training
     python studies/compare_methods.py --job voltage --full       ten seeds, whole training, means with 95 % intervals
@@ -9,14 +10,16 @@
     df_srl_no_tube   the same agent, layer without SOC tube       idle_safe        nothing proposed, the layer alone
     lindistflow_opf  perfect information, lossless model          ac_opf           perfect information: the bound
 
-Learned methods see the train weeks, everything is judged on the test weeks; each day begins at the batteries' soc_start and
-should end there. What is missing at its end has to be bought back, and is charged to the method for the gap:
+Learned methods see the train weeks, everything is judged on the test weeks; each day begins at the
+batteries' soc_start and should end there. What is missing at its end has to be bought back, and is
+charged to the method for the gap:
 
     (1)  E = sum over steps and batteries of h |p|  +  sum over batteries of missing energy / eta_charge
 
-since that much must be drawn through the terminals to have it stored again; energy beyond what was asked for is no
-credit, as the optimum gets none for it either. A day with any step outside the band is no match for an optimum that
-holds it: the gap is formed over the days that a method held, sums over sums, and their number is shown with it.
+since that much must be drawn through the terminals to have it stored again; energy beyond what was
+asked for is no credit, as the optimum gets none for it either. A day with any step outside the band
+is no match for an optimum that holds it: the gap is formed over the days that a method held, sums
+over sums, and their number is shown with it.
 
 Longer than other files: it is the whole comparison, from options to figures.
 """
@@ -45,7 +48,13 @@ from feederguard.models.battery import Batteries
 from feederguard.models.network import Network
 from feederguard.models.safe_powers.answers import STATUSES, SafeActions
 from feederguard.models.soc_tube import SocTube
-from feederguard.models.voltage_regulation import VoltageDays, VoltageMethod, VoltageOutcomes, VoltageState, simulate
+from feederguard.models.voltage_regulation import (
+    VoltageDays,
+    VoltageMethod,
+    VoltageOutcomes,
+    VoltageState,
+    simulate,
+)
 from feederguard.models.voltage_regulation.demand import net_demand
 from feederguard.models.voltage_regulation.judge import SAFE_TOLERANCE_PU, band_excess
 from feederguard.studies.running.journal import Tables
@@ -67,8 +76,18 @@ from feederguard.studies.voltage.tube_worth import tube_table
 
 OPTIMA = ("lindistflow_opf", "ac_opf")
 METHODS = (
-    "no_control", "droop", "ddpg", "td3", "sac", "ppo", "safe_ddpg", "df_srl", "df_srl_no_tube", "idle_safe", *OPTIMA,
-)  # fmt: skip
+    "no_control",
+    "droop",
+    "ddpg",
+    "td3",
+    "sac",
+    "ppo",
+    "safe_ddpg",
+    "df_srl",
+    "df_srl_no_tube",
+    "idle_safe",
+    *OPTIMA,
+)
 TUBE = "soc_tube"  # the task that shows what the tube is worth, beside the methods
 # What another method is made of.
 RESTS_ON = {"df_srl_no_tube": "df_srl"}
@@ -100,7 +119,9 @@ class VoltageConfig:
         if unknown:
             raise ValueError(f"unknown method {unknown[0]!r}; use {', '.join(METHODS)}")
         if not self.methods or len(set(self.methods)) < len(self.methods):
-            raise ValueError(f"methods is {' '.join(self.methods) or 'empty'}; name at least one, and each once")
+            raise ValueError(
+                f"methods is {' '.join(self.methods) or 'empty'}; name at least one, and each once"
+            )
         for name in ("seeds", "days"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -138,10 +159,15 @@ def load_bench(config: VoltageConfig) -> VoltageBench:
 
 
 def compare_voltage(
-    config: VoltageConfig, agents_cache: Path, journal: Path, run: RunConfig, console: Console,
+    config: VoltageConfig,
+    agents_cache: Path,
+    journal: Path,
+    run: RunConfig,
+    console: Console,
     bench: VoltageBench | None = None,
-) -> VoltageResults:  # fmt: skip
-    """Return what every method does on every test day; agents that are not in the cache are trained on the way.
+) -> VoltageResults:
+    """Return what every method does on every test day; agents that are not in the cache are trained
+    on the way.
 
     bench: default what the configuration names. Raises as `load_bench` and `run_tasks`.
     """
@@ -149,15 +175,24 @@ def compare_voltage(
     here = bench or load_bench(config)
     tube, why = _tube(here, names, agents_cache)
     if why:
-        console.print(f"SOC tube left out, and df_srl_no_tube with it: {why}", soft_wrap=True, markup=False)
+        console.print(
+            f"SOC tube left out, and df_srl_no_tube with it: {why}", soft_wrap=True, markup=False
+        )
         names = [name for name in names if name != "df_srl_no_tube"]
     course = _course(here, config, tube, agents_cache)
     kinds = {RESTS_ON.get(name, name) for name in names} & set(KINDS)
     trained = train_voltage_agents(course, sorted(kinds), config.seed_numbers, run, console)
     done = run_tasks(
-        dict(_tasks(config, here, names)), work, Room, (config, agents_cache.resolve(), bench), journal,
-        _key(config, course, here), run, console, "voltage regulation",
-    )  # fmt: skip
+        dict(_tasks(config, here, names)),
+        work,
+        Room,
+        (config, agents_cache.resolve(), bench),
+        journal,
+        _key(config, course, here),
+        run,
+        console,
+        "voltage regulation",
+    )
     days, times, layers = (
         pd.concat([tables[kind] for tables in done.values() if kind in tables], ignore_index=True)
         for kind in ("days", "times", "layer")
@@ -165,19 +200,26 @@ def compare_voltage(
     lines = times.groupby("method", sort=False)[["decision_s", "decision_outside_s"]].median()
     counts = layers.groupby("method", sort=False)[list(STATUSES)].sum()
     methods = [
-        {"method": name, **lines.loc[name], **_layer_shares(counts.loc[name].to_numpy())} for name in lines.index
+        {"method": name, **lines.loc[name], **_layer_shares(counts.loc[name].to_numpy())}
+        for name in lines.index
     ]
     tubes = [tables["tube"] for tables in done.values() if "tube" in tables]
     return VoltageResults(
-        here.feeder, days, _training_table(trained, here), pd.DataFrame(methods), _schedules(done, here),
+        here.feeder,
+        days,
+        _training_table(trained, here),
+        pd.DataFrame(methods),
+        _schedules(done, here),
         tubes[0] if tubes else None,
-    )  # fmt: skip
+    )
 
 
 def _tasks(
     config: VoltageConfig, bench: VoltageBench, names: Sequence[str]
 ) -> Iterator[tuple[str, tuple[str, int, int]]]:
-    """Yield names and arguments (method, seed, first day): plans in blocks of days, the others all days side by side."""
+    """Yield names and arguments (method, seed, first day): plans in blocks of days, the others all
+    days side by side.
+    """
     if "df_srl_no_tube" in names:
         # The longest goes first.
         yield f"{TUBE}/0", (TUBE, 0, 0)
@@ -190,9 +232,13 @@ def _tasks(
 
 
 class Room:
-    """What a process that decides holds: the bench, the course of the agents, and the optima built so far."""
+    """What a process that decides holds: the bench, the course of the agents, and the optima built
+    so far.
+    """
 
-    def __init__(self, config: VoltageConfig, agents_cache: Path, bench: VoltageBench | None) -> None:
+    def __init__(
+        self, config: VoltageConfig, agents_cache: Path, bench: VoltageBench | None
+    ) -> None:
         self.bench = bench or load_bench(config)
         tube, _ = _tube(self.bench, config.methods, agents_cache)
         self.course = _course(self.bench, config, tube, agents_cache)
@@ -202,7 +248,8 @@ class Room:
 
 
 def work(room: Room, name: str, seed: int, first: int) -> Tables:
-    """Return the judged days of one method and seed, its decision times, its layer's work, and its schedules.
+    """Return the judged days of one method and seed, its decision times, its layer's work, and its
+    schedules.
 
     name TUBE: what the SOC tube is worth, `tube_worth.py`.
     """
@@ -212,45 +259,64 @@ def work(room: Room, name: str, seed: int, first: int) -> Tables:
     if name == TUBE:
         agent = trained_voltage("df_srl", room.course, seed).agent
         assert isinstance(agent, VoltageAgent) and room.course.tube is not None
-        worth = tube_table(bench.network, bench.batteries, bench.test, room.course.tube, {"df_srl": agent})
+        worth = tube_table(
+            bench.network, bench.batteries, bench.test, room.course.tube, {"df_srl": agent}
+        )
         return {"tube": worth}
     method, layer = _build(room, name, seed)
     outcome = simulate(bench.network, bench.batteries, bench.test, method)
     counts = np.zeros(len(STATUSES), dtype=np.int64) if layer is None else layer.counts
     tables = {
         "days": day_table(name, seed, bench, bench.test, outcome),
-        "layer": pd.DataFrame([{"method": name, **dict(zip(STATUSES, counts.tolist(), strict=True))}]),
+        "layer": pd.DataFrame(
+            [{"method": name, **dict(zip(STATUSES, counts.tolist(), strict=True))}]
+        ),
     }
     # Times do not depend on the seed, and the pictures show the first.
     if seed == 0:
-        tables["times"] = pd.DataFrame([{"method": name, **_decision_seconds(method, bench, outcome)}])
+        tables["times"] = pd.DataFrame(
+            [{"method": name, **_decision_seconds(method, bench, outcome)}]
+        )
         tables["schedule"] = _schedule_table(outcome.p_battery)
     return tables
 
 
-def day_table(name: str, seed: int, bench: VoltageBench, days: VoltageDays, outcome: VoltageOutcomes) -> pd.DataFrame:
+def day_table(
+    name: str, seed: int, bench: VoltageBench, days: VoltageDays, outcome: VoltageOutcomes
+) -> pd.DataFrame:
     """Return one line per day of an outcome, in kWh and pu."""
     batteries, base_kw = bench.batteries, 1e3 * bench.network.base_mva
     wanted = batteries.soc_start if batteries.soc_end is None else batteries.soc_end
     missing = np.maximum(wanted - outcome.soc[:, -1], 0.0) * batteries.energy
     return pd.DataFrame(
         {
-            "method": name, "seed": seed, "date": days.date.astype("datetime64[s]"),
-            "steps": days.n_step, "violation_steps": outcome.n_violation_steps,
-            "worst_excess_pu": outcome.worst_excess_pu, "regulation_kwh": 1e3 * outcome.regulation_mwh,
+            "method": name,
+            "seed": seed,
+            "date": days.date.astype("datetime64[s]"),
+            "steps": days.n_step,
+            "violation_steps": outcome.n_violation_steps,
+            "worst_excess_pu": outcome.worst_excess_pu,
+            "regulation_kwh": 1e3 * outcome.regulation_mwh,
             "soc_short_kwh": 1e3 * outcome.soc_short_mwh,
-            "refill_kwh": base_kw * (missing / batteries.efficiency_charge).sum(axis=1), "reward": outcome.reward,
-            "loss_kwh": 1e3 * outcome.loss_mwh, "grid_kwh": 1e3 * outcome.grid_mwh,
-            "v_min_pu": outcome.v.min(axis=(1, 2)), "v_max_pu": outcome.v.max(axis=(1, 2)),
-            "soc_lowest": outcome.soc.min(axis=(1, 2)), "soc_highest": outcome.soc.max(axis=(1, 2)), "note": "",
+            "refill_kwh": base_kw * (missing / batteries.efficiency_charge).sum(axis=1),
+            "reward": outcome.reward,
+            "loss_kwh": 1e3 * outcome.loss_mwh,
+            "grid_kwh": 1e3 * outcome.grid_mwh,
+            "v_min_pu": outcome.v.min(axis=(1, 2)),
+            "v_max_pu": outcome.v.max(axis=(1, 2)),
+            "soc_lowest": outcome.soc.min(axis=(1, 2)),
+            "soc_highest": outcome.soc.max(axis=(1, 2)),
+            "note": "",
         }
-    )  # fmt: skip
+    )
 
 
 class _CountingLayer(SafetyLayer):
     """A safety layer that counts what it had to do."""
 
-    def __init__(self, network: Network, batteries: Batteries, step_h: float, tube: SocTube | None) -> None:
+    def __init__(
+        self, network: Network, batteries: Batteries, step_h: float, tube: SocTube | None
+    ) -> None:
         super().__init__(network, batteries, step_h, tube)
         self.counts: IntArray = np.zeros(len(STATUSES), dtype=np.int64)
 
@@ -315,12 +381,18 @@ def _tube(bench: VoltageBench, names: Sequence[str], cache: Path) -> tuple[SocTu
         return None, str(error)
 
 
-def _course(bench: VoltageBench, config: VoltageConfig, tube: SocTube | None, cache: Path) -> VoltageCourse:
-    return VoltageCourse(bench.feeder, bench.network, bench.batteries, bench.train, tube, cache, config.agent_configs)
+def _course(
+    bench: VoltageBench, config: VoltageConfig, tube: SocTube | None, cache: Path
+) -> VoltageCourse:
+    return VoltageCourse(
+        bench.feeder, bench.network, bench.batteries, bench.train, tube, cache, config.agent_configs
+    )
 
 
 def _key(config: VoltageConfig, course: VoltageCourse, bench: VoltageBench) -> dict[str, Any]:
-    """Return what decides each task beside its name, to be hashed: methods and seeds are in the names."""
+    """Return what decides each task beside its name, to be hashed: methods and seeds are in the
+    names.
+    """
     agents = {kind: agent_key(kind, course, 0) for kind in KINDS}
     return {"feeder": config.feeder, "agents": agents, "test": digests(bench.batteries, bench.test)}
 
@@ -345,7 +417,9 @@ def _build(room: Room, name: str, seed: int) -> tuple[VoltageMethod, _CountingLa
 
 
 def _planned(room: Room, name: str, first: int) -> Tables:
-    """Return the judged plans of a block of test days, and seconds per decision; a day without a plan is a line of NaN."""
+    """Return the judged plans of a block of test days, and seconds per decision; a day without a
+    plan is a line of NaN.
+    """
     bench = room.bench
     days = bench.test[first : first + BLOCK]
     n_day, n_step = len(days), days.n_step
@@ -365,7 +439,11 @@ def _planned(room: Room, name: str, first: int) -> Tables:
     numbers = table.columns.difference(["method", "seed", "date", "steps", "note"])
     table[numbers] = table[numbers].astype(float)
     table.loc[table["note"] != "", numbers] = np.nan
-    times = {"method": name, "decision_s": float(np.median(seconds)) / n_step, "decision_outside_s": np.nan}
+    times = {
+        "method": name,
+        "decision_s": float(np.median(seconds)) / n_step,
+        "decision_outside_s": np.nan,
+    }
     return {
         "days": table,
         "layer": pd.DataFrame([{"method": name, **dict.fromkeys(STATUSES, 0)}]),
@@ -375,7 +453,9 @@ def _planned(room: Room, name: str, first: int) -> Tables:
 
 
 def _schedule_table(p: FloatArray) -> pd.DataFrame:
-    """Return applied powers (D, T, n_bat) as a table of a column per battery, a line per step, days one after the other."""
+    """Return applied powers (D, T, n_bat) as a table of a column per battery, a line per step, days
+    one after the other.
+    """
     flat = p.reshape(-1, p.shape[-1])
     return pd.DataFrame(flat, columns=[str(k) for k in range(flat.shape[1])])
 
@@ -385,18 +465,27 @@ def _schedules(done: Mapping[str, Tables], bench: VoltageBench) -> dict[str, Flo
     parts: dict[str, list[FloatArray]] = {}
     for tables in done.values():
         if "schedule" in tables:
-            parts.setdefault(tables["days"]["method"].iloc[0], []).append(tables["schedule"].to_numpy(dtype=float))
+            parts.setdefault(tables["days"]["method"].iloc[0], []).append(
+                tables["schedule"].to_numpy(dtype=float)
+            )
     shape = (len(bench.test), bench.test.n_step, len(bench.batteries))
     return {name: np.concatenate(blocks).reshape(shape) for name, blocks in parts.items()}
 
 
-def _decision_seconds(method: VoltageMethod, bench: VoltageBench, outcome: VoltageOutcomes) -> dict[str, float]:
-    """Return median seconds of single decisions (B = 1): over the test days, and where idle batteries leave the band."""
+def _decision_seconds(
+    method: VoltageMethod, bench: VoltageBench, outcome: VoltageOutcomes
+) -> dict[str, float]:
+    """Return median seconds of single decisions (B = 1): over the test days, and where idle
+    batteries leave the band.
+    """
     everywhere = _states(bench, outcome)
     outside = np.flatnonzero(band_excess(bench.network, everywhere.v_idle) > SAFE_TOLERANCE_PU)
     rng = np.random.default_rng(0)
     times = {}
-    for label, rows in (("decision_s", np.arange(len(everywhere))), ("decision_outside_s", outside)):
+    for label, rows in (
+        ("decision_s", np.arange(len(everywhere))),
+        ("decision_outside_s", outside),
+    ):
         chosen = rng.choice(rows, min(TIMED, len(rows)), replace=False) if len(rows) else rows
         taken = []
         # What is loaded for the first decision is no part of the others.
@@ -411,7 +500,9 @@ def _decision_seconds(method: VoltageMethod, bench: VoltageBench, outcome: Volta
 
 def _states(bench: VoltageBench, outcome: VoltageOutcomes) -> VoltageState:
     """Return every state that the method met on the test days."""
-    p_net, q_net = (np.broadcast_to(x, bench.test.p_load.shape) for x in net_demand(bench.network, bench.test))
+    p_net, q_net = (
+        np.broadcast_to(x, bench.test.p_load.shape) for x in net_demand(bench.network, bench.test)
+    )
     n_day, n_step, n_bus = p_net.shape
     step = np.tile(np.arange(n_step), n_day)
     soc = outcome.soc[:, :-1].reshape(n_day * n_step, -1)
@@ -422,10 +513,15 @@ def _states(bench: VoltageBench, outcome: VoltageOutcomes) -> VoltageState:
 def _layer_shares(counts: IntArray) -> dict[str, float]:
     """Return the share of decisions of each status of the layer, NaN without one."""
     total = counts.sum()
-    return {f"layer_{status}": n / total if total else np.nan for status, n in zip(STATUSES, counts, strict=True)}
+    return {
+        f"layer_{status}": n / total if total else np.nan
+        for status, n in zip(STATUSES, counts, strict=True)
+    }
 
 
-def _training_table(trained: dict[tuple[str, int], TrainedVoltage], bench: VoltageBench) -> pd.DataFrame:
+def _training_table(
+    trained: dict[tuple[str, int], TrainedVoltage], bench: VoltageBench
+) -> pd.DataFrame:
     parts = []
     for (kind, seed), one in trained.items():
         record = one.record
@@ -433,12 +529,18 @@ def _training_table(trained: dict[tuple[str, int], TrainedVoltage], bench: Volta
         parts.append(
             pd.DataFrame(
                 {
-                    "method": kind, "seed": seed, "day": np.arange(1, n + 1), "steps": record.n_steps,
-                    "violation_steps": record.n_violation_steps, "worst_excess_pu": record.worst_excess_pu,
-                    "regulation_kwh": record.regulation_kwh, "reward": record.reward, "training_s": record.seconds,
+                    "method": kind,
+                    "seed": seed,
+                    "day": np.arange(1, n + 1),
+                    "steps": record.n_steps,
+                    "violation_steps": record.n_violation_steps,
+                    "worst_excess_pu": record.worst_excess_pu,
+                    "regulation_kwh": record.regulation_kwh,
+                    "reward": record.reward,
+                    "training_s": record.seconds,
                 }
             )
-        )  # fmt: skip
+        )
     names = (
         "method",
         "seed",

@@ -1,19 +1,22 @@
-"""What the SOC tube is worth: the same policies under the safety layer with it and without, day by day and in a row.
+"""What the SOC tube is worth: the same policies under the safety layer with it and without, day by
+day and in a row.
 
     python studies/voltage/tube_worth.py [--feeder cigre_lv18] [--days 91]
 
-A policy that spends in the morning the energy that the evening needs meets an evening that no action can save. What that costs
-is shown for each policy given and for the two most wasteful ones, all behind the same layer:
+A policy that spends in the morning the energy that the evening needs meets an evening that no
+action can save. What that costs is shown for each policy given and for the two most wasteful ones,
+all behind the same layer:
 
     discharges all it can    -p_max of every battery in every step
     charges all it can       +p_max
 
     each from soc_start      every day begins with the batteries' soc_start
     carried over             the days follow one another, each beginning with the SOC at which the last one ended; the first
-                             at soc_start. Days that are not neighbours in the calendar are joined all the same.
+                             at soc_start. Days that are not neighbours in the calendar are joined
+                             all the same.
 
-Days carried over can only be played one after another, so all policies are played side by side in them, with the tube and
-without: a batch of theirs takes little longer than one of them.
+Days carried over can only be played one after another, so all policies are played side by side in
+them, with the tube and without: a batch of theirs takes little longer than one of them.
 """
 
 from __future__ import annotations
@@ -41,9 +44,18 @@ from feederguard.models.voltage_regulation import VoltageDays, VoltageState, sim
 FRESH, CARRIED = "each from soc_start", "carried over"
 _SHORT_KWH = 1e-6  # more than rounding leaves
 COLUMNS = (
-    "policy", "tube", "days", "steps", "steps_outside", "worst_excess_pu", "slack_steps", "tube_left_steps", "short_days",
-    "missing_kwh_day", "missing_kwh_last",
-)  # fmt: skip
+    "policy",
+    "tube",
+    "days",
+    "steps",
+    "steps_outside",
+    "worst_excess_pu",
+    "slack_steps",
+    "tube_left_steps",
+    "short_days",
+    "missing_kwh_day",
+    "missing_kwh_last",
+)
 
 
 class Proposer(Protocol):
@@ -67,14 +79,20 @@ class Always:
 
 
 def tube_table(
-    network: Network, batteries: Batteries, days: VoltageDays, tube: SocTube, policies: Mapping[str, Proposer]
+    network: Network,
+    batteries: Batteries,
+    days: VoltageDays,
+    tube: SocTube,
+    policies: Mapping[str, Proposer],
 ) -> pd.DataFrame:
-    """Return a line per policy, with the tube and without, for days each from soc_start and carried over.
+    """Return a line per policy, with the tube and without, for days each from soc_start and carried
+    over.
 
-    policies: by name; the two wasteful ones are added. Columns: policy; tube ("with", "without"); days (FRESH, CARRIED);
-    steps, and of them steps_outside (AC, over 1e-5 pu), slack_steps (the layer used slack, or failed) and tube_left_steps;
-    worst_excess_pu; days that end below soc_start, short_days; the energy missing at a day's end, mean over the days and at
-    the last one, missing_kwh_day and missing_kwh_last.
+    policies: by name; the two wasteful ones are added. Columns: policy; tube ("with", "without");
+    days (FRESH, CARRIED); steps, and of them steps_outside (AC, over 1e-5 pu), slack_steps (the
+    layer used slack, or failed) and tube_left_steps; worst_excess_pu; days that end below
+    soc_start, short_days; the energy missing at a day's end, mean over the days and at the last
+    one, missing_kwh_day and missing_kwh_last.
 
     Raises ValueError for days of another feeder, and for a policy with the name of a wasteful one.
     """
@@ -84,7 +102,9 @@ def tube_table(
     }
     taken = sorted(set(policies) & set(wasteful))
     if taken:
-        raise ValueError(f"tube_table: {taken[0]!r} is the name of a wasteful policy; name yours otherwise")
+        raise ValueError(
+            f"tube_table: {taken[0]!r} is the name of a wasteful policy; name yours otherwise"
+        )
     everyone = {**policies, **wasteful}
     layers = {kept: SafetyLayer(network, batteries, days.step_h, kept) for kept in (tube, None)}
     lines = []
@@ -95,7 +115,9 @@ def tube_table(
             told = _Told(outcome.n_violation_steps, outcome.worst_excess_pu, outcome.soc_short_mwh)
             lines.append(_line(name, kept, FRESH, days, told, method.counts[0]))
     both = [(name, policy, kept) for name, policy in everyone.items() for kept in layers]
-    method = _SideBySide([policy for _, policy, _ in both], [layers[kept] for _, _, kept in both], 1)
+    method = _SideBySide(
+        [policy for _, policy, _ in both], [layers[kept] for _, _, kept in both], 1
+    )
     carried = _carry(network, batteries, days, method)
     for (name, _, kept), told, counts in zip(both, carried, method.counts, strict=True):
         lines.append(_line(name, kept, CARRIED, days, told, counts))
@@ -103,11 +125,15 @@ def tube_table(
 
 
 class _SideBySide:
-    """Policies that each have their own share of the batch, `rows` in a row, and their own layer; counts what it did."""
+    """Policies that each have their own share of the batch, `rows` in a row, and their own layer;
+    counts what it did.
+    """
 
     name = "side by side"
 
-    def __init__(self, policies: Sequence[Proposer], layers: Sequence[SafetyLayer], rows: int) -> None:
+    def __init__(
+        self, policies: Sequence[Proposer], layers: Sequence[SafetyLayer], rows: int
+    ) -> None:
         self.policies, self.rows = policies, rows
         self.counts: IntArray = np.zeros((len(policies), len(STATUSES)), dtype=np.int64)
         # Layers are asked once for all that share one.
@@ -141,15 +167,27 @@ class _Told:
     short_mwh: FloatArray  # (n_day,)
 
 
-def _carry(network: Network, batteries: Batteries, days: VoltageDays, method: _SideBySide) -> list[_Told]:
-    """Return for each policy what `carry_year` would find of it: the days one after another, all policies abreast."""
+def _carry(
+    network: Network, batteries: Batteries, days: VoltageDays, method: _SideBySide
+) -> list[_Told]:
+    """Return for each policy what `carry_year` would find of it: the days one after another, all
+    policies abreast.
+    """
     n = len(method.policies)
     soc = np.tile(batteries.soc_start, (n, 1))
-    outside, worst, short = np.zeros((len(days), n), np.int64), np.zeros((len(days), n)), np.zeros((len(days), n))
+    outside, worst, short = (
+        np.zeros((len(days), n), np.int64),
+        np.zeros((len(days), n)),
+        np.zeros((len(days), n)),
+    )
     for k in range(len(days)):
         outcome = simulate(network, batteries, days[[k] * n], method, soc)
         soc = outcome.soc[:, -1]
-        outside[k], worst[k], short[k] = outcome.n_violation_steps, outcome.worst_excess_pu, outcome.soc_short_mwh
+        outside[k], worst[k], short[k] = (
+            outcome.n_violation_steps,
+            outcome.worst_excess_pu,
+            outcome.soc_short_mwh,
+        )
     return [_Told(outside[:, j], worst[:, j], short[:, j]) for j in range(n)]
 
 
@@ -159,38 +197,63 @@ def _line(
     by_status = dict(zip(STATUSES, counts.tolist(), strict=True))
     missing_kwh = 1e3 * told.short_mwh
     return {
-        "policy": name, "tube": "without" if kept is None else "with", "days": mode, "steps": len(days) * days.n_step,
-        "steps_outside": int(told.outside.sum()), "worst_excess_pu": float(told.worst_pu.max(initial=0.0)),
-        "slack_steps": by_status["slack_used"] + by_status["failed"], "tube_left_steps": by_status["tube_left"],
-        "short_days": int((missing_kwh > _SHORT_KWH).sum()), "missing_kwh_day": float(missing_kwh.mean()),
+        "policy": name,
+        "tube": "without" if kept is None else "with",
+        "days": mode,
+        "steps": len(days) * days.n_step,
+        "steps_outside": int(told.outside.sum()),
+        "worst_excess_pu": float(told.worst_pu.max(initial=0.0)),
+        "slack_steps": by_status["slack_used"] + by_status["failed"],
+        "tube_left_steps": by_status["tube_left"],
+        "short_days": int((missing_kwh > _SHORT_KWH).sum()),
+        "missing_kwh_day": float(missing_kwh.mean()),
         "missing_kwh_last": float(missing_kwh[-1]),
-    }  # fmt: skip
+    }
 
 
 def print_tube_table(table: pd.DataFrame, console: Console) -> None:
     """Print what `tube_table` returns."""
     shown = Table(
-        title="What the SOC tube is worth, under the same safety layer", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+        title="What the SOC tube is worth, under the same safety layer",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
     )
     headings = (
-        "policy", "days", "tube", "steps\noutside", "worst\npu", "slack\nused", "tube\nleft", "days\nshort",
-        "missing\nkWh/day", "at the\nend, kWh",
-    )  # fmt: skip
+        "policy",
+        "days",
+        "tube",
+        "steps\noutside",
+        "worst\npu",
+        "slack\nused",
+        "tube\nleft",
+        "days\nshort",
+        "missing\nkWh/day",
+        "at the\nend, kWh",
+    )
     for heading in headings:
         left = heading in ("policy", "days", "tube")
         shown.add_column(heading, justify="left" if left else "right", no_wrap=True)
     for line in table.to_dict("records"):
         shown.add_row(
-            line["policy"], line["days"], line["tube"], str(line["steps_outside"]), f"{line['worst_excess_pu']:.4f}",
-            str(line["slack_steps"]), str(line["tube_left_steps"]), str(line["short_days"]),
-            f"{line['missing_kwh_day']:.1f}", f"{line['missing_kwh_last']:.1f}",
-        )  # fmt: skip
+            line["policy"],
+            line["days"],
+            line["tube"],
+            str(line["steps_outside"]),
+            f"{line['worst_excess_pu']:.4f}",
+            str(line["slack_steps"]),
+            str(line["tube_left_steps"]),
+            str(line["short_days"]),
+            f"{line['missing_kwh_day']:.1f}",
+            f"{line['missing_kwh_last']:.1f}",
+        )
     console.print(shown)
 
 
 def main() -> None:
     """Run the study as a program, with the idle policy for the one to be compared."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--feeder", default="cigre_lv18", help="one with a bundled voltage case")
     parser.add_argument("--days", type=int, default=91, help="test days, from the first one on")
     options = parser.parse_args()
@@ -203,7 +266,9 @@ def main() -> None:
     tube = compute_soc_tube(test.network, test.batteries, train.days)
     idle = {"idle": Always(test.batteries, 0.0)}
     console = Console(width=130)
-    print_tube_table(tube_table(test.network, test.batteries, test.days[: options.days], tube, idle), console)
+    print_tube_table(
+        tube_table(test.network, test.batteries, test.days[: options.days], tube, idle), console
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""The learned method: a toy feeder solved through the environment, its correction, its seed, its file."""
+"""The learned method: a toy feeder solved through the environment, its correction, its seed, its
+file.
+"""
 
 from dataclasses import replace
 
@@ -23,28 +25,51 @@ RADIAL = Setting("radial", True, 0.90, 1.05)
 def toy(**changes):
     """A substation 0 that feeds 1 and 3; behind 1 lies 2, fed after a fault by one of two ties.
 
-    Branch 3 is a short tie from 3 to 2. Branch 4, from 0 to 2, is so long that closing it breaks the lower limit.
-    Nobody has to shed, so the best decision of the meshed setting is to close branch 3 alone: N = 1, cost 3.
+    Branch 3 is a short tie from 3 to 2. Branch 4, from 0 to 2, is so long that closing it breaks
+    the lower limit. Nobody has to shed, so the best decision of the meshed setting is to close
+    branch 3 alone: N = 1, cost 3.
     """
     zero, bus, branch = np.zeros, 4, 5
     fields = {
-        "name": "toy", "base_mva": 1.0, "bus_name": ["0", "1", "2", "3"], "vn_kv": np.full(bus, 10.0),
-        "v_min": np.full(bus, 0.9), "v_max": np.full(bus, 1.1), "p_load": [0.0, 0.1, 0.3, 0.1], "q_load": zero(bus),
-        "p_gen": zero(bus), "q_gen": zero(bus), "g_shunt": zero(bus), "b_shunt": zero(bus), "substation": [0],
-        "v_substation": [1.0], "branch_name": ["0-1", "1-2", "0-3", "3-2", "0-2"],
-        "kind": ["line", "line", "line", "tie", "tie"], "from_bus": [0, 1, 0, 3, 0], "to_bus": [1, 2, 3, 2, 2],
-        "r": [0.01, 0.01, 0.01, 0.01, 0.5], "x": [0.01, 0.01, 0.01, 0.01, 0.5], "g_from": zero(branch),
-        "b_from": zero(branch), "g_to": zero(branch), "b_to": zero(branch), "tap": np.ones(branch),
-        "shift": zero(branch), "rating": np.full(branch, 5.0), "closed": [True, True, True, False, False],
+        "name": "toy",
+        "base_mva": 1.0,
+        "bus_name": ["0", "1", "2", "3"],
+        "vn_kv": np.full(bus, 10.0),
+        "v_min": np.full(bus, 0.9),
+        "v_max": np.full(bus, 1.1),
+        "p_load": [0.0, 0.1, 0.3, 0.1],
+        "q_load": zero(bus),
+        "p_gen": zero(bus),
+        "q_gen": zero(bus),
+        "g_shunt": zero(bus),
+        "b_shunt": zero(bus),
+        "substation": [0],
+        "v_substation": [1.0],
+        "branch_name": ["0-1", "1-2", "0-3", "3-2", "0-2"],
+        "kind": ["line", "line", "line", "tie", "tie"],
+        "from_bus": [0, 1, 0, 3, 0],
+        "to_bus": [1, 2, 3, 2, 2],
+        "r": [0.01, 0.01, 0.01, 0.01, 0.5],
+        "x": [0.01, 0.01, 0.01, 0.01, 0.5],
+        "g_from": zero(branch),
+        "b_from": zero(branch),
+        "g_to": zero(branch),
+        "b_to": zero(branch),
+        "tap": np.ones(branch),
+        "shift": zero(branch),
+        "rating": np.full(branch, 5.0),
+        "closed": [True, True, True, False, False],
         "open_end": zero(branch, int),
-    }  # fmt: skip
+    }
     return Network(**(fields | changes))
 
 
 def pool(network, count=200, seed=0):
     """The second line fails, at demands between half and the nominal one."""
     level = np.random.default_rng(seed).uniform(0.5, 1.0, (count, 1))
-    return make_scenarios(network, np.full(count, 1), level * network.p_load, level * network.q_load)
+    return make_scenarios(
+        network, np.full(count, 1), level * network.p_load, level * network.q_load
+    )
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +93,9 @@ def test_learns_the_keys_of_a_tree():
     """Radial: closing 3 and opening nothing else is the only cheap tree that keeps the voltage."""
     network = toy()
     method = DdpgTransfer.train(network, RADIAL, pool(network), QUICK)
-    outcome = judge(network, pool(network, 100, seed=1), method.decide(pool(network, 100, seed=1)), RADIAL)
+    outcome = judge(
+        network, pool(network, 100, seed=1), method.decide(pool(network, 100, seed=1)), RADIAL
+    )
     assert outcome.safe.all()
     assert outcome.cost.mean() < 6.0
 
@@ -77,7 +104,9 @@ def test_learns_the_keys_of_a_tree():
 def test_one_seed_gives_the_same_numbers_twice():
     network, short = toy(), replace(QUICK, steps=8)
     scenarios = pool(network, 20)
-    first, second = (DdpgTransfer.train(network, MESHED, scenarios, short).learner.tensors() for _ in range(2))
+    first, second = (
+        DdpgTransfer.train(network, MESHED, scenarios, short).learner.tensors() for _ in range(2)
+    )
     other_seed = replace(short, learner=replace(short.learner, seed=1))
     third = DdpgTransfer.train(network, MESHED, scenarios, other_seed).learner.tensors()
     assert all((first[name] == second[name]).all() for name in first)
@@ -94,7 +123,9 @@ class ShedHalf:
 @pytest.mark.parametrize("setting", [MESHED, RADIAL], ids=["meshed", "radial"])
 def test_with_a_correction_memory_and_decisions_hold_the_corrected_action(setting):
     network = toy()
-    method = DdpgTransfer.train(network, setting, pool(network), replace(QUICK, steps=5), ShedHalf())
+    method = DdpgTransfer.train(
+        network, setting, pool(network), replace(QUICK, steps=5), ShedHalf()
+    )
     remembered = method.learner.memory.sample(300).actions
     assert method.name == "ddpg_corrected"
     assert remembered[:, :3].min() == 0.5
@@ -107,21 +138,30 @@ class CloseOtherTie:
     """A correction that replaces every tree by the one through branch 4."""
 
     def correct(self, scenarios, decisions):
-        return Decisions(np.tile([True, False, True, False, True], (len(decisions), 1)), decisions.shed)
+        return Decisions(
+            np.tile([True, False, True, False, True], (len(decisions), 1)), decisions.shed
+        )
 
 
 def test_a_tree_that_was_replaced_is_remembered_as_what_was_closed():
     network = toy()
-    method = DdpgTransfer.train(network, RADIAL, pool(network), replace(QUICK, steps=5), CloseOtherTie())
+    method = DdpgTransfer.train(
+        network, RADIAL, pool(network), replace(QUICK, steps=5), CloseOtherTie()
+    )
     switches = method.learner.memory.sample(300).actions[:, 3:]
     replaced = np.isin(switches, (0.0, 1.0)).all(axis=1)
-    np.testing.assert_array_equal(np.unique(switches[replaced], axis=0), [[1.0, 0.0, 1.0, 0.0, 1.0]])
-    # Where the policy itself sent that tree its keys are kept: the dead branch 1 aside, key 4 above key 3.
+    np.testing.assert_array_equal(
+        np.unique(switches[replaced], axis=0), [[1.0, 0.0, 1.0, 0.0, 1.0]]
+    )
+    # Where the policy itself sent that tree its keys are kept: the dead branch 1 aside, key 4 above
+    # key 3.
     assert (switches[~replaced, 4] >= switches[~replaced, 3]).all()
 
 
 def test_rewards_reach_the_learner_between_nothing_and_the_best(trained):
-    """(a): 0 for a broken limit, log((1 + 3)^-1 / (1 + 22 * 5^2)^-1) for the best: 0.5 pu shed on 0.1 MVA costs 550."""
+    """(a): 0 for a broken limit, log((1 + 3)^-1 / (1 + 22 * 5^2)^-1) for the best: 0.5 pu shed on
+    0.1 MVA costs 550.
+    """
     _, method = trained
     rewards = method.learner.memory.sample(5000).rewards
     assert rewards.min() == 0.0
@@ -136,7 +176,9 @@ def test_training_leaves_a_learning_curve(trained):
     assert curve.decisions == tuple(64 * 3 * (k + 1) for k in range(CURVE_BLOCKS))
     assert np.mean(curve.cost[-10:]) < 0.25 * np.mean(curve.cost[:5])
     assert np.mean(curve.safe_pct[-10:]) > 90
-    assert np.mean(curve.learned_reward) == pytest.approx(method.learner.memory.sample(20000).rewards.mean(), rel=0.02)
+    assert np.mean(curve.learned_reward) == pytest.approx(
+        method.learner.memory.sample(20000).rewards.mean(), rel=0.02
+    )
     fresh = DdpgTransfer(network, MESHED, method.learner)
     assert fresh.curve is None
 
@@ -146,15 +188,25 @@ def test_a_curve_is_the_mean_over_blocks_the_last_of_which_may_be_short():
     curve = _curve(by_step, 8)
     # 101 steps in at most 50 blocks: 33 of three steps and one of two.
     assert len(curve.decisions) == 34 and curve.decisions[0] == 24 and curve.decisions[-1] == 808
-    assert curve.learned_reward[:2] == pytest.approx((1.0, 4.0)) and curve.learned_reward[-1] == pytest.approx(99.5)
+    assert curve.learned_reward[:2] == pytest.approx((1.0, 4.0)) and curve.learned_reward[
+        -1
+    ] == pytest.approx(99.5)
     assert set(curve.safe_pct) == {50.0}
-    assert curve.cost[0] == pytest.approx(5 / 3) and curve.cost[-1] == pytest.approx((99**2 + 100**2) / 2)
+    assert curve.cost[0] == pytest.approx(5 / 3) and curve.cost[-1] == pytest.approx(
+        (99**2 + 100**2) / 2
+    )
 
 
 def test_progress_is_told():
     told = []
     config = replace(QUICK, steps=3)
-    DdpgTransfer.train(toy(), MESHED, pool(toy(), 10), config, progress=lambda done, total: told.append((done, total)))
+    DdpgTransfer.train(
+        toy(),
+        MESHED,
+        pool(toy(), 10),
+        config,
+        progress=lambda done, total: told.append((done, total)),
+    )
     assert told == [(1, 3), (2, 3), (3, 3)]
 
 
@@ -171,7 +223,9 @@ def test_loading_refuses_another_feeder_setting_or_kind(trained, tmp_path):
     network, method = trained
     path = tmp_path / "agent.safetensors"
     method.save(path)
-    with pytest.raises(CheckpointError, match="trained on feeder 'toy', which differs from this 'other'"):
+    with pytest.raises(
+        CheckpointError, match="trained on feeder 'toy', which differs from this 'other'"
+    ):
         DdpgTransfer.load(path, toy(name="other", r=[0.02, 0.01, 0.01, 0.01, 0.5]))
     with pytest.raises(CheckpointError, match="trained for setting .*meshed.*, expected .*radial"):
         DdpgTransfer.load(path, network, setting=RADIAL)
@@ -183,7 +237,11 @@ def test_scenarios_of_another_feeder_are_refused(trained):
     _, method = trained
     larger = make_scenarios(toy(), 1)
     wide = replace(larger, p_load=np.zeros((1, 7)))
-    with pytest.raises(ValueError, match=r"toy: p_load of the scenarios has shape \(1, 7\); expected \(1, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"toy: p_load of the scenarios has shape \(1, 7\); expected \(1, 4\)"
+    ):
         method.decide(wide)
-    with pytest.raises(ValueError, match="toy: demand or generation of bus '2' in scenario 0 is not finite"):
+    with pytest.raises(
+        ValueError, match="toy: demand or generation of bus '2' in scenario 0 is not finite"
+    ):
         method.decide(replace(larger, p_load=np.array([[0.0, 0.1, np.nan, 0.1]])))

@@ -1,4 +1,6 @@
-"""Our agent: a toy with one best switch, the proven optimum on ieee33, its seed, its file, its bad input."""
+"""Our agent: a toy with one best switch, the proven optimum on ieee33, its seed, its file, its bad
+input.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,7 +27,9 @@ QUICK = RankedSwitchingConfig(epochs=5, hidden=32, batch=64)
 
 
 def toy() -> Network:
-    """0 feeds 1 and 3; behind 1 lies 2. Tie 3-2 is short, tie 0-2 so long that closing it alone breaks the lower limit."""
+    """0 feeds 1 and 3; behind 1 lies 2. Tie 3-2 is short, tie 0-2 so long that closing it alone
+    breaks the lower limit.
+    """
     n, m = 4, 5
     zero, flat = np.zeros(n), np.zeros(m)
     return Network(
@@ -42,17 +46,23 @@ def toy() -> Network:
 def pool(network: Network, count: int, seed: int) -> Scenarios:
     """The second line fails, at demands between half and the nominal one."""
     level = np.random.default_rng(seed).uniform(0.5, 1.0, (count, 1))
-    return make_scenarios(network, np.full(count, 1), level * network.p_load, level * network.q_load)
+    return make_scenarios(
+        network, np.full(count, 1), level * network.p_load, level * network.q_load
+    )
 
 
 @pytest.fixture(scope="module", params=["paper", "radial"])
 def trained(request: pytest.FixtureRequest) -> RankedSwitching:
     network = load_network("ieee33")
     scenarios = sample_scenarios(network, load_profiles(), 800, seed=77, weeks="train").scenarios
-    return RankedSwitching.train(network, request.param, scenarios, replace(QUICK, epochs=10, hidden=64))
+    return RankedSwitching.train(
+        network, request.param, scenarios, replace(QUICK, epochs=10, hidden=64)
+    )
 
 
-@pytest.mark.parametrize("setting", [MESHED, Setting("radial", True, 0.90, 1.05)], ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    "setting", [MESHED, Setting("radial", True, 0.90, 1.05)], ids=lambda s: s.name
+)
 @pytest.mark.newest
 def test_toy_is_solved(setting: Setting) -> None:
     network = toy()
@@ -77,13 +87,18 @@ def test_near_the_optimum_and_always_safe(trained: RankedSwitching) -> None:
 
 
 def test_the_ranking_is_worth_something(trained: RankedSwitching) -> None:
-    """With one plan to try, the ranking's choice leaves half the gap, or less, of a choice in file order."""
+    """With one plan to try, the ranking's choice leaves half the gap, or less, of a choice in file
+    order.
+    """
     network = trained.network
     scenarios = sample_scenarios(network, load_profiles(), 200, seed=1).scenarios
     alone = trained.with_config(shortlist=1, exchange_rounds=0)
     layers = [(np.zeros_like(weight), np.zeros_like(bias)) for weight, bias in alone._layers]
     blind = RankedSwitching(network, alone.setting, alone.playbook, layers, alone.config)
-    ranked, unranked = (judge(network, scenarios, agent.decide(scenarios), agent.setting) for agent in (alone, blind))
+    ranked, unranked = (
+        judge(network, scenarios, agent.decide(scenarios), agent.setting)
+        for agent in (alone, blind)
+    )
     assert ranked.safe.all() and unranked.safe.all()
     best = search_plans(SwitchPlans(network, trained.setting), scenarios, beam=10).cost
     assert (ranked.cost - best).sum() < 0.5 * (unranked.cost - best).sum()
@@ -94,12 +109,17 @@ def test_training_leaves_a_learning_curve(trained: RankedSwitching) -> None:
     assert curve is not None and curve.epochs == tuple(range(1, 11))
     assert curve.loss[-1] < 0.9 * curve.loss[0]
     assert curve.first_pct[-1] > curve.first_pct[0]
-    assert all(one <= several <= 100 for one, several in zip(curve.first_pct, curve.shortlist_pct, strict=True))
+    assert all(
+        one <= several <= 100
+        for one, several in zip(curve.first_pct, curve.shortlist_pct, strict=True)
+    )
     assert trained.with_config(shortlist=1).curve is None
 
 
 def test_the_cheapest_plan_is_looked_for_among_the_best_ranked() -> None:
-    """Three scenarios: one winner, ranked first; two that tie, one of them ranked second; nothing that is safe."""
+    """Three scenarios: one winner, ranked first; two that tie, one of them ranked second; nothing
+    that is safe.
+    """
     scores = torch.tensor([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0], [0.0, 0.0, 0.0]])
     target = torch.tensor([[0.9, 0.1, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 0.0]])
     assert _ranked_pct(scores, target, 1) == 50.0
@@ -117,7 +137,9 @@ def test_batch_equals_one_by_one(trained: RankedSwitching) -> None:
 
 
 def test_certificates_hold_by_another_power_flow(trained: RankedSwitching) -> None:
-    """pandapower, given a certificate's switches and what it leaves of the demand, finds its voltages and its loading."""
+    """pandapower, given a certificate's switches and what it leaves of the demand, finds its
+    voltages and its loading.
+    """
     network, setting = trained.network, trained.setting
     scenarios = sample_scenarios(network, load_profiles(), 30, seed=2).scenarios
     done = trained.certify(scenarios)
@@ -130,14 +152,19 @@ def test_certificates_hold_by_another_power_flow(trained: RankedSwitching) -> No
     for k in [int(np.argmax(done.outcome.shed_ratio)), *range(5)]:
         kept = 1.0 - done.applied.shed[k]
         shown = network.with_changes(
-            closed=done.applied.closed[k], p_load=kept * scenarios.p_load[k], q_load=kept * scenarios.q_load[k],
+            closed=done.applied.closed[k],
+            p_load=kept * scenarios.p_load[k],
+            q_load=kept * scenarios.q_load[k],
             p_gen=scenarios.p_gen[k],
-        )  # fmt: skip
+        )
         net = shown.to_pandapower()
         pandapower.runpp(net, tolerance_mva=1e-9)
         voltage, line = net.res_bus.vm_pu.to_numpy(), net.res_line
         assert done.outcome.v_min_pu[k] == pytest.approx(np.nanmin(voltage), abs=1e-7)
-        assert setting.v_min_pu - 1e-5 <= np.nanmin(voltage) and np.nanmax(voltage) <= setting.v_max_pu + 1e-5
+        assert (
+            setting.v_min_pu - 1e-5 <= np.nanmin(voltage)
+            and np.nanmax(voltage) <= setting.v_max_pu + 1e-5
+        )
         if setting.active_limit_mw is None:
             loading = 0.01 * line.loading_percent.to_numpy()
         else:
@@ -146,9 +173,14 @@ def test_certificates_hold_by_another_power_flow(trained: RankedSwitching) -> No
         assert done.outcome.max_loading[k] == pytest.approx(np.nanmax(loading), abs=1e-6)
         assert np.nanmax(loading) <= 1 + 1e-5
         # The cost (1) of the load that is left and of the switches, at S_base = 0.1 MVA.
-        shed_mw = scenarios.p_load[k].sum() * network.base_mva - net.res_load.p_mw[net.load.in_service].sum()
+        shed_mw = (
+            scenarios.p_load[k].sum() * network.base_mva
+            - net.res_load.p_mw[net.load.in_service].sum()
+        )
         moved = (done.applied.closed[k] != network.closed).sum() - 1
-        assert done.outcome.cost[k] == pytest.approx(22 * (shed_mw / 0.1) ** 2 + 3 * moved**2, rel=1e-6)
+        assert done.outcome.cost[k] == pytest.approx(
+            22 * (shed_mw / 0.1) ** 2 + 3 * moved**2, rel=1e-6
+        )
 
 
 def test_a_fault_never_met_in_training_is_searched() -> None:
@@ -165,7 +197,10 @@ def test_one_seed_gives_the_same_agent_twice() -> None:
     some = sample_scenarios(network, load_profiles(), 150, seed=5, weeks="train").scenarios
     one, two = (RankedSwitching.train(network, "radial", some, QUICK) for _ in range(2))
     assert (one.playbook.closed == two.playbook.closed).all()
-    assert all((a == b).all() and (c == d).all() for (a, c), (b, d) in zip(one._layers, two._layers, strict=True))
+    assert all(
+        (a == b).all() and (c == d).all()
+        for (a, c), (b, d) in zip(one._layers, two._layers, strict=True)
+    )
     other = RankedSwitching.train(network, "radial", some, replace(QUICK, seed=1))
     assert not (one._layers[0][0] == other._layers[0][0]).all()
 
@@ -182,7 +217,9 @@ def test_saved_and_loaded_decides_the_same(trained: RankedSwitching, tmp_path: P
 def test_files_that_do_not_fit_are_refused(trained: RankedSwitching, tmp_path: Path) -> None:
     path = tmp_path / "agent.safetensors"
     trained.save(path)
-    with pytest.raises(CheckpointError, match="trained on feeder 'ieee33', which differs from this 'bus69'"):
+    with pytest.raises(
+        CheckpointError, match="trained on feeder 'ieee33', which differs from this 'bus69'"
+    ):
         RankedSwitching.load(path, load_network("bus69"))
     other = "radial" if trained.setting.name == "paper" else "paper"
     with pytest.raises(CheckpointError, match="trained for setting .* expected"):
@@ -210,7 +247,11 @@ def test_files_that_do_not_fit_are_refused(trained: RankedSwitching, tmp_path: P
     ],
 )
 def test_tensors_that_make_no_agent_are_refused(
-    trained: RankedSwitching, tmp_path: Path, name: str, change: Callable[[Tensor], Tensor], said: str
+    trained: RankedSwitching,
+    tmp_path: Path,
+    name: str,
+    change: Callable[[Tensor], Tensor],
+    said: str,
 ) -> None:
     """Written by somebody who kept the form: the checkpoint is whole, the agent in it is not."""
     path = tmp_path / "agent.safetensors"
@@ -251,22 +292,30 @@ def test_empty_batch(trained: RankedSwitching) -> None:
 def test_bad_input_is_named(trained: RankedSwitching) -> None:
     network = trained.network
     width = network.n_branch + 3 * network.n_bus
-    with pytest.raises(ValueError, match=rf"observations have shape \(2, {width - 1}\); expected \(B, {width}\)"):
+    with pytest.raises(
+        ValueError, match=rf"observations have shape \(2, {width - 1}\); expected \(B, {width}\)"
+    ):
         trained.scores(np.zeros((2, width - 1)))
     with pytest.raises(ValueError, match="an observation holds a value that is not finite"):
         trained.scores(np.full((1, width), np.nan))
     good = make_scenarios(network, "6")
     p_load = good.p_load.copy()
     p_load[0, 4] = np.nan
-    with pytest.raises(ValueError, match="demand or generation of bus '5' in scenario 0 is not finite"):
+    with pytest.raises(
+        ValueError, match="demand or generation of bus '5' in scenario 0 is not finite"
+    ):
         trained.decide(Scenarios(good.fault, p_load, good.q_load, good.p_gen))
 
 
 @pytest.mark.parametrize(
     ("field", "value", "said"),
-    [("shortlist", 0, "must be at least 1"), ("exchange_rounds", -1, "must be zero or more"),
-     ("search_share", 0.0, r"lies in \(0, 1\]"), ("rate", 0.0, "must be positive")],
-)  # fmt: skip
+    [
+        ("shortlist", 0, "must be at least 1"),
+        ("exchange_rounds", -1, "must be zero or more"),
+        ("search_share", 0.0, r"lies in \(0, 1\]"),
+        ("rate", 0.0, "must be positive"),
+    ],
+)
 def test_settings_are_checked(field: str, value: float, said: str) -> None:
     with pytest.raises(ValueError, match=f"^{field} is {value}; it {said}$"):
         RankedSwitchingConfig(**{field: value})

@@ -1,4 +1,6 @@
-"""Learned linear constraints: the closed form by hand, slopes against the power flow's, gradients, what it cannot promise."""
+"""Learned linear constraints: the closed form by hand, slopes against the power flow's, gradients,
+what it cannot promise.
+"""
 
 from dataclasses import replace
 
@@ -76,7 +78,9 @@ def test_closed_form_by_hand(case):
 
 
 def test_only_the_constraint_that_asks_most_is_met(case):
-    """lambda is 0.2 / 0.25 at the first bus and 0.3 / 0.25 at the second: the first stays where (1) leaves it."""
+    """lambda is 0.2 / 0.25 at the first bus and 0.3 / 0.25 at the second: the first stays where (1)
+    leaves it.
+    """
     safety = Given(case.network, case.batteries, LinearSafetyConfig(margin=0.05))
 
     action = safety.correct(observation_of(safety, 1.15, 1.25), np.zeros((1, 18), np.float32))[0]
@@ -98,7 +102,9 @@ def test_gradient_is_that_of_the_composition(case):
 
 
 def test_slopes_say_what_the_power_flow_does(case, safety):
-    unseen = try_random_actions(VoltageVectorEnv(case.network, case.batteries, case.days, 50), 1_000, seed=9)
+    unseen = try_random_actions(
+        VoltageVectorEnv(case.network, case.batteries, case.days, 50), 1_000, seed=9
+    )
 
     quality = safety.quality(unseen)
 
@@ -113,7 +119,9 @@ def test_slopes_say_what_the_power_flow_does(case, safety):
 def test_it_removes_most_violations_and_not_all(case, safety):
     some = case.days[np.arange(0, len(case.days), 10)]
     without = simulate(case.network, case.batteries, some, Idle())
-    outcome = simulate(case.network, case.batteries, some, Idle(LinearSafetyLayer(safety, 96, 0.25)))
+    outcome = simulate(
+        case.network, case.batteries, some, Idle(LinearSafetyLayer(safety, 96, 0.25))
+    )
 
     assert without.n_violation_steps.sum() > 100
     assert outcome.n_violation_steps.sum() < 0.5 * without.n_violation_steps.sum()
@@ -138,7 +146,9 @@ def test_layer_agrees_in_acting_and_in_the_gradient(case, safety):
 
 
 def test_what_the_batteries_cannot_do_is_cut_with_its_gradient(case):
-    """x_0 = 1.15 asks the first two to charge by 0.24 and 0.32; the first is full and the second a little below it."""
+    """x_0 = 1.15 asks the first two to charge by 0.24 and 0.32; the first is full and the second a
+    little below it.
+    """
     safety = Given(case.network, case.batteries, LinearSafetyConfig(margin=0.05))
     layer, unit = LinearSafetyLayer(safety, 96, 0.25), case.batteries
     soc = np.full((1, 18), 0.5)
@@ -154,7 +164,9 @@ def test_what_the_batteries_cannot_do_is_cut_with_its_gradient(case):
     answer = layer.project_ac(state, proposed)
     answer[0, :2].sum().backward()
 
-    assert answer[0, :3].detach().numpy() / unit.p_max[:3] == pytest.approx([0.0, 0.1, 0.0], abs=1e-6)
+    assert answer[0, :3].detach().numpy() / unit.p_max[:3] == pytest.approx(
+        [0.0, 0.1, 0.0], abs=1e-6
+    )
     assert not proposed.grad.any()
     del layer.safety.slopes
     acted = layer.correct(state, np.zeros((1, 18)))
@@ -172,7 +184,9 @@ def test_same_seed_same_numbers_and_tensors_restore_them(case, tried, safety):
 
     for name, value in one.tensors().items():
         assert torch.equal(value, two.tensors()[name]) and torch.equal(value, fresh.tensors()[name])
-    with pytest.raises(ValueError, match=r"LinearSafety: slopes.0.bias has shape \(32,\); this one has \(8,\)"):
+    with pytest.raises(
+        ValueError, match=r"LinearSafety: slopes.0.bias has shape \(32,\); this one has \(8,\)"
+    ):
         fresh.load_tensors(safety.tensors())
 
 
@@ -181,32 +195,47 @@ def test_fit_tries_actions_in_an_environment(case):
 
     safety = LinearSafety.fit(env, LinearSafetyConfig(samples=100, hidden=(4,), epochs=1))
 
-    assert safety.correct(np.zeros((2, env.single_observation_space.shape[0])), np.zeros((2, 18))).shape == (2, 18)
+    assert safety.correct(
+        np.zeros((2, env.single_observation_space.shape[0])), np.zeros((2, 18))
+    ).shape == (2, 18)
 
 
 def test_errors_name_what_is_wrong(case, tried, safety):
     p_max = case.batteries.p_max.copy()
     p_max[2] = 0.0
-    with pytest.raises(ValueError, match="cigre_lv18: battery 'R3' has no power; safe DDPG needs p_max above zero"):
+    with pytest.raises(
+        ValueError, match="cigre_lv18: battery 'R3' has no power; safe DDPG needs p_max above zero"
+    ):
         LinearSafety(case.network, replace(case.batteries, p_max=p_max))
     with pytest.raises(
-        ValueError, match="learned safety layer was made for steps of 1 h, and the days have steps of 0.25 h"
+        ValueError,
+        match="learned safety layer was made for steps of 1 h, and the days have steps of 0.25 h",
     ):
-        simulate(case.network, case.batteries, case.days[:1], Idle(LinearSafetyLayer(safety, 96, 1.0)))
-    with pytest.raises(ValueError, match="learned safety layer was made for days of 24 steps, and these have 96"):
-        simulate(case.network, case.batteries, case.days[:1], Idle(LinearSafetyLayer(safety, 24, 0.25)))
+        simulate(
+            case.network, case.batteries, case.days[:1], Idle(LinearSafetyLayer(safety, 96, 1.0))
+        )
+    with pytest.raises(
+        ValueError, match="learned safety layer was made for days of 24 steps, and these have 96"
+    ):
+        simulate(
+            case.network, case.batteries, case.days[:1], Idle(LinearSafetyLayer(safety, 24, 0.25))
+        )
     with pytest.raises(ValueError, match="samples is 0; it must be at least 1"):
         LinearSafetyConfig(samples=0)
     with pytest.raises(ValueError, match="margin is 1; it must be at least 0 and below 1"):
         LinearSafetyConfig(margin=1)
     with pytest.raises(ValueError, match=r"no slopes learned yet; make it with LinearSafety.fit"):
-        LinearSafety(case.network, case.batteries).correct(tried.observations[:1], tried.actions[:1])
+        LinearSafety(case.network, case.batteries).correct(
+            tried.observations[:1], tried.actions[:1]
+        )
     with pytest.raises(ValueError, match="say which network and batteries"):
         LinearSafety.fit(tried)
     with pytest.raises(ValueError, match=r"actions have shape \(1, 3\); expected \(1, 18\)"):
         safety.correct(tried.observations[:1], np.zeros((1, 3)))
     with pytest.raises(ValueError, match="action 0 is not finite"):
         safety.correct(tried.observations[:1], np.full((1, 18), np.nan))
-    lost = VoltageTransitions(tried.observations[:2], tried.actions[:2], np.full((2, case.network.n_bus), np.nan))
+    lost = VoltageTransitions(
+        tried.observations[:2], tried.actions[:2], np.full((2, case.network.n_bus), np.nan)
+    )
     with pytest.raises(ValueError, match="no transition has voltages"):
         LinearSafety.fit(lost, CONFIG, case.network, case.batteries)

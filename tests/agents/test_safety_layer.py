@@ -47,7 +47,9 @@ def flow_excess(layer, state, power):
     p = state.p_net.copy()
     for k, bus in enumerate(layer.batteries.bus):
         p[:, bus] += power[:, k]
-    return band_excess(layer.network, np.abs(solve_power_flow(layer.network, p, state.q_net).voltage))
+    return band_excess(
+        layer.network, np.abs(solve_power_flow(layer.network, p, state.q_net).voltage)
+    )
 
 
 class TestCorrect:
@@ -71,7 +73,9 @@ class TestCorrect:
         assert (answer.status[safe] == STATUSES.index("as_proposed")).all()
 
     def test_it_is_the_nearest_safe_action(self, layer):
-        """From the answer, no short way towards the proposal is safe; and 300 random safe actions are all farther."""
+        """From the answer, no short way towards the proposal is safe; and 300 random safe actions
+        are all farther.
+        """
         state, power = drawn(layer, 60)
         answer = layer.correct(state, power)
         moved = np.flatnonzero(answer.words == "corrected")
@@ -83,14 +87,20 @@ class TestCorrect:
         rng = np.random.default_rng(0)
         distance = ((got - wanted) ** 2).sum(axis=1)
         for _ in range(300):
-            other = got + rng.normal(0, 0.02, got.shape) * layer.batteries.p_max * rng.choice([0.1, 1.0])
+            other = got + rng.normal(0, 0.02, got.shape) * layer.batteries.p_max * rng.choice(
+                [0.1, 1.0]
+            )
             other = np.clip(other, -layer.batteries.p_max, layer.batteries.p_max)
-            closer = ((other - wanted) ** 2).sum(axis=1) < distance - 1e-5 * layer.batteries.p_max[0] ** 2
+            closer = ((other - wanted) ** 2).sum(axis=1) < distance - 1e-5 * layer.batteries.p_max[
+                0
+            ] ** 2
             assert (flow_excess(layer, part, other)[closer] > -1e-6).all()
 
     def test_soc_limits_are_kept(self, layer):
         state, power = drawn(layer, 50)
-        empty = VoltageState(state.p_net, state.q_net, state.v_idle, np.zeros_like(state.soc), state.step)
+        empty = VoltageState(
+            state.p_net, state.q_net, state.v_idle, np.zeros_like(state.soc), state.step
+        )
         assert (layer.correct(empty, power).p >= 0).all()
 
     def test_what_nothing_can_hold_is_said(self, layer):
@@ -106,12 +116,16 @@ class TestCorrect:
         assert ((excess <= 1e-5) == answer.certified).all()
 
     def test_few_items_have_the_flows_of_many(self, layer):
-        """The short way to the kernel is the same kernel, to the last bit, with the same limits; no solution is NaN."""
+        """The short way to the kernel is the same kernel, to the last bit, with the same limits; no
+        solution is NaN.
+        """
         state, power = drawn(layer, 5)
         p = state.p_net + power @ layer._drawn / layer.batteries.p_max[0]
         p[4] *= 1e3
         found = layer._voltages(p, state.q_net)
-        np.testing.assert_array_equal(found, solve_power_flow(layer.network, p, state.q_net).voltage)
+        np.testing.assert_array_equal(
+            found, solve_power_flow(layer.network, p, state.q_net).voltage
+        )
         assert np.isnan(found[4]).all() and np.isfinite(found[:4]).all()
         known = inspect.signature(solve_power_flow).parameters
         assert known["tolerance_mva"].default == safety_layer.FLOW_TOLERANCE_MVA
@@ -137,7 +151,9 @@ def test_the_published_margin_fails_at_deep_sag_and_ours_does_not():
 @pytest.mark.parametrize("load", SAG_LOADS)
 @pytest.mark.parametrize("name", SAG_PROPOSALS)
 def test_the_layer_holds_the_band_where_charging_breaks_the_derived_margin(load, name):
-    """The margin is that of the idle feeder: enough for small powers, not for the losses that charging adds."""
+    """The margin is that of the idle feeder: enough for small powers, not for the losses that
+    charging adds.
+    """
     sag = deep_sag(load, SAG_PROPOSALS[name])
     assert sag.layer_excess_pu <= 1e-5 and sag.layer_certified
     if name != "charging":
@@ -147,7 +163,9 @@ def test_the_layer_holds_the_band_where_charging_breaks_the_derived_margin(load,
 
 
 def test_decisions_say_whose_they_are(tmp_path, monkeypatch):
-    """Over all states and over those outside; a folder without the trained agent gives an untrained one that says so."""
+    """Over all states and over those outside; a folder without the trained agent gives an untrained
+    one that says so.
+    """
     from feederguard.studies.benchmarks import safety_layer as benchmark_safety_layer
 
     real = benchmark_safety_layer.load_voltage_case
@@ -161,8 +179,16 @@ def test_decisions_say_whose_they_are(tmp_path, monkeypatch):
     assert "all test states" in whole[0] and "idle feeder outside" in outside[0]
     for _, value, note in (whole, outside):
         assert "median" in value and "p99" in value
-        assert note.startswith(f"UNTRAINED: no df_srl in {tmp_path / 'none'}") and "100% certified" in note
-    assert int(whole[2].split("; ")[1].split()[0]) == 3 * 96 > int(outside[2].split("; ")[1].split()[0]) > 0
+        assert (
+            note.startswith(f"UNTRAINED: no df_srl in {tmp_path / 'none'}")
+            and "100% certified" in note
+        )
+    assert (
+        int(whole[2].split("; ")[1].split()[0])
+        == 3 * 96
+        > int(outside[2].split("; ")[1].split()[0])
+        > 0
+    )
     assert not (tmp_path / "none").exists()
 
 
@@ -170,7 +196,9 @@ class TestProject:
     def test_gradcheck(self, layer):
         state, power = drawn(layer, 20, seed=4)
         proposed = torch.tensor(power, requires_grad=True)
-        assert torch.autograd.gradcheck(lambda x: layer.project(state, x), (proposed,), eps=1e-8, atol=1e-5)
+        assert torch.autograd.gradcheck(
+            lambda x: layer.project(state, x), (proposed,), eps=1e-8, atol=1e-5
+        )
 
     def test_torch_and_numpy_agree_and_keep_the_kind(self, layer):
         state, power = drawn(layer, 20)
@@ -182,7 +210,9 @@ class TestProject:
         assert (status < 3).all()
 
     def test_at_the_ac_state_it_follows_what_is_carried_out(self, layer):
-        """To second order in the correction: within a hundredth of p_max where one linearisation is not the last word."""
+        """To second order in the correction: within a hundredth of p_max where one linearisation is
+        not the last word.
+        """
         state, power = drawn(layer, 100, seed=2)
         found = layer.project_ac(state, torch.tensor(power)).numpy()
         done = layer.correct(state, power)
@@ -192,8 +222,12 @@ class TestProject:
         assert np.abs(found - done.p).mean() < 0.1 * np.abs(linear - done.p).mean()
 
     @pytest.mark.parametrize(("seed", "least_correlation"), [(5, 0.999), (6, 0.999), (7, 0.998)])
-    def test_its_gradient_at_the_ac_state_is_that_of_finite_differences(self, layer, seed, least_correlation):
-        """But for what the linearisation itself moves: a few thousandths in the middle, 0.22 to 0.40 of the mean at most."""
+    def test_its_gradient_at_the_ac_state_is_that_of_finite_differences(
+        self, layer, seed, least_correlation
+    ):
+        """But for what the linearisation itself moves: a few thousandths in the middle, 0.22 to
+        0.40 of the mean at most.
+        """
         state, power = drawn(layer, 60, seed)
         rng = np.random.default_rng(0)
         along, weight = rng.normal(size=power.shape), torch.tensor(rng.normal(size=power.shape))
@@ -211,7 +245,9 @@ class TestProject:
         assert np.quantile(error, 0.9) < 0.05 * scale and error.max() < 0.5 * scale
 
     def test_without_an_ac_solution_it_answers_as_correct_does_and_counts(self):
-        """The first item has no AC flow whatever its batteries do, the second is one that is merely corrected."""
+        """The first item has no AC flow whatever its batteries do, the second is one that is merely
+        corrected.
+        """
         network = load_network("ieee33")
         batteries = Batteries.at(network, ["18", "33"], 2.0, 8.0)
         layer = SafetyLayer(network, batteries)
@@ -227,12 +263,18 @@ class TestProject:
         assert layer.fallbacks == 1
         assert list(done.certified) == [False, True] and done.words[1] == "corrected"
         assert found[0].detach().numpy() == pytest.approx(done.p[0], abs=1e-12)
-        assert np.isfinite(found.detach().numpy()).all() and np.isfinite(proposed.grad.numpy()).all()
+        assert (
+            np.isfinite(found.detach().numpy()).all() and np.isfinite(proposed.grad.numpy()).all()
+        )
         alone = layer.project_ac(state[1:], torch.zeros((1, 2), dtype=torch.float64))
         assert torch.equal(found[1], alone[0]) and layer.fallbacks == 1
 
-    def test_where_the_cut_proposal_is_less_unsafe_its_gradient_is_that_of_the_cut(self, layer, monkeypatch):
-        """A projection that fails, as none of these do, leaves the proposal: 1 where uncut, 0 where cut."""
+    def test_where_the_cut_proposal_is_less_unsafe_its_gradient_is_that_of_the_cut(
+        self, layer, monkeypatch
+    ):
+        """A projection that fails, as none of these do, leaves the proposal: 1 where uncut, 0 where
+        cut.
+        """
         state, power = drawn(layer, 40, seed=3)
         lost = np.flatnonzero(layer.correct(state, power).words == "corrected")[:3]
         real = safety_layer.project
@@ -252,11 +294,15 @@ class TestProject:
         low, high = power_interval(layer.batteries, state.soc[lost], 0.25)
         assert fresh.fallbacks == 3
         np.testing.assert_allclose(answer.detach().numpy(), np.clip(wide, low, high), rtol=1e-12)
-        np.testing.assert_array_equal(proposed.grad.numpy(), ((wide > low) & (wide < high)).astype(float))
+        np.testing.assert_array_equal(
+            proposed.grad.numpy(), ((wide > low) & (wide < high)).astype(float)
+        )
         assert proposed.grad.any() and (proposed.grad == 0).any()
 
     def test_the_gradient_is_zero_where_the_tube_cuts(self, layer):
-        """A tube that asks for charging makes the projection constant: proposals to discharge change nothing."""
+        """A tube that asks for charging makes the projection constant: proposals to discharge
+        change nothing.
+        """
         n = len(layer.batteries)
         tube = SocTube(np.full((97, n), 0.9), np.ones((97, n)))
         state, power = drawn(layer, 5)
@@ -281,11 +327,15 @@ class TestBadInput:
         with pytest.raises(ValueError, match="rounds of the safety layer is -1"):
             SafetyLayer(layer.network, layer.batteries, rounds=-1)
         with pytest.raises(ValueError, match="tube is of 2 batteries"):
-            SafetyLayer(layer.network, layer.batteries, tube=SocTube(np.zeros((3, 2)), np.ones((3, 2))))
+            SafetyLayer(
+                layer.network, layer.batteries, tube=SocTube(np.zeros((3, 2)), np.ones((3, 2)))
+            )
 
     def test_a_step_outside_the_tube(self, layer):
         n = len(layer.batteries)
-        short = SafetyLayer(layer.network, layer.batteries, tube=SocTube(np.zeros((3, n)), np.ones((3, n))))
+        short = SafetyLayer(
+            layer.network, layer.batteries, tube=SocTube(np.zeros((3, n)), np.ones((3, n)))
+        )
         state, power = drawn(layer, 3)
         late = VoltageState(state.p_net, state.q_net, state.v_idle, state.soc, np.array([0, 1, 2]))
         with pytest.raises(ValueError, match="step 2 lies outside the 2 steps"):
@@ -305,10 +355,16 @@ class TestBadInput:
 
 
 def test_what_the_layer_answers_to_states_is_what_highs_answers_on_the_pyomo_model():
-    """States in, some of which no action holds: limits, margin and intervals are the layer's own; its price is HiGHS's."""
+    """States in, some of which no action holds: limits, margin and intervals are the layer's own;
+    its price is HiGHS's.
+    """
     network, batteries = benchmark_feeder()
     # (7) of `safety_qp.py` the other way round: the tolerance whose price HiGHS stands.
-    layer = SafetyLayer(network, batteries, tolerance_pu=4 * len(batteries) / (2 * network.v_min.min() * REFERENCE_RHO))
+    layer = SafetyLayer(
+        network,
+        batteries,
+        tolerance_pu=4 * len(batteries) / (2 * network.v_min.min() * REFERENCE_RHO),
+    )
     assert layer.matrices.rho == pytest.approx(REFERENCE_RHO)
     items = draw_items(network, batteries, layer.matrices, 60, seed=1, heavy=2.5)
     found, status = layer.project_batch(items.state, items.proposal * batteries.p_max)
@@ -317,26 +373,45 @@ def test_what_the_layer_answers_to_states_is_what_highs_answers_on_the_pyomo_mod
     by_highs = {k: solve_by_highs(network, batteries, asked, k) for k in range(60)}
     answered = [k for k, a in by_highs.items() if a is not None]
 
-    assert len(answered) > 50 and (status[answered] == SLACK).sum() > 5 and (status[answered] != SLACK).sum() > 5
+    assert (
+        len(answered) > 50
+        and (status[answered] == SLACK).sum() > 5
+        and (status[answered] != SLACK).sum() > 5
+    )
     for k in answered:
         assert np.abs(by_highs[k] - found[k] / batteries.p_max).max() < 1e-7
 
 
 @pytest.mark.slow
 def test_two_thousand_projections_equal_independent_solvers():
-    """HiGHS on the Pyomo model where it answers, DAQP on the feasible ones: 1e-7; a third active, some infeasible."""
+    """HiGHS on the Pyomo model where it answers, DAQP on the feasible ones: 1e-7; a third active,
+    some infeasible.
+    """
     daqp = pytest.importorskip("daqp")
     assert daqp is not None
     network, batteries = benchmark_feeder()
     matrices = safety_matrices(network, batteries, rho=REFERENCE_RHO)
     items = draw_items(network, batteries, matrices, 2000, seed=1, heavy=2.5)
-    answer = project(items.proposal, items.lo, items.hi, matrices.columns, items.low, items.high, 0.5 * matrices.rho)
-    assert active(answer).mean() >= 0.3 and (answer.status == SLACK).any() and not answer.failed.any()
+    answer = project(
+        items.proposal,
+        items.lo,
+        items.hi,
+        matrices.columns,
+        items.low,
+        items.high,
+        0.5 * matrices.rho,
+    )
+    assert (
+        active(answer).mean() >= 0.3 and (answer.status == SLACK).any() and not answer.failed.any()
+    )
     answered = slack_by_highs = 0
     for k in range(2000):
         by_highs = solve_by_highs(network, batteries, items, k)
         slack_by_highs += by_highs is not None and answer.status[k] == SLACK
-        for reference in (by_highs, None if answer.status[k] == SLACK else solve_by_daqp(items, k, matrices)):
+        for reference in (
+            by_highs,
+            None if answer.status[k] == SLACK else solve_by_daqp(items, k, matrices),
+        ):
             if reference is not None:
                 answered += 1
                 assert np.abs(reference - answer.a[k]).max() < 1e-7

@@ -1,4 +1,6 @@
-"""Learned voltage regulation on a toy of three buses: what it learns, what it stores, its seed, its file, what it refuses."""
+"""Learned voltage regulation on a toy of three buses: what it learns, what it stores, its seed, its
+file, what it refuses.
+"""
 
 from dataclasses import replace
 
@@ -32,7 +34,9 @@ QUICK = VoltageAgentConfig(
 
 
 def feeder():
-    """0 --r = 0.05-- 1 --r = 0.05-- 2, 0.6 of sunshine at both ends: some 1.045 pu at the end where half of it shines."""
+    """0 --r = 0.05-- 1 --r = 0.05-- 2, 0.6 of sunshine at both ends: some 1.045 pu at the end where
+    half of it shines.
+    """
     zero, line = np.zeros(3), np.zeros(2)
     return Network(
         name="toy", base_mva=1.0, bus_name=("0", "1", "2"), vn_kv=zero + 10.0, v_min=zero + 0.95, v_max=zero + 1.05,
@@ -78,7 +82,9 @@ def test_df_srl_is_safe_all_the_time_and_learns_where_power_counts(trained):
     assert agent.name == "df_srl" and record.steps == 640 * 4 and len(record.reward) == 640
     assert record.n_violation_steps.sum() == 0 and record.worst_excess_pu.max() <= 1e-5
     found = simulate(network, stores, unseen, agent)
-    best = simulate(network, stores, unseen, VoltageOpf(network, stores, "ac_opf")).regulation_mwh.sum()
+    best = simulate(
+        network, stores, unseen, VoltageOpf(network, stores, "ac_opf")
+    ).regulation_mwh.sum()
     assert found.n_violation_steps.sum() == 0
     assert best <= found.regulation_mwh.sum() + 1e-6
     assert found.regulation_mwh.sum() < 1.05 * best
@@ -89,7 +95,11 @@ def test_td3_without_a_layer_breaks_the_band_while_it_learns():
     network, stores = feeder(), batteries()
     wild = replace(QUICK.learner, noise=0.2, redraw=0.1)
     agent, record = VoltageAgent.train(
-        network, stores, days(), None, VoltageAgentConfig.unsafe(learner=wild, num_envs=32, episodes=640)
+        network,
+        stores,
+        days(),
+        None,
+        VoltageAgentConfig.unsafe(learner=wild, num_envs=32, episodes=640),
     )
     assert agent.name == "td3"
     assert record.n_violation_steps[:32].sum() > 32
@@ -98,7 +108,9 @@ def test_td3_without_a_layer_breaks_the_band_while_it_learns():
 
 
 def test_the_record_says_what_the_layer_did(trained):
-    """Each step of each day has a status; most sunny steps are corrected, none is without an answer."""
+    """Each step of each day has a status; most sunny steps are corrected, none is without an
+    answer.
+    """
     _, _, record = trained
     assert record.statuses == STATUSES and (record.n_steps == 4).all()
     assert (record.status_steps.sum(axis=1) == record.n_steps).all()
@@ -122,16 +134,23 @@ def test_days_that_end_early_count_their_own_steps():
 
 
 def test_without_a_layer_the_actor_learns_from_what_the_limits_leave():
-    """An empty battery cannot discharge, and what is cut off has no gradient: 0.5 stands for no power."""
+    """An empty battery cannot discharge, and what is cut off has no gradient: 0.5 stands for no
+    power.
+    """
     network, stores = feeder(), batteries()
-    agent, _ = VoltageAgent.train(network, stores, days(), None, replace(QUICK, num_envs=4, episodes=4))
+    agent, _ = VoltageAgent.train(
+        network, stores, days(), None, replace(QUICK, num_envs=4, episodes=4)
+    )
     soc = np.array([[0.0, 0.5], [1.0, 1.0 - 0.0095 * 0.5]])
-    state = VoltageState(np.zeros((2, 3)), np.zeros((2, 3)), np.ones((2, 3)), soc, np.zeros(2, np.int64))
+    state = VoltageState(
+        np.zeros((2, 3)), np.zeros((2, 3)), np.ones((2, 3)), soc, np.zeros(2, np.int64)
+    )
     seen = torch.from_numpy(see(network, stores, observe(network, stores, state, 4)))
     actions = torch.tensor([[0.1, 0.1], [0.9, 0.9]], requires_grad=True)
     done = agent.learner._project(seen, actions)
     done.sum().backward()
-    # The room of the last one, 0.0095 / 2 of 50, is filled by 0.25 at an efficiency of 0.95: half of p_max.
+    # The room of the last one, 0.0095 / 2 of 50, is filled by 0.25 at an efficiency of 0.95: half
+    # of p_max.
     assert done.detach().numpy() == pytest.approx(np.array([[0.5, 0.11], [0.5, 0.75]]), abs=1e-5)
     np.testing.assert_array_equal(actions.grad.numpy(), [[0.0, 1.0], [0.0, 0.0]])
 
@@ -143,7 +162,11 @@ def test_what_is_stored_is_what_the_grid_received(trained):
     kept = agent.learner.memory.sample(500)
     state = read_observations(network, stores, kept.observations[:, :-2], 4)
     power = (2.0 * kept.actions - 1.0) * stores.p_max
-    v = np.abs(solve_power_flow(network, state.p_net + battery_demand(network, stores, power), state.q_net).voltage)
+    v = np.abs(
+        solve_power_flow(
+            network, state.p_net + battery_demand(network, stores, power), state.q_net
+        ).voltage
+    )
     assert v.min() > 0.95 - 1.1e-5 and v.max() < 1.05 + 1.1e-5
     np.testing.assert_allclose(kept.rewards, -np.abs(power).sum(axis=1), atol=2e-3)
 
@@ -152,26 +175,35 @@ def test_what_is_stored_is_what_the_grid_received(trained):
 def test_one_seed_gives_the_same_numbers_twice():
     network, stores = feeder(), batteries()
     layer, short = SafetyLayer(network, stores, 1.0), replace(QUICK, episodes=64)
-    (one, first), (two, second) = (VoltageAgent.train(network, stores, days(), layer, short) for _ in range(2))
+    (one, first), (two, second) = (
+        VoltageAgent.train(network, stores, days(), layer, short) for _ in range(2)
+    )
     np.testing.assert_array_equal(first.reward, second.reward)
     np.testing.assert_array_equal(first.regulation_kwh, second.regulation_kwh)
     unseen = days(3, seed=2)
     np.testing.assert_array_equal(
-        simulate(network, stores, unseen, one).p_battery, simulate(network, stores, unseen, two).p_battery
+        simulate(network, stores, unseen, one).p_battery,
+        simulate(network, stores, unseen, two).p_battery,
     )
     other = replace(short, learner=replace(short.learner, seed=1))
-    assert (VoltageAgent.train(network, stores, days(), layer, other)[1].reward != first.reward).any()
+    assert (
+        VoltageAgent.train(network, stores, days(), layer, other)[1].reward != first.reward
+    ).any()
 
 
 def test_the_policy_sees_how_far_the_idle_feeder_is_outside():
     """0.94 pu is 0.01 below a band of 0.05 either way: a fifth of it."""
     network, stores = feeder(), batteries()
     v = np.array([[1.0, 0.97, 0.94], [1.0, 1.0, 1.06]])
-    state = VoltageState(np.zeros((2, 3)), np.zeros((2, 3)), v, np.full((2, 2), 0.5), np.zeros(2, np.int64))
+    state = VoltageState(
+        np.zeros((2, 3)), np.zeros((2, 3)), v, np.full((2, 2), 0.5), np.zeros(2, np.int64)
+    )
     observations = observe(network, stores, state, 4)
     seen = see(network, stores, observations)
     np.testing.assert_array_equal(seen[:, :-2], observations)
-    np.testing.assert_allclose(seen[:, -2:], [[0.0, -0.2 * EXCESS_SCALE], [0.0, 0.2 * EXCESS_SCALE]], atol=1e-5)
+    np.testing.assert_allclose(
+        seen[:, -2:], [[0.0, -0.2 * EXCESS_SCALE], [0.0, 0.2 * EXCESS_SCALE]], atol=1e-5
+    )
 
 
 def test_a_saved_agent_decides_the_same(trained, tmp_path):
@@ -179,7 +211,9 @@ def test_a_saved_agent_decides_the_same(trained, tmp_path):
     agent.save(tmp_path / "agent.safetensors")
     again = VoltageAgent.load(tmp_path / "agent.safetensors", layer.network, layer.batteries, layer)
     unseen = days(3, seed=3)
-    outcomes = [simulate(layer.network, layer.batteries, unseen, one).p_battery for one in (agent, again)]
+    outcomes = [
+        simulate(layer.network, layer.batteries, unseen, one).p_battery for one in (agent, again)
+    ]
     np.testing.assert_array_equal(*outcomes)
     assert again.name == "df_srl"
 
@@ -188,14 +222,21 @@ def test_an_agent_of_something_else_is_refused(trained, tmp_path):
     layer, agent, _ = trained
     path = tmp_path / "agent.safetensors"
     agent.save(path)
-    with pytest.raises(CheckpointError, match="df_srl was trained behind a safety layer; load it with one"):
+    with pytest.raises(
+        CheckpointError, match="df_srl was trained behind a safety layer; load it with one"
+    ):
         VoltageAgent.load(path, layer.network, layer.batteries)
-    with pytest.raises(CheckpointError, match="trained for setting .*; train an agent for this setting"):
+    with pytest.raises(
+        CheckpointError, match="trained for setting .*; train an agent for this setting"
+    ):
         VoltageAgent.load(path, layer.network, Batteries([1, 2], 0.4, 50.0))
-    with pytest.raises(CheckpointError, match="trained on feeder 'toy', which differs from this 'toy'"):
+    with pytest.raises(
+        CheckpointError, match="trained on feeder 'toy', which differs from this 'toy'"
+    ):
         VoltageAgent.load(path, feeder().with_changes(r=[0.05, 0.06]), layer.batteries)
     with pytest.raises(
-        ValueError, match="toy: the safety layer was made for toy with 2 batteries; make it for the same"
+        ValueError,
+        match="toy: the safety layer was made for toy with 2 batteries; make it for the same",
     ):
         VoltageAgent.train(feeder(), layer.batteries, days(), layer, QUICK)
 
@@ -211,22 +252,32 @@ def test_steps_of_another_length_are_refused(trained, tmp_path):
     network, stores, path = layer.network, layer.batteries, tmp_path / "agent.safetensors"
     of_quarters = SafetyLayer(network, stores, 0.25)
     with pytest.raises(
-        ValueError, match="the safety layer was made for steps of 0.25 h, and the agent is of steps of 1 h"
+        ValueError,
+        match="the safety layer was made for steps of 0.25 h, and the agent is of steps of 1 h",
     ):
         VoltageAgent.train(network, stores, days(), of_quarters, QUICK)
     with pytest.raises(
-        ValueError, match="the safety layer was made for steps of 0.25 h, and the agent is of steps of 1 h"
+        ValueError,
+        match="the safety layer was made for steps of 0.25 h, and the agent is of steps of 1 h",
     ):
         agent.with_layer(of_quarters, "other")
     agent.save(path)
-    with pytest.raises(CheckpointError, match="agent.safetensors: toy: the safety layer was made for steps of 0.25 h"):
+    with pytest.raises(
+        CheckpointError,
+        match="agent.safetensors: toy: the safety layer was made for steps of 0.25 h",
+    ):
         VoltageAgent.load(path, network, stores, of_quarters)
     alone = agent.with_layer(None, "alone")
-    with pytest.raises(ValueError, match="toy: alone was made for steps of 1 h, and the days have steps of 0.25 h"):
+    with pytest.raises(
+        ValueError, match="toy: alone was made for steps of 1 h, and the days have steps of 0.25 h"
+    ):
         simulate(network, stores, quarters(), alone)
     longer = days(2)
     doubled = [np.tile(getattr(longer, name), (1, 2, 1)) for name in ("p_load", "q_load", "p_gen")]
-    with pytest.raises(ValueError, match="toy: alone was made for days of 4 steps, and these have 8; make it for days"):
+    with pytest.raises(
+        ValueError,
+        match="toy: alone was made for days of 4 steps, and these have 8; make it for days",
+    ):
         simulate(network, stores, VoltageDays(*doubled, 1.0, longer.date), alone)
 
 
@@ -235,20 +286,26 @@ def test_an_agent_trained_inside_a_tube_is_loaded_inside_it(tmp_path):
     tubes = [SocTube(np.full((5, 2), low), np.ones((5, 2))) for low in (0.0, 0.05)]
     inside, other = (SafetyLayer(network, stores, 1.0, tube) for tube in tubes)
     outside = SafetyLayer(network, stores, 1.0)
-    agent, _ = VoltageAgent.train(network, stores, days(), inside, replace(QUICK, num_envs=4, episodes=4))
+    agent, _ = VoltageAgent.train(
+        network, stores, days(), inside, replace(QUICK, num_envs=4, episodes=4)
+    )
     # Taken off deliberately it is still known what the policy was trained in.
     agent.with_layer(outside, "df_srl").save(path)
     assert VoltageAgent.load(path, network, stores, inside).tube == agent.tube != ""
     for layer, what in ((outside, "none"), (other, "another")):
         with pytest.raises(
-            CheckpointError, match=f"df_srl was trained inside a SOC tube and its layer has {what}; load it"
+            CheckpointError,
+            match=f"df_srl was trained inside a SOC tube and its layer has {what}; load it",
         ):
             VoltageAgent.load(path, network, stores, layer)
-    taken_off = VoltageAgent.load(path, network, stores, inside).with_layer(outside, "df_srl_no_tube")
+    taken_off = VoltageAgent.load(path, network, stores, inside).with_layer(
+        outside, "df_srl_no_tube"
+    )
     assert taken_off.layer is outside
     short = SafetyLayer(network, stores, 1.0, SocTube(np.zeros((4, 2)), np.ones((4, 2))))
     with pytest.raises(
-        ValueError, match="has a SOC tube of 3 steps, and the agent's days have 4; compute the tube with"
+        ValueError,
+        match="has a SOC tube of 3 steps, and the agent's days have 4; compute the tube with",
     ):
         VoltageAgent.train(network, stores, days(), short, QUICK)
 
@@ -258,11 +315,22 @@ def test_a_file_that_does_not_say_its_tube_is_loaded_as_before(trained, tmp_path
     layer, agent, _ = trained
     agent.save(tmp_path / "new.safetensors")
     with safe_open(tmp_path / "new.safetensors", "pt") as kept:
-        words = {name: text for name, text in kept.metadata().items() if name not in ("soc_tube", "tensors")}
+        words = {
+            name: text
+            for name, text in kept.metadata().items()
+            if name not in ("soc_tube", "tensors")
+        }
     save_checkpoint(tmp_path / "old.safetensors", agent.learner.tensors(), words)
-    tubed = SafetyLayer(layer.network, layer.batteries, 1.0, SocTube(np.zeros((5, 2)), np.ones((5, 2))))
+    tubed = SafetyLayer(
+        layer.network, layer.batteries, 1.0, SocTube(np.zeros((5, 2)), np.ones((5, 2)))
+    )
     for one in (layer, tubed):
-        assert VoltageAgent.load(tmp_path / "old.safetensors", layer.network, layer.batteries, one).tube == ""
+        assert (
+            VoltageAgent.load(
+                tmp_path / "old.safetensors", layer.network, layer.batteries, one
+            ).tube
+            == ""
+        )
 
 
 @pytest.mark.parametrize(

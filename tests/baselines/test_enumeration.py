@@ -1,4 +1,6 @@
-"""Every tie state tried: hand answers, the best of all states, and the refusal of what cannot be counted."""
+"""Every tie state tried: hand answers, the best of all states, and the refusal of what cannot be
+counted.
+"""
 
 import itertools
 
@@ -11,15 +13,16 @@ from feederguard.models.load_transfer import Decisions, Setting, judge, make_sce
 from feederguard.models.load_transfer.shedding_opf import LeastSheddingSolver
 from feederguard.models.network import Network
 
-# (load at 2, load at 3, best cost in the paper setting, whether the tie e is closed then), for a failed b:
-#   0.01 MW dark costs 22 * 0.1^2 = 0.22, less than the 3 of one operation;
-#   0.06 MW dark costs 7.92; e carries it all for 3;
-#   of 0.12 MW e carries 0.09: 22 * 0.3^2 + 3 = 4.98, against 31.68 in the dark.
+# (load at 2, load at 3, best cost in the paper setting, whether the tie e is closed then), for a
+# failed b: 0.01 MW dark costs 22 * 0.1^2 = 0.22, less than the 3 of one operation; 0.06 MW dark
+# costs 7.92; e carries it all for 3; of 0.12 MW e carries 0.09: 22 * 0.3^2 + 3 = 4.98, against
+# 31.68 in the dark.
 HAND = [(0.01, 0.0, 0.22, False), (0.03, 0.03, 3.0, True), (0.06, 0.06, 4.98, True)]
 
 
 def ring(p2_mw: float, p3_mw: float, tie: bool = True) -> Network:
-    """Lines without resistance, so that power flows are sums of loads; paper limit 0.09 MW; pu of 1 MVA.
+    """Lines without resistance, so that power flows are sums of loads; paper limit 0.09 MW; pu of 1
+    MVA.
 
     0 --a-- 1 --b-- 2 --c-- 3
     |                       .
@@ -28,14 +31,37 @@ def ring(p2_mw: float, p3_mw: float, tie: bool = True) -> Network:
     m = 5 if tie else 4
     zero, flat = np.zeros(5), np.zeros(m)
     return Network(
-        name="hand", base_mva=1.0, bus_name=tuple("01234"), vn_kv=zero + 10.0, v_min=zero + 0.9, v_max=zero + 1.1,
-        p_load=np.array([0.0, 0.05, p2_mw, p3_mw, 0.05]), q_load=zero, p_gen=zero, q_gen=zero, g_shunt=zero,
-        b_shunt=zero, substation=np.array([0]), v_substation=np.array([1.0 + 0j]), branch_name=tuple("abcde"[:m]),
-        kind=("line", "line", "line", "line", "tie")[:m], from_bus=np.array([0, 1, 2, 0, 4][:m]),
-        to_bus=np.array([1, 2, 3, 4, 3][:m]), r=flat, x=flat + 0.01, g_from=flat, b_from=flat, g_to=flat, b_to=flat,
-        tap=flat + 1, shift=flat, rating=flat + np.inf, closed=np.array([True, True, True, True, False][:m]),
-        open_end=np.zeros(m, dtype=np.int64), paper_limit_mw=0.09,
-    )  # fmt: skip
+        name="hand",
+        base_mva=1.0,
+        bus_name=tuple("01234"),
+        vn_kv=zero + 10.0,
+        v_min=zero + 0.9,
+        v_max=zero + 1.1,
+        p_load=np.array([0.0, 0.05, p2_mw, p3_mw, 0.05]),
+        q_load=zero,
+        p_gen=zero,
+        q_gen=zero,
+        g_shunt=zero,
+        b_shunt=zero,
+        substation=np.array([0]),
+        v_substation=np.array([1.0 + 0j]),
+        branch_name=tuple("abcde"[:m]),
+        kind=("line", "line", "line", "line", "tie")[:m],
+        from_bus=np.array([0, 1, 2, 0, 4][:m]),
+        to_bus=np.array([1, 2, 3, 4, 3][:m]),
+        r=flat,
+        x=flat + 0.01,
+        g_from=flat,
+        b_from=flat,
+        g_to=flat,
+        b_to=flat,
+        tap=flat + 1,
+        shift=flat,
+        rating=flat + np.inf,
+        closed=np.array([True, True, True, True, False][:m]),
+        open_end=np.zeros(m, dtype=np.int64),
+        paper_limit_mw=0.09,
+    )
 
 
 @pytest.mark.parametrize(("p2_mw", "p3_mw", "cost", "transfers"), HAND)
@@ -102,6 +128,7 @@ def test_what_cannot_be_counted_is_refused() -> None:
         TieEnumeration(load_network("ieee33"), "radial")
     many = Setting("many", False, 0.9, 1.1, 1.0)
     with pytest.raises(
-        ValueError, match="21 of them in the many setting of mantovani136; it takes meshed .* at most 12"
+        ValueError,
+        match="21 of them in the many setting of mantovani136; it takes meshed .* at most 12",
     ):
         TieEnumeration(load_network("mantovani136"), many)

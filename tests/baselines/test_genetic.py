@@ -1,4 +1,6 @@
-"""The genetic algorithm: hand answers, reproducible from its seed, judged like everything else, always radial."""
+"""The genetic algorithm: hand answers, reproducible from its seed, judged like everything else,
+always radial.
+"""
 
 import networkx as nx
 import numpy as np
@@ -12,15 +14,16 @@ from feederguard.models.network import Network
 
 SMALL = GeneticConfig(population=40, generations=15)
 
-# (load at 2, load at 3, best cost in the paper setting, whether the tie e is closed then), for a failed b:
-#   0.01 MW dark costs 22 * 0.1^2 = 0.22, less than the 3 of one operation;
-#   0.06 MW dark costs 7.92; e carries it all for 3;
-#   of 0.12 MW e carries 0.09: 22 * 0.3^2 + 3 = 4.98, against 31.68 in the dark.
+# (load at 2, load at 3, best cost in the paper setting, whether the tie e is closed then), for a
+# failed b: 0.01 MW dark costs 22 * 0.1^2 = 0.22, less than the 3 of one operation; 0.06 MW dark
+# costs 7.92; e carries it all for 3; of 0.12 MW e carries 0.09: 22 * 0.3^2 + 3 = 4.98, against
+# 31.68 in the dark.
 HAND = [(0.01, 0.0, 0.22, False), (0.03, 0.03, 3.0, True), (0.06, 0.06, 4.98, True)]
 
 
 def ring(p2_mw: float, p3_mw: float, tie: bool = True) -> Network:
-    """Lines without resistance, so that power flows are sums of loads; paper limit 0.09 MW; pu of 1 MVA.
+    """Lines without resistance, so that power flows are sums of loads; paper limit 0.09 MW; pu of 1
+    MVA.
 
     0 --a-- 1 --b-- 2 --c-- 3
     |                       .
@@ -29,18 +32,43 @@ def ring(p2_mw: float, p3_mw: float, tie: bool = True) -> Network:
     m = 5 if tie else 4
     zero, flat = np.zeros(5), np.zeros(m)
     return Network(
-        name="hand", base_mva=1.0, bus_name=tuple("01234"), vn_kv=zero + 10.0, v_min=zero + 0.9, v_max=zero + 1.1,
-        p_load=np.array([0.0, 0.05, p2_mw, p3_mw, 0.05]), q_load=zero, p_gen=zero, q_gen=zero, g_shunt=zero,
-        b_shunt=zero, substation=np.array([0]), v_substation=np.array([1.0 + 0j]), branch_name=tuple("abcde"[:m]),
-        kind=("line", "line", "line", "line", "tie")[:m], from_bus=np.array([0, 1, 2, 0, 4][:m]),
-        to_bus=np.array([1, 2, 3, 4, 3][:m]), r=flat, x=flat + 0.01, g_from=flat, b_from=flat, g_to=flat, b_to=flat,
-        tap=flat + 1, shift=flat, rating=flat + np.inf, closed=np.array([True, True, True, True, False][:m]),
-        open_end=np.zeros(m, dtype=np.int64), paper_limit_mw=0.09,
-    )  # fmt: skip
+        name="hand",
+        base_mva=1.0,
+        bus_name=tuple("01234"),
+        vn_kv=zero + 10.0,
+        v_min=zero + 0.9,
+        v_max=zero + 1.1,
+        p_load=np.array([0.0, 0.05, p2_mw, p3_mw, 0.05]),
+        q_load=zero,
+        p_gen=zero,
+        q_gen=zero,
+        g_shunt=zero,
+        b_shunt=zero,
+        substation=np.array([0]),
+        v_substation=np.array([1.0 + 0j]),
+        branch_name=tuple("abcde"[:m]),
+        kind=("line", "line", "line", "line", "tie")[:m],
+        from_bus=np.array([0, 1, 2, 0, 4][:m]),
+        to_bus=np.array([1, 2, 3, 4, 3][:m]),
+        r=flat,
+        x=flat + 0.01,
+        g_from=flat,
+        b_from=flat,
+        g_to=flat,
+        b_to=flat,
+        tap=flat + 1,
+        shift=flat,
+        rating=flat + np.inf,
+        closed=np.array([True, True, True, True, False][:m]),
+        open_end=np.zeros(m, dtype=np.int64),
+        paper_limit_mw=0.09,
+    )
 
 
 @pytest.mark.parametrize(("p2_mw", "p3_mw", "cost", "transfers"), HAND)
-def test_hand_answers_in_the_paper_setting(p2_mw: float, p3_mw: float, cost: float, transfers: bool) -> None:
+def test_hand_answers_in_the_paper_setting(
+    p2_mw: float, p3_mw: float, cost: float, transfers: bool
+) -> None:
     network = ring(p2_mw, p3_mw)
     scenarios = make_scenarios(network, "b")
     decisions = Genetic(network, "paper", SMALL).decide(scenarios)
@@ -54,7 +82,10 @@ def test_hand_answer_in_the_radial_setting() -> None:
     network = ring(0.06, 0.06)
     scenarios = make_scenarios(network, ["b", "a"])
     decisions = Genetic(network, "radial", SMALL).decide(scenarios)
-    assert decisions.closed.tolist() == [[True, False, True, True, True], [False, True, True, True, True]]
+    assert decisions.closed.tolist() == [
+        [True, False, True, True, True],
+        [False, True, True, True, True],
+    ]
     assert judge(network, scenarios, decisions, "radial").cost == pytest.approx([3.0, 3.0])
 
 
@@ -79,7 +110,9 @@ def test_hours_without_demand_have_an_answer() -> None:
 def test_the_seed_decides_everything(setting: str) -> None:
     network = load_network("ieee33")
     scenarios = make_scenarios(network, [5, 14], 0.8 * network.p_load, 0.8 * network.q_load)
-    first, again, other = (Genetic(network, setting, SMALL, seed).decide(scenarios) for seed in (3, 3, 4))
+    first, again, other = (
+        Genetic(network, setting, SMALL, seed).decide(scenarios) for seed in (3, 3, 4)
+    )
     assert np.array_equal(first.closed, again.closed)
     assert np.array_equal(first.shed, again.shed)
     # In the radial setting both seeds find the optimum, which is one and the same.
@@ -114,7 +147,12 @@ def test_more_generations_are_no_worse() -> None:
     network = load_network("ieee33")
     scenario = make_scenarios(network, 14, 0.8 * network.p_load, 0.8 * network.q_load)
     short, long = (
-        judge(network, scenario, Genetic(network, "paper", GeneticConfig(40, n)).decide(scenario), "paper")
+        judge(
+            network,
+            scenario,
+            Genetic(network, "paper", GeneticConfig(40, n)).decide(scenario),
+            "paper",
+        )
         for n in (2, 30)
     )
     assert long.safe[0]
@@ -127,7 +165,9 @@ def test_radial_decisions_are_spanning_trees() -> None:
     decisions = Genetic(network, "radial", SMALL).decide(scenarios)
     assert judge(network, scenarios, decisions, "radial").safe.all()
     for closed in decisions.closed:
-        graph = nx.Graph(zip(network.from_bus[closed].tolist(), network.to_bus[closed].tolist(), strict=True))
+        graph = nx.Graph(
+            zip(network.from_bus[closed].tolist(), network.to_bus[closed].tolist(), strict=True)
+        )
         assert nx.is_tree(graph)
         assert graph.number_of_nodes() == network.n_bus
         assert closed.sum() == network.n_bus - 1

@@ -13,15 +13,16 @@ from feederguard.models.load_transfer import judge, make_scenarios
 from feederguard.models.network import Network
 from feederguard.models.solver import NotSolvedError
 
-# (load at 2, load at 3, best cost in the paper setting, whether the tie e is closed then), for a failed b:
-#   0.01 MW dark costs 22 * 0.1^2 = 0.22, less than the 3 of one operation;
-#   0.06 MW dark costs 7.92; e carries it all for 3;
-#   of 0.12 MW e carries 0.09: 22 * 0.3^2 + 3 = 4.98, against 31.68 in the dark.
+# (load at 2, load at 3, best cost in the paper setting, whether the tie e is closed then), for a
+# failed b: 0.01 MW dark costs 22 * 0.1^2 = 0.22, less than the 3 of one operation; 0.06 MW dark
+# costs 7.92; e carries it all for 3; of 0.12 MW e carries 0.09: 22 * 0.3^2 + 3 = 4.98, against
+# 31.68 in the dark.
 HAND = [(0.01, 0.0, 0.22, False), (0.03, 0.03, 3.0, True), (0.06, 0.06, 4.98, True)]
 
 
 def ring(p2_mw: float, p3_mw: float, tie: bool = True) -> Network:
-    """Lines without resistance, so that power flows are sums of loads; paper limit 0.09 MW; pu of 1 MVA.
+    """Lines without resistance, so that power flows are sums of loads; paper limit 0.09 MW; pu of 1
+    MVA.
 
     0 --a-- 1 --b-- 2 --c-- 3
     |                       .
@@ -30,18 +31,43 @@ def ring(p2_mw: float, p3_mw: float, tie: bool = True) -> Network:
     m = 5 if tie else 4
     zero, flat = np.zeros(5), np.zeros(m)
     return Network(
-        name="hand", base_mva=1.0, bus_name=tuple("01234"), vn_kv=zero + 10.0, v_min=zero + 0.9, v_max=zero + 1.1,
-        p_load=np.array([0.0, 0.05, p2_mw, p3_mw, 0.05]), q_load=zero, p_gen=zero, q_gen=zero, g_shunt=zero,
-        b_shunt=zero, substation=np.array([0]), v_substation=np.array([1.0 + 0j]), branch_name=tuple("abcde"[:m]),
-        kind=("line", "line", "line", "line", "tie")[:m], from_bus=np.array([0, 1, 2, 0, 4][:m]),
-        to_bus=np.array([1, 2, 3, 4, 3][:m]), r=flat, x=flat + 0.01, g_from=flat, b_from=flat, g_to=flat, b_to=flat,
-        tap=flat + 1, shift=flat, rating=flat + np.inf, closed=np.array([True, True, True, True, False][:m]),
-        open_end=np.zeros(m, dtype=np.int64), paper_limit_mw=0.09,
-    )  # fmt: skip
+        name="hand",
+        base_mva=1.0,
+        bus_name=tuple("01234"),
+        vn_kv=zero + 10.0,
+        v_min=zero + 0.9,
+        v_max=zero + 1.1,
+        p_load=np.array([0.0, 0.05, p2_mw, p3_mw, 0.05]),
+        q_load=zero,
+        p_gen=zero,
+        q_gen=zero,
+        g_shunt=zero,
+        b_shunt=zero,
+        substation=np.array([0]),
+        v_substation=np.array([1.0 + 0j]),
+        branch_name=tuple("abcde"[:m]),
+        kind=("line", "line", "line", "line", "tie")[:m],
+        from_bus=np.array([0, 1, 2, 0, 4][:m]),
+        to_bus=np.array([1, 2, 3, 4, 3][:m]),
+        r=flat,
+        x=flat + 0.01,
+        g_from=flat,
+        b_from=flat,
+        g_to=flat,
+        b_to=flat,
+        tap=flat + 1,
+        shift=flat,
+        rating=flat + np.inf,
+        closed=np.array([True, True, True, True, False][:m]),
+        open_end=np.zeros(m, dtype=np.int64),
+        paper_limit_mw=0.09,
+    )
 
 
 @pytest.mark.parametrize(("p2_mw", "p3_mw", "cost", "transfers"), HAND)
-def test_hand_answers_in_the_paper_setting(p2_mw: float, p3_mw: float, cost: float, transfers: bool) -> None:
+def test_hand_answers_in_the_paper_setting(
+    p2_mw: float, p3_mw: float, cost: float, transfers: bool
+) -> None:
     network = ring(p2_mw, p3_mw)
     scenarios = make_scenarios(network, "b")
     decisions = Misocp(network, "paper").decide(scenarios)
@@ -59,7 +85,10 @@ def test_the_radial_setting_feeds_all_it_can_and_proves_it() -> None:
     found = judge(network, scenarios, decisions, "radial")
     assert found.safe.all() and found.connected.all()
     assert found.cost == pytest.approx([3.0, 3.0], abs=1e-6)
-    assert decisions.closed.tolist() == [[True, False, True, True, True], [False, True, True, True, True]]
+    assert decisions.closed.tolist() == [
+        [True, False, True, True, True],
+        [False, True, True, True, True],
+    ]
     assert len(method.reports) == 2
     for report, cost in zip(method.reports, found.cost, strict=True):
         assert report.reason == "converged"
@@ -78,7 +107,8 @@ def test_a_feeder_that_can_do_nothing_gets_an_answer(setting: str) -> None:
 
 def test_agrees_with_enumeration_in_the_paper_setting() -> None:
     network = load_network("ieee33")
-    # The model's angles are linear: where its shedding breaks an AC limit it is repaired, at little cost.
+    # The model's angles are linear: where its shedding breaks an AC limit it is repaired, at little
+    # cost.
     scenarios = sample_scenarios(network, load_profiles(), 2, seed=1).scenarios
     method = Misocp(network, "paper")
     solved = judge(network, scenarios, method.decide(scenarios), "paper")
@@ -100,7 +130,8 @@ def test_radial_answers_on_ieee33_are_safe_spanning_trees() -> None:
 
 
 def test_no_feasible_decision_raises() -> None:
-    # 0.3 pu produced at bus 1 over r = 1 lifts it above 1.05 pu, and generation cannot be switched off.
+    # 0.3 pu produced at bus 1 over r = 1 lifts it above 1.05 pu, and generation cannot be switched
+    # off.
     network = ring(0.0, 0.0, tie=True).with_changes(r=np.ones(5), p_load=np.zeros(5))
     scenarios = make_scenarios(network, "c", p_gen=[0.0, 0.3, 0.0, 0.0, 0.0])
     with pytest.raises(NotSolvedError, match="infeasible"):

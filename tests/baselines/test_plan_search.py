@@ -1,4 +1,6 @@
-"""The unlearned search: the best of all tie states, what it may claim, and what is left where nothing is safe."""
+"""The unlearned search: the best of all tie states, what it may claim, and what is left where
+nothing is safe.
+"""
 
 import itertools
 
@@ -9,7 +11,14 @@ from feederguard.baselines.enumeration import TieEnumeration
 from feederguard.baselines.no_transfer import NoTransfer
 from feederguard.baselines.plan_search import PlanSearch
 from feederguard.data.networks import load_network
-from feederguard.models.load_transfer import Decisions, Scenarios, Setting, judge, make_scenarios, resolve_setting
+from feederguard.models.load_transfer import (
+    Decisions,
+    Scenarios,
+    Setting,
+    judge,
+    make_scenarios,
+    resolve_setting,
+)
 from feederguard.models.load_transfer.least_shedding import least_shedding
 from feederguard.models.load_transfer.setting import faultable_branches
 
@@ -61,7 +70,12 @@ def test_in_a_radial_setting_it_is_safe_and_claims_no_bound() -> None:
 def test_more_rounds_never_cost_more() -> None:
     network, scenarios = load_network("ieee33"), some_scenarios(8)
     short, long = (
-        judge(network, scenarios, PlanSearch(network, "radial", max_rounds=rounds).decide(scenarios), "radial").cost
+        judge(
+            network,
+            scenarios,
+            PlanSearch(network, "radial", max_rounds=rounds).decide(scenarios),
+            "radial",
+        ).cost
         for rounds in (0, 3)
     )
     assert (long <= short + 1e-9).all()
@@ -81,7 +95,9 @@ def test_where_nothing_is_safe_what_lies_behind_the_fault_stays_dark() -> None:
     assert all(report.bound == -np.inf for report in method.reports)
 
 
-@pytest.mark.parametrize(("beam", "rounds", "words"), [(0, 4, "beam is 0"), (4, -1, "max_rounds is -1")])
+@pytest.mark.parametrize(
+    ("beam", "rounds", "words"), [(0, 4, "beam is 0"), (4, -1, "max_rounds is -1")]
+)
 def test_wrong_sizes_are_refused(beam: int, rounds: int, words: str) -> None:
     network = load_network("ieee33")
     with pytest.raises(ValueError, match=words):

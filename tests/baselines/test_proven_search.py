@@ -16,7 +16,9 @@ from feederguard.models.switching.plans import SwitchPlans
 
 
 def test_every_fault_of_ieee33_is_proven_by_all_its_radial_states() -> None:
-    """The bound never exceeds the cheapest of all states, and equals the cost: each decision is that optimum."""
+    """The bound never exceeds the cheapest of all states, and equals the cost: each decision is
+    that optimum.
+    """
     network = load_network("ieee33")
     scenarios = make_scenarios(network, np.flatnonzero(network.closed))
     method, plans = ProvenSearch(network, "radial"), SwitchPlans(network, "radial")
@@ -30,11 +32,15 @@ def test_every_fault_of_ieee33_is_proven_by_all_its_radial_states() -> None:
     for k in (1, 2, 21, 23, 28):
         states = plans.every(int(scenarios.fault[k]), 60_000)
         assert states is not None
-        race = race_topologies(network, scenarios[[k]], Candidates(np.array([0, len(states)]), states), "radial")
+        race = race_topologies(
+            network, scenarios[[k]], Candidates(np.array([0, len(states)]), states), "radial"
+        )
         assert race.cost[race.winner[0]] == pytest.approx(bounds[k], rel=1e-6)
     assert {report.reason.split(" (")[0] for report in method.reports} == {
-        OPERATIONS, "every state of 1 operation", "every radial state",
-    }  # fmt: skip
+        OPERATIONS,
+        "every state of 1 operation",
+        "every radial state",
+    }
 
 
 def test_layers_hold_every_state_of_their_number_of_operations() -> None:
@@ -54,7 +60,9 @@ def test_layers_hold_every_state_of_their_number_of_operations() -> None:
 
 
 def test_layers_prove_where_states_are_too_many_to_list(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fault 22 sheds 4.4 kW at a cost just above three operations': all states of three operations, and floor(5) = 75."""
+    """Fault 22 sheds 4.4 kW at a cost just above three operations': all states of three operations,
+    and floor(5) = 75.
+    """
     monkeypatch.setattr(proven_search, "MOST_LOOPS", 0)
     network = load_network("ieee33")
     scenarios = make_scenarios(network, ["22", "2"])
@@ -65,7 +73,8 @@ def test_layers_prove_where_states_are_too_many_to_list(monkeypatch: pytest.Monk
     cost = judge(network, scenarios, decisions, "radial").cost
     assert method.reports[0].reason == "every state of 3 operations"
     assert method.reports[0].bound == cost[0] == pytest.approx(27.043, abs=1e-3)
-    # Fault 2 sheds so much that no layer could settle it: what is left is nine times the cost of one operation.
+    # Fault 2 sheds so much that no layer could settle it: what is left is nine times the cost of
+    # one operation.
     assert method.reports[1].reason == NOT_PROVEN
     assert method.reports[1].bound == pytest.approx(27.0) and cost[1] > 2000
 
@@ -85,7 +94,9 @@ def test_the_misocp_bounds_what_nothing_else_does(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_fault_that_cuts_off_no_load_needs_nothing() -> None:
-    """Between two loadless buses nothing is closed, though a tie could feed them; the plan search alone closes it."""
+    """Between two loadless buses nothing is closed, though a tie could feed them; the plan search
+    alone closes it.
+    """
     network = load_network("ieee33")
     loads = network.p_load.copy(), network.q_load.copy()
     for array in loads:
@@ -99,7 +110,12 @@ def test_a_fault_that_cuts_off_no_load_needs_nothing() -> None:
     outcome = judge(network, scenarios, decisions, "radial")
     assert outcome.n_operations[0] == 0 and outcome.cost[0] == 0 and outcome.safe[0]
     assert (method.reports[0].bound, method.reports[0].reason) == (0.0, OPERATIONS)
-    assert judge(network, scenarios, PlanSearch(network, "radial").decide(scenarios), "radial").n_operations[0] == 1
+    assert (
+        judge(
+            network, scenarios, PlanSearch(network, "radial").decide(scenarios), "radial"
+        ).n_operations[0]
+        == 1
+    )
 
 
 def test_dark_without_any_tie_is_proven_by_its_dark_load() -> None:
@@ -111,12 +127,17 @@ def test_dark_without_any_tie_is_proven_by_its_dark_load() -> None:
 
     # 3.715 MW in units of 100 kW, squared, times 22.
     assert outcome.cost[0] == pytest.approx(22 * 37.15**2)
-    assert method.reports[0].bound == pytest.approx(outcome.cost[0]) and method.reports[0].reason == OPERATIONS
+    assert (
+        method.reports[0].bound == pytest.approx(outcome.cost[0])
+        and method.reports[0].reason == OPERATIONS
+    )
 
 
 def test_meshed_settings_are_proven_by_every_tie_state() -> None:
     network = load_network("ieee33")
-    scenarios = make_scenarios(network, ["5", "22"], p_load=0.5 * network.p_load, q_load=0.5 * network.q_load)
+    scenarios = make_scenarios(
+        network, ["5", "22"], p_load=0.5 * network.p_load, q_load=0.5 * network.q_load
+    )
     method = ProvenSearch(network, "paper")
 
     decisions = method.decide(scenarios)
@@ -131,11 +152,14 @@ def test_normal_states_with_a_loop_are_refused() -> None:
     closed = network.closed.copy()
     closed[-1] = True
     with pytest.raises(
-        NetworkError, match="its normal state is no forest .33 closed branches for 33 buses.* use the paper setting"
+        NetworkError,
+        match="its normal state is no forest .33 closed branches for 33 buses.* use the paper setting",
     ):
         ProvenSearch(network.with_changes(closed=closed), "radial")
 
 
 def test_prove_s_must_be_positive() -> None:
-    with pytest.raises(ValueError, match="prove_s is 0.0; give the MISOCP some seconds, or leave it out"):
+    with pytest.raises(
+        ValueError, match="prove_s is 0.0; give the MISOCP some seconds, or leave it out"
+    ):
         ProvenSearch(load_network("ieee33"), "radial", prove_s=0.0)

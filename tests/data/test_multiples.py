@@ -1,4 +1,6 @@
-"""Multiples of a feeder: every copy sees what the feeder alone sees, ties follow the rule, and names stay unique."""
+"""Multiples of a feeder: every copy sees what the feeder alone sees, ties follow the rule, and
+names stay unique.
+"""
 
 import numpy as np
 import pytest
@@ -11,7 +13,8 @@ from feederguard.models.power_flow import solve_power_flow
 
 
 def small(**changes: object) -> Network:
-    """0.1 and 0.2 pu of load at the substation and bus 1, generators at both ends; buses 2 and 3 are ends.
+    """0.1 and 0.2 pu of load at the substation and bus 1, generators at both ends; buses 2 and 3
+    are ends.
 
     0 --head-- 1 --a-- 2
                |       .
@@ -32,7 +35,9 @@ def small(**changes: object) -> Network:
     return network.with_changes(**changes)
 
 
-@pytest.mark.parametrize("name", ["ieee33", "bus69", "mantovani136", "kraftringen533", "cigre_lv18"])
+@pytest.mark.parametrize(
+    "name", ["ieee33", "bus69", "mantovani136", "kraftringen533", "cigre_lv18"]
+)
 def test_every_copy_has_the_voltages_of_the_feeder(name: str) -> None:
     feeder, three = load_network(name), load_multiple(f"{name}_x3", seed=4)
     alone, together = solve_power_flow(feeder), solve_power_flow(three)
@@ -124,13 +129,30 @@ def test_a_feeder_not_written_from_its_substation_on_keeps_its_flow() -> None:
     ("changes", "n", "words"),
     [
         ({}, 0, "hand: 0 copies of a feeder; make at least one"),
-        ({"substation": np.array([0, 2]), "v_substation": np.array([1.0, 1.0]), "gen_is_grid": np.array([False, False])}, 2,
-         "hand has 2 substations; multiply a feeder that hangs from one bus"),
-        ({"closed": np.ones(4, dtype=bool)}, 2, "hand is meshed: closed branch 'tie' closes a loop"),
-        ({"kind": ("trafo", "trafo", "trafo", "tie")}, 2, "hand: no line at 10 kV, where its ends are"),
+        (
+            {
+                "substation": np.array([0, 2]),
+                "v_substation": np.array([1.0, 1.0]),
+                "gen_is_grid": np.array([False, False]),
+            },
+            2,
+            "hand has 2 substations; multiply a feeder that hangs from one bus",
+        ),
+        (
+            {"closed": np.ones(4, dtype=bool)},
+            2,
+            "hand is meshed: closed branch 'tie' closes a loop",
+        ),
+        (
+            {"kind": ("trafo", "trafo", "trafo", "tie")},
+            2,
+            "hand: no line at 10 kV, where its ends are",
+        ),
     ],
-)  # fmt: skip
-def test_what_cannot_be_multiplied_is_refused(changes: dict[str, object], n: int, words: str) -> None:
+)
+def test_what_cannot_be_multiplied_is_refused(
+    changes: dict[str, object], n: int, words: str
+) -> None:
     with pytest.raises(NetworkError, match=words):
         multiply_network(small(**changes), n)
 

@@ -20,8 +20,9 @@ REFERENCE = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "ne
 MATPOWER_FEEDERS = ["bus69", "bus69_zhou", "caracas141", "ieee33", "kraftringen533", "mantovani136"]
 LADDER_FEEDERS = ["bus69", "bus69_zhou", "caracas141", "mantovani136"]
 
-# buses, lines and transformers, ties, MW, Mvar, kW lost, lowest voltage, at bus; of cigre_lv18 only the counts
-# are published, its other figures are those of pandapower's own power flow of the whole benchmark
+# buses, lines and transformers, ties, MW, Mvar, kW lost, lowest voltage, at bus; of cigre_lv18 only
+# the counts are published, its other figures are those of pandapower's own power flow of the whole
+# benchmark
 FIGURES = {
     "ieee33": (33, 32, 5, 3.715, 2.300, 202.677, 0.91309, "18"),
     "bus69": (69, 68, 5, 3.8021, 2.6947, 224.99, 0.90919, "65"),
@@ -44,7 +45,11 @@ def test_base_figures(name):
     flow = solve_power_flow(network)
 
     assert network.name == name
-    assert (network.n_bus, int(network.closed.sum()), int(network.is_tie.sum())) == (n_bus, n_closed, n_tie)
+    assert (network.n_bus, int(network.closed.sum()), int(network.is_tie.sum())) == (
+        n_bus,
+        n_closed,
+        n_tie,
+    )
     assert network.kind.count("tie") == n_tie
     assert network.p_load.sum() * network.base_mva == pytest.approx(load_mw, abs=6e-5)
     assert network.q_load.sum() * network.base_mva == pytest.approx(load_mvar, abs=6e-5)
@@ -59,9 +64,13 @@ def test_meta_says_where_the_data_are_from(name):
     meta = load_meta(name)
 
     assert all(len(meta[key]) > 10 for key in ("title", "source", "licence"))
-    assert meta["base_mva"] == load_network(name).base_mva == (1.0 if name == "cigre_lv18" else 10.0)
+    assert (
+        meta["base_mva"] == load_network(name).base_mva == (1.0 if name == "cigre_lv18" else 10.0)
+    )
     assert meta["v_slack_pu"] == 1.0
-    assert "kraftringen" not in name or "CC BY 4.0" in meta["licence"] and "Malmer" in meta["licence"]
+    assert (
+        "kraftringen" not in name or "CC BY 4.0" in meta["licence"] and "Malmer" in meta["licence"]
+    )
 
 
 def test_the_paper_limit_of_ieee33_is_recorded():
@@ -80,7 +89,9 @@ def test_feeders_equal_the_reference_copies(name):
             if column == "rating_a" and name in LADDER_FEEDERS:
                 assert reference[column].isna().all()
             elif ours[column].dtype.kind in "fi":
-                np.testing.assert_allclose(ours[column], reference[column], rtol=1e-9, err_msg=f"{file} {column}")
+                np.testing.assert_allclose(
+                    ours[column], reference[column], rtol=1e-9, err_msg=f"{file} {column}"
+                )
             else:
                 assert ours[column].tolist() == reference[column].tolist()
 
@@ -103,16 +114,21 @@ def test_the_ladder_rule_of_ratings(name):
 
     assert all("ladder rule" in row["rating_source"] for row in rows)
     wanted = np.maximum(200, 1.3 * current_a)
-    np.testing.assert_allclose(rating_a[network.closed], ladder[np.searchsorted(ladder, wanted)][network.closed])
+    np.testing.assert_allclose(
+        rating_a[network.closed], ladder[np.searchsorted(ladder, wanted)][network.closed]
+    )
     for k in np.flatnonzero(network.is_tie):
         ends = [network.from_bus[k], network.to_bus[k]]
-        # In these feeders every branch at a bus but the one that feeds it carries less, so has no larger rating.
+        # In these feeders every branch at a bus but the one that feeds it carries less, so has no
+        # larger rating.
         at_ends = network.closed & (np.isin(network.from_bus, ends) | np.isin(network.to_bus, ends))
         assert rating_a[k] == pytest.approx(min(400, rating_a[at_ends].max()))
 
 
 def test_published_ratings_are_kept():
-    ieee33, kraftringen, cigre = (load_network(name) for name in ("ieee33", "kraftringen533", "cigre_lv18"))
+    ieee33, kraftringen, cigre = (
+        load_network(name) for name in ("ieee33", "kraftringen533", "cigre_lv18")
+    )
 
     np.testing.assert_allclose(ieee33.rating * ieee33.base_current_a, 255)
     assert (kraftringen.rating * kraftringen.base_current_a)[:2] == pytest.approx([7650, 7875])
@@ -157,7 +173,9 @@ def folder(tmp_path: Path) -> Path:
     path.mkdir()
     (path / "buses.csv").write_text(BUSES)
     (path / "branches.csv").write_text(BRANCHES)
-    (path / "meta.json").write_text(json.dumps({"title": "mine", "base_mva": 2, "v_slack_pu": 1.02}))
+    (path / "meta.json").write_text(
+        json.dumps({"title": "mine", "base_mva": 2, "v_slack_pu": 1.02})
+    )
     return path
 
 
@@ -165,9 +183,15 @@ def folder(tmp_path: Path) -> Path:
 def test_units_of_a_hand_written_folder(folder):
     network = load_network(folder)
 
-    # z_base = 20^2 / 2 = 200 ohm, also for the transformer, which is given at its 20 kV side; 57.735 A per pu
+    # z_base = 20^2 / 2 = 200 ohm, also for the transformer, which is given at its 20 kV side;
+    # 57.735 A per pu
     assert network.name == "mine" and network.base_mva == 2
-    assert network.bus_name == ("sub", "a", "b", "c") and network.branch_name == ("s-a", "t", "a-c", "c-s")
+    assert network.bus_name == ("sub", "a", "b", "c") and network.branch_name == (
+        "s-a",
+        "t",
+        "a-c",
+        "c-s",
+    )
     np.testing.assert_allclose(network.r, [0.002, 0.04, 0, 0.01])
     np.testing.assert_allclose(network.x, [0.004, 0.16, 0.005, 0.01])
     np.testing.assert_allclose(network.b_from, [0.005, 0, 0, 0])
@@ -176,7 +200,12 @@ def test_units_of_a_hand_written_folder(folder):
     np.testing.assert_allclose(network.p_load, [0, 0.25, 0.05, 0])
     np.testing.assert_allclose(network.q_load, [0, 0.1, 0, 0])
     np.testing.assert_allclose(network.p_gen, [0, 0, 0.02, 0])
-    assert network.kind == ("line", "trafo", "line", "tie") and network.closed.tolist() == [True, True, True, False]
+    assert network.kind == ("line", "trafo", "line", "tie") and network.closed.tolist() == [
+        True,
+        True,
+        True,
+        False,
+    ]
     assert network.tap.tolist() == [1, 1, 1, 1]
     assert network.substation.tolist() == [0] and network.v_substation.tolist() == [1.02]
 
@@ -192,55 +221,187 @@ BAD_TABLES = [
     ("buses.csv", "p_mw,", "p,", r"buses\.csv: column p_mw is missing; the first line must name"),
     ("branches.csv", "r_ohm,x_ohm", "r_pu,x_pu", r"branches\.csv: column r_ohm, x_ohm is missing"),
     ("branches.csv", "from_bus", "von", r"branches\.csv: column from_bus is missing"),
-    ("branches.csv", "t,a,b", "t,a,zz", r"branches\.csv, line 3 \(branch 't'\): to_bus 'zz' is not in buses\.csv; add"),
-    ("branches.csv", "a-c,a", "a-c,", r"branches\.csv, line 5 \(branch 'a-c'\): from_bus '' is not in"),
-    ("buses.csv", "\nc,", "\na,", r"buses\.csv, line 5 \(bus 'a'\): line 3 has that name too; give every bus its own"),
-    ("branches.csv", "\na-c,", "\nt,", r"branches\.csv, line 5 \(branch 't'\): line 3 has that name too"),
+    (
+        "branches.csv",
+        "t,a,b",
+        "t,a,zz",
+        r"branches\.csv, line 3 \(branch 't'\): to_bus 'zz' is not in buses\.csv; add",
+    ),
+    (
+        "branches.csv",
+        "a-c,a",
+        "a-c,",
+        r"branches\.csv, line 5 \(branch 'a-c'\): from_bus '' is not in",
+    ),
+    (
+        "buses.csv",
+        "\nc,",
+        "\na,",
+        r"buses\.csv, line 5 \(bus 'a'\): line 3 has that name too; give every bus its own",
+    ),
+    (
+        "branches.csv",
+        "\na-c,",
+        "\nt,",
+        r"branches\.csv, line 5 \(branch 't'\): line 3 has that name too",
+    ),
     ("buses.csv", "\nc,", "\n ,", r"buses\.csv, line 5: bus is empty; give it a name"),
-    ("branches.csv", "0,0.4,0.8", "0,-0.4,0.8", r"line 2 \(branch 's-a'\): r_ohm is -0\.4; give .* ohm, zero or more"),
-    ("branches.csv", "0.4,0.8", "0.4,-0.8", r"x_ohm is -0\.8; give the series reactance in ohm, zero or more"),
-    ("branches.csv", "0,0,1,0,", "0,0,0,0,", r"line 5 \(branch 'a-c'\): r_ohm and x_ohm are both 0; give one"),
-    ("buses.csv", "0.5,0.2", ",0.2", r"buses\.csv, line 3 \(bus 'a'\): p_mw is empty; give the active demand in MW"),
-    ("buses.csv", "0.5,0.2", "NaN,0.2", r"\(bus 'a'\): p_mw is NaN; give the active demand in MW, 0 where"),
-    ("buses.csv", "0.5,0.2", "0.5,inf", r"\(bus 'a'\): q_mvar is inf; give the reactive demand in Mvar"),
+    (
+        "branches.csv",
+        "0,0.4,0.8",
+        "0,-0.4,0.8",
+        r"line 2 \(branch 's-a'\): r_ohm is -0\.4; give .* ohm, zero or more",
+    ),
+    (
+        "branches.csv",
+        "0.4,0.8",
+        "0.4,-0.8",
+        r"x_ohm is -0\.8; give the series reactance in ohm, zero or more",
+    ),
+    (
+        "branches.csv",
+        "0,0,1,0,",
+        "0,0,0,0,",
+        r"line 5 \(branch 'a-c'\): r_ohm and x_ohm are both 0; give one",
+    ),
+    (
+        "buses.csv",
+        "0.5,0.2",
+        ",0.2",
+        r"buses\.csv, line 3 \(bus 'a'\): p_mw is empty; give the active demand in MW",
+    ),
+    (
+        "buses.csv",
+        "0.5,0.2",
+        "NaN,0.2",
+        r"\(bus 'a'\): p_mw is NaN; give the active demand in MW, 0 where",
+    ),
+    (
+        "buses.csv",
+        "0.5,0.2",
+        "0.5,inf",
+        r"\(bus 'a'\): q_mvar is inf; give the reactive demand in Mvar",
+    ),
     ("buses.csv", "0.5,0.2", "half,0.2", r"\(bus 'a'\): p_mw is half; give"),
-    ("buses.csv", "0.04", "-0.04", r"\(bus 'b'\): sgen_p_mw is -0\.04; give the local generation in MW"),
-    ("branches.csv", "s-a,sub,a,line", "s-a,sub,a,cable", r"kind is 'cable'; use line or tie or trafo"),
+    (
+        "buses.csv",
+        "0.04",
+        "-0.04",
+        r"\(bus 'b'\): sgen_p_mw is -0\.04; give the local generation in MW",
+    ),
+    (
+        "branches.csv",
+        "s-a,sub,a,line",
+        "s-a,sub,a,cable",
+        r"kind is 'cable'; use line or tie or trafo",
+    ),
     ("buses.csv", "0.4,pq", "0.4,pv", r"\(bus 'b'\): type is 'pv'; use slack or pq"),
     ("branches.csv", "tie,1", "tie,yes", r"\(branch 'c-s'\): normally_open is 'yes'; use 0 or 1"),
-    ("branches.csv", "tie,1", "tie,0", r"\(branch 'c-s'\): a tie is normally open; set normally_open to 1"),
-    ("branches.csv", "t,a,b,trafo,0,8,32,0,14.43375672974065\n", "", r"mine: 1 bus\(es\) form an island .*: b; add"),
+    (
+        "branches.csv",
+        "tie,1",
+        "tie,0",
+        r"\(branch 'c-s'\): a tie is normally open; set normally_open to 1",
+    ),
+    (
+        "branches.csv",
+        "t,a,b,trafo,0,8,32,0,14.43375672974065\n",
+        "",
+        r"mine: 1 bus\(es\) form an island .*: b; add",
+    ),
     ("branches.csv", "t,a,b", "t,a,a", r"mine: branch 't' starts and ends at bus 'a'; remove it"),
     ("buses.csv", "slack", "pq", r"buses\.csv: no bus is of type 'slack'; mark the one that feeds"),
-    ("buses.csv", '0.9,1.1,0,"', '1.1,0.9,0,"', r"mine: bus 'a' has v_min 1\.1 above v_max 0\.9; swap them"),
-    ("buses.csv", "sub,20,", "sub,20000,", r"\(bus 'sub'\): vn_kv is 20000; give the nominal .* in kV, 0\.1 to 1000"),
-    ("buses.csv", '0.9,1.1,0,"', '90,110,0,"', r"\(bus 'a'\): vmin_pu is 90; give .* per unit of vn_kv, 0\.5 to 1\.5"),
-    ("buses.csv", "0.5,0.2", "500,200", r"\(bus 'a'\): 538\.516 MVA at 20 kV would be 16 kA; write .*MW.*not kW"),
-    ("buses.csv", "0.04", "40", r"\(bus 'b'\): 40 MVA at 0\.4 kV would be 58 kA; write sgen_p_mw in MW"),
+    (
+        "buses.csv",
+        '0.9,1.1,0,"',
+        '1.1,0.9,0,"',
+        r"mine: bus 'a' has v_min 1\.1 above v_max 0\.9; swap them",
+    ),
+    (
+        "buses.csv",
+        "sub,20,",
+        "sub,20000,",
+        r"\(bus 'sub'\): vn_kv is 20000; give the nominal .* in kV, 0\.1 to 1000",
+    ),
+    (
+        "buses.csv",
+        '0.9,1.1,0,"',
+        '90,110,0,"',
+        r"\(bus 'a'\): vmin_pu is 90; give .* per unit of vn_kv, 0\.5 to 1\.5",
+    ),
+    (
+        "buses.csv",
+        "0.5,0.2",
+        "500,200",
+        r"\(bus 'a'\): 538\.516 MVA at 20 kV would be 16 kA; write .*MW.*not kW",
+    ),
+    (
+        "buses.csv",
+        "0.04",
+        "40",
+        r"\(bus 'b'\): 40 MVA at 0\.4 kV would be 58 kA; write sgen_p_mw in MW",
+    ),
     (
         "buses.csv",
         "0.5,0.2",
         "200,40",
         r"buses\.csv: the loads add up to 204\.\d+ MVA, over 100 times the base_mva of 2",
     ),
-    ("branches.csv", "0.4,0.8", "400,30000", r"r_ohm 400 and x_ohm 30000 are beyond 100 pu of 200 ohm; give ohms"),
-    ("branches.csv", "a,b,trafo", "a,b,line", r"\(branch 't'\): a line cannot join 20 kV and 0\.4 kV; make its kind"),
+    (
+        "branches.csv",
+        "0.4,0.8",
+        "400,30000",
+        r"r_ohm 400 and x_ohm 30000 are beyond 100 pu of 200 ohm; give ohms",
+    ),
+    (
+        "branches.csv",
+        "a,b,trafo",
+        "a,b,line",
+        r"\(branch 't'\): a line cannot join 20 kV and 0\.4 kV; make its kind",
+    ),
     (
         "branches.csv",
         ",288.67513459481287",
         ",0.2887",
         r"rating_a is 0\.2887; give the current limit in A, .*not .* kA",
     ),
-    ("branches.csv", ",288.67513459481287", ",0", r"rating_a is 0; give .* or nothing for no limit"),
-    ("branches.csv", "\na-c,a,c", "\na-c,a,c,d", r"branches\.csv, line 5: 10 values for 9 columns; give one each"),
+    (
+        "branches.csv",
+        ",288.67513459481287",
+        ",0",
+        r"rating_a is 0; give .* or nothing for no limit",
+    ),
+    (
+        "branches.csv",
+        "\na-c,a,c",
+        "\na-c,a,c,d",
+        r"branches\.csv, line 5: 10 values for 9 columns; give one each",
+    ),
     ("meta.json", "{", "", r"meta\.json, line 1: not JSON \(.*\); correct it"),
-    ("meta.json", '"base_mva": 2', '"base_mva": "two"', r"meta\.json: base_mva is 'two'; give a number from 0\.001"),
-    ("meta.json", '"title": "mine"', '"paper_limit_mw": 0', r"meta\.json: paper_limit_mw is 0; give a number"),
-    ("meta.json", "1.02", "20.4", r"meta\.json: v_slack_pu is 20\.4; give a number from 0\.5 to 1\.5"),
+    (
+        "meta.json",
+        '"base_mva": 2',
+        '"base_mva": "two"',
+        r"meta\.json: base_mva is 'two'; give a number from 0\.001",
+    ),
+    (
+        "meta.json",
+        '"title": "mine"',
+        '"paper_limit_mw": 0',
+        r"meta\.json: paper_limit_mw is 0; give a number",
+    ),
+    (
+        "meta.json",
+        "1.02",
+        "20.4",
+        r"meta\.json: v_slack_pu is 20\.4; give a number from 0\.5 to 1\.5",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("file", "old", "new", "message"), BAD_TABLES, ids=[row[3][:50] for row in BAD_TABLES])
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"), BAD_TABLES, ids=[row[3][:50] for row in BAD_TABLES]
+)
 def test_a_wrong_table_is_named_with_place_and_remedy(folder, file, old, new, message):
     text = (folder / file).read_text()
     assert old in text
@@ -255,7 +416,9 @@ def test_a_wrong_table_is_named_with_place_and_remedy(folder, file, old, new, me
 def test_a_missing_file_is_named(folder, file):
     (folder / file).unlink()
 
-    with pytest.raises(NetworkError, match=f"{file}: no such file; a feeder folder holds buses.csv"):
+    with pytest.raises(
+        NetworkError, match=f"{file}: no such file; a feeder folder holds buses.csv"
+    ):
         read_network(folder)
 
 
@@ -263,9 +426,17 @@ def test_a_missing_file_is_named(folder, file):
     ("file", "content", "message"),
     [
         ("meta.json", b"[1]", r"meta\.json: an object is expected"),
-        ("buses.csv", BUSES.splitlines()[0].encode(), r"buses\.csv: no rows; write one for each bus"),
+        (
+            "buses.csv",
+            BUSES.splitlines()[0].encode(),
+            r"buses\.csv: no rows; write one for each bus",
+        ),
         ("buses.csv", b"", r"buses\.csv: column bus, .* is missing"),
-        ("buses.csv", BUSES.replace("long", "l\u00e4nge").encode("latin-1"), r"buses\.csv: not UTF-8 text"),
+        (
+            "buses.csv",
+            BUSES.replace("long", "l\u00e4nge").encode("latin-1"),
+            r"buses\.csv: not UTF-8 text",
+        ),
     ],
 )
 def test_a_wrong_file_is_named(folder, file, content, message):
@@ -278,19 +449,26 @@ def test_a_wrong_file_is_named(folder, file, content, message):
 def test_an_unknown_name_lists_the_feeders():
     for load in (load_network, load_meta):
         with pytest.raises(
-            NetworkError, match=r"no feeder 'ieee34'; the bundled ones are bus69, .*ieee33.*; a path may"
+            NetworkError,
+            match=r"no feeder 'ieee34'; the bundled ones are bus69, .*ieee33.*; a path may",
         ):
             load("ieee34")
 
 
 def test_a_path_that_is_no_feeder_is_named(tmp_path):
     (tmp_path / "feeder.xlsx").write_text("")
-    with pytest.raises(NetworkError, match=r"feeder\.xlsx: not a feeder; give a folder with buses\.csv"):
+    with pytest.raises(
+        NetworkError, match=r"feeder\.xlsx: not a feeder; give a folder with buses\.csv"
+    ):
         read_network(tmp_path / "feeder.xlsx")
-    with pytest.raises(NetworkError, match=r"nowhere: no such file or folder; give the path of a feeder"):
+    with pytest.raises(
+        NetworkError, match=r"nowhere: no such file or folder; give the path of a feeder"
+    ):
         read_network(tmp_path / "nowhere")
     (tmp_path / "feeder.json").write_text('{"not": "a net"}')
-    with pytest.raises(NetworkError, match=r"feeder\.json: pandapower cannot read it .*; write it with pandapower"):
+    with pytest.raises(
+        NetworkError, match=r"feeder\.json: pandapower cannot read it .*; write it with pandapower"
+    ):
         read_network(tmp_path / "feeder.json")
 
 

@@ -25,7 +25,9 @@ def bundled() -> Profiles:
 
 
 def month(n_pv: int = 1, start: str = "2022-01-01T00:00", n_load: int = 1) -> Profiles:
-    """Eight weeks of hours: load k peaks (0.8 of its own peak) at PEAK_HOUR + k, else 0.2; PV is 0.5 at noon only."""
+    """Eight weeks of hours: load k peaks (0.8 of its own peak) at PEAK_HOUR + k, else 0.2; PV is
+    0.5 at noon only.
+    """
     n_step = 8 * 7 * 24
     hour = np.arange(n_step) % 24
     load = np.stack([np.where(hour == PEAK_HOUR + k, 0.8, 0.2) for k in range(n_load)], axis=1)
@@ -35,7 +37,9 @@ def month(n_pv: int = 1, start: str = "2022-01-01T00:00", n_load: int = 1) -> Pr
     return Profiles("month", time, 60, load, pv, *names)
 
 
-def bridge_then_ring(p_load: list[float], gen: list[float] | None = None, kind: str = "line") -> Network:
+def bridge_then_ring(
+    p_load: list[float], gen: list[float] | None = None, kind: str = "line"
+) -> Network:
     """Losing `head` darkens everything; losing `leaf` only bus 4.
 
     0 --head-- 1 --a-- 2 --leaf-- 4
@@ -45,19 +49,43 @@ def bridge_then_ring(p_load: list[float], gen: list[float] | None = None, kind: 
     """
     zero, flat = np.zeros(5), np.zeros(5)
     return Network(
-        name="hand", base_mva=1.0, bus_name=tuple("01234"), vn_kv=zero + 10.0, v_min=zero + 0.9, v_max=zero + 1.1,
-        p_load=np.array(p_load), q_load=0.5 * np.array(p_load), p_gen=zero if gen is None else np.array(gen),
-        q_gen=zero, g_shunt=zero, b_shunt=zero, substation=np.array([0]), v_substation=np.array([1.0 + 0j]),
-        branch_name=("head", "a", "b", "tie", "leaf"), kind=("line", kind, "line", "tie", "line"),
-        from_bus=np.array([0, 1, 1, 3, 2]), to_bus=np.array([1, 2, 3, 2, 4]), r=flat + 0.01, x=flat + 0.01,
-        g_from=flat, b_from=flat, g_to=flat, b_to=flat, tap=flat + 1, shift=flat, rating=flat + np.inf,
-        closed=np.array([True, True, True, False, True]), open_end=np.zeros(5, dtype=np.int64),
-    )  # fmt: skip
+        name="hand",
+        base_mva=1.0,
+        bus_name=tuple("01234"),
+        vn_kv=zero + 10.0,
+        v_min=zero + 0.9,
+        v_max=zero + 1.1,
+        p_load=np.array(p_load),
+        q_load=0.5 * np.array(p_load),
+        p_gen=zero if gen is None else np.array(gen),
+        q_gen=zero,
+        g_shunt=zero,
+        b_shunt=zero,
+        substation=np.array([0]),
+        v_substation=np.array([1.0 + 0j]),
+        branch_name=("head", "a", "b", "tie", "leaf"),
+        kind=("line", kind, "line", "tie", "line"),
+        from_bus=np.array([0, 1, 1, 3, 2]),
+        to_bus=np.array([1, 2, 3, 2, 4]),
+        r=flat + 0.01,
+        x=flat + 0.01,
+        g_from=flat,
+        b_from=flat,
+        g_to=flat,
+        b_to=flat,
+        tap=flat + 1,
+        shift=flat,
+        rating=flat + np.inf,
+        closed=np.array([True, True, True, False, True]),
+        open_end=np.zeros(5, dtype=np.int64),
+    )
 
 
 def same(a: SampledScenarios, b: SampledScenarios) -> bool:
     fields = Scenarios.__dataclass_fields__
-    alike = all(np.array_equal(getattr(a.scenarios, name), getattr(b.scenarios, name)) for name in fields)
+    alike = all(
+        np.array_equal(getattr(a.scenarios, name), getattr(b.scenarios, name)) for name in fields
+    )
     return alike and np.array_equal(a.step, b.step)
 
 
@@ -113,13 +141,18 @@ def test_the_peak_hour_carries_nominal_load() -> None:
     at_peak = sampled.step % 24 == PEAK_HOUR
     assert 0 < at_peak.sum() < 200
     # 0.8 of the series is the peak of the feeder: nominal; 0.2 is a quarter of it.
-    assert sampled.scenarios.p_load[at_peak] == pytest.approx(np.tile(network.p_load, (at_peak.sum(), 1)))
-    assert sampled.scenarios.p_load[~at_peak] == pytest.approx(np.tile(network.p_load / 4, ((~at_peak).sum(), 1)))
+    assert sampled.scenarios.p_load[at_peak] == pytest.approx(
+        np.tile(network.p_load, (at_peak.sum(), 1))
+    )
+    assert sampled.scenarios.p_load[~at_peak] == pytest.approx(
+        np.tile(network.p_load / 4, ((~at_peak).sum(), 1))
+    )
 
 
 def test_the_peak_is_that_of_the_sum_where_buses_differ() -> None:
-    # Bus 1 peaks at 18:00 and bus 2, three times larger, at 19:00. In series units 18:00 is 0.1 * 0.8 + 0.3 * 0.2 =
-    # 0.14 and 19:00 is 0.1 * 0.2 + 0.3 * 0.8 = 0.26: the peak, and so nominal, 0.4 MW.
+    # Bus 1 peaks at 18:00 and bus 2, three times larger, at 19:00. In series units 18:00 is 0.1 *
+    # 0.8 + 0.3 * 0.2 = 0.14 and 19:00 is 0.1 * 0.2 + 0.3 * 0.8 = 0.26: the peak, and so nominal,
+    # 0.4 MW.
     network = bridge_then_ring([0.0, 0.1, 0.3, 0.0, 0.0])
     sampled = sample_scenarios(network, month(n_load=2), 300, seed=0)
     total = sampled.scenarios.p_load.sum(axis=1)
@@ -140,11 +173,15 @@ def test_no_hour_of_the_bundled_year_exceeds_nominal(ieee33: Network, bundled: P
 def test_every_load_keeps_its_power_factor(ieee33: Network, bundled: Profiles) -> None:
     scenarios = sample_scenarios(ieee33, bundled, 50, seed=4).scenarios
     assert scenarios.p_load[:, 1:].min() > 0
-    np.testing.assert_allclose(scenarios.q_load * ieee33.p_load, scenarios.p_load * ieee33.q_load, atol=1e-15)
+    np.testing.assert_allclose(
+        scenarios.q_load * ieee33.p_load, scenarios.p_load * ieee33.q_load, atol=1e-15
+    )
 
 
 def test_pv_share_scales_generation_and_nothing_else(ieee33: Network, bundled: Profiles) -> None:
-    none, some, double = (sample_scenarios(ieee33, bundled, 60, seed=5, pv_share=share) for share in (0.0, 0.2, 0.4))
+    none, some, double = (
+        sample_scenarios(ieee33, bundled, 60, seed=5, pv_share=share) for share in (0.0, 0.2, 0.4)
+    )
     assert not none.scenarios.p_gen.any()
     assert some.scenarios.p_gen.any()
     np.testing.assert_allclose(double.scenarios.p_gen, 2 * some.scenarios.p_gen)
@@ -204,14 +241,18 @@ def test_a_feeder_without_a_useful_fault_is_refused() -> None:
     # Of the lines only `head` is in use, and nothing can be fed without it.
     network = bridge_then_ring([0.0, 0.1, 0.1, 0.1, 0.1])
     network = network.with_changes(closed=np.array([True, False, False, False, False]))
-    with pytest.raises(ValueError, match="hand: no line whose loss leaves a load that could be fed"):
+    with pytest.raises(
+        ValueError, match="hand: no line whose loss leaves a load that could be fed"
+    ):
         sample_scenarios(network, month(), 1, seed=0)
 
 
 def test_a_profile_too_short_for_a_test_week_is_refused(ieee33: Network) -> None:
     hours = 10 * 24
     time = np.datetime64("2022-01-01T00:00", "m") + np.arange(hours) * np.timedelta64(60, "m")
-    short = Profiles("short", time, 60, np.ones((hours, 1)), np.ones((hours, 1)), ("load",), ("pv",))
+    short = Profiles(
+        "short", time, 60, np.ones((hours, 1)), np.ones((hours, 1)), ("load",), ("pv",)
+    )
     with pytest.raises(ProfileError, match="short: covers 10 days"):
         sample_scenarios(ieee33, short, 1, seed=0)
 

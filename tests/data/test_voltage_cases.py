@@ -1,4 +1,6 @@
-"""The bundled voltage cases: loads, days and weeks as the module says, violations on both sides, and what is refused."""
+"""The bundled voltage cases: loads, days and weeks as the module says, violations on both sides,
+and what is refused.
+"""
 
 from dataclasses import replace
 
@@ -15,12 +17,23 @@ from feederguard.models.voltage_regulation.demand import idle_voltages
 FEEDERS = ("cigre_lv18", "ieee33", "bus69", "caracas141")
 
 
-def short(n_step: int, step_minutes: int = 15, first: str = "2016-01-01T00:00", n_pv: int = 1) -> Profiles:
-    """Profiles that count: load series k is (k + 1) (step + 1) over the largest, PV series likewise."""
+def short(
+    n_step: int, step_minutes: int = 15, first: str = "2016-01-01T00:00", n_pv: int = 1
+) -> Profiles:
+    """Profiles that count: load series k is (k + 1) (step + 1) over the largest, PV series
+    likewise.
+    """
     time = np.datetime64(first) + np.arange(n_step) * np.timedelta64(step_minutes, "m")
     rising = (np.arange(n_step) + 1.0)[:, None] / n_step
-    return Profiles("short", time, step_minutes, rising * [[1.0, 0.5]], rising * np.ones((1, n_pv)),
-                    ("a", "b"), tuple(f"pv{k}" for k in range(n_pv)))  # fmt: skip
+    return Profiles(
+        "short",
+        time,
+        step_minutes,
+        rising * [[1.0, 0.5]],
+        rising * np.ones((1, n_pv)),
+        ("a", "b"),
+        tuple(f"pv{k}" for k in range(n_pv)),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -78,13 +91,21 @@ def test_without_control_both_limits_are_left(feeder_name, weeks):
 
 def test_power_scales_with_the_peak_of_the_year_and_keeps_its_factor(feeder, one):
     case = voltage_case(feeder, one, short(192))
-    assert len(case.days) == 2 and case.days.date.tolist() == np.array(["2016-01-01", "2016-01-02"], "M8[D]").tolist()
+    assert (
+        len(case.days) == 2
+        and case.days.date.tolist() == np.array(["2016-01-01", "2016-01-02"], "M8[D]").tolist()
+    )
     total = case.days.p_load.sum(axis=2)
-    assert total.max() == pytest.approx(feeder.p_load.sum()) and total[0, 0] == pytest.approx(total.max() / 192)
+    assert total.max() == pytest.approx(feeder.p_load.sum()) and total[0, 0] == pytest.approx(
+        total.max() / 192
+    )
     loaded = feeder.p_load > 0
     ratio = case.days.q_load[1, 5, loaded] / case.days.p_load[1, 5, loaded]
     np.testing.assert_allclose(ratio, feeder.q_load[loaded] / feeder.p_load[loaded])
-    assert case.days.p_gen[1, -1, 17] == pytest.approx(0.1) and case.days.p_gen.sum() == case.days.p_gen[..., 17].sum()
+    assert (
+        case.days.p_gen[1, -1, 17] == pytest.approx(0.1)
+        and case.days.p_gen.sum() == case.days.p_gen[..., 17].sum()
+    )
 
 
 def test_only_whole_days_are_kept(feeder, one):
@@ -93,7 +114,8 @@ def test_only_whole_days_are_kept(feeder, one):
 
 
 def test_profiles_without_sun_take_that_of_the_bundled_year(feeder, one):
-    # 2020 has a 29 February and a 31 December; the bundled year, of 365 days of 2016, ends on 30 December.
+    # 2020 has a 29 February and a 31 December; the bundled year, of 365 days of 2016, ends on 30
+    # December.
     year = short(366 * 24, 60, "2020-01-01T00:00", n_pv=0)
     days = voltage_case(feeder, one, year).days
     sun = load_profiles().resample(60).pv[:, 0].reshape(-1, 24)
@@ -103,27 +125,36 @@ def test_profiles_without_sun_take_that_of_the_bundled_year(feeder, one):
 
 def test_profiles_shorter_than_a_day_are_refused(feeder, one):
     with pytest.raises(
-        ProfileError, match="short: 95 steps of 15 minutes hold no whole day of 96; give at least one from mid"
+        ProfileError,
+        match="short: 95 steps of 15 minutes hold no whole day of 96; give at least one from mid",
     ):
         voltage_case(feeder, one, short(95))
-    with pytest.raises(ProfileError, match="first test week begins on day 22; give at least 22 days"):
+    with pytest.raises(
+        ProfileError, match="first test week begins on day 22; give at least 22 days"
+    ):
         voltage_case(feeder, one, short(960), "test")
 
 
 def test_what_cannot_be_a_case_is_refused(feeder, one):
     with pytest.raises(
-        ValueError, match="no voltage case of feeder 'nowhere'; bundled are cigre_lv18, ieee33, bus69, caracas"
+        ValueError,
+        match="no voltage case of feeder 'nowhere'; bundled are cigre_lv18, ieee33, bus69, caracas",
     ):
         load_voltage_case("nowhere")
     with pytest.raises(ValueError, match="weeks is 'holidays'; use one of train, test, all"):
         load_voltage_case(weeks="holidays")
     with pytest.raises(NetworkError, match="ieee33: no bus 'R1'; there are 1, 2, 3"):
         Batteries.at(feeder, ["R1"], 0.1, 0.2)
-    with pytest.raises(ValueError, match="ieee33: battery 'far' is at bus 40; buses are numbered 0 to 32"):
+    with pytest.raises(
+        ValueError, match="ieee33: battery 'far' is at bus 40; buses are numbered 0 to 32"
+    ):
         voltage_case(feeder, Batteries([40], 0.1, 0.2, name=("far",)), short(96))
-    with pytest.raises(ValueError, match="soc_start is 0.5; it must lie between soc_min 0.7 and soc_max 0.9"):
+    with pytest.raises(
+        ValueError, match="soc_start is 0.5; it must lie between soc_min 0.7 and soc_max 0.9"
+    ):
         Batteries.at(feeder, ["18"], 0.1, 0.2, soc_min=0.7, soc_max=0.9)
     with pytest.raises(
-        ValueError, match="ieee33: demand is zero in every step of short; give loads or another profile"
+        ValueError,
+        match="ieee33: demand is zero in every step of short; give loads or another profile",
     ):
         voltage_case(feeder, one, replace(short(96), load=np.zeros((96, 2))))

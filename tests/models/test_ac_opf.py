@@ -1,4 +1,6 @@
-"""AC OPF: MATPOWER's published costs, a case by hand, the relaxation's ordering, and the power flow's confirmation."""
+"""AC OPF: MATPOWER's published costs, a case by hand, the relaxation's ordering, and the power
+flow's confirmation.
+"""
 
 import warnings
 from dataclasses import replace
@@ -31,20 +33,48 @@ PUBLISHED = {
 def two_buses(**changes):
     """A substation at 1 pu and 10 MVA, a line r + jx = 0.1j, and at its end a load of 0.5 + 0.2j."""
     values = {
-        "name": "two", "base_mva": 10.0, "bus_name": ("s", "u"), "vn_kv": [10.0, 10.0], "v_min": [0.8, 0.8],
-        "v_max": [1.2, 1.2], "p_load": [0.0, 0.5], "q_load": [0.0, 0.2], "p_gen": [0.0, 0.0], "q_gen": [0.0, 0.0],
-        "g_shunt": [0.0, 0.0], "b_shunt": [0.0, 0.0], "substation": [0], "v_substation": [1.0],
-        "branch_name": ("a",), "kind": ("line",), "from_bus": [0], "to_bus": [1], "r": [0.0], "x": [0.1],
-        "g_from": [0.0], "b_from": [0.0], "g_to": [0.0], "b_to": [0.0], "tap": [1.0], "shift": [0.0],
-        "rating": [np.inf], "closed": [True], "open_end": [0],
-    }  # fmt: skip
+        "name": "two",
+        "base_mva": 10.0,
+        "bus_name": ("s", "u"),
+        "vn_kv": [10.0, 10.0],
+        "v_min": [0.8, 0.8],
+        "v_max": [1.2, 1.2],
+        "p_load": [0.0, 0.5],
+        "q_load": [0.0, 0.2],
+        "p_gen": [0.0, 0.0],
+        "q_gen": [0.0, 0.0],
+        "g_shunt": [0.0, 0.0],
+        "b_shunt": [0.0, 0.0],
+        "substation": [0],
+        "v_substation": [1.0],
+        "branch_name": ("a",),
+        "kind": ("line",),
+        "from_bus": [0],
+        "to_bus": [1],
+        "r": [0.0],
+        "x": [0.1],
+        "g_from": [0.0],
+        "b_from": [0.0],
+        "g_to": [0.0],
+        "b_to": [0.0],
+        "tap": [1.0],
+        "shift": [0.0],
+        "rating": [np.inf],
+        "closed": [True],
+        "open_end": [0],
+    }
     return Network(**values | changes)
 
 
 GENERATOR = {
-    "gen_name": ("g",), "gen_bus": [1], "gen_p_min": [0.0], "gen_p_max": [1.0], "gen_q_min": [-0.5],
-    "gen_q_max": [0.5], "gen_cost": [[0.0, 20.0, 5.0]],
-}  # fmt: skip
+    "gen_name": ("g",),
+    "gen_bus": [1],
+    "gen_p_min": [0.0],
+    "gen_p_max": [1.0],
+    "gen_q_min": [-0.5],
+    "gen_q_max": [0.5],
+    "gen_cost": [[0.0, 20.0, 5.0]],
+}
 
 # Two lines of 0.2j side by side, the second written backwards.
 DOUBLE = {
@@ -67,9 +97,13 @@ def values(variable, shape):
 
 
 def power_flow_of(model, t=0):
-    """Return our voltages and those of the power flow under the answer's injections, substations at their voltages."""
+    """Return our voltages and those of the power flow under the answer's injections, substations at
+    their voltages.
+    """
     network, periods = model.periods.network, model.periods
-    v = values(model.v, (periods.n_step, -1))[t] * np.exp(1j * values(model.theta, (periods.n_step, -1))[t])
+    v = values(model.v, (periods.n_step, -1))[t] * np.exp(
+        1j * values(model.theta, (periods.n_step, -1))[t]
+    )
     p, q = periods.p_load[t] - periods.p_gen[t], periods.q_load[t] - network.q_gen
     for g, bus in enumerate(network.gen_bus):
         p[bus] -= pyo.value(model.p_gen[t, g])
@@ -91,9 +125,13 @@ def assert_confirmed(model, t=0):
     n = closed.sum()
     np.testing.assert_allclose(flow.s_from[closed], (p + 1j * q)[t * n : (t + 1) * n], atol=1e-4)
     assert (np.maximum(abs(flow.s_from), abs(flow.s_to)) <= s_max * (1 + 1e-5)).all()
-    assert (abs(flow.voltage) <= network.v_max + 1e-6).all() and (abs(flow.voltage) >= network.v_min - 1e-6).all()
+    assert (abs(flow.voltage) <= network.v_max + 1e-6).all() and (
+        abs(flow.voltage) >= network.v_min - 1e-6
+    ).all()
     apart = np.angle(v[network.from_bus] * np.conj(v[network.to_bus]))[closed]
-    assert (apart <= network.angle_max[closed] + 1e-6).all() and (apart >= network.angle_min[closed] - 1e-6).all()
+    assert (apart <= network.angle_max[closed] + 1e-6).all() and (
+        apart >= network.angle_min[closed] - 1e-6
+    ).all()
 
 
 def assert_mismatch_vanishes(model, tolerance_mva=1e-4):
@@ -116,7 +154,8 @@ def test_published_costs_of_matpower_cases(case):
     assert cost == pytest.approx(PUBLISHED[case], rel=1e-6, abs=0.006)
     assert bound <= cost * (1 + 1e-7) and bound > 0.99 * cost
     if case == "case39":
-        # With every generator at constant P and Q, Newton's method from no load finds a second root, at 1.7 pu.
+        # With every generator at constant P and Q, Newton's method from no load finds a second
+        # root, at 1.7 pu.
         assert_mismatch_vanishes(exact)
     else:
         assert_confirmed(exact)
@@ -139,11 +178,15 @@ def test_a_european_network_of_1354_buses():
     assert solve(exact, "ipopt", time_limit_s=300).objective == pytest.approx(74069.35, rel=1e-6)
     # As for case39, Newton's method from no load finds another root.
     assert_mismatch_vanishes(exact, tolerance_mva=1e-2)
-    relaxed = solve(build_ac_opf(network, "soc"), "ipopt", time_limit_s=300, options={"mu_strategy": "adaptive"})
+    relaxed = solve(
+        build_ac_opf(network, "soc"), "ipopt", time_limit_s=300, options={"mu_strategy": "adaptive"}
+    )
     assert relaxed.objective == pytest.approx(74012.25, rel=1e-6)
 
 
-@pytest.mark.filterwarnings("ignore:tap_dependency_table is missing in net")  # the package's own net
+@pytest.mark.filterwarnings(
+    "ignore:tap_dependency_table is missing in net"
+)  # the package's own net
 @pytest.mark.parametrize("case", ["case6ww", "case9", "case14"])
 def test_pandapower_finds_the_same_cost(case):
     net = getattr(pandapower.networks, case)()
@@ -159,7 +202,9 @@ def test_pandapower_finds_the_same_cost(case):
 
 
 def test_two_buses_by_hand():
-    """Without resistance V2 solves w^2 - (1 - 2 x q) w + x^2 (p^2 + q^2) = 0: w = 0.956970; and P = 0.5."""
+    """Without resistance V2 solves w^2 - (1 - 2 x q) w + x^2 (p^2 + q^2) = 0: w = 0.956970; and P =
+    0.5.
+    """
     model = build_ac_opf(two_buses())
 
     solve(model, "ipopt")
@@ -171,12 +216,16 @@ def test_two_buses_by_hand():
     # The line eats x |J|^2 of reactive power, |J|^2 = (p^2 + q^2) / w.
     assert pyo.value(model.ell[0, 0]) == pytest.approx(0.29 / w, abs=1e-6)
     assert pyo.value(model.q_substation[0, 0]) == pytest.approx(0.2 + 0.1 * 0.29 / w, abs=1e-6)
-    assert pyo.value(model.theta[0, 1]) == pytest.approx(-np.arcsin(0.1 * 0.5 / np.sqrt(w)), abs=1e-7)
+    assert pyo.value(model.theta[0, 1]) == pytest.approx(
+        -np.arcsin(0.1 * 0.5 / np.sqrt(w)), abs=1e-7
+    )
 
 
 def test_a_tap_and_a_shift_act_at_the_from_end():
     """Nothing flows: V2 is V1 divided by the ratio, turned back by the shift."""
-    model = build_ac_opf(two_buses(p_load=[0, 0], q_load=[0, 0], tap=[0.95], shift=[0.3], kind=("trafo",)))
+    model = build_ac_opf(
+        two_buses(p_load=[0, 0], q_load=[0, 0], tap=[0.95], shift=[0.3], kind=("trafo",))
+    )
 
     solve(model, "ipopt")
 
@@ -185,7 +234,9 @@ def test_a_tap_and_a_shift_act_at_the_from_end():
 
 
 def test_a_generator_is_paid_by_its_cost():
-    """The grid above is free, so the generator stands still: c0 alone; where it must give 0.3 pu, 20 $/MWh x 3 MW."""
+    """The grid above is free, so the generator stands still: c0 alone; where it must give 0.3 pu,
+    20 $/MWh x 3 MW.
+    """
     idle = build_ac_opf(two_buses(**GENERATOR), objective=generation_cost)
     forced = build_ac_opf(two_buses(**GENERATOR | {"gen_p_min": [0.3]}), objective=generation_cost)
 
@@ -194,32 +245,49 @@ def test_a_generator_is_paid_by_its_cost():
 
 
 def test_what_a_limit_forbids_the_generator_makes():
-    """0.3 pu of current at 1 pu is 0.3 of the 0.5 pu; of apparent power less, as x |J|^2 = 0.009 splits over the ends."""
+    """0.3 pu of current at 1 pu is 0.3 of the 0.5 pu; of apparent power less, as x |J|^2 = 0.009
+    splits over the ends.
+    """
     limits = {
-        "s_max": (lambda m: np.hypot(pyo.value(m.P[0, 0]), pyo.value(m.Q[0, 0])), np.sqrt(0.3**2 - 0.0045**2)),
+        "s_max": (
+            lambda m: np.hypot(pyo.value(m.P[0, 0]), pyo.value(m.Q[0, 0])),
+            np.sqrt(0.3**2 - 0.0045**2),
+        ),
         "rating": (lambda m: np.sqrt(pyo.value(m.ell[0, 0])), 0.3),
     }
     for name, (reached, sent) in limits.items():
         network = two_buses(**GENERATOR, **{name: [0.3]})
         model = build_ac_opf(network, objective=generation_cost)
         relaxed = build_ac_opf(network, "soc", objective=generation_cost)
-        assert solve(model, "ipopt").objective == pytest.approx(5 + 20 * 10 * (0.5 - sent), abs=1e-3)
+        assert solve(model, "ipopt").objective == pytest.approx(
+            5 + 20 * 10 * (0.5 - sent), abs=1e-3
+        )
         assert reached(model) == pytest.approx(0.3, abs=1e-6)
         assert solve(relaxed, "ipopt").objective <= pyo.value(model.objective) * (1 + 1e-6)
 
 
 @pytest.mark.parametrize(
     ("shift", "low", "high"),
-    [(0.0, -1.0, 0.02), (np.pi / 2 - 0.02, -np.pi / 2, np.pi / 2), (2.0, 1.5, 2.02), (-2.0, -2.5, -1.98)],
+    [
+        (0.0, -1.0, 0.02),
+        (np.pi / 2 - 0.02, -np.pi / 2, np.pi / 2),
+        (2.0, 1.5, 2.02),
+        (-2.0, -2.5, -1.98),
+    ],
 )
 def test_an_angle_limit_binds_in_both_forms_in_any_quadrant(shift, low, high):
-    """A shift turns what 0.02 rad of flow may be to where tan is not monotone, and the cost stays what it was."""
-    network = two_buses(**GENERATOR, shift=[shift], kind=("trafo",), angle_min=[low], angle_max=[high])
+    """A shift turns what 0.02 rad of flow may be to where tan is not monotone, and the cost stays
+    what it was.
+    """
+    network = two_buses(
+        **GENERATOR, shift=[shift], kind=("trafo",), angle_min=[low], angle_max=[high]
+    )
 
     exact = build_ac_opf(network, objective=generation_cost)
     relaxed = build_ac_opf(network, "soc", objective=generation_cost)
     plain = build_ac_opf(two_buses(**GENERATOR, angle_max=[0.02]), objective=generation_cost)
-    # As they stand Ipopt's settings let the limit give by 1e-8, which x = 0.1 and the price make 2e-5.
+    # As they stand Ipopt's settings let the limit give by 1e-8, which x = 0.1 and the price make
+    # 2e-5.
     sharp = {"tol": 1e-10, "bound_relax_factor": 0.0}
     costs = [solve(model, "ipopt", options=sharp).objective for model in (exact, relaxed, plain)]
 
@@ -232,7 +300,9 @@ def test_an_angle_limit_binds_in_both_forms_in_any_quadrant(shift, low, high):
 
 @pytest.mark.parametrize(("limited", "sign"), [(0, 1), (1, -1)])
 def test_the_relaxed_angle_limits_allow_the_angles_between_them_and_no_others(limited, sign):
-    """w e^{j angle} for angles all around, against limits in the second quadrant; branch b runs backwards."""
+    """w e^{j angle} for angles all around, against limits in the second quadrant; branch b runs
+    backwards.
+    """
     low, high = np.full(2, -np.inf), np.full(2, np.inf)
     low[limited], high[limited] = 1.4, 2.5
     model = build_ac_opf(two_buses(**DOUBLE | {"angle_min": low, "angle_max": high}), "soc")
@@ -244,8 +314,12 @@ def test_the_relaxed_angle_limits_allow_the_angles_between_them_and_no_others(li
         assert inside == (1.4 <= sign * angle <= 2.5), angle
 
 
-@pytest.mark.parametrize(("low", "high"), [(-np.inf, np.inf), (-np.inf, 0.02), (-0.02, np.inf), (-2.0, 2.0)])
-def test_angle_limits_that_no_half_planes_express_are_left_out_of_the_relaxation_in_silence(low, high):
+@pytest.mark.parametrize(
+    ("low", "high"), [(-np.inf, np.inf), (-np.inf, 0.02), (-0.02, np.inf), (-2.0, 2.0)]
+)
+def test_angle_limits_that_no_half_planes_express_are_left_out_of_the_relaxation_in_silence(
+    low, high
+):
     network = two_buses(angle_min=[low], angle_max=[high])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -268,9 +342,13 @@ def test_parallel_branches_share_a_pair_whichever_way_they_run():
 
 @pytest.mark.parametrize("feeder", ["ieee33", "bus69", "cigre_lv18"])
 def test_the_least_loss_of_a_feeder_without_choices_is_the_power_flows(feeder):
-    """The substation is held and nothing is dispatched, so there is one answer; the relaxation is at most that."""
+    """The substation is held and nothing is dispatched, so there is one answer; the relaxation is
+    at most that.
+    """
     network = load_network(feeder)
-    network = network.with_changes(v_min=0 * network.v_min + 0.7, rating=np.full(network.n_branch, np.inf))
+    network = network.with_changes(
+        v_min=0 * network.v_min + 0.7, rating=np.full(network.n_branch, np.inf)
+    )
     loss_mw = float(solve_power_flow(network).loss_mw)
 
     exact, relaxed = (build_ac_opf(network, form, objective=losses_mw) for form in ("polar", "soc"))
@@ -281,18 +359,25 @@ def test_the_least_loss_of_a_feeder_without_choices_is_the_power_flows(feeder):
 
 
 def test_batteries_carry_energy_from_step_to_step():
-    """Twice 0.5 pu h of load and a line for 0.5 in a step of none and a step of double: the battery evens them out."""
+    """Twice 0.5 pu h of load and a line for 0.5 in a step of none and a step of double: the battery
+    evens them out.
+    """
     network = two_buses(q_load=[0, 0], s_max=[0.56])
-    batteries = Batteries.at(network, ["u"], p_max_mw=6, energy_mwh=10, efficiency_charge=1, efficiency_discharge=1)
+    batteries = Batteries.at(
+        network, ["u"], p_max_mw=6, energy_mwh=10, efficiency_charge=1, efficiency_discharge=1
+    )
     load = np.array([[0.0, 0.1], [0.0, 0.9]])
 
     model = build_ac_opf(network, p_load=load, batteries=batteries, objective=regulation_power)
 
-    # The line takes 0.56 pu at 1 pu, x 0.56^2 of it reactive; the rest of 0.9 comes from the battery, put there before.
+    # The line takes 0.56 pu at 1 pu, x 0.56^2 of it reactive; the rest of 0.9 comes from the
+    # battery, put there before.
     solve(model, "ipopt")
     moved = pyo.value(model.p_discharge[1, 0] - model.p_charge[1, 0])
     assert moved == pytest.approx(0.9 - np.sqrt(0.56**2 - (0.1 * 0.56**2) ** 2), abs=1e-6)
-    assert pyo.value(model.p_charge[0, 0] - model.p_discharge[0, 0]) == pytest.approx(moved, abs=1e-5)
+    assert pyo.value(model.p_charge[0, 0] - model.p_discharge[0, 0]) == pytest.approx(
+        moved, abs=1e-5
+    )
     assert pyo.value(model.soc[1, 0]) == pytest.approx(0.5, abs=1e-5)
     for t in (0, 1):
         assert_confirmed(model, t)
@@ -323,12 +408,19 @@ def test_an_open_branch_that_hangs_from_one_end_charges_there():
 
     model = build_ac_opf(network, objective=losses_mw)
 
-    assert solve(model, "ipopt").objective == pytest.approx(float(solve_power_flow(network).loss_mw), rel=1e-6)
+    assert solve(model, "ipopt").objective == pytest.approx(
+        float(solve_power_flow(network).loss_mw), rel=1e-6
+    )
     assert k not in model.branch
 
 
 def test_what_cannot_be_built_is_refused():
-    with pytest.raises(ValueError, match="unknown form 'dc' of AC optimal power flow; use one of polar, soc"):
+    with pytest.raises(
+        ValueError, match="unknown form 'dc' of AC optimal power flow; use one of polar, soc"
+    ):
         build_ac_opf(two_buses(), "dc")
-    with pytest.raises(NetworkError, match=r"two: no closed branch joins bus 'u' to a substation \(1 such\); close a"):
+    with pytest.raises(
+        NetworkError,
+        match=r"two: no closed branch joins bus 'u' to a substation \(1 such\); close a",
+    ):
         build_ac_opf(two_buses(closed=[False], kind=("tie",)))

@@ -11,7 +11,13 @@ from feederguard.data.profiles import load_profiles
 from feederguard.models.ac_opf import build_ac_opf
 from feederguard.models.battery import Batteries
 from feederguard.models.battery.netting import net_batteries, simultaneous_use
-from feederguard.models.distflow_opf import FORMS, NEAR_START, build_distflow_opf, cone_gap, start_from
+from feederguard.models.distflow_opf import (
+    FORMS,
+    NEAR_START,
+    build_distflow_opf,
+    cone_gap,
+    start_from,
+)
 from feederguard.models.network import Network, NetworkError
 from feederguard.models.opf_objectives import energy_price, losses_mw, regulation_power
 from feederguard.models.power_flow import solve_power_flow
@@ -25,14 +31,36 @@ def row(r: list[float], p_load: list[float], **changes) -> Network:
     m, n = len(r), len(r) + 1
     bus, branch = np.zeros(n), np.zeros(m)
     values = {
-        "name": "row", "base_mva": 1.0, "bus_name": tuple(str(i) for i in range(n)), "vn_kv": bus + 10.0,
-        "v_min": bus + 0.8, "v_max": bus + 1.3, "p_load": [0.0, *p_load], "q_load": bus, "p_gen": bus, "q_gen": bus,
-        "g_shunt": bus, "b_shunt": bus, "substation": [0], "v_substation": [1.0],
-        "branch_name": tuple(f"l{k + 1}" for k in range(m)), "kind": ("line",) * m, "from_bus": np.arange(m),
-        "to_bus": np.arange(1, n), "r": r, "x": branch, "g_from": branch, "b_from": branch, "g_to": branch,
-        "b_to": branch, "tap": branch + 1, "shift": branch, "rating": branch + np.inf, "closed": branch == 0,
+        "name": "row",
+        "base_mva": 1.0,
+        "bus_name": tuple(str(i) for i in range(n)),
+        "vn_kv": bus + 10.0,
+        "v_min": bus + 0.8,
+        "v_max": bus + 1.3,
+        "p_load": [0.0, *p_load],
+        "q_load": bus,
+        "p_gen": bus,
+        "q_gen": bus,
+        "g_shunt": bus,
+        "b_shunt": bus,
+        "substation": [0],
+        "v_substation": [1.0],
+        "branch_name": tuple(f"l{k + 1}" for k in range(m)),
+        "kind": ("line",) * m,
+        "from_bus": np.arange(m),
+        "to_bus": np.arange(1, n),
+        "r": r,
+        "x": branch,
+        "g_from": branch,
+        "b_from": branch,
+        "g_to": branch,
+        "b_to": branch,
+        "tap": branch + 1,
+        "shift": branch,
+        "rating": branch + np.inf,
+        "closed": branch == 0,
         "open_end": np.zeros(m, dtype=np.int64),
-    }  # fmt: skip
+    }
     return Network(**values | changes)
 
 
@@ -68,7 +96,9 @@ def voltage(model):
 class TestByHand:
     @pytest.mark.parametrize("form", ["exact", "soc"])
     def test_two_buses(self, form):
-        """0.5 pu of current through r = 0.1: 0.95 pu at the end, 0.475 delivered, 0.025 lost, 0.5 sent."""
+        """0.5 pu of current through r = 0.1: 0.95 pu at the end, 0.475 delivered, 0.025 lost, 0.5
+        sent.
+        """
         model = solved(row([0.1], [0.475]), form)
 
         assert values(model.w) == pytest.approx([1.0, 0.9025])
@@ -95,20 +125,26 @@ class TestByHand:
 
     @pytest.mark.parametrize("form", ["exact", "soc"])
     def test_three_buses(self, form):
-        """Currents 0.5 and 0.2: 0.95 and 0.93 pu; 0.3 * 0.95 and 0.2 * 0.93 delivered; 0.1 (0.25 + 0.04) lost."""
+        """Currents 0.5 and 0.2: 0.95 and 0.93 pu; 0.3 * 0.95 and 0.2 * 0.93 delivered; 0.1 (0.25 +
+        0.04) lost.
+        """
         model = solved(row([0.1, 0.1], [0.285, 0.186]), form)
         assert voltage(model)[0] == pytest.approx([1.0, 0.95, 0.93])
         assert pyo.value(model.objective) == pytest.approx(0.029)
 
     def test_generation_raises_the_voltage(self):
-        """0.2 pu back through r = 0.1: 1.02 pu, 0.204 produced; lossless w = 1 + 2 * 0.1 * 0.204 is above 1.02^2."""
+        """0.2 pu back through r = 0.1: 1.02 pu, 0.204 produced; lossless w = 1 + 2 * 0.1 * 0.204 is
+        above 1.02^2.
+        """
         network = row([0.1], [0.0], p_gen=[0.0, 0.204])
         assert voltage(solved(network, "exact"))[0, 1] == pytest.approx(1.02)
         assert values(solved(network, "linear").w)[1] == pytest.approx(1.0408)
 
     @pytest.mark.parametrize("form", ["exact", "soc"])
     def test_a_tap(self, form):
-        """1 / 0.8 = 1.25 pu behind it; 0.5 pu of current leaves 1.2, delivering 0.6; the grid gives 0.5 / 0.8."""
+        """1 / 0.8 = 1.25 pu behind it; 0.5 pu of current leaves 1.2, delivering 0.6; the grid gives
+        0.5 / 0.8.
+        """
         model = solved(row([0.1], [0.6], tap=[0.8]), form)
         assert voltage(model)[0] == pytest.approx([1.0, 1.2])
         assert model.p_substation[0, 0].value == pytest.approx(0.625)
@@ -126,7 +162,9 @@ class TestByHand:
         model = solved(network, "linear", objective=lambda m: energy_price(m, 10.0))
         assert model.p_gen[0, 0].value == pytest.approx(0.2 * np.cos(np.pi / 32))
 
-    @pytest.mark.parametrize(("form", "share"), [("exact", 1.0), ("soc", 1.0), ("linear", np.cos(np.pi / 32))])
+    @pytest.mark.parametrize(
+        ("form", "share"), [("exact", 1.0), ("soc", 1.0), ("linear", np.cos(np.pi / 32))]
+    )
     def test_an_apparent_power_limit_holds_at_the_sending_end(self, form, share):
         model = solved(exporting(s_max=[0.2]), form, objective=lambda m: energy_price(m, 10.0))
         assert model.p_gen[0, 0].value == pytest.approx(0.2 * share, abs=1e-6)
@@ -143,11 +181,15 @@ class TestByHand:
 
     def test_a_voltage_limit_curtails(self):
         """1.02 pu at most: 0.204 of 1 MW."""
-        model = solved(exporting(v_max=[1.3, 1.02]), "exact", objective=lambda m: energy_price(m, 10.0))
+        model = solved(
+            exporting(v_max=[1.3, 1.02]), "exact", objective=lambda m: energy_price(m, 10.0)
+        )
         assert model.p_gen[0, 0].value == pytest.approx(0.204, abs=1e-6)
 
     def test_a_rating_counts_charging_at_the_end_where_it_flows(self):
-        """0.1 of charging susceptance at the to end: the AC end current, not the series current, meets the rating."""
+        """0.1 of charging susceptance at the to end: the AC end current, not the series current,
+        meets the rating.
+        """
         network = exporting(rating=[0.2], b_to=[0.1], x=[0.05])
         model = solved(network, "exact", objective=lambda m: energy_price(m, 10.0))
         flow = solve_power_flow(network, -np.array([0.0, model.p_gen[0, 0].value]))
@@ -156,7 +198,9 @@ class TestByHand:
 
 @cache
 def with_everything() -> Network:
-    """ieee33 with taps, shifts, charging, conductance, shunts and a tie hanging from one end; half the lines reversed."""
+    """ieee33 with taps, shifts, charging, conductance, shunts and a tie hanging from one end; half
+    the lines reversed.
+    """
     feeder = load_network("ieee33")
     rng = np.random.default_rng(5)
     m, n = feeder.n_branch, feeder.n_bus
@@ -164,12 +208,21 @@ def with_everything() -> Network:
     hanging = np.zeros(m, dtype=np.int64)
     hanging[np.flatnonzero(feeder.is_tie)[:2]] = [1, 2]
     return feeder.with_changes(
-        from_bus=np.where(turned, feeder.to_bus, feeder.from_bus), to_bus=np.where(turned, feeder.from_bus, feeder.to_bus),
-        tap=rng.uniform(0.99, 1.01, m), shift=rng.uniform(-0.1, 0.1, m), g_from=rng.uniform(0, 0.002, m),
-        b_from=rng.uniform(0, 0.01, m), g_to=rng.uniform(0, 0.002, m), b_to=rng.uniform(0, 0.01, m),
-        g_shunt=rng.uniform(0, 0.002, n), b_shunt=rng.uniform(-0.01, 0.01, n), open_end=hanging,
-        p_gen=np.where(rng.random(n) < 0.2, 0.01, 0.0), v_min=np.full(n, 0.7), v_max=np.full(n, 1.3),
-    )  # fmt: skip
+        from_bus=np.where(turned, feeder.to_bus, feeder.from_bus),
+        to_bus=np.where(turned, feeder.from_bus, feeder.to_bus),
+        tap=rng.uniform(0.99, 1.01, m),
+        shift=rng.uniform(-0.1, 0.1, m),
+        g_from=rng.uniform(0, 0.002, m),
+        b_from=rng.uniform(0, 0.01, m),
+        g_to=rng.uniform(0, 0.002, m),
+        b_to=rng.uniform(0, 0.01, m),
+        g_shunt=rng.uniform(0, 0.002, n),
+        b_shunt=rng.uniform(-0.01, 0.01, n),
+        open_end=hanging,
+        p_gen=np.where(rng.random(n) < 0.2, 0.01, 0.0),
+        v_min=np.full(n, 0.7),
+        v_max=np.full(n, 1.3),
+    )
 
 
 def test_exact_is_the_ac_power_flow_with_taps_shunts_and_charging():
@@ -181,13 +234,17 @@ def test_exact_is_the_ac_power_flow_with_taps_shunts_and_charging():
     np.testing.assert_allclose(values(model.Q), flow.s_from.imag[network.closed], atol=1e-8)
     np.testing.assert_allclose(values(model.P_to), flow.s_to.real[network.closed], atol=1e-8)
     np.testing.assert_allclose(values(model.Q_to), flow.s_to.imag[network.closed], atol=1e-8)
-    assert network.base_mva * model.p_substation[0, 0].value == pytest.approx(flow.p_substation_mw[0], abs=1e-7)
+    assert network.base_mva * model.p_substation[0, 0].value == pytest.approx(
+        flow.p_substation_mw[0], abs=1e-7
+    )
     assert pyo.value(model.objective) == pytest.approx(flow.loss_mw, abs=1e-7)
 
 
 @pytest.mark.parametrize("name", list_networks())
 def test_the_cone_is_tight_on_passive_feeders(name):
-    """The relaxed optimum of losses is the AC loss, and the cones of all branches that have a resistance are equations."""
+    """The relaxed optimum of losses is the AC loss, and the cones of all branches that have a
+    resistance are equations.
+    """
     network = load_network(name)
     network = network.with_changes(v_min=np.full(network.n_bus, 0.8), p_gen=np.zeros(network.n_bus))
     model, flow = solved(network, "soc", "ipopt"), solve_power_flow(network)
@@ -212,13 +269,19 @@ def test_the_gap_says_nothing_of_a_branch_without_resistance():
     assert cone_gap(model)[0, b] == 0.0
 
 
-@pytest.mark.parametrize("name", ["ieee33", "bus69", "cigre_lv18", "caracas141", "mantovani136", "kraftringen533"])
+@pytest.mark.parametrize(
+    "name", ["ieee33", "bus69", "cigre_lv18", "caracas141", "mantovani136", "kraftringen533"]
+)
 def test_linear_voltages_are_never_below_ac_ones_on_passive_feeders(name):
     network = load_network(name)
     network = network.with_changes(
-        v_min=np.full(network.n_bus, 0.5), p_gen=np.zeros(network.n_bus), rating=np.full(network.n_branch, np.inf)
-    )  # fmt: skip
-    model = build_distflow_opf(network, "linear", p_load=1.2 * network.p_load, objective=lambda m: energy_price(m, 1.0))
+        v_min=np.full(network.n_bus, 0.5),
+        p_gen=np.zeros(network.n_bus),
+        rating=np.full(network.n_branch, np.inf),
+    )
+    model = build_distflow_opf(
+        network, "linear", p_load=1.2 * network.p_load, objective=lambda m: energy_price(m, 1.0)
+    )
     solve(model, "highs")
     flow = solve_power_flow(network, 1.2 * network.p_load)
     assert (voltage(model)[0] >= np.abs(flow.voltage) - 1e-9).all()
@@ -265,7 +328,10 @@ def test_excess_current_shows_where_losing_pays():
     """At 1.02 pu and a negative price, soc burns in its cone what exact cannot."""
     price = {"objective": lambda m: energy_price(m, -10.0)}
     network = exporting(v_max=[1.3, 1.02])
-    soc, exact = (build_distflow_opf(network.with_changes(gen_p_min=[0.1]), form, **price) for form in ("soc", "exact"))
+    soc, exact = (
+        build_distflow_opf(network.with_changes(gen_p_min=[0.1]), form, **price)
+        for form in ("soc", "exact")
+    )
     assert solve(soc).objective < solve(exact).objective - 1e-3
     assert cone_gap(soc).max() > 1e-3
     assert cone_gap(exact).max() < 1e-7
@@ -274,10 +340,38 @@ def test_excess_current_shows_where_losing_pays():
 @pytest.mark.parametrize("form", FORMS)
 def test_names_are_the_same_in_every_form(form):
     model = build_distflow_opf(dispatched(), form)
-    for name in ("time", "bus", "branch", "gen", "substation", "battery", "p_gen", "q_gen", "p_substation", "q_substation",
-                 "w", "P", "Q", "P_to", "Q_to", "ell", "loss", "p_charge", "p_discharge", "soc", "active_balance",
-                 "reactive_balance", "voltage_drop", "current_limit", "power_limit", "angle_limit", "soc_balance",
-                 "soc_final", "battery_power", "objective"):  # fmt: skip
+    for name in (
+        "time",
+        "bus",
+        "branch",
+        "gen",
+        "substation",
+        "battery",
+        "p_gen",
+        "q_gen",
+        "p_substation",
+        "q_substation",
+        "w",
+        "P",
+        "Q",
+        "P_to",
+        "Q_to",
+        "ell",
+        "loss",
+        "p_charge",
+        "p_discharge",
+        "soc",
+        "active_balance",
+        "reactive_balance",
+        "voltage_drop",
+        "current_limit",
+        "power_limit",
+        "angle_limit",
+        "soc_balance",
+        "soc_final",
+        "battery_power",
+        "objective",
+    ):
         assert model.find_component(name) is not None, name
 
 
@@ -292,7 +386,13 @@ def test_a_user_adds_a_constraint(form):
 
 def test_substations_each_hold_their_tree():
     """Two rows of two buses, the second at 1.02 pu."""
-    network = row([0.1, 0.1, 0.1], [0.475, 0.0, 0.0], substation=[0, 3], v_substation=[1.0, 1.02], closed=[1, 0, 1])
+    network = row(
+        [0.1, 0.1, 0.1],
+        [0.475, 0.0, 0.0],
+        substation=[0, 3],
+        v_substation=[1.0, 1.02],
+        closed=[1, 0, 1],
+    )
     model = solved(network, "exact")
     assert voltage(model)[0] == pytest.approx([1.0, 0.95, 1.02, 1.02])
     assert values(model.p_substation) == pytest.approx([0.5, 0.0], abs=1e-7)
@@ -303,7 +403,9 @@ def test_the_exact_form_starts_from_the_relaxed_answer():
     soc, exact = solved(network, "soc"), build_distflow_opf(network, "exact")
     start_from(exact, soc)
     assert values(exact.ell) == pytest.approx(values(soc.ell))
-    assert solve(exact, options=NEAR_START).objective == pytest.approx(pyo.value(soc.objective), rel=1e-6)
+    assert solve(exact, options=NEAR_START).objective == pytest.approx(
+        pyo.value(soc.objective), rel=1e-6
+    )
 
     batteries = Batteries.at(network, ["18"], p_max_mw=0.1, energy_mwh=0.2)
     with pytest.raises(ValueError, match=r"p_charge\[0,0\] has no value in .*give a solved model"):
@@ -313,11 +415,15 @@ def test_the_exact_form_starts_from_the_relaxed_answer():
 def test_exact_agrees_with_the_polar_ac_opf():
     network = dispatched()
     polar = build_ac_opf(network, "polar")
-    assert solve(polar).objective == pytest.approx(pyo.value(solved(network, "exact").objective), rel=1e-7)
+    assert solve(polar).objective == pytest.approx(
+        pyo.value(solved(network, "exact").objective), rel=1e-7
+    )
 
 
 def test_what_cannot_be_solved_is_refused():
-    with pytest.raises(ValueError, match="unknown form 'cone' of DistFlow; use one of exact, soc, linear"):
+    with pytest.raises(
+        ValueError, match="unknown form 'cone' of DistFlow; use one of exact, soc, linear"
+    ):
         build_distflow_opf(row([0.1], [0.1]), "cone")
     feeder = load_network("ieee33")
     with pytest.raises(NetworkError, match="closed branch '33' closes a loop"):
@@ -325,7 +431,8 @@ def test_what_cannot_be_solved_is_refused():
 
 
 class TestADayOfEighteenBatteries:
-    """cigre_lv18 on a spring day of the bundled year: 35 kW peak at each bus, 120 kW of PV at R11 to R18, 30 kW batteries.
+    """cigre_lv18 on a spring day of the bundled year: 35 kW peak at each bus, 120 kW of PV at R11
+    to R18, 30 kW batteries.
 
     Left alone it goes from 0.93 to 1.09 pu, outside 0.95..1.05 in about a third of the steps.
     """
@@ -346,7 +453,14 @@ class TestADayOfEighteenBatteries:
     def solved(cls, form, objective=regulation_power):
         network, p, q, sun, batteries = cls.data()
         model = build_distflow_opf(
-            network, form, p_load=p, q_load=q, p_gen=sun, step_h=0.25, batteries=batteries, objective=objective
+            network,
+            form,
+            p_load=p,
+            q_load=q,
+            p_gen=sun,
+            step_h=0.25,
+            batteries=batteries,
+            objective=objective,
         )
         solve(model, time_limit_s=3600.0)
         net_batteries(model)
@@ -358,7 +472,9 @@ class TestADayOfEighteenBatteries:
     @staticmethod
     def balance_error(model):
         batteries = model.periods.batteries
-        charge, discharge, soc = (values(v).reshape(96, 18) for v in (model.p_charge, model.p_discharge, model.soc))
+        charge, discharge, soc = (
+            values(v).reshape(96, 18) for v in (model.p_charge, model.p_discharge, model.soc)
+        )
         before = np.vstack([batteries.soc_start, soc[:-1]])
         moved = batteries.efficiency_charge * charge - discharge / batteries.efficiency_discharge
         return np.abs(soc - before - 0.25 * moved / batteries.energy).max()
@@ -370,7 +486,9 @@ class TestADayOfEighteenBatteries:
         assert 0.1 < ((v < 0.95) | (v > 1.05)).any(axis=1).mean() < 0.5
 
     def test_linear(self):
-        """The LP's own voltages are inside, the true ones a little below at the lower limit, never above the upper one."""
+        """The LP's own voltages are inside, the true ones a little below at the lower limit, never
+        above the upper one.
+        """
         model, flow = self.solved("linear")
         own, true = voltage(model), np.abs(flow.voltage)
 
@@ -399,16 +517,24 @@ class TestADayOfEighteenBatteries:
         assert pyo.value(linear.objective) == pytest.approx(0.8660, abs=1e-3)
 
     def test_exact_from_the_relaxed_answer_costs_what_that_does(self):
-        """Where losses are priced the cones are tight all day, and the exact form has nothing left to find."""
+        """Where losses are priced the cones are tight all day, and the exact form has nothing left
+        to find.
+        """
         network, p, q, sun, batteries = self.data()
         price = 50 + 30 * np.sin(np.arange(96) / 15)
         soc, exact = (
             build_distflow_opf(
-                network, form, p_load=p, q_load=q, p_gen=sun, step_h=0.25, batteries=batteries,
+                network,
+                form,
+                p_load=p,
+                q_load=q,
+                p_gen=sun,
+                step_h=0.25,
+                batteries=batteries,
                 objective=lambda m: energy_price(m, price),
             )
             for form in ("soc", "exact")
-        )  # fmt: skip
+        )
         bound = solve(soc).objective
         start_from(exact, soc)
         cost = solve(exact, options=NEAR_START).objective

@@ -19,17 +19,48 @@ from feederguard.models.solver import solve
 
 
 def pair(**changes) -> Network:
-    """0 --r = 0.1-- 1, base 10 MVA; generators `pv` (0.3 pu, 2 P^2 + 5 P + 1 $/h) and `import` (no limit) at bus 1."""
+    """0 --r = 0.1-- 1, base 10 MVA; generators `pv` (0.3 pu, 2 P^2 + 5 P + 1 $/h) and `import` (no
+    limit) at bus 1.
+    """
     zero = np.zeros(2)
     values = {
-        "name": "pair", "base_mva": 10.0, "bus_name": ("0", "1"), "vn_kv": zero + 10.0, "v_min": zero + 0.9,
-        "v_max": zero + 1.1, "p_load": zero, "q_load": zero, "p_gen": zero, "q_gen": zero, "g_shunt": zero,
-        "b_shunt": zero, "substation": [0], "v_substation": [1.0], "branch_name": ("l",), "kind": ("line",),
-        "from_bus": [0], "to_bus": [1], "r": [0.1], "x": [0.0], "g_from": [0], "b_from": [0], "g_to": [0], "b_to": [0],
-        "tap": [1], "shift": [0], "rating": [np.inf], "closed": [True], "open_end": [0],
-        "gen_name": ("pv", "import"), "gen_bus": [1, 1], "gen_p_min": [0, 0], "gen_p_max": [0.3, np.inf],
-        "gen_q_min": [0, 0], "gen_q_max": [0, 0], "gen_cost": [[2.0, 5.0, 1.0], [0.0, 0.0, 0.0]],
-    }  # fmt: skip
+        "name": "pair",
+        "base_mva": 10.0,
+        "bus_name": ("0", "1"),
+        "vn_kv": zero + 10.0,
+        "v_min": zero + 0.9,
+        "v_max": zero + 1.1,
+        "p_load": zero,
+        "q_load": zero,
+        "p_gen": zero,
+        "q_gen": zero,
+        "g_shunt": zero,
+        "b_shunt": zero,
+        "substation": [0],
+        "v_substation": [1.0],
+        "branch_name": ("l",),
+        "kind": ("line",),
+        "from_bus": [0],
+        "to_bus": [1],
+        "r": [0.1],
+        "x": [0.0],
+        "g_from": [0],
+        "b_from": [0],
+        "g_to": [0],
+        "b_to": [0],
+        "tap": [1],
+        "shift": [0],
+        "rating": [np.inf],
+        "closed": [True],
+        "open_end": [0],
+        "gen_name": ("pv", "import"),
+        "gen_bus": [1, 1],
+        "gen_p_min": [0, 0],
+        "gen_p_max": [0.3, np.inf],
+        "gen_q_min": [0, 0],
+        "gen_q_max": [0, 0],
+        "gen_cost": [[2.0, 5.0, 1.0], [0.0, 0.0, 0.0]],
+    }
     return Network(**values | changes)
 
 
@@ -38,9 +69,14 @@ def model():
     network = pair()
     batteries = Batteries.at(network, ["1"], p_max_mw=1.0, energy_mwh=2.0)
     model = build_distflow_opf(
-        network, "exact", p_load=np.zeros((2, 2)), gen_p_max=[[0.3, np.inf], [0.2, np.inf]], step_h=0.5,
-        batteries=batteries, objective=generation_cost,
-    )  # fmt: skip
+        network,
+        "exact",
+        p_load=np.zeros((2, 2)),
+        gen_p_max=[[0.3, np.inf], [0.2, np.inf]],
+        step_h=0.5,
+        batteries=batteries,
+        objective=generation_cost,
+    )
     for t, (p, ell, drawn, charge, discharge, w) in enumerate(
         [(0.1, 0.04, 0.5, 0.03, 0.0, 1.1025), (0.2, 0.01, -0.2, 0.0, 0.05, 0.9025)]
     ):
@@ -79,7 +115,9 @@ def test_curtailment(model):
 
 
 def test_voltage_deviation(model):
-    """(1.1025 - 1) / 2 = 0.05125 and (0.9025 - 1) / 2 = -0.04875, near 1.05 - 1 and 0.95 - 1; the substation is at 1."""
+    """(1.1025 - 1) / 2 = 0.05125 and (0.9025 - 1) / 2 = -0.04875, near 1.05 - 1 and 0.95 - 1; the
+    substation is at 1.
+    """
     assert pyo.value(voltage_deviation(model)) == pytest.approx(0.05125**2 + 0.04875**2)
     with pytest.raises(ValueError, match="v_ref_pu is 0; it must be positive"):
         voltage_deviation(model, 0)
@@ -89,8 +127,15 @@ def test_energy_price(model):
     """5 MW for half an hour at 40, then -2 MW at 10 $/MWh."""
     assert pyo.value(energy_price(model, [40.0, 10.0])) == pytest.approx(100.0 - 10.0)
     assert pyo.value(energy_price(model, 40.0)) == pytest.approx(100.0 - 40.0)
-    for wrong, told in (([1.0, 2.0, 3.0], r"has shape \(3,\)"), (np.nan, "is nan"), ([1, np.inf], "of step 1 is inf")):
-        with pytest.raises(ValueError, match=f"price_per_mwh {told}; give one finite price or one for each of 2 steps"):
+    for wrong, told in (
+        ([1.0, 2.0, 3.0], r"has shape \(3,\)"),
+        (np.nan, "is nan"),
+        ([1, np.inf], "of step 1 is inf"),
+    ):
+        with pytest.raises(
+            ValueError,
+            match=f"price_per_mwh {told}; give one finite price or one for each of 2 steps",
+        ):
             energy_price(model, wrong)
     with pytest.raises(ValueError, match="price_per_mwh is 'high'; give one finite price"):
         energy_price(model, "high")
@@ -99,17 +144,22 @@ def test_energy_price(model):
 def test_energy_price_needs_a_grid_above():
     at_the_root = build_distflow_opf(pair(gen_bus=[0, 1], gen_is_grid=[True, False]), "linear")
     with pytest.raises(
-        ValueError, match="generators stand for the grid above at every substation .*; use generation_cost"
+        ValueError,
+        match="generators stand for the grid above at every substation .*; use generation_cost",
     ):
         energy_price(at_the_root, 10.0)
     beside = build_distflow_opf(pair(gen_bus=[0, 1]), "linear", objective=losses_mw)
     beside.p_substation[0, 0].set_value(0.5)
-    assert pyo.value(energy_price(beside, 10.0)) == pytest.approx(50.0), "a generator beside it leaves the grid above"
+    assert pyo.value(energy_price(beside, 10.0)) == pytest.approx(50.0), (
+        "a generator beside it leaves the grid above"
+    )
 
 
 def test_sums_of_objectives_are_objectives():
     """Selling at 10 $/MWh against a marginal cost of 4 P + 5: P = 1.25 MW, lossless."""
-    model = build_distflow_opf(pair(), "linear", objective=lambda m: generation_cost(m) + energy_price(m, 10.0))
+    model = build_distflow_opf(
+        pair(), "linear", objective=lambda m: generation_cost(m) + energy_price(m, 10.0)
+    )
     model.p_gen[0, 1].fix(0.0)
 
     solution = solve(model, "ipopt")

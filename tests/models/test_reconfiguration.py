@@ -1,4 +1,6 @@
-"""Minimum loss and load transfer against hand-made answers, brute force and the published 33-bus and 69-bus optima."""
+"""Minimum loss and load transfer against hand-made answers, brute force and the published 33-bus
+and 69-bus optima.
+"""
 
 import itertools
 
@@ -28,21 +30,44 @@ def feeder(
     gen_mw: list[float] | None = None,
     limit_mw: float = np.inf,
 ) -> Network:
-    """Bus 0 is the substation at 1 pu; branches are (name, kind, from, to, r, x) in pu of 1 MVA, 10 kV."""
+    """Bus 0 is the substation at 1 pu; branches are (name, kind, from, to, r, x) in pu of 1 MVA, 10
+    kV.
+    """
     n, m = len(p_mw), len(branches)
     zero, flat = np.zeros(n), np.zeros(m)
     names, kinds, starts, ends, r, x = zip(*branches, strict=True)
     return Network(
-        name="hand", base_mva=1.0, bus_name=tuple(str(i) for i in range(n)), vn_kv=zero + 10.0,
-        v_min=zero + 0.9, v_max=zero + 1.1, p_load=np.array(p_mw),
+        name="hand",
+        base_mva=1.0,
+        bus_name=tuple(str(i) for i in range(n)),
+        vn_kv=zero + 10.0,
+        v_min=zero + 0.9,
+        v_max=zero + 1.1,
+        p_load=np.array(p_mw),
         q_load=zero if q_mvar is None else np.array(q_mvar),
-        p_gen=zero if gen_mw is None else np.array(gen_mw), q_gen=zero, g_shunt=zero, b_shunt=zero,
-        substation=np.array([0]), v_substation=np.array([1.0 + 0j]), branch_name=names, kind=kinds,
-        from_bus=np.array(starts), to_bus=np.array(ends), r=np.array(r), x=np.array(x),
-        g_from=flat, b_from=flat, g_to=flat, b_to=flat, tap=flat + 1, shift=flat, rating=flat + np.inf,
-        closed=np.array([kind != "tie" for kind in kinds]), open_end=np.zeros(m, dtype=np.int64),
+        p_gen=zero if gen_mw is None else np.array(gen_mw),
+        q_gen=zero,
+        g_shunt=zero,
+        b_shunt=zero,
+        substation=np.array([0]),
+        v_substation=np.array([1.0 + 0j]),
+        branch_name=names,
+        kind=kinds,
+        from_bus=np.array(starts),
+        to_bus=np.array(ends),
+        r=np.array(r),
+        x=np.array(x),
+        g_from=flat,
+        b_from=flat,
+        g_to=flat,
+        b_to=flat,
+        tap=flat + 1,
+        shift=flat,
+        rating=flat + np.inf,
+        closed=np.array([kind != "tie" for kind in kinds]),
+        open_end=np.zeros(m, dtype=np.int64),
         paper_limit_mw=limit_mw,
-    )  # fmt: skip
+    )
 
 
 def ring(p2_mw: float, p3_mw: float, limit_mw: float = np.inf) -> Network:
@@ -81,7 +106,9 @@ def closed_names(network: Network, model: pyo.ConcreteModel) -> set[str]:
 
 def cone_gap(network: Network, model: pyo.ConcreteModel) -> float:
     """Largest |P^2 + Q^2 - w ell|: how far the relaxed current is from a real one."""
-    P, Q, ell = (np.array([pyo.value(v[b]) for b in model.branch]) for v in (model.P, model.Q, model.ell))
+    P, Q, ell = (
+        np.array([pyo.value(v[b]) for b in model.branch]) for v in (model.P, model.Q, model.ell)
+    )
     w = np.array([pyo.value(model.w[i]) for i in model.bus])[network.from_bus] / network.tap**2
     return float(np.abs(P**2 + Q**2 - w * ell).max())
 
@@ -104,7 +131,8 @@ def spanning_trees(network: Network) -> NDArray[np.bool_]:
 
 
 def test_transfer_over_the_tie_is_best_where_it_is_strong_enough() -> None:
-    # Without b, buses 2 and 3 are dark: 22 (0.12 / 0.1)^2 = 31.68. Closing e feeds both: 3 * 1^2 = 3.
+    # Without b, buses 2 and 3 are dark: 22 (0.12 / 0.1)^2 = 31.68. Closing e feeds both: 3 * 1^2 =
+    # 3.
     network = ring(0.06, 0.06)
     model = build_load_transfer(network, make_scenarios(network, "b"), "radial")
     solution = solve(model)
@@ -137,7 +165,8 @@ def test_little_load_is_left_dark_where_topology_is_free() -> None:
 
 
 def test_each_further_operation_costs_more_than_the_one_before() -> None:
-    # Without a, buses 1 and 2 (0.35 MW) need a tie, and no limit is near: one tie costs 3, both 3 * 2^2 = 12.
+    # Without a, buses 1 and 2 (0.35 MW) need a tie, and no limit is near: one tie costs 3, both 3 *
+    # 2^2 = 12.
     network = two_loops(limit_mw=5.0)
     scenario = make_scenarios(network, "a", network.p_load / 2, network.q_load / 2)
     model = build_load_transfer(network, scenario, "paper")
@@ -156,7 +185,9 @@ def test_least_loss_is_that_of_the_best_spanning_tree() -> None:
     model = build_loss_reconfiguration(network)
     solve(model, rel_gap=1e-5)
     assert pyo.value(model.loss_kw) == pytest.approx(1e3 * flow.loss_mw[best], rel=1e-4)
-    assert closed_names(network, model) == {network.branch_name[b] for b in np.flatnonzero(trees[best])}
+    assert closed_names(network, model) == {
+        network.branch_name[b] for b in np.flatnonzero(trees[best])
+    }
     # The normal state loses more: there was something to find.
     assert pyo.value(model.loss_kw) < 0.99e3 * float(solve_power_flow(network).loss_mw)
 
@@ -230,8 +261,9 @@ def generator_island(p3_mw: float, limit_mw: float = np.inf) -> Network:
 
 
 def test_a_loop_does_not_pay_for_a_detached_generator() -> None:
-    # With f left alone nothing reaches 3 and 4. Closing e (cost 3) makes the count of branches right, with 3-4 an
-    # island fed by its generator; the answer is to shed bus 3: 22 (0.1 / 0.1)^2 = 22.
+    # With f left alone nothing reaches 3 and 4. Closing e (cost 3) makes the count of branches
+    # right, with 3-4 an island fed by its generator; the answer is to shed bus 3: 22 (0.1 / 0.1)^2
+    # = 22.
     network = generator_island(0.1)
     scenario = make_scenarios(network, "c")
     model = build_load_transfer(network, scenario, "radial", switchable=["a", "b", "d", "e"])
@@ -255,7 +287,8 @@ def test_a_detached_generator_feeds_nobody_in_the_paper_setting() -> None:
 
 
 def test_a_generator_on_the_tie_relieves_it() -> None:
-    # Without b, e feeds 0.12 MW through a limit of 0.09 MW; 0.02 MW produced at bus 2 leaves 0.01 MW to shed.
+    # Without b, e feeds 0.12 MW through a limit of 0.09 MW; 0.02 MW produced at bus 2 leaves 0.01
+    # MW to shed.
     network = ring(0.06, 0.06, limit_mw=0.09)
     scenario = make_scenarios(network, "b", p_gen=[0.0, 0.0, 0.02, 0.0, 0.0])
     model = build_load_transfer(network, scenario, "paper")
@@ -281,7 +314,9 @@ def test_switchable_by_name_and_by_mask_are_the_same() -> None:
 def test_switches_that_cannot_help_leave_the_load_dark(switchable: ArrayLike, setting: str) -> None:
     # b has failed, and a can only cut off more: 22 (0.12 / 0.1)^2.
     network = ring(0.06, 0.06, limit_mw=0.09)
-    model = build_load_transfer(network, make_scenarios(network, "b"), setting, switchable=switchable)
+    model = build_load_transfer(
+        network, make_scenarios(network, "b"), setting, switchable=switchable
+    )
     solve(model)
     assert pyo.value(model.cost) == pytest.approx(31.68, rel=1e-4)
 
@@ -291,7 +326,9 @@ def test_least_loss_of_a_tree_that_cannot_change() -> None:
     network = network.with_changes(r=np.full(network.n_branch, 0.02))
     model = build_loss_reconfiguration(network, switchable=[])
     solve(model)
-    assert pyo.value(model.loss_kw) == pytest.approx(1e3 * float(solve_power_flow(network).loss_mw), rel=1e-4)
+    assert pyo.value(model.loss_kw) == pytest.approx(
+        1e3 * float(solve_power_flow(network).loss_mw), rel=1e-4
+    )
 
 
 def test_meshed_relaxation_bounds_the_enumerated_optimum_on_two_loops() -> None:
@@ -315,7 +352,9 @@ def test_meshed_relaxation_bounds_the_enumerated_optimum_on_ieee33() -> None:
 
 def test_a_batch_of_scenarios_is_refused() -> None:
     network = ring(0.06, 0.06)
-    with pytest.raises(ValueError, match=r"takes one scenario, got 2; pass scenarios\[k : k \+ 1\]"):
+    with pytest.raises(
+        ValueError, match=r"takes one scenario, got 2; pass scenarios\[k : k \+ 1\]"
+    ):
         build_load_transfer(network, make_scenarios(network, ["a", "b"]), "radial")
     empty = Scenarios(np.zeros(0, dtype=np.int64), *(np.zeros((0, 5)) for _ in range(3)))
     with pytest.raises(ValueError, match="takes one scenario, got 0"):
@@ -334,7 +373,9 @@ def test_an_unknown_switchable_branch_is_refused() -> None:
 
 def test_a_loop_that_nobody_may_open_is_refused() -> None:
     network = two_loops().with_changes(closed=np.array([True, True, True, True, True, False]))
-    with pytest.raises(NetworkError, match=r"cannot be switched form 1 loop\(s\).*make one branch of each loop"):
+    with pytest.raises(
+        NetworkError, match=r"cannot be switched form 1 loop\(s\).*make one branch of each loop"
+    ):
         build_loss_reconfiguration(network, switchable=["b", "f"])
     with pytest.raises(NetworkError, match=r"cannot be switched form 1 loop\(s\)"):
         build_load_transfer(network, make_scenarios(network, "b"), "radial", switchable=["f"])
@@ -361,7 +402,9 @@ def test_published_least_loss(name: str, loss_kw: float) -> None:
     closed = np.array([pyo.value(model.y[b]) > 0.5 for b in model.branch])
     assert is_spanning_tree(network, closed)
     assert pyo.value(model.loss_kw) == pytest.approx(loss_kw, rel=1e-3)
-    assert 1e3 * float(solve_power_flow(network, closed=closed).loss_mw) == pytest.approx(loss_kw, rel=1e-4)
+    assert 1e3 * float(solve_power_flow(network, closed=closed).loss_mw) == pytest.approx(
+        loss_kw, rel=1e-4
+    )
 
 
 @pytest.mark.slow

@@ -19,7 +19,9 @@ def test_without_a_command_it_tells_what_there_is(capsys: pytest.CaptureFixture[
 
 def test_an_unknown_command_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compere"]) == 2
-    assert capsys.readouterr().err == f"error: unknown command 'compere'; use {', '.join(PROGRAMS)}\n"
+    assert (
+        capsys.readouterr().err == f"error: unknown command 'compere'; use {', '.join(PROGRAMS)}\n"
+    )
 
 
 def words_of(text: str) -> str:
@@ -28,12 +30,18 @@ def words_of(text: str) -> str:
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_every_program_has_help_with_units_and_defaults(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_program_has_help_with_units_and_defaults(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as stop:
         main([name, "--help"])
     assert stop.value.code == 0
     told = words_of(capsys.readouterr().out)
-    assert "--help" in told and front_door.__doc__ is not None and f"feederguard {name} " in front_door.__doc__
+    assert (
+        "--help" in told
+        and front_door.__doc__ is not None
+        and f"feederguard {name} " in front_door.__doc__
+    )
     if name == "compare":
         assert "--transfer.time-limit-s FLOAT" in told and "(default: 20.0)" in told
         assert "--voltage.days" in told and "--scheduler" in told
@@ -51,9 +59,18 @@ def test_solvers_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "HiGHS" in capsys.readouterr().out
 
 
-def test_an_agent_is_trained_kept_and_copied(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_agent_is_trained_kept_and_copied(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     cache, target = tmp_path / "kept", tmp_path / "agent.safetensors"
-    arguments = ["train", "ranked_switching", "--train-scenarios", "40", "--agents-cache", str(cache)]
+    arguments = [
+        "train",
+        "ranked_switching",
+        "--train-scenarios",
+        "40",
+        "--agents-cache",
+        str(cache),
+    ]
     assert main([*arguments, "--output", str(target)]) == 0
     told = capsys.readouterr().out
     assert "ranked_switching: trained in" in told and "100.00 % safe by the AC power" in told
@@ -67,12 +84,18 @@ def test_an_agent_is_trained_kept_and_copied(tmp_path: Path, capsys: pytest.Capt
     ("arguments", "words"),
     [
         (["ranked_switching", "--feeder", "ieee34"], "ieee34"),
-        (["ranked_switching", "--setting", "meshed"], "unknown setting 'meshed'; use radial or paper"),
-        (["df_srl", "--feeder", "kraftringen533"], "error: no voltage case of feeder 'kraftringen533'; bundled are cigre_lv18"),
+        (
+            ["ranked_switching", "--setting", "meshed"],
+            "unknown setting 'meshed'; use radial or paper",
+        ),
+        (
+            ["df_srl", "--feeder", "kraftringen533"],
+            "error: no voltage case of feeder 'kraftringen533'; bundled are cigre_lv18",
+        ),
         (["ddpg", "--seed", "-1"], "seed is -1; use zero or a positive number"),
         (["ddpg", "--output", "nowhere/agent"], "there is no folder nowhere; make it first"),
     ],
-)  # fmt: skip
+)
 def test_wrong_values_end_with_one_sentence(
     arguments: list[str],
     words: str,

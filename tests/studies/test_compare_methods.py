@@ -1,4 +1,6 @@
-"""The main study as a person runs it: its options, its refusals, its files, and what one failure may not spoil."""
+"""The main study as a person runs it: its options, its refusals, its files, and what one failure
+may not spoil.
+"""
 
 import os
 import signal
@@ -25,26 +27,68 @@ from feederguard.baselines.no_transfer import NoTransfer
 from feederguard.models.load_transfer import Decisions, Scenarios
 from feederguard.models.solver import NotSolvedError, Solution
 from feederguard.studies import compare_methods
-from feederguard.studies.compare_methods import CompareBoth, ComparePaper, CompareTransfer, CompareVoltage, parse
+from feederguard.studies.compare_methods import (
+    CompareBoth,
+    ComparePaper,
+    CompareTransfer,
+    CompareVoltage,
+    parse,
+)
 from feederguard.studies.running.journal import mark_written
 from feederguard.studies.running.tasks import RunConfig
 from feederguard.studies.trained.transfer_agents import AgentConfigs
-from feederguard.studies.transfer.study import METHODS, TransferBench, TransferConfig, compare_transfer
-from feederguard.studies.transfer.tables import TransferResults, print_tables, summarise, write_results
+from feederguard.studies.transfer.study import (
+    METHODS,
+    TransferBench,
+    TransferConfig,
+    compare_transfer,
+)
+from feederguard.studies.transfer.tables import (
+    TransferResults,
+    print_tables,
+    summarise,
+    write_results,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ["--job", "transfer", "--scenarios", "2", "--workers", "1", "--seed", "1"]
 TIMES = ["seconds_mean", "seconds_p99", "training_s"]
 
 SUMMARY = {
-    "setting", "method", "cost", "reward_x1e-4", "shed_ratio", "switch_operations", "connected_pct", "converged_pct",
-    "safe_pct", "gap_pct",
-}  # fmt: skip
+    "setting",
+    "method",
+    "cost",
+    "reward_x1e-4",
+    "shed_ratio",
+    "switch_operations",
+    "connected_pct",
+    "converged_pct",
+    "safe_pct",
+    "gap_pct",
+}
 DECISIONS = {
-    "setting", "method", "scenario", "fault_branch", "hour", "load_mw", "cost", "reward", "shed_ratio",
-    "switch_operations", "connected", "converged", "safe", "v_min_pu", "max_loading", "bound", "repaired",
-    "note", "closed_branches", "opened_branches", "shed_mw",
-}  # fmt: skip
+    "setting",
+    "method",
+    "scenario",
+    "fault_branch",
+    "hour",
+    "load_mw",
+    "cost",
+    "reward",
+    "shed_ratio",
+    "switch_operations",
+    "connected",
+    "converged",
+    "safe",
+    "v_min_pu",
+    "max_loading",
+    "bound",
+    "repaired",
+    "note",
+    "closed_branches",
+    "opened_branches",
+    "shed_mw",
+}
 
 
 class Failing:
@@ -67,12 +111,16 @@ class Failing:
 def small_genetic(monkeypatch: pytest.MonkeyPatch) -> None:
     small = GeneticConfig(population=20, generations=5)
     monkeypatch.setitem(
-        METHODS, "genetic", lambda bench, setting: Genetic(bench.network, setting, small, bench.config.seed)
+        METHODS,
+        "genetic",
+        lambda bench, setting: Genetic(bench.network, setting, small, bench.config.seed),
     )
 
 
 def add_failing(monkeypatch: pytest.MonkeyPatch, fails: list[int]) -> None:
-    monkeypatch.setitem(METHODS, "failing", lambda bench, setting: Failing(NoTransfer(bench.network), fails))
+    monkeypatch.setitem(
+        METHODS, "failing", lambda bench, setting: Failing(NoTransfer(bench.network), fails)
+    )
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
@@ -86,9 +134,13 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     assert compare_methods.main(arguments) == 0
 
 
-def compare(config: TransferConfig, folder: Path, console: Console | None = None) -> TransferResults:
+def compare(
+    config: TransferConfig, folder: Path, console: Console | None = None
+) -> TransferResults:
     journal = folder / "journal.sqlite"
-    results = compare_transfer(config, folder / "kept", journal, RunConfig(1), console or Console(quiet=True))
+    results = compare_transfer(
+        config, folder / "kept", journal, RunConfig(1), console or Console(quiet=True)
+    )
     mark_written(journal)
     return results
 
@@ -107,25 +159,74 @@ def test_no_argument_is_both_jobs() -> None:
     assert (config.feeder, config.scenarios, config.setting) == ("ieee33", 60, "both")
     assert config.methods == tuple(METHODS)
     assert list(METHODS) == [
-        "no_transfer", "genetic", "ddpg", "ddpg_corrected", "ddpg_safe", "ranked_switching", "plan_search", "misocp",
+        "no_transfer",
+        "genetic",
+        "ddpg",
+        "ddpg_corrected",
+        "ddpg_safe",
+        "ranked_switching",
+        "plan_search",
+        "misocp",
         "enumeration",
-    ]  # fmt: skip
-    given = parse(["--transfer.scenarios", "3", "--voltage.days", "2", "--workers", "4", "--resume"])
+    ]
+    given = parse(
+        ["--transfer.scenarios", "3", "--voltage.days", "2", "--workers", "4", "--resume"]
+    )
     assert isinstance(given, CompareBoth)
-    assert (given.transfer.scenarios, given.voltage.days, given.run) == (3, 2, RunConfig(4, None, True))
-    assert parse(["--job", "transfer"]) == CompareTransfer() and parse(["--job", "voltage"]) == CompareVoltage()
+    assert (given.transfer.scenarios, given.voltage.days, given.run) == (
+        3,
+        2,
+        RunConfig(4, None, True),
+    )
+    assert (
+        parse(["--job", "transfer"]) == CompareTransfer()
+        and parse(["--job", "voltage"]) == CompareVoltage()
+    )
     assert parse(["--tables", "paper"]) == ComparePaper()
 
 
 def test_every_option_arrives() -> None:
     given = parse(
-        ["--job", "transfer", "--feeder", "bus69", "--scenarios", "3", "--methods", "misocp", "genetic", "--setting",
-         "radial", "--pv-share", "0.1", "--seed", "9", "--time-limit-s", "2.5", "--workers", "1", "--output", "here/there",
-         "--profiles", "load.csv", "--train-scenarios", "70", "--agents-cache", "kept", "--paper-limit-mw", "1.5",
-         "--scheduler", "tcp://there:8786"]
-    )  # fmt: skip
-    study = TransferConfig("bus69", 3, ("misocp", "genetic"), "radial", "load.csv", 0.1, 9, 2.5, 1.5, 70)
-    assert given == CompareTransfer(study, RunConfig(1, "tcp://there:8786"), Path("here/there"), Path("kept"))
+        [
+            "--job",
+            "transfer",
+            "--feeder",
+            "bus69",
+            "--scenarios",
+            "3",
+            "--methods",
+            "misocp",
+            "genetic",
+            "--setting",
+            "radial",
+            "--pv-share",
+            "0.1",
+            "--seed",
+            "9",
+            "--time-limit-s",
+            "2.5",
+            "--workers",
+            "1",
+            "--output",
+            "here/there",
+            "--profiles",
+            "load.csv",
+            "--train-scenarios",
+            "70",
+            "--agents-cache",
+            "kept",
+            "--paper-limit-mw",
+            "1.5",
+            "--scheduler",
+            "tcp://there:8786",
+        ]
+    )
+    study = TransferConfig(
+        "bus69", 3, ("misocp", "genetic"), "radial", "load.csv", 0.1, 9, 2.5, 1.5, 70
+    )
+    assert given == CompareTransfer(
+        study, RunConfig(1, "tcp://there:8786"), Path("here/there"), Path("kept")
+    )
 
 
 @pytest.mark.parametrize(
@@ -134,7 +235,10 @@ def test_every_option_arrives() -> None:
         (["--methods", "misocp", "ppo"], "unknown method 'ppo'; use no_transfer, genetic, ddpg"),
         (["--setting", "meshed"], "unknown setting 'meshed'; use paper, radial or both"),
         (["--scenarios", "0"], "scenarios is 0; compare on at least one"),
-        (["--scenarios", "many"], "Error parsing --scenarios: invalid literal for int() with base 10: 'many'"),
+        (
+            ["--scenarios", "many"],
+            "Error parsing --scenarios: invalid literal for int() with base 10: 'many'",
+        ),
         (["--workers", "0"], "workers is 0; use at least one process"),
         (["--time-limit-s", "-1"], "time_limit_s is -1.0; it must be positive"),
         (["--train-scenarios", "0"], "train_scenarios is 0; train on at least one"),
@@ -149,7 +253,11 @@ def test_every_option_arrives() -> None:
 def test_wrong_options_end_with_one_sentence(
     arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    job = [] if any(text.startswith(("--job", "--jo", "--tables")) for text in arguments) else ["--job", "transfer"]
+    job = (
+        []
+        if any(text.startswith(("--job", "--jo", "--tables")) for text in arguments)
+        else ["--job", "transfer"]
+    )
     assert words in refusal([*job, *arguments], capsys)
 
 
@@ -195,23 +303,45 @@ def test_as_a_program_an_unknown_feeder_exits_with_2(tmp_path: Path) -> None:
 
 
 def test_a_run_writes_table_decisions_and_figure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], small_genetic: None
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    small_genetic: None,
 ) -> None:
-    run(monkeypatch, *TINY, "--methods", "no_transfer", "genetic", "enumeration", "--output", str(tmp_path / "out"))
+    run(
+        monkeypatch,
+        *TINY,
+        "--methods",
+        "no_transfer",
+        "genetic",
+        "enumeration",
+        "--output",
+        str(tmp_path / "out"),
+    )
     printed = capsys.readouterr().out
     assert "Load transfer on ieee33, paper setting, 2 test scenarios" in printed
     assert "Load transfer on ieee33, radial setting, 2 test scenarios" in printed
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "cost.png", "decisions.parquet", "journal.sqlite", "report.html", "report.md", "summary.csv", "times.csv",
-        "times.parquet", "training.parquet",
-    ]  # fmt: skip
+        "cost.png",
+        "decisions.parquet",
+        "journal.sqlite",
+        "report.html",
+        "report.md",
+        "summary.csv",
+        "times.csv",
+        "times.parquet",
+        "training.parquet",
+    ]
 
     summary = pd.read_csv(tmp_path / "out" / "summary.csv")
     assert set(summary.columns) >= SUMMARY
     assert list(zip(summary["setting"], summary["method"], strict=True)) == [
-        ("paper", "no_transfer"), ("paper", "genetic"), ("paper", "enumeration"), ("radial", "no_transfer"),
+        ("paper", "no_transfer"),
+        ("paper", "genetic"),
+        ("paper", "enumeration"),
+        ("radial", "no_transfer"),
         ("radial", "genetic"),
-    ]  # fmt: skip
+    ]
     best = summary[summary["method"] == "enumeration"].iloc[0]
     assert best["gap_pct"] == pytest.approx(0.0, abs=1e-6)
     assert best["safe_pct"] == best["converged_pct"] == 100.0
@@ -220,15 +350,20 @@ def test_a_run_writes_table_decisions_and_figure(
     decisions = pd.read_parquet(tmp_path / "out" / "decisions.parquet")
     assert set(decisions.columns) >= DECISIONS
     assert len(decisions) == 10
-    assert (decisions.groupby(["setting", "method"])["scenario"].apply(list).map(lambda k: k == [0, 1])).all()
+    assert (
+        decisions.groupby(["setting", "method"])["scenario"].apply(list).map(lambda k: k == [0, 1])
+    ).all()
     # Every method met the same faults.
     assert (decisions.groupby("scenario")["fault_branch"].nunique() == 1).all()
     assert (decisions.groupby("scenario")["hour"].nunique() == 1).all()
-    # The table is the mean of the decisions, and the shed powers add up to the ratio wherever nothing is dark.
+    # The table is the mean of the decisions, and the shed powers add up to the ratio wherever
+    # nothing is dark.
     means = decisions.groupby(["setting", "method"])["cost"].mean()
     for line in summary.to_dict("records"):
         assert line["cost"] == pytest.approx(means[line["setting"], line["method"]])
-    for row in decisions[(decisions["method"] == "enumeration") & decisions["connected"]].to_dict("records"):
+    for row in decisions[(decisions["method"] == "enumeration") & decisions["connected"]].to_dict(
+        "records"
+    ):
         shed = sum(float(part.split(":")[1]) for part in row["shed_mw"].split())
         assert shed == pytest.approx(row["shed_ratio"] * row["load_mw"], rel=1e-4)
     assert (tmp_path / "out" / "cost.png").read_bytes().startswith(b"\x89PNG")
@@ -239,14 +374,18 @@ def test_the_same_seed_gives_the_same_table(small_genetic: None, tmp_path: Path)
         config = TransferConfig(scenarios=2, methods=("no_transfer", "genetic"), seed=seed)
         results = compare(config, tmp_path / name)
         write_results(results, summarise(results), tmp_path / name)
-        return [(tmp_path / name / file).read_bytes() for file in ("summary.csv", "decisions.parquet")]
+        return [
+            (tmp_path / name / file).read_bytes() for file in ("summary.csv", "decisions.parquet")
+        ]
 
     first = files(1, "a")
     assert first == files(1, "b")
     assert first != files(2, "c")
 
 
-def test_a_resumed_study_asks_only_for_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_study_asks_only_for_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls: list[int] = []
 
     class Interrupted(NoTransfer):
@@ -261,9 +400,14 @@ def test_a_resumed_study_asks_only_for_what_is_missing(tmp_path: Path, monkeypat
     console = Console(width=200, record=True, file=StringIO())
     with pytest.raises(KeyboardInterrupt):
         compare(config, tmp_path, console)
-    assert "stopped: 2 of 4 tasks are left; the same command with --resume goes on from here" in console.export_text()
+    assert (
+        "stopped: 2 of 4 tasks are left; the same command with --resume goes on from here"
+        in console.export_text()
+    )
     journal = tmp_path / "journal.sqlite"
-    results = compare_transfer(config, tmp_path / "kept", journal, RunConfig(1, None, True), console)
+    results = compare_transfer(
+        config, tmp_path / "kept", journal, RunConfig(1, None, True), console
+    )
     assert len(calls) == 4 + 12
     whole = compare(config, tmp_path / "whole")
     pd.testing.assert_frame_equal(results.decisions, whole.decisions)
@@ -274,10 +418,21 @@ def test_one_failure_does_not_lose_the_others(
 ) -> None:
     add_failing(monkeypatch, [1])
     run(
-        monkeypatch, "--job", "transfer",
-        "--scenarios", "3", "--workers", "1", "--setting", "radial", "--methods", "no_transfer", "failing",
-        "--output", str(tmp_path),
-    )  # fmt: skip
+        monkeypatch,
+        "--job",
+        "transfer",
+        "--scenarios",
+        "3",
+        "--workers",
+        "1",
+        "--setting",
+        "radial",
+        "--methods",
+        "no_transfer",
+        "failing",
+        "--output",
+        str(tmp_path),
+    )
     assert (
         "failing: 0 decision(s) made AC-exact after solving, 1 scenario(s) without a decision"
         in capsys.readouterr().out
@@ -295,10 +450,14 @@ def test_one_failure_does_not_lose_the_others(
     assert summary.loc["failing", "failed"] == 1
     assert summary.loc["failing", "cost"] == pytest.approx(idle.loc[[0, 2], "cost"].mean())
     # A scenario without a decision is not a safe one.
-    assert summary["safe_pct"].tolist()[1] == pytest.approx(100 * failing["safe"].loc[[0, 2]].sum() / 3)
+    assert summary["safe_pct"].tolist()[1] == pytest.approx(
+        100 * failing["safe"].loc[[0, 2]].sum() / 3
+    )
 
 
-def test_a_study_in_which_everything_fails_still_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_in_which_everything_fails_still_reports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     add_failing(monkeypatch, [0, 1])
     config = TransferConfig(scenarios=2, methods=("failing",), setting="radial")
     console = Console(width=100, record=True, quiet=True)
@@ -314,7 +473,11 @@ def test_a_study_in_which_everything_fails_still_reports(tmp_path: Path, monkeyp
 def test_too_many_ties_leave_enumeration_out_and_say_so(tmp_path: Path) -> None:
     console = Console(width=200, record=True, file=StringIO())
     config = TransferConfig(
-        "mantovani136", 1, methods=("no_transfer", "enumeration"), setting="paper", paper_limit_mw=1.0
+        "mantovani136",
+        1,
+        methods=("no_transfer", "enumeration"),
+        setting="paper",
+        paper_limit_mw=1.0,
     )
     jobs = list(TransferBench(config, tmp_path).jobs(console))
     assert [name for _, name in jobs] == ["no_transfer"]
@@ -322,12 +485,19 @@ def test_too_many_ties_leave_enumeration_out_and_say_so(tmp_path: Path) -> None:
 
 
 def learning(**changes: Any) -> TransferConfig:
-    ddpg = DdpgTransferConfig(learner=TD3Config.ddpg(hidden=(16,), warmup=8, batch=8), steps=3, num_envs=8)
-    agents = AgentConfigs(ddpg, ddpg, RankedSwitchingConfig(search_beam=2, search_rounds=1, hidden=8, epochs=2))
+    ddpg = DdpgTransferConfig(
+        learner=TD3Config.ddpg(hidden=(16,), warmup=8, batch=8), steps=3, num_envs=8
+    )
+    agents = AgentConfigs(
+        ddpg, ddpg, RankedSwitchingConfig(search_beam=2, search_rounds=1, hidden=8, epochs=2)
+    )
     config = TransferConfig(
-        scenarios=3, methods=("ddpg", "ddpg_corrected", "ddpg_safe", "ranked_switching", "plan_search"), setting="paper",
-        train_scenarios=24, agents=agents,
-    )  # fmt: skip
+        scenarios=3,
+        methods=("ddpg", "ddpg_corrected", "ddpg_safe", "ranked_switching", "plan_search"),
+        setting="paper",
+        train_scenarios=24,
+        agents=agents,
+    )
     return replace(config, **changes)
 
 
@@ -343,23 +513,31 @@ def test_agents_are_trained_kept_and_compared(tmp_path: Path) -> None:
         curves.append((tmp_path / folder / "training.parquet").read_bytes())
     first, again, elsewhere = (console.export_text() for console in consoles)
     for kind in ("ddpg", "ddpg_corrected", "ranked_switching"):
-        assert f"{kind}, paper setting: trained in" in first and f"{kind}, paper setting: trained in" in elsewhere
+        assert (
+            f"{kind}, paper setting: trained in" in first
+            and f"{kind}, paper setting: trained in" in elsewhere
+        )
         assert f"{kind}, paper setting: from the cache, trained in" in again
     assert "every state was tried" in first
     assert curves[0] == curves[1] == curves[2]
     kept = pd.read_parquet(tmp_path / "a" / "training.parquet")
     points = kept.groupby(["method", "unit"])["x"].apply(list).to_dict()
     assert points == {
-        ("ddpg", "decisions"): [8, 16, 24], ("ddpg_corrected", "decisions"): [8, 16, 24],
+        ("ddpg", "decisions"): [8, 16, 24],
+        ("ddpg_corrected", "decisions"): [8, 16, 24],
         ("ranked_switching", "epochs"): [1, 2],
-    }  # fmt: skip
+    }
     for other in tables[1:]:
         pd.testing.assert_frame_equal(tables[0].drop(columns=TIMES), other.drop(columns=TIMES))
     table = tables[0].set_index("method")
     assert table.loc["ddpg_safe", "training_s"] == table.loc["ddpg", "training_s"] > 0
     assert np.isnan(table.loc["plan_search", "training_s"])
-    assert (table.loc[["ddpg_corrected", "ddpg_safe", "ranked_switching", "plan_search"], "safe_pct"] == 100).all()
-    # Nothing was enumerated, so the search that tried every state is what the others are measured by.
+    assert (
+        table.loc[["ddpg_corrected", "ddpg_safe", "ranked_switching", "plan_search"], "safe_pct"]
+        == 100
+    ).all()
+    # Nothing was enumerated, so the search that tried every state is what the others are measured
+    # by.
     assert table.loc["plan_search", "gap_pct"] == pytest.approx(0.0, abs=1e-9)
     assert table.loc["ddpg_safe", "gap_pct"] > 0
 
@@ -371,12 +549,18 @@ def test_a_damaged_agent_is_told_of_in_one_sentence(tmp_path: Path) -> None:
     damaged.write_bytes(b"nothing of the kind")
     console = Console(width=300, record=True, file=StringIO())
     compare(config, tmp_path, console)
-    told = [line for line in console.export_text().splitlines() if "not a whole safetensors file" in line]
+    told = [
+        line
+        for line in console.export_text().splitlines()
+        if "not a whole safetensors file" in line
+    ]
     assert len(told) == 1 and told[0].rstrip().endswith("trained anew")
 
 
 def test_what_was_enumerated_is_the_reference_before_what_was_searched(tmp_path: Path) -> None:
-    config = TransferConfig(scenarios=2, methods=("plan_search", "enumeration"), setting="paper", seed=1)
+    config = TransferConfig(
+        scenarios=2, methods=("plan_search", "enumeration"), setting="paper", seed=1
+    )
     results = compare(config, tmp_path)
     total = results.decisions.groupby("method")["cost"].sum()
     summary = summarise(results).set_index("method")
@@ -387,15 +571,35 @@ def test_what_was_enumerated_is_the_reference_before_what_was_searched(tmp_path:
 
 
 def tables(folder: Path) -> list[bytes]:
-    return [(folder / name).read_bytes() for name in ("summary.csv", "decisions.parquet", "training.parquet")]
+    return [
+        (folder / name).read_bytes()
+        for name in ("summary.csv", "decisions.parquet", "training.parquet")
+    ]
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], list[bytes]]:
-    """The command line of a real study of a minute, agents trained on the way, and the tables of one process."""
+    """The command line of a real study of a minute, agents trained on the way, and the tables of
+    one process.
+    """
     folder = tmp_path_factory.mktemp("whole")
-    program = [sys.executable, str(ROOT / "studies" / "compare_methods.py"), "--job", "transfer", "--scenarios", "30"]
-    program += ["--train-scenarios", "300", "--methods", "no_transfer", "genetic", "ranked_switching", "plan_search"]
+    program = [
+        sys.executable,
+        str(ROOT / "studies" / "compare_methods.py"),
+        "--job",
+        "transfer",
+        "--scenarios",
+        "30",
+    ]
+    program += [
+        "--train-scenarios",
+        "300",
+        "--methods",
+        "no_transfer",
+        "genetic",
+        "ranked_switching",
+        "plan_search",
+    ]
     subprocess.run([*program, *places(folder), "--workers", "1"], check=True, capture_output=True)
     return program, tables(folder)
 
@@ -409,12 +613,18 @@ def test_four_workers_write_the_files_of_one_process_even_if_one_is_killed(
     undisturbed: tuple[list[str], list[bytes]], tmp_path: Path
 ) -> None:
     program, whole = undisturbed
-    child = subprocess.Popen([*program, *places(tmp_path), "--workers", "4"], stdout=subprocess.DEVNULL)
+    child = subprocess.Popen(
+        [*program, *places(tmp_path), "--workers", "4"], stdout=subprocess.DEVNULL
+    )
     killed = False
     while child.poll() is None:
         journal = tmp_path / "journal.sqlite"
         if not killed and journal.exists() and journal.stat().st_size > 30_000:
-            workers = [one for one in psutil.Process(child.pid).children() if "spawn_main" in " ".join(one.cmdline())]
+            workers = [
+                one
+                for one in psutil.Process(child.pid).children()
+                if "spawn_main" in " ".join(one.cmdline())
+            ]
             workers[-1].kill()
             killed = True
         time.sleep(0.2)
@@ -428,12 +638,33 @@ def test_a_scheduler_and_two_workers_started_by_hand_write_the_same_files(
 ) -> None:
     program, whole = undisturbed
     address = f"tcp://127.0.0.1:{free_port()}"
-    dask = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", address, "--no-dashboard"]
-    worker = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard"]
-    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    dask = [
+        sys.executable,
+        "-m",
+        "distributed.cli.dask_scheduler",
+        "--host",
+        address,
+        "--no-dashboard",
+    ]
+    worker = [
+        sys.executable,
+        "-m",
+        "distributed.cli.dask_worker",
+        address,
+        "--nthreads",
+        "1",
+        "--no-dashboard",
+    ]
+    quiet: dict[str, Any] = {
+        "stdout": subprocess.DEVNULL,
+        "stderr": subprocess.DEVNULL,
+        "start_new_session": True,
+    }
     started = [subprocess.Popen(command, **quiet) for command in (dask, worker, worker)]
     try:
-        done = subprocess.run([*program, *places(tmp_path), "--scheduler", address], capture_output=True, text=True)
+        done = subprocess.run(
+            [*program, *places(tmp_path), "--scheduler", address], capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr
     finally:
         for one in started:
@@ -460,7 +691,7 @@ def test_a_study_killed_at_five_moments_ends_with_the_files_of_an_undisturbed_on
     for _ in range(5):
         child = subprocess.Popen(
             again, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-        )  # fmt: skip
+        )
         try:
             child.wait(rng.uniform(5.0, 45.0))
         except subprocess.TimeoutExpired:
@@ -491,7 +722,9 @@ def test_a_feeder_without_paper_limit_is_compared_in_the_radial_setting_alone(
 
     run(monkeypatch, *bare)
     printed = capsys.readouterr().out
-    assert "paper setting left out: mantovani136 has no limit for it; give --paper-limit-mw" in printed
+    assert (
+        "paper setting left out: mantovani136 has no limit for it; give --paper-limit-mw" in printed
+    )
     assert "paper setting, 1 test" not in printed
 
     run(monkeypatch, *bare, "--paper-limit-mw", "1.2")

@@ -1,4 +1,6 @@
-"""The N-1 sheet: its states recomputed from steps.csv alone, totals against the judge, and what a user may get wrong."""
+"""The N-1 sheet: its states recomputed from steps.csv alone, totals against the judge, and what a
+user may get wrong.
+"""
 
 from __future__ import annotations
 
@@ -33,17 +35,25 @@ def quiet() -> Console:
 
 
 def read(folder: Path, name: str) -> pd.DataFrame:
-    """Return a table of the sheet as another program would read it; names of branches and buses stay text."""
+    """Return a table of the sheet as another program would read it; names of branches and buses
+    stay text.
+    """
     texts = (
-        "fault element from_bus to_bus v_min_bus max_loading_branch shed_fractions mark operations dark_buses shed_kw_at"
+        "fault element from_bus to_bus v_min_bus max_loading_branch shed_fractions mark operations "
+        "dark_buses shed_kw_at"
     ).split()
     return pd.read_csv(
-        folder / name, dtype=dict.fromkeys(texts, str), keep_default_na=False, na_values={"v_min_pu": [""]}
+        folder / name,
+        dtype=dict.fromkeys(texts, str),
+        keep_default_na=False,
+        na_values={"v_min_pu": [""]},
     )
 
 
 def check_states(network: Network, steps: pd.DataFrame, v_min: float, v_max: float) -> int:
-    """Replay every step on the feeder and recompute its state; assert what its line says. Return the number of states."""
+    """Replay every step on the feeder and recompute its state; assert what its line says. Return
+    the number of states.
+    """
     n_marked = 0
     for fault, part in steps.groupby("fault", sort=False):
         closed, shed = network.closed.copy(), np.zeros(network.n_bus)
@@ -66,17 +76,25 @@ def check_states(network: Network, steps: pd.DataFrame, v_min: float, v_max: flo
             inside = free[flow.energised[free]]
             band = np.abs(flow.voltage[inside]) if len(inside) else np.ones(1)
             excess = max(
-                float(flow.loading.max() ** 2 - 1), float(v_min**2 - band.min() ** 2), float(band.max() ** 2 - v_max**2)
+                float(flow.loading.max() ** 2 - 1),
+                float(v_min**2 - band.min() ** 2),
+                float(band.max() ** 2 - v_max**2),
             )
-            live = int((closed & flow.energised[network.from_bus] & flow.energised[network.to_bus]).sum())
+            live = int(
+                (closed & flow.energised[network.from_bus] & flow.energised[network.to_bus]).sum()
+            )
             kw = 1e3 * network.base_mva * p_load
             assert bool(flow.converged), (fault, row["step"])
             assert row["within_limits"] == (excess <= 1e-5), (fault, row["step"], excess)
             assert bool(row["mark"]) != row["within_limits"]
             assert row["v_min_pu"] == pytest.approx(float(v.min()), abs=1e-9)
-            assert row["max_loading_pct"] == pytest.approx(100 * float(flow.loading.max()), abs=1e-6)
+            assert row["max_loading_pct"] == pytest.approx(
+                100 * float(flow.loading.max()), abs=1e-6
+            )
             assert row["dark_kw"] == pytest.approx(float(kw[~flow.energised].sum()), abs=1e-6)
-            assert row["shed_kw"] == pytest.approx(float((kw * shed)[flow.energised].sum()), abs=1e-6)
+            assert row["shed_kw"] == pytest.approx(
+                float((kw * shed)[flow.energised].sum()), abs=1e-6
+            )
             assert row["loop_energised"] == (live > flow.energised.sum() - len(network.substation))
             n_marked += not row["within_limits"]
     return n_marked
@@ -91,7 +109,9 @@ def ieee33(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Sheet]:
     return folder, sheet
 
 
-def test_every_state_of_ieee33_is_what_its_line_says_and_within_limits(ieee33: tuple[Path, Sheet]) -> None:
+def test_every_state_of_ieee33_is_what_its_line_says_and_within_limits(
+    ieee33: tuple[Path, Sheet],
+) -> None:
     folder, _ = ieee33
     network, steps = load_network("ieee33"), read(folder, "steps.csv")
 
@@ -103,7 +123,9 @@ def test_every_state_of_ieee33_is_what_its_line_says_and_within_limits(ieee33: t
 def test_every_state_of_bus69_is_what_its_line_says_and_within_limits(tmp_path: Path) -> None:
     """A third of the faults, those of the long feeder among them; all of them in the slow test."""
     network = load_network("bus69")
-    names = tuple(name for k, name in enumerate(network.branch_name) if network.closed[k] and k % 3 == 1)
+    names = tuple(
+        name for k, name in enumerate(network.branch_name) if network.closed[k] and k % 3 == 1
+    )
     run_n_minus_1(NMinus1Config("bus69", faults=names, output=tmp_path, run=ALONE), quiet())
 
     steps = read(tmp_path, "steps.csv")
@@ -114,7 +136,9 @@ def test_every_state_of_bus69_is_what_its_line_says_and_within_limits(tmp_path: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("feeder", "n_fault"), [("bus69", 68), ("kraftringen533", 532)])
-def test_whole_sheets_hold_by_an_independent_power_flow(feeder: str, n_fault: int, tmp_path: Path) -> None:
+def test_whole_sheets_hold_by_an_independent_power_flow(
+    feeder: str, n_fault: int, tmp_path: Path
+) -> None:
     run_n_minus_1(NMinus1Config(feeder, output=tmp_path), quiet())
     sheet, steps = read(tmp_path, "sheet.csv"), read(tmp_path, "steps.csv")
 
@@ -125,7 +149,9 @@ def test_whole_sheets_hold_by_an_independent_power_flow(feeder: str, n_fault: in
 
 
 def test_totals_are_the_judges(ieee33: tuple[Path, Sheet]) -> None:
-    """kW without supply, operations, voltage and loading of every fault, from the decisions judged anew."""
+    """kW without supply, operations, voltage and loading of every fault, from the decisions judged
+    anew.
+    """
     folder, sheet = ieee33
     network = load_network("ieee33")
     scenarios = make_scenarios(network, np.flatnonzero(network.closed))
@@ -141,7 +167,9 @@ def test_totals_are_the_judges(ieee33: tuple[Path, Sheet]) -> None:
     np.testing.assert_allclose(table["cost"], outcomes.cost)
     assert table["safe"].all() == outcomes.safe.all()
     told = totals(sheet)
-    assert told["dark, summed over faults, kW"] + told["shed, summed over faults, kW"] == pytest.approx(unserved.sum())
+    assert told["dark, summed over faults, kW"] + told[
+        "shed, summed over faults, kW"
+    ] == pytest.approx(unserved.sum())
     assert told["faults"] == 32 and told["states on the way beyond limits"] == 0
     assert told["decisions proven to a gap of 0.01 %"] == 32
 
@@ -150,11 +178,15 @@ def test_a_fault_without_any_tie_is_dark_and_said_so(ieee33: tuple[Path, Sheet])
     table = read(ieee33[0], "sheet.csv").set_index("fault")
 
     head = table.loc["1"]
-    assert head["status"] == "dark: no tie" and head["dark_kw"] == pytest.approx(3715.0) and head["operations"] == ""
-    assert head["load_points_dark"] == 32 and head["load_points_shed"] == 0
-    assert table.loc["22", "status"] == "restored, load shed" and table.loc["22", "shed_kw"] == pytest.approx(
-        4.42, abs=0.01
+    assert (
+        head["status"] == "dark: no tie"
+        and head["dark_kw"] == pytest.approx(3715.0)
+        and head["operations"] == ""
     )
+    assert head["load_points_dark"] == 32 and head["load_points_shed"] == 0
+    assert table.loc["22", "status"] == "restored, load shed" and table.loc[
+        "22", "shed_kw"
+    ] == pytest.approx(4.42, abs=0.01)
     assert table.loc["10", "status"] == "restored" and table.loc["10", "operations"] == "close 35"
 
 
@@ -189,16 +221,23 @@ class _Page(HTMLParser):
             self._in_heading = False
 
 
-def test_the_page_is_whole_in_itself_and_every_fault_has_its_anchor(ieee33: tuple[Path, Sheet]) -> None:
+def test_the_page_is_whole_in_itself_and_every_fault_has_its_anchor(
+    ieee33: tuple[Path, Sheet],
+) -> None:
     text = (ieee33[0] / "sheet.html").read_text()
     parsed = _Page()
     parsed.feed(text)
 
     assert not parsed.outside and "http" not in text and "url(" not in text
     assert parsed.links == {f"#{anchor}" for anchor in parsed.anchors} and len(parsed.anchors) == 32
-    assert {"Dark, kW", "Shed, kW", "Lowest voltage, pu", "Highest loading, %", "Gap, %", "Decision, ms"} <= set(
-        parsed.headings
-    )
+    assert {
+        "Dark, kW",
+        "Shed, kW",
+        "Lowest voltage, pu",
+        "Highest loading, %",
+        "Gap, %",
+        "Decision, ms",
+    } <= set(parsed.headings)
     assert "prefers-color-scheme: dark" in text and "@media print" in text
     assert "load points: buses with load (no customer file was given)" in text
 
@@ -206,11 +245,22 @@ def test_the_page_is_whole_in_itself_and_every_fault_has_its_anchor(ieee33: tupl
 def test_names_are_escaped_in_the_page(ieee33: tuple[Path, Sheet]) -> None:
     sheet = ieee33[1]
     steps, faults, times = (
-        table.replace({"fault": {"5": "<b>5</b>"}}) for table in (sheet.steps, sheet.faults, sheet.times)
+        table.replace({"fault": {"5": "<b>5</b>"}})
+        for table in (sheet.steps, sheet.faults, sheet.times)
     )
     odd = Sheet(
-        sheet.network, sheet.setting, "<i>peak</i>", False, False, (), sheet.command, faults, steps, times, 1.0
-    )  # fmt: skip
+        sheet.network,
+        sheet.setting,
+        "<i>peak</i>",
+        False,
+        False,
+        (),
+        sheet.command,
+        faults,
+        steps,
+        times,
+        1.0,
+    )
 
     text = page(odd)
 
@@ -228,18 +278,27 @@ def test_console_has_the_worst_faults_and_the_totals(tmp_path: Path) -> None:
 
 
 def write_generator_feeder(folder: Path, load_4: float = 0.5, generation_4: float = 0.0) -> Path:
-    """Write the feeder on which no order is within limits: 3 brings 2 MW, 5 takes 1.5 MW, and S4 bears 1 MW."""
+    """Write the feeder on which no order is within limits: 3 brings 2 MW, 5 takes 1.5 MW, and S4
+    bears 1 MW.
+    """
     folder.mkdir()
     (folder / "buses.csv").write_text(
         "bus,vn_kv,type,p_mw,q_mvar,vmin_pu,vmax_pu,sgen_p_mw\nS,10,slack,0,0,0.9,1.1,0\n1,10,pq,0,0,0.9,1.1,0\n"
         f"3,10,pq,0,0,0.9,1.1,2\n4,10,pq,{load_4},0,0.9,1.1,{generation_4}\n5,10,pq,1.5,0,0.9,1.1,0\n"
     )
-    rows = [("S1", "S", "1", 0, 9.0), ("13", "1", "3", 0, 0.3), ("15", "1", "5", 0, 9.0), ("S4", "S", "4", 0, 1.0),
-            ("t3", "4", "3", 1, 9.0), ("t5", "4", "5", 1, 9.0)]  # fmt: skip
+    rows = [
+        ("S1", "S", "1", 0, 9.0),
+        ("13", "1", "3", 0, 0.3),
+        ("15", "1", "5", 0, 9.0),
+        ("S4", "S", "4", 0, 1.0),
+        ("t3", "4", "3", 1, 9.0),
+        ("t5", "4", "5", 1, 9.0),
+    ]
     (folder / "branches.csv").write_text(
         "branch,from_bus,to_bus,kind,normally_open,r_ohm,x_ohm,b_us,rating_a\n"
         + "".join(
-            f"{n},{i},{j},{'tie' if t else 'line'},{t},0.01,0.01,0,{mw * AMPERE_PER_MW}\n" for n, i, j, t, mw in rows
+            f"{n},{i},{j},{'tie' if t else 'line'},{t},0.01,0.01,0,{mw * AMPERE_PER_MW}\n"
+            for n, i, j, t, mw in rows
         )
     )
     (folder / "meta.json").write_text("{}")
@@ -247,12 +306,15 @@ def write_generator_feeder(folder: Path, load_4: float = 0.5, generation_4: floa
 
 
 def test_a_timed_overload_is_marked_with_its_size(tmp_path: Path) -> None:
-    """13 bears 0.3 MW, so 3 and 5 cannot share a tie: one is opened from the other, and one stands alone for a step.
+    """13 bears 0.3 MW, so 3 and 5 cannot share a tie: one is opened from the other, and one stands
+    alone for a step.
 
     With 3 alone S4 carries 1.5 MW back to the substation, 50 % over its 1 MW.
     """
     folder = write_generator_feeder(tmp_path / "feeder")
-    run_n_minus_1(NMinus1Config(str(folder), faults=("S1",), output=tmp_path / "out", run=ALONE), quiet())
+    run_n_minus_1(
+        NMinus1Config(str(folder), faults=("S1",), output=tmp_path / "out", run=ALONE), quiet()
+    )
     steps = read(tmp_path / "out", "steps.csv").set_index("step")
     table = read(tmp_path / "out", "sheet.csv")
 
@@ -268,26 +330,44 @@ def test_a_timed_overload_is_marked_with_its_size(tmp_path: Path) -> None:
 
 
 def test_what_nothing_makes_safe_is_said_so_and_has_no_gap(tmp_path: Path) -> None:
-    """4 brings 6 MW that nobody can shed, over the 1 MW of S4: overloaded from the fault on, and in every decision."""
+    """4 brings 6 MW that nobody can shed, over the 1 MW of S4: overloaded from the fault on, and in
+    every decision.
+    """
     folder = write_generator_feeder(tmp_path / "feeder", load_4=0.0, generation_4=6.0)
 
-    sheet = make_sheet(NMinus1Config(str(folder), faults=("S1",), output=tmp_path / "out", run=ALONE), quiet())
+    sheet = make_sheet(
+        NMinus1Config(str(folder), faults=("S1",), output=tmp_path / "out", run=ALONE), quiet()
+    )
 
     fault, last = sheet.faults.iloc[0], sheet.steps.iloc[-1]
     assert fault["status"] == "NOT SAFE" and not fault["safe"] and np.isinf(fault["gap_pct"])
     assert fault["proof"] == "no plan tried can be made safe"
-    assert re.match(r"lasting overload \d+(\.\d+)? % for \d steps?", last["mark"]) and last["overload_pct"] > 100
-    assert totals(sheet)["without a safe decision"] == 1 and totals(sheet)["decisions proven to a gap of 0.01 %"] == 0
-    assert '<span class="badge bad">NOT SAFE</span>' in page(sheet) and "beyond limits before anything" in page(sheet)
+    assert (
+        re.match(r"lasting overload \d+(\.\d+)? % for \d steps?", last["mark"])
+        and last["overload_pct"] > 100
+    )
+    assert (
+        totals(sheet)["without a safe decision"] == 1
+        and totals(sheet)["decisions proven to a gap of 0.01 %"] == 0
+    )
+    assert '<span class="badge bad">NOT SAFE</span>' in page(
+        sheet
+    ) and "beyond limits before anything" in page(sheet)
 
 
 def test_a_state_without_a_power_flow_is_marked_and_never_fine(tmp_path: Path) -> None:
     """1 GW at 4 has no power flow through S4: unknown until it is shed."""
     folder = write_generator_feeder(tmp_path / "feeder", load_4=90.0)
-    text = (folder / "branches.csv").read_text().replace("S4,S,4,line,0,0.01,0.01", "S4,S,4,line,0,0.9,0.9")
+    text = (
+        (folder / "branches.csv")
+        .read_text()
+        .replace("S4,S,4,line,0,0.01,0.01", "S4,S,4,line,0,0.9,0.9")
+    )
     (folder / "branches.csv").write_text(text)
 
-    sheet = make_sheet(NMinus1Config(str(folder), faults=("S1",), output=tmp_path / "out", run=ALONE), quiet())
+    sheet = make_sheet(
+        NMinus1Config(str(folder), faults=("S1",), output=tmp_path / "out", run=ALONE), quiet()
+    )
 
     first = sheet.steps.iloc[0]
     assert not first["within_limits"] and np.isnan(first["v_min_pu"]) and first["v_min_bus"] == ""
@@ -296,14 +376,23 @@ def test_a_state_without_a_power_flow_is_marked_and_never_fine(tmp_path: Path) -
 
 
 def test_make_before_break_is_asked_for_by_its_option(tmp_path: Path) -> None:
-    """Line 14 feeds buses that have supply: with the option tie 34 takes them over before it is opened."""
+    """Line 14 feeds buses that have supply: with the option tie 34 takes them over before it is
+    opened.
+    """
     told, loops = {}, {}
     for asked in (False, True):
         config = NMinus1Config(
-            "ieee33", faults=("31",), make_before_break=asked, output=tmp_path / str(asked), run=ALONE
+            "ieee33",
+            faults=("31",),
+            make_before_break=asked,
+            output=tmp_path / str(asked),
+            run=ALONE,
         )
         sheet = make_sheet(config, quiet())
-        told[asked], loops[asked] = sheet.faults["operations"].iloc[0], totals(sheet)["states with a loop energised"]
+        told[asked], loops[asked] = (
+            sheet.faults["operations"].iloc[0],
+            totals(sheet)["states with a loop energised"],
+        )
         assert sheet.faults["steps_beyond_limits"].tolist() == [0]
         assert ("--make-before-break" in sheet.command) == asked
 
@@ -312,7 +401,9 @@ def test_make_before_break_is_asked_for_by_its_option(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_workers_and_one_make_the_same_tables(ieee33: tuple[Path, Sheet], tmp_path: Path) -> None:
+def test_two_workers_and_one_make_the_same_tables(
+    ieee33: tuple[Path, Sheet], tmp_path: Path
+) -> None:
     run_n_minus_1(NMinus1Config("ieee33", output=tmp_path, run=RunConfig(workers=2)), quiet())
 
     for name in ("sheet.csv", "steps.csv"):
@@ -320,11 +411,17 @@ def test_two_workers_and_one_make_the_same_tables(ieee33: tuple[Path, Sheet], tm
 
 
 def test_customers_are_counted_where_a_file_tells_them(tmp_path: Path) -> None:
-    """Fault 32 leaves nothing dark; fault 22 sheds a part of one bus: that part of its customers, rounded up."""
+    """Fault 32 leaves nothing dark; fault 22 sheds a part of one bus: that part of its customers,
+    rounded up.
+    """
     network = load_network("ieee33")
     file = tmp_path / "who.csv"
-    file.write_text("bus,customers\n" + "".join(f"{name},{10}\n" for name in network.bus_name[1:32]))
-    config = NMinus1Config("ieee33", faults=("1", "22"), customers=file, output=tmp_path / "out", run=ALONE)
+    file.write_text(
+        "bus,customers\n" + "".join(f"{name},{10}\n" for name in network.bus_name[1:32])
+    )
+    config = NMinus1Config(
+        "ieee33", faults=("1", "22"), customers=file, output=tmp_path / "out", run=ALONE
+    )
 
     sheet = make_sheet(config, quiet())
 
@@ -340,9 +437,15 @@ def test_customers_are_counted_where_a_file_tells_them(tmp_path: Path) -> None:
             "bus,customers\n2,5\n99,4\n",
             r"line 3: bus '99' is not in ieee33 \(1, 2, 3, 4, 5, \.\.\.\); correct or delete",
         ),
-        ("bus,people\n2,5\n", "column customers is missing; its first line must name bus,customers"),
+        (
+            "bus,people\n2,5\n",
+            "column customers is missing; its first line must name bus,customers",
+        ),
         ("bus,customers\n2,5\n2,6\n", "line 3: bus '2' has a line already; give each bus one"),
-        ("bus,customers\n2,many\n", "line 2: customers of bus '2' is 'many'; give a whole number, zero or more"),
+        (
+            "bus,customers\n2,many\n",
+            "line 2: customers of bus '2' is 'many'; give a whole number, zero or more",
+        ),
         ("bus,customers\n2,-1\n", "customers of bus '2' is '-1'; give a whole number"),
     ],
 )
@@ -361,15 +464,26 @@ def test_the_peak_hour_carries_the_nominal_load() -> None:
 
     assert arrays["p_load"].sum() == pytest.approx(network.p_load.sum())
     assert not arrays["p_gen"].any()
-    assert find_hour(profiles, network, str(profiles.time[step])) == find_hour(profiles, network, str(step)) == step
+    assert (
+        find_hour(profiles, network, str(profiles.time[step]))
+        == find_hour(profiles, network, str(step))
+        == step
+    )
 
 
 @pytest.mark.parametrize(
     ("hour", "message"),
     [
         ("9000", r"hour 9000 is outside simbench_2016; its rows are 0 to 87\d\d"),
-        ("1999-01-01T00:00", "hour 1999-01-01T00:00 is outside simbench_2016, which runs from 2016-01-01T00:00 to"),
-        ("noon", r"hour 'noon' is none; give nominal, peak, a row \(0 to 87\d\d\) or a time such as 2016-01-01T00:00"),
+        (
+            "1999-01-01T00:00",
+            "hour 1999-01-01T00:00 is outside simbench_2016, which runs from 2016-01-01T00:00 to",
+        ),
+        (
+            "noon",
+            r"hour 'noon' is none; give nominal, peak, a row \(0 to 87\d\d\) or a time such as "
+            r"2016-01-01T00:00",
+        ),
     ],
 )
 def test_hours_outside_the_profile_are_refused(hour: str, message: str) -> None:
@@ -381,14 +495,23 @@ def test_hours_outside_the_profile_are_refused(hour: str, message: str) -> None:
     ("arguments", "message"),
     [
         (["atlantis"], "error: no feeder 'atlantis'; the bundled ones are bus69"),
-        (["ieee33", "--faults", "33"], "error: ieee33: branch '33' is normally open; only a branch in service can"),
+        (
+            ["ieee33", "--faults", "33"],
+            "error: ieee33: branch '33' is normally open; only a branch in service can",
+        ),
         (["ieee33", "--faults", "2", "2"], "error: ieee33: a fault is named twice; name each once"),
-        (["kraftringen533", "--setting", "paper"], "error: kraftringen533: the paper setting needs a uniform active"),
-        (["ieee33", "--prove-s", "0"], "error: prove_s is 0.0; give the solver some seconds, or leave it out"),
+        (
+            ["kraftringen533", "--setting", "paper"],
+            "error: kraftringen533: the paper setting needs a uniform active",
+        ),
+        (
+            ["ieee33", "--prove-s", "0"],
+            "error: prove_s is 0.0; give the solver some seconds, or leave it out",
+        ),
         (["ieee33", "--customers", "nowhere.csv"], "error: .*nowhere.csv"),
         (["ieee33", "--workers", "0"], "error: workers is 0; use at least one process"),
     ],
-)  # fmt: skip
+)
 def test_wrong_values_end_the_program_with_one_sentence(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -399,14 +522,20 @@ def test_wrong_values_end_the_program_with_one_sentence(
     assert re.match(message, told) and told.count("\n") == 1
 
 
-def test_the_paper_setting_marks_what_is_beyond_limits_before_anything_is_switched(tmp_path: Path) -> None:
-    """Nominal load breaks the uniform 0.9 MW as it is: the tripped state is marked, in MW and %, and the decision is safe."""
+def test_the_paper_setting_marks_what_is_beyond_limits_before_anything_is_switched(
+    tmp_path: Path,
+) -> None:
+    """Nominal load breaks the uniform 0.9 MW as it is: the tripped state is marked, in MW and %,
+    and the decision is safe.
+    """
     config = NMinus1Config("ieee33", setting="paper", faults=("5",), output=tmp_path, run=ALONE)
 
     sheet = make_sheet(config, quiet())
 
     first, last = sheet.steps.iloc[0], sheet.steps.iloc[-1]
-    assert not first["within_limits"] and first["overload_mw"] == pytest.approx(0.9 * first["overload_pct"] / 100)
+    assert not first["within_limits"] and first["overload_mw"] == pytest.approx(
+        0.9 * first["overload_pct"] / 100
+    )
     assert last["within_limits"] and sheet.faults["safe"].all()
     limit = resolve_setting(sheet.network, "paper").active_limit_mw
     assert last["max_loading_mw"] == pytest.approx(limit * last["max_loading_pct"] / 100)

@@ -9,7 +9,8 @@ from feederguard.models.arrays import FloatArray
 
 @dataclass(frozen=True, eq=False)
 class MatpowerCase:
-    """The matrices of a case after its own conversions: MW, Mvar, kV, degrees, and per unit on base_mva.
+    """The matrices of a case after its own conversions: MW, Mvar, kV, degrees, and per unit on
+    base_mva.
 
     Columns are MATPOWER's (`bus[:, 2]` is PD). A matrix that the file lacks has no rows.
     """

@@ -1,8 +1,8 @@
 """MATPOWER case files (.m, format version 2), read the way MATPOWER runs them, as a `Network`.
 
 `script.py` carries out the statements of the file, its unit conversions among them; `generators.py`
-reads the generators. Source of the meaning of each column: MATPOWER 8.1, caseformat.m, bustypes.m, makeYbus.m and
-makeAang.m.
+reads the generators. Source of the meaning of each column: MATPOWER 8.1, caseformat.m, bustypes.m,
+makeYbus.m and makeAang.m.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ _KV_WHERE_NONE_IS_GIVEN = 1.0
 def parse_matpower(path: str | Path) -> MatpowerCase:
     """Return the case of a MATPOWER .m file, its unit conversions carried out.
 
-    Raises `NetworkError` naming file, line and statement where it cannot be read as MATPOWER would read it.
+    Raises `NetworkError` naming file, line and statement where it cannot be read as MATPOWER would
+    read it.
     """
     path = Path(path)
     if not path.is_file():
@@ -34,12 +35,23 @@ def parse_matpower(path: str | Path) -> MatpowerCase:
     fields = run_case_file(path, path.read_text(encoding="utf-8-sig", errors="replace"))
     version = fields.pop("version", "2")
     if version != "2":
-        raise NetworkError(f"{path}: mpc.version is {version!r}, expected '2'; convert it with MATPOWER's savecase")
+        raise NetworkError(
+            f"{path}: mpc.version is {version!r}, expected '2'; convert it with MATPOWER's savecase"
+        )
     base = fields.pop("baseMVA", None)
-    if not (isinstance(base, np.ndarray) and base.size == 1 and np.isfinite(base).all() and base.item() > 0):
-        raise NetworkError(f"{path}: mpc.baseMVA must be one positive number; set it to the MVA base of the case")
-    matrices = {name: _matrix_field(path, fields, name, width) for name, width in
-                (("bus", 13), ("gen", 10), ("branch", 11), ("gencost", 4))}  # fmt: skip
+    if not (
+        isinstance(base, np.ndarray)
+        and base.size == 1
+        and np.isfinite(base).all()
+        and base.item() > 0
+    ):
+        raise NetworkError(
+            f"{path}: mpc.baseMVA must be one positive number; set it to the MVA base of the case"
+        )
+    matrices = {
+        name: _matrix_field(path, fields, name, width)
+        for name, width in (("bus", 13), ("gen", 10), ("branch", 11), ("gencost", 4))
+    }
     names = fields.pop("bus_name", [])
     return MatpowerCase(
         name=path.stem,
@@ -51,40 +63,53 @@ def parse_matpower(path: str | Path) -> MatpowerCase:
 
 
 def fields_of_matpower(path: str | Path) -> dict[str, Any]:
-    """Return the fields of the feeder of a MATPOWER .m file; buses bear their numbers, branches their row numbers from 1.
+    """Return the fields of the feeder of a MATPOWER .m file; buses bear their numbers, branches
+    their row numbers from 1.
 
-    Reference buses are substations at their generator's VG. Every generator in service becomes a generator row with its
-    limits and costs, those at reference buses as the grid above, and a PV bus a bus like any other: the power flow holds
-    no voltage there and, as it warns, does not see generators elsewhere, nor PG and QG. RATE_A is both a current limit at
-    1 pu voltage (`rating`) and the limit of apparent power (`s_max`), 0 meaning none; so are ANGMIN and ANGMAX where both
-    are 0. A branch with BR_STATUS 0 is kept as a normally open tie. Isolated buses (type 4) and what hangs on them are
-    dropped. A branch is a 'trafo' where TAP is not 0, the BASE_KV of its ends differ, or r is negative. A case that gives no
-    BASE_KV at all is read with a warning as one of 1 kV: nothing per unit depends on it. Limits of interfaces (mpc.if) are
-    left out: they act in MATPOWER only where they are toggled on.
+    Reference buses are substations at their generator's VG. Every generator in service becomes a
+    generator row with its limits and costs, those at reference buses as the grid above, and a PV
+    bus a bus like any other: the power flow holds no voltage there and, as it warns, does not see
+    generators elsewhere, nor PG and QG. RATE_A is both a current limit at 1 pu voltage (`rating`)
+    and the limit of apparent power (`s_max`), 0 meaning none; so are ANGMIN and ANGMAX where both
+    are 0. A branch with BR_STATUS 0 is kept as a normally open tie. Isolated buses (type 4) and
+    what hangs on them are dropped. A branch is a 'trafo' where TAP is not 0, the BASE_KV of its
+    ends differ, or r is negative. A case that gives no BASE_KV at all is read with a warning as one
+    of 1 kV: nothing per unit depends on it. Limits of interfaces (mpc.if) are left out: they act in
+    MATPOWER only where they are toggled on.
 
-    Raises `NetworkError` for a file that cannot be interpreted, a reference bus without a generator, a bus without
-    BASE_KV among others that have one, an unknown bus number, a DC line, constraints or costs of the user's own (mpc.A, l, u,
-    N), a capability curve, a dispatchable load with reactive power, costs that are piecewise linear, of a degree
-    above two or of reactive power, or what `Network` itself refuses.
+    Raises `NetworkError` for a file that cannot be interpreted, a reference bus without a
+    generator, a bus without BASE_KV among others that have one, an unknown bus number, a DC line,
+    constraints or costs of the user's own (mpc.A, l, u, N), a capability curve, a dispatchable load
+    with reactive power, costs that are piecewise linear, of a degree above two or of reactive
+    power, or what `Network` itself refuses.
     """
     path, case = Path(path), parse_matpower(path)
     _refuse_unheld(path, case)
     case = _with_base_kv(path, case)
     position = _bus_positions(path, case)
     bus = case.bus[column(case.bus, "BUS_TYPE") != COLUMN["NONE"]]
-    fields = _buses(path, case, bus, position) | _branches(path, case, position, column(bus, "BASE_KV"))
+    fields = _buses(path, case, bus, position) | _branches(
+        path, case, position, column(bus, "BASE_KV")
+    )
     return {"name": case.name, "base_mva": case.base_mva, **fields}
 
 
 def _refuse_unheld(path: Path, case: MatpowerCase) -> None:
-    """Raise for fields that change MATPOWER's optimal power flow and that a Network would lose in silence."""
+    """Raise for fields that change MATPOWER's optimal power flow and that a Network would lose in
+    silence.
+    """
     if "dcline" in case.other_fields:
-        raise NetworkError(f"{path}: mpc.dcline is not supported; model each DC line as a load and a generator instead")
+        raise NetworkError(
+            f"{path}: mpc.dcline is not supported; model each DC line as a load and a generator "
+            "instead"
+        )
     own = [field for field in ("A", "l", "u", "N") if field in case.other_fields]
     if own:
         raise NetworkError(
-            f"{path}: mpc.{own[0]} holds constraints or costs of the user's own on MATPOWER's variables, which a Network "
-            "cannot hold; remove them, and add the constraints to the model that build_ac_opf returns"
+            f"{path}: mpc.{own[0]} holds constraints or costs of the user's own on MATPOWER's "
+            "variables, which a Network "
+            "cannot hold; remove them, and add the constraints to the model that build_ac_opf "
+            "returns"
         )
 
 
@@ -93,11 +118,17 @@ def _matrix_field(path: Path, fields: Variables, name: str, width: int) -> Float
     if value is None and name == "gencost":
         return np.zeros((0, width))
     if not isinstance(value, np.ndarray):
-        raise NetworkError(f"{path}: mpc.{name} is missing or no matrix; a case needs mpc.baseMVA, bus, gen and branch")
+        raise NetworkError(
+            f"{path}: mpc.{name} is missing or no matrix; a case needs mpc.baseMVA, bus, gen and "
+            "branch"
+        )
     if value.size == 0 and name != "bus":
         return np.zeros((0, width))
     if value.shape[1] < width:
-        raise NetworkError(f"{path}: mpc.{name} has {value.shape[1]} columns, a version 2 case has at least {width}")
+        raise NetworkError(
+            f"{path}: mpc.{name} has {value.shape[1]} columns, a version 2 case has at least "
+            f"{width}"
+        )
     return np.asarray(value, dtype=np.float64)
 
 
@@ -105,7 +136,8 @@ def _with_base_kv(path: Path, case: MatpowerCase) -> MatpowerCase:
     if column(case.bus, "BASE_KV").any() or not len(case.bus):
         return case
     warnings.warn(
-        f"{path}: no bus has a BASE_KV; all are taken as {_KV_WHERE_NONE_IS_GIVEN:g} kV, which makes amperes and ohms "
+        f"{path}: no bus has a BASE_KV; all are taken as {_KV_WHERE_NONE_IS_GIVEN:g} kV, which "
+        "makes amperes and ohms "
         "meaningless and leaves everything per unit as it is",
         stacklevel=3,
     )
@@ -121,15 +153,18 @@ def _bus_positions(path: Path, case: MatpowerCase) -> dict[int, int]:
     for number, kind, base_kv in case.bus[:, [0, 1, COLUMN["BASE_KV"] - 1]].tolist():
         if not float(number).is_integer() or int(number) in position:
             raise NetworkError(
-                f"{path}: bus number {number:.12g} is used twice or is no integer; number the buses uniquely"
+                f"{path}: bus number {number:.12g} is used twice or is no integer; number the "
+                "buses uniquely"
             )
         if kind not in (1, 2, 3, 4):
             raise NetworkError(
-                f"{path}: bus {number:.12g} is of type {kind:g}; use 1 (PQ), 2 (PV), 3 (reference), 4 (isolated)"
+                f"{path}: bus {number:.12g} is of type {kind:g}; use 1 (PQ), 2 (PV), 3 "
+                "(reference), 4 (isolated)"
             )
         if kind != COLUMN["NONE"] and not base_kv > 0:
             raise NetworkError(
-                f"{path}: BASE_KV of bus {number:.12g} is {base_kv:g}; write its nominal voltage in kV into "
+                f"{path}: BASE_KV of bus {number:.12g} is {base_kv:g}; write its nominal voltage "
+                "in kV into "
                 "column 10 of mpc.bus"
             )
         position[int(number)] = -1 if kind == COLUMN["NONE"] else kept
@@ -140,18 +175,26 @@ def _bus_positions(path: Path, case: MatpowerCase) -> dict[int, int]:
 def _place(path: Path, position: dict[int, int], number: float, where: str) -> int:
     if number not in position:
         raise NetworkError(
-            f"{path}: {where} is at bus {number:.12g}, which mpc.bus does not list; add the bus or correct it"
+            f"{path}: {where} is at bus {number:.12g}, which mpc.bus does not list; add the bus or "
+            "correct it"
         )
     return position[int(number)]
 
 
-def _buses(path: Path, case: MatpowerCase, bus: FloatArray, position: dict[int, int]) -> dict[str, Any]:
+def _buses(
+    path: Path, case: MatpowerCase, bus: FloatArray, position: dict[int, int]
+) -> dict[str, Any]:
     """Return the bus and generator fields of the Network."""
     gen_buses = column(case.gen, "GEN_BUS").tolist()
-    gen_at = [_place(path, position, at, f"row {row + 1} of mpc.gen") for row, at in enumerate(gen_buses)]
+    gen_at = [
+        _place(path, position, at, f"row {row + 1} of mpc.gen") for row, at in enumerate(gen_buses)
+    ]
     substation = np.flatnonzero(column(bus, "BUS_TYPE") == COLUMN["REF"])
     if not substation.size:
-        raise NetworkError(f"{path}: no bus is of type 3 (reference); give that type to the bus that feeds the network")
+        raise NetworkError(
+            f"{path}: no bus is of type 3 (reference); give that type to the bus that feeds the "
+            "network"
+        )
     return {
         "bus_name": tuple(str(int(number)) for number in column(bus, "BUS_I")),
         "vn_kv": column(bus, "BASE_KV"),
@@ -166,21 +209,33 @@ def _buses(path: Path, case: MatpowerCase, bus: FloatArray, position: dict[int, 
     }
 
 
-def _branches(path: Path, case: MatpowerCase, position: dict[int, int], vn_kv: FloatArray) -> dict[str, Any]:
+def _branches(
+    path: Path, case: MatpowerCase, position: dict[int, int], vn_kv: FloatArray
+) -> dict[str, Any]:
     """Return the branch fields of the Network."""
     ends = np.array(
-        [[_place(path, position, end, f"row {row + 1} of mpc.branch") for end in pair]
-         for row, pair in enumerate(case.branch[:, :2].tolist())], dtype=np.int64
-    ).reshape(-1, 2)  # fmt: skip
+        [
+            [_place(path, position, end, f"row {row + 1} of mpc.branch") for end in pair]
+            for row, pair in enumerate(case.branch[:, :2].tolist())
+        ],
+        dtype=np.int64,
+    ).reshape(-1, 2)
     kept = (ends >= 0).all(axis=1)
     branch, (i, j) = case.branch[kept], ends[kept].T
     r, tap, rate = column(branch, "BR_R"), column(branch, "TAP"), column(branch, "RATE_A")
-    half_b, zero, closed = column(branch, "BR_B") / 2, np.zeros(len(branch)), column(branch, "BR_STATUS") != 0
+    half_b, zero, closed = (
+        column(branch, "BR_B") / 2,
+        np.zeros(len(branch)),
+        column(branch, "BR_STATUS") != 0,
+    )
     transforms = (tap != 0) | ~np.isclose(vn_kv[i], vn_kv[j], rtol=1e-9)
     return {
         "branch_name": tuple(str(row + 1) for row in np.flatnonzero(kept)),
-        # A negative r is what is left of a larger grid reduced to an equivalent: no line, whatever its state.
-        "kind": tuple(np.select([r < 0, ~closed, transforms], ["trafo", "tie", "trafo"], "line").tolist()),
+        # A negative r is what is left of a larger grid reduced to an equivalent: no line, whatever
+        # its state.
+        "kind": tuple(
+            np.select([r < 0, ~closed, transforms], ["trafo", "tie", "trafo"], "line").tolist()
+        ),
         "from_bus": i,
         "to_bus": j,
         "r": r,

@@ -1,10 +1,11 @@
-"""The language of MATPOWER case files: matrices, cells of names, arithmetic, column names, indexing, and if.
+"""The language of MATPOWER case files: matrices, cells of names, arithmetic, column names,
+indexing, and if.
 
-A case file is a small program. The distribution cases write ohms, kW or kVA into their matrices and convert
-them to per unit and MW in the statements below, so a reader that only copies the matrices is wrong by orders
-of magnitude. This one carries out what such files are made of: matrices, cells of names, arithmetic, column
-names from idx_bus, idx_brch, idx_gen and idx_cost, row and column indexing, find, any, all, sum, and if.
-Every other statement raises. It knows nothing of networks.
+A case file is a small program. The distribution cases write ohms, kW or kVA into their matrices and
+convert them to per unit and MW in the statements below, so a reader that only copies the matrices
+is wrong by orders of magnitude. This one carries out what such files are made of: matrices, cells
+of names, arithmetic, column names from idx_bus, idx_brch, idx_gen and idx_cost, row and column
+indexing, find, any, all, sum, and if. Every other statement raises. It knows nothing of networks.
 
 Source of the format and of the meaning of each column: MATPOWER 8.1, caseformat.m and idx_*.m.
 """
@@ -29,7 +30,8 @@ _IDX_TABLE = {
     "idx_brch": "F_BUS=1 T_BUS=2 BR_R=3 BR_X=4 BR_B=5 RATE_A=6 RATE_B=7 RATE_C=8 TAP=9 SHIFT=10 BR_STATUS=11"
     " PF=14 QF=15 PT=16 QT=17 MU_SF=18 MU_ST=19 ANGMIN=12 ANGMAX=13 MU_ANGMIN=20 MU_ANGMAX=21",
     "idx_gen": "GEN_BUS=1 PG=2 QG=3 QMAX=4 QMIN=5 VG=6 MBASE=7 GEN_STATUS=8 PMAX=9 PMIN=10 MU_PMAX=22"
-    " MU_PMIN=23 MU_QMAX=24 MU_QMIN=25 PC1=11 PC2=12 QC1MIN=13 QC1MAX=14 QC2MIN=15 QC2MAX=16 RAMP_AGC=17"
+    " MU_PMIN=23 MU_QMAX=24 MU_QMIN=25 PC1=11 PC2=12 QC1MIN=13 QC1MAX=14 QC2MIN=15 QC2MAX=16 "
+    "RAMP_AGC=17"
     " RAMP_10=18 RAMP_30=19 RAMP_Q=20 APF=21",
     "idx_cost": "PW_LINEAR=1 POLYNOMIAL=2 MODEL=1 STARTUP=2 SHUTDOWN=3 NCOST=4 COST=5",
 }
@@ -55,27 +57,69 @@ _NAME = r"[A-Za-z]\w*(?:\.[A-Za-z]\w*)*"
 _QUOTED = r"'(?:[^'\n]|'')*'|\"(?:[^\"\n]|\"\")*\""
 # A quote after an operand transposes; anywhere else it opens a string.
 _MARK = re.compile(rf"(?<![\w)\]}}'.])(?:{_QUOTED})|%.*|\.\.\..*|[\[\](){{}};,]")
-_TOKEN = re.compile(rf"(?:\d+(?:\.(?![*/^'])\d*)?|\.\d+)(?:[eE][+-]?\d+)?|{_NAME}|"
-                    r"\.\*|\./|\.\^|[=~<>]=|&&|\|\||[-+*/^<>&|~(),;:\[\]{}=']")  # fmt: skip
+_TOKEN = re.compile(
+    rf"(?:\d+(?:\.(?![*/^'])\d*)?|\.\d+)(?:[eE][+-]?\d+)?|{_NAME}|"
+    r"\.\*|\./|\.\^|[=~<>]=|&&|\|\||[-+*/^<>&|~(),;:\[\]{}=']"
+)
 _STRING = re.compile(_QUOTED)
 _STARTS_OPERAND = re.compile(r"[\w.(\[{'\"]|~(?!=)|[-+](?=[\w.(\[])")
 _HEADER = re.compile(r"function\s+(\w+)\s*=\s*\w+\s*(?:\(\s*\))?")
 _OUTPUTS = re.compile(r"\[([\w\s,~]*)\]\s*=\s*(\w+)")
 _PLAIN_MATRIX = re.compile(rf"({_NAME})\s*=\s*\[([^\[\]'\"]*)\]")
 _OPENS_BLOCK = re.compile(r"(if|for|while|switch|try|parfor)\b(.*)", re.DOTALL)
-_LEVEL = {"||": 1, "&&": 2, "|": 3, "&": 4, "<": 5, "<=": 5, ">": 5, ">=": 5, "==": 5, "~=": 5,
-          "+": 6, "-": 6, "*": 7, "/": 7, ".*": 7, "./": 7, "^": 9, ".^": 9}  # fmt: skip
+_LEVEL = {
+    "||": 1,
+    "&&": 2,
+    "|": 3,
+    "&": 4,
+    "<": 5,
+    "<=": 5,
+    ">": 5,
+    ">=": 5,
+    "==": 5,
+    "~=": 5,
+    "+": 6,
+    "-": 6,
+    "*": 7,
+    "/": 7,
+    ".*": 7,
+    "./": 7,
+    "^": 9,
+    ".^": 9,
+}
 _UNARY_LEVEL = 8
 _OPERATION: dict[str, Callable[..., Any]] = {
-    "||": np.logical_or, "|": np.logical_or, "&&": np.logical_and, "&": np.logical_and, "<": np.less,
-    "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal, "==": np.equal, "~=": np.not_equal,
-    "+": np.add, "-": np.subtract, ".*": np.multiply, "./": np.divide, ".^": np.power,
-}  # fmt: skip
+    "||": np.logical_or,
+    "|": np.logical_or,
+    "&&": np.logical_and,
+    "&": np.logical_and,
+    "<": np.less,
+    "<=": np.less_equal,
+    ">": np.greater,
+    ">=": np.greater_equal,
+    "==": np.equal,
+    "~=": np.not_equal,
+    "+": np.add,
+    "-": np.subtract,
+    ".*": np.multiply,
+    "./": np.divide,
+    ".^": np.power,
+}
 _CONSTANT = {"pi": np.pi, "Inf": np.inf, "inf": np.inf, "NaN": np.nan, "nan": np.nan}
 _ELEMENTWISE: dict[str, Callable[..., Any]] = {
-    "sqrt": np.sqrt, "abs": np.abs, "exp": np.exp, "log": np.log, "sin": np.sin, "cos": np.cos, "tan": np.tan,
-    "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "isinf": np.isinf, "isnan": np.isnan,
-}  # fmt: skip
+    "sqrt": np.sqrt,
+    "abs": np.abs,
+    "exp": np.exp,
+    "log": np.log,
+    "sin": np.sin,
+    "cos": np.cos,
+    "tan": np.tan,
+    "asin": np.arcsin,
+    "acos": np.arccos,
+    "atan": np.arctan,
+    "isinf": np.isinf,
+    "isnan": np.isnan,
+}
 _ALONG_COLUMNS: dict[str, Callable[..., Any]] = {"any": np.any, "all": np.all, "sum": np.sum}
 
 
@@ -107,20 +151,26 @@ def run_case_file(path: Path, text: str) -> Variables:
             elif struct is None and (header := _HEADER.fullmatch(statement)):
                 struct = header[1]
             elif statement.startswith("function"):
-                raise _NotUnderstood("one function that returns one struct is read, format version 2")
+                raise _NotUnderstood(
+                    "one function that returns one struct is read, format version 2"
+                )
             else:
                 _execute(statement, variables)
         except (ValueError, ArithmeticError, IndexError) as reason:
             place = f"{path}, line {line + getattr(reason, 'offset', 0)}"
             raise NetworkError(
-                f"{place}: cannot interpret {' '.join(statement.split())[:80]!r}: {reason}; use plain "
-                "matrices, column names and arithmetic, or let MATPOWER's savecase write the case out"
+                f"{place}: cannot interpret {' '.join(statement.split())[:80]!r}: {reason}; use "
+                "plain "
+                "matrices, column names and arithmetic, or let MATPOWER's savecase write the case "
+                "out"
             ) from None
     else:
         if blocks:
             raise NetworkError(f"{path}: an if is never ended; add its end")
     prefix = f"{struct or 'mpc'}."
-    return {name[len(prefix) :]: value for name, value in variables.items() if name.startswith(prefix)}
+    return {
+        name[len(prefix) :]: value for name, value in variables.items() if name.startswith(prefix)
+    }
 
 
 def _statements(path: Path, text: str) -> Iterator[tuple[int, str]]:
@@ -150,7 +200,9 @@ def _statements(path: Path, text: str) -> Iterator[tuple[int, str]]:
                 yield first, statement
             parts = []
     if parts:
-        raise NetworkError(f"{path}, line {first}: the statement begun here never ends; close its bracket")
+        raise NetworkError(
+            f"{path}, line {first}: the statement begun here never ends; close its bracket"
+        )
 
 
 def _execute(statement: str, variables: Variables) -> None:
@@ -187,7 +239,9 @@ def _plain_matrix(body: str, variables: Variables) -> Value:
                 values = _evaluate(f"[{row}]", variables).ravel().tolist()
             if rows and values and len(values) != len(rows[0]):
                 width = len(rows[0])
-                raise _NotUnderstood(f"a row has {len(values)} values, those above have {width}", offset)
+                raise _NotUnderstood(
+                    f"a row has {len(values)} values, those above have {width}", offset
+                )
             if values:
                 rows.append(values)
     return np.array(rows) if rows else np.zeros((0, 0))
@@ -212,7 +266,9 @@ def _evaluate(text: str, variables: Variables) -> Value:
 
 
 def _tokens(text: str) -> list[str]:
-    """Split an expression; inside [ ] and { } blanks between operands become commas, line ends semicolons."""
+    """Split an expression; inside [ ] and { } blanks between operands become commas, line ends
+    semicolons.
+    """
     tokens: list[str] = []
     brackets: list[str] = []
     position = 0
@@ -227,7 +283,9 @@ def _tokens(text: str) -> list[str]:
         if spaced and in_matrix and after_operand and _STARTS_OPERAND.match(text, position):
             tokens.append(",")
             after_operand = False
-        match = (None if after_operand else _STRING.match(text, position)) or _TOKEN.match(text, position)
+        match = (None if after_operand else _STRING.match(text, position)) or _TOKEN.match(
+            text, position
+        )
         if text[position] == "\n" and in_matrix:
             tokens.append(";")
         elif match is None:
@@ -273,7 +331,9 @@ class _Expression:
         if self.tokens[self.at] not in ("-", "+", "~"):
             return self.postfix()
         sign, operand = self.take(), _number(self.binary(_UNARY_LEVEL))
-        return np.logical_not(operand) if sign == "~" else -1.0 * operand if sign == "-" else operand
+        return (
+            np.logical_not(operand) if sign == "~" else -1.0 * operand if sign == "-" else operand
+        )
 
     def postfix(self) -> Value:
         token = self.take()
@@ -305,7 +365,9 @@ class _Expression:
             if len(arguments) != 1:
                 raise _NotUnderstood(f"{name} takes one number or matrix here")
             return _call(name, _number(arguments[0]))
-        raise _NotUnderstood(f"{name or 'its end'!r} is no variable, constant or function this reader knows")
+        raise _NotUnderstood(
+            f"{name or 'its end'!r} is no variable, constant or function this reader knows"
+        )
 
     def arguments(self) -> list[Value]:
         """Return what stands between parentheses; a lone colon comes back as ':'."""
@@ -337,10 +399,18 @@ class _Expression:
 
 def _apply(operator: str, left: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
     if operator in ("*", "/", "^"):
-        if right.size != 1 and (operator != "*" or left.size != 1) or (operator == "^" and left.size != 1):
-            raise _NotUnderstood(f"{operator} of matrices is not read; write .{operator} for element by element")
+        if (
+            right.size != 1
+            and (operator != "*" or left.size != 1)
+            or (operator == "^" and left.size != 1)
+        ):
+            raise _NotUnderstood(
+                f"{operator} of matrices is not read; write .{operator} for element by element"
+            )
         operator = f".{operator}"
-    with np.errstate(divide="ignore", invalid="raise"):  # 1/0 is Inf in MATLAB too; sqrt(-1) is complex there
+    with np.errstate(
+        divide="ignore", invalid="raise"
+    ):  # 1/0 is Inf in MATLAB too; sqrt(-1) is complex there
         return np.asarray(_OPERATION[operator](left + 0.0, right + 0.0))
 
 
@@ -380,7 +450,9 @@ def _indexed(value: NDArray[Any], subscripts: list[Value]) -> NDArray[Any]:
 def _with_replaced(value: Value, subscripts: list[Value], new: Value) -> NDArray[Any]:
     """Return the matrix with the named part replaced; growing or deleting rows is not read."""
     if value is None or len(subscripts) != 2:
-        raise _NotUnderstood("only part of a matrix that exists, by row and column, can be assigned")
+        raise _NotUnderstood(
+            "only part of a matrix that exists, by row and column, can be assigned"
+        )
     changed = _number(value).copy()
     rows, columns = (_positions(s, n) for s, n in zip(subscripts, changed.shape, strict=True))
     if _number(new).size != 1 and new.shape != (rows.size, columns.size):

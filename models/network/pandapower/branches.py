@@ -1,8 +1,9 @@
-"""Branch rows of a pandapower net: lines, impedances, transformer windings and bus-bus ties in service.
+"""Branch rows of a pandapower net: lines, impedances, transformer windings and bus-bus ties in
+service.
 
-A row has its label (`text`, `table`, `index`), its end buses by pandapower index, `z` in series and `y_from`,
-`y_to` to ground at its ends behind an ideal transformer `tap`, `shift` at the from end, all per unit, its
-`rating`, and `open_from`, `open_to`: whether a switch is open there.
+A row has its label (`text`, `table`, `index`), its end buses by pandapower index, `z` in series and
+`y_from`, `y_to` to ground at its ends behind an ideal transformer `tap`, `shift` at the from end,
+all per unit, its `rating`, and `open_from`, `open_to`: whether a switch is open there.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from feederguard.models.network.fields import NetworkError
 
 BUS_TIE_X_PU = 1e-6
 
-# Table, suffix of the label, columns of the two ends and of the rated power, in pandapower's order of branches.
+# Table, suffix of the label, columns of the two ends and of the rated power, in pandapower's order
+# of branches.
 _ROWS = (
     ("line", "", "from_bus", "to_bus", ""),
     ("trafo", "", "hv_bus", "lv_bus", "sn_mva"),
@@ -37,13 +39,19 @@ _SWITCHED = {
 }
 
 
-def read_branches(net: pandapowerNet, part: pandapowerNet, case: dict[str, Any], name: str) -> pd.DataFrame:
-    """Return the branch rows of a net, `part` being what is in service of it and `case` that part's pypower case.
+def read_branches(
+    net: pandapowerNet, part: pandapowerNet, case: dict[str, Any], name: str
+) -> pd.DataFrame:
+    """Return the branch rows of a net, `part` being what is in service of it and `case` that part's
+    pypower case.
 
-    Raises `NetworkError` for a switch at neither end of its element, and an impedance that differs by direction.
+    Raises `NetworkError` for a switch at neither end of its element, and an impedance that differs
+    by direction.
     """
     open_ends = _open_ends(net, name)
-    rows = pd.concat([_element_rows(part, *columns, open_ends) for columns in _ROWS], ignore_index=True)
+    rows = pd.concat(
+        [_element_rows(part, *columns, open_ends) for columns in _ROWS], ignore_index=True
+    )
     matrix = case["branch"].real
     assert len(matrix) == len(rows), "pandapower orders its branches in another way"
     # to_ppc has these columns beside its matrix, and only where one of them is not zero.
@@ -65,23 +73,31 @@ def read_branches(net: pandapowerNet, part: pandapowerNet, case: dict[str, Any],
     return pd.concat([rows, _ideal_bus_ties(net, part)], ignore_index=True)
 
 
-def settle_strays(rows: pd.DataFrame, fused: dict[int, int]) -> tuple[pd.DataFrame, dict[int, complex]]:
-    """Return the rows that join two different fused buses, and the admittance to ground that others leave, by bus.
+def settle_strays(
+    rows: pd.DataFrame, fused: dict[int, int]
+) -> tuple[pd.DataFrame, dict[int, complex]]:
+    """Return the rows that join two different fused buses, and the admittance to ground that others
+    leave, by bus.
 
-    Others: a line with one end at a bus out of service, which stays charged from its other end (a transformer is
-    off then, unless a switch is open at its missing end), and a branch whose two ends are fused.
+    Others: a line with one end at a bus out of service, which stays charged from its other end (a
+    transformer is off then, unless a switch is open at its missing end), and a branch whose two
+    ends are fused.
     """
     rows = rows.assign(from_bus=rows["from_bus"].map(fused), to_bus=rows["to_bus"].map(fused))
     line = rows["table"] == "line"
     rows["open_from"] |= rows["from_bus"].isna() & line
     rows["open_to"] |= rows["to_bus"].isna() & line
-    rows = rows[(rows["from_bus"].notna() | rows["open_from"]) & (rows["to_bus"].notna() | rows["open_to"])]
+    rows = rows[
+        (rows["from_bus"].notna() | rows["open_from"]) & (rows["to_bus"].notna() | rows["open_to"])
+    ]
 
     stray = rows["from_bus"].isna() | rows["to_bus"].isna() | (rows["from_bus"] == rows["to_bus"])
     left: dict[int, complex] = {}
     for row in rows[stray & ~(rows["open_from"] & rows["open_to"])].to_dict("records"):
         bus = int(row["to_bus"] if row["open_from"] else row["from_bus"])
-        left[bus] = left.get(bus, 0j) + _stray_admittance(**{str(key): value for key, value in row.items()})
+        left[bus] = left.get(bus, 0j) + _stray_admittance(
+            **{str(key): value for key, value in row.items()}
+        )
     return rows[~stray].astype({"from_bus": np.int64, "to_bus": np.int64}), left
 
 
@@ -96,7 +112,9 @@ def _stray_admittance(
     open_to: bool,
     **_label: object,
 ) -> complex:
-    """Return the admittance to ground of a branch that hangs from one end, or has both ends at one bus."""
+    """Return the admittance to ground of a branch that hangs from one end, or has both ends at one
+    bus.
+    """
     if open_from:
         return y_to + y_from / (1 + z * y_from)
     if open_to:
@@ -135,7 +153,9 @@ def _element_rows(
 
 
 def _rating(part: pandapowerNet, table: str, from_column: str, rated_column: str) -> FloatArray:
-    """Return the limit in pu of current, which is apparent power at 1 pu voltage; infinite where none is given."""
+    """Return the limit in pu of current, which is apparent power at 1 pu voltage; infinite where
+    none is given.
+    """
     elements = part[table]
     if rated_column:
         s_mva = elements[rated_column]
@@ -144,24 +164,30 @@ def _rating(part: pandapowerNet, table: str, from_column: str, rated_column: str
         s_mva = np.sqrt(3.0) * elements[from_column].map(part.bus["vn_kv"]) * i_ka
     if table in ("line", "trafo"):
         s_mva = s_mva * elements["df"] * elements["parallel"]
-    # What pandapower's optimal power flow allows is a share of the current, its default being no limit at all.
+    # What pandapower's optimal power flow allows is a share of the current, its default being no
+    # limit at all.
     if "max_loading_percent" in elements:
         s_mva = s_mva * elements["max_loading_percent"].astype(float).fillna(100.0) / 100
     return np.asarray((s_mva / part.sn_mva).astype(float).fillna(np.inf))
 
 
 def _open_ends(net: pandapowerNet, name: str) -> set[tuple[str, int, str]]:
-    """Return (table, index, column of the bus) for every end of an element that a switch holds open."""
+    """Return (table, index, column of the bus) for every end of an element that a switch holds
+    open.
+    """
     ends: set[tuple[str, int, str]] = set()
     for switch in net.switch[~net.switch["closed"].astype(bool)].itertuples():
         table, columns = _SWITCHED[switch.et]
         if switch.et == "b":
             ends |= {(table, switch.Index, column) for column in columns}
         elif switch.element in net[table].index:
-            at = [column for column in columns if net[table][column].at[switch.element] == switch.bus]
+            at = [
+                column for column in columns if net[table][column].at[switch.element] == switch.bus
+            ]
             if not at:
                 raise NetworkError(
-                    f"{name}: switch {switch.Index} is at bus {switch.bus}, where {table} {switch.element} does "
+                    f"{name}: switch {switch.Index} is at bus {switch.bus}, where {table} "
+                    f"{switch.element} does "
                     f"not end; move it to the {' or '.join(columns)} of that {table}"
                 )
             ends.add((table, switch.element, at[0]))
@@ -169,9 +195,15 @@ def _open_ends(net: pandapowerNet, name: str) -> set[tuple[str, int, str]]:
 
 
 def _ideal_bus_ties(net: pandapowerNet, part: pandapowerNet) -> pd.DataFrame:
-    """Return the open bus-bus switches of no impedance as rows of `BUS_TIE_X_PU`, open at both ends."""
+    """Return the open bus-bus switches of no impedance as rows of `BUS_TIE_X_PU`, open at both
+    ends.
+    """
     switches = net.switch
-    part.switch = switches[(switches["et"] == "b") & ~switches["closed"].astype(bool) & ~(switches["z_ohm"] > 0)]
-    open_ends = {("switch", index, column) for index in part.switch.index for column in ("bus", "element")}
+    part.switch = switches[
+        (switches["et"] == "b") & ~switches["closed"].astype(bool) & ~(switches["z_ohm"] > 0)
+    ]
+    open_ends = {
+        ("switch", index, column) for index in part.switch.index for column in ("bus", "element")
+    }
     rows = _element_rows(part, *_ROWS[-1], open_ends)
     return rows.assign(z=1j * BUS_TIE_X_PU, y_from=0j, y_to=0j, tap=1.0, shift=0.0)

@@ -1,4 +1,6 @@
-"""Bus rows of a pandapower net: what is connected to each bus in service, and which buses switches make one."""
+"""Bus rows of a pandapower net: what is connected to each bus in service, and which buses switches
+make one.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +29,17 @@ def live_buses(net: pandapowerNet) -> set[int]:
 
 
 def fused_buses(net: pandapowerNet, name: str) -> dict[int, int]:
-    """Return for every bus in service the lowest index that closed bus-bus switches make one with it.
+    """Return for every bus in service the lowest index that closed bus-bus switches make one with
+    it.
 
     Raises `NetworkError` for a bus-bus switch, open or closed, between two nominal voltages.
     """
     graph = nx.Graph()
     graph.add_nodes_from(live_buses(net))
     switches = net.switch
-    switches = switches[(switches["et"] == "b") & switches["bus"].isin(graph) & switches["element"].isin(graph)]
+    switches = switches[
+        (switches["et"] == "b") & switches["bus"].isin(graph) & switches["element"].isin(graph)
+    ]
     for switch in switches.itertuples():
         one_kv, other_kv = net.bus["vn_kv"].at[switch.bus], net.bus["vn_kv"].at[switch.element]
         if not math.isclose(one_kv, other_kv):
@@ -48,7 +53,8 @@ def fused_buses(net: pandapowerNet, name: str) -> dict[int, int]:
 
 
 def read_substations(net: pandapowerNet, fused: dict[int, int], name: str) -> dict[int, complex]:
-    """Return the voltage in pu of every fused bus that an ext_grid in service holds, or a gen that is a slack.
+    """Return the voltage in pu of every fused bus that an ext_grid in service holds, or a gen that
+    is a slack.
 
     Raises `NetworkError` where there is none, or where two hold a bus at different voltages.
     """
@@ -60,22 +66,29 @@ def read_substations(net: pandapowerNet, fused: dict[int, int], name: str) -> di
     # An ext_grid at the same bus has the last word on the voltage.
     grid_buses = {fused[bus] for bus in grids["bus"]}
     held_by += [
-        (bus, vm, 0.0) for bus, vm in zip(slacks["bus"], slacks["vm_pu"], strict=True) if fused[bus] not in grid_buses
+        (bus, vm, 0.0)
+        for bus, vm in zip(slacks["bus"], slacks["vm_pu"], strict=True)
+        if fused[bus] not in grid_buses
     ]
     for bus, vm_pu, va_degree in held_by:
         voltage = complex(vm_pu * np.exp(1j * np.deg2rad(va_degree)))
         if abs(held.setdefault(fused[bus], voltage) - voltage) > 1e-9:
-            raise NetworkError(f"{name}: two ext_grids hold bus {fused[bus]} at different voltages; keep one")
+            raise NetworkError(
+                f"{name}: two ext_grids hold bus {fused[bus]} at different voltages; keep one"
+            )
     if not held:
-        raise NetworkError(f"{name}: no ext_grid in service at a bus in service; add one where the net is fed")
+        raise NetworkError(
+            f"{name}: no ext_grid in service at a bus in service; add one where the net is fed"
+        )
     return held
 
 
 def read_buses(net: pandapowerNet, part: pandapowerNet, case: dict[str, Any]) -> pd.DataFrame:
     """Return a row per bus in service and per star point of a trafo3w, by pandapower index.
 
-    `part` is what is in service of the net, without generation, and `case` that part's pypower case. Columns: the
-    label (`text`, `table`), `vn_kv`, the limits `v_min`, `v_max` (NaN where missing) and `BUS_POWERS`, in pu.
+    `part` is what is in service of the net, without generation, and `case` that part's pypower
+    case. Columns: the label (`text`, `table`), `vn_kv`, the limits `v_min`, `v_max` (NaN where
+    missing) and `BUS_POWERS`, in pu.
     """
     live = net.bus[net.bus["in_service"].astype(bool)]
     buses = pd.DataFrame({"text": live["name"].astype(object), "table": "bus"})
@@ -88,7 +101,12 @@ def read_buses(net: pandapowerNet, part: pandapowerNet, case: dict[str, Any]) ->
 
     matrix = case["bus"][part._pd2ppc_lookups["bus"][buses.index]]
     buses["vn_kv"] = matrix[:, idx_bus.BASE_KV]
-    positions = {"p_load": idx_bus.PD, "q_load": idx_bus.QD, "g_shunt": idx_bus.GS, "b_shunt": idx_bus.BS}
+    positions = {
+        "p_load": idx_bus.PD,
+        "q_load": idx_bus.QD,
+        "g_shunt": idx_bus.GS,
+        "b_shunt": idx_bus.BS,
+    }
     for column, position in positions.items():
         buses[column] = matrix[:, position] / part.sn_mva
     buses[["p_gen", "q_gen"]] = 0.0
@@ -105,7 +123,9 @@ def read_buses(net: pandapowerNet, part: pandapowerNet, case: dict[str, Any]) ->
 
 
 def merge_buses(buses: pd.DataFrame, fused: dict[int, int]) -> pd.DataFrame:
-    """Return one row per fused bus, in the place of its lowest index: power added, limits the tightest of them."""
+    """Return one row per fused bus, in the place of its lowest index: power added, limits the
+    tightest of them.
+    """
     root = buses.index.map(fused)
     groups = buses.groupby(root)
     merged = buses[buses.index == root].copy()

@@ -6,12 +6,14 @@
 | gen | P and Q limits; P and voltage held where controllable is False |
 | sgen, load, storage with controllable True, in a net with costs | P and Q limits (of a load or storage, sign turned) |
 
-A net without any cost is one for power flows: what is controllable there stays fixed at its p_mw and q_mvar. A missing limit
-is none, as in `pandapower.runopp`. Costs are those of poly_cost, and of pwl_cost where it is a straight line; what has
-none costs nothing. A cost of a load or storage is of what it consumes, and its constant counts negative, as in runopp.
+A net without any cost is one for power flows: what is controllable there stays fixed at its p_mw
+and q_mvar. A missing limit is none, as in `pandapower.runopp`. Costs are those of poly_cost, and of
+pwl_cost where it is a straight line; what has none costs nothing. A cost of a load or storage is of
+what it consumes, and its constant counts negative, as in runopp.
 
-Rows of ext_grids stand for the grid above (`Network.gen_is_grid`), and so do gens that are slacks; but at a bus with an
-ext_grid that is no row none does, for that one supplies what is needed, free of cost and limits, and holds the voltage.
+Rows of ext_grids stand for the grid above (`Network.gen_is_grid`), and so do gens that are slacks;
+but at a bus with an ext_grid that is no row none does, for that one supplies what is needed, free
+of cost and limits, and holds the voltage.
 """
 
 from __future__ import annotations
@@ -42,32 +44,49 @@ def dispatched(net: pandapowerNet, table: str) -> BoolArray:
     if table != "ext_grid":
         return np.asarray(running & _flag(elements, "controllable", False) & has_costs(net))
     limited = np.isfinite(np.stack([_number(elements, name) for name in _LIMITS])).any(axis=0)
-    priced = elements.index.isin([*_costs_of(net, "poly_cost", table), *_costs_of(net, "pwl_cost", table)])
+    priced = elements.index.isin(
+        [*_costs_of(net, "poly_cost", table), *_costs_of(net, "pwl_cost", table)]
+    )
     return np.asarray(running & (limited | priced | _flag(elements, "controllable", False)))
 
 
 def read_generators(net: pandapowerNet, fused: dict[int, int], name: str) -> pd.DataFrame:
-    """Return a row per generator: `text`, `table`, `index`, fused `bus`, limits (MW, Mvar, inf), `c2`, `c1`, `c0` and more.
+    """Return a row per generator: `text`, `table`, `index`, fused `bus`, limits (MW, Mvar, inf),
+    `c2`, `c1`, `c0` and more.
 
-    `v_held` is the voltage in pu that the element holds, NaN where an optimal power flow chooses it; `is_grid` whether it
-    stands for the grid above. Raises `NetworkError` for costs that are not quadratic, for quadratic ones of loads and
-    storages, for those of reactive power, and for a gen that is not controllable and has a scaling.
+    `v_held` is the voltage in pu that the element holds, NaN where an optimal power flow chooses
+    it; `is_grid` whether it stands for the grid above. Raises `NetworkError` for costs that are not
+    quadratic, for quadratic ones of loads and storages, for those of reactive power, and for a gen
+    that is not controllable and has a scaling.
     """
     _refuse_scaled(net, fused, name)
     frames = [_rows(net, table, sign, fused) for table, sign in _TABLES.items()]
     rows = pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
-    costs = [_cost(net, table, index, name) for table, index in zip(rows["table"], rows["index"], strict=True)]
+    costs = [
+        _cost(net, table, index, name)
+        for table, index in zip(rows["table"], rows["index"], strict=True)
+    ]
     rows[["c2", "c1", "c0"]] = np.array(costs, dtype=float).reshape(-1, 3)
-    free = net.ext_grid["in_service"].to_numpy(bool) & ~dispatched(net, "ext_grid") & net.ext_grid["bus"].isin(fused)
+    free = (
+        net.ext_grid["in_service"].to_numpy(bool)
+        & ~dispatched(net, "ext_grid")
+        & net.ext_grid["bus"].isin(fused)
+    )
     rows["is_grid"] &= ~rows["bus"].isin([fused[bus] for bus in net.ext_grid["bus"][free]])
     return rows
 
 
-def hold_voltages(net: pandapowerNet, buses: pd.DataFrame, rows: pd.DataFrame, fused: dict[int, int]) -> None:
-    """Narrow the voltage limits of the buses, in place, to what generators hold, and to the limits of gens of their own."""
+def hold_voltages(
+    net: pandapowerNet, buses: pd.DataFrame, rows: pd.DataFrame, fused: dict[int, int]
+) -> None:
+    """Narrow the voltage limits of the buses, in place, to what generators hold, and to the limits
+    of gens of their own.
+    """
     for bus, vm_pu in rows.loc[rows["v_held"].notna(), ["bus", "v_held"]].itertuples(index=False):
         buses.loc[bus, ["v_min", "v_max"]] = vm_pu
-    gens = net.gen[dispatched(net, "gen") & net.gen["bus"].isin(fused) & _flag(net.gen, "controllable", True)]
+    gens = net.gen[
+        dispatched(net, "gen") & net.gen["bus"].isin(fused) & _flag(net.gen, "controllable", True)
+    ]
     at = [fused[bus] for bus in gens["bus"]]
     for column, limit in (("min_vm_pu", "v_min"), ("max_vm_pu", "v_max")):
         for bus, own in zip(at, _number(gens, column).tolist(), strict=True):
@@ -98,41 +117,60 @@ def _rows(net: pandapowerNet, table: str, sign: float, fused: dict[int, int]) ->
             "bus": elements["bus"].map(fused).to_numpy(),
             **limits,
             "v_held": v_held,
-            "is_grid": np.full(len(elements), True) if table == "ext_grid" else _flag(elements, "slack", False),
+            "is_grid": np.full(len(elements), True)
+            if table == "ext_grid"
+            else _flag(elements, "slack", False),
         }
     )
 
 
 def _refuse_scaled(net: pandapowerNet, fused: dict[int, int], name: str) -> None:
-    held = dispatched(net, "gen") & net.gen["bus"].isin(fused).to_numpy() & ~_flag(net.gen, "controllable", True)
+    held = (
+        dispatched(net, "gen")
+        & net.gen["bus"].isin(fused).to_numpy()
+        & ~_flag(net.gen, "controllable", True)
+    )
     scaled = net.gen.index[held & (_number(net.gen, "scaling") != 1.0)]
     if has_costs(net) and len(scaled):
         raise NetworkError(
-            f"{name}: gen {scaled[0]} is not controllable and has scaling {net.gen['scaling'].at[scaled[0]]:g}, which "
-            "pandapower's runpp applies and its runopp does not; write the product into p_mw and set scaling to 1"
+            f"{name}: gen {scaled[0]} is not controllable and has scaling "
+            f"{net.gen['scaling'].at[scaled[0]]:g}, which "
+            "pandapower's runpp applies and its runopp does not; write the product into p_mw and "
+            "set scaling to 1"
         )
 
 
 def _cost(net: pandapowerNet, table: str, index: int, name: str) -> FloatArray:
     """Return c2, c1, c0 of an element by its generation, 0 where it has no cost."""
     total = np.zeros(3)
-    for cost in net.poly_cost[(net.poly_cost["et"] == table) & (net.poly_cost["element"] == index)].itertuples():
+    for cost in net.poly_cost[
+        (net.poly_cost["et"] == table) & (net.poly_cost["element"] == index)
+    ].itertuples():
         if cost.cq1_eur_per_mvar or cost.cq2_eur_per_mvar2:
             raise NetworkError(
-                f"{name}: poly_cost {cost.Index} prices reactive power, which a Network cannot hold; set cq1_eur_per_mvar "
+                f"{name}: poly_cost {cost.Index} prices reactive power, which a Network cannot "
+                "hold; set cq1_eur_per_mvar "
                 "and cq2_eur_per_mvar2 to 0"
             )
         if _TABLES[table] < 0 and cost.cp2_eur_per_mw2:
             raise NetworkError(
-                f"{name}: poly_cost {cost.Index} is quadratic in what {table} {index} consumes, and pandapower's runopp turns "
+                f"{name}: poly_cost {cost.Index} is quadratic in what {table} {index} consumes, "
+                "and pandapower's runopp turns "
                 "the sign of that part, which makes it a reward; set cp2_eur_per_mw2 to 0"
             )
-        total += [cost.cp2_eur_per_mw2, _TABLES[table] * cost.cp1_eur_per_mw, _TABLES[table] * cost.cp0_eur]
-    for cost in net.pwl_cost[(net.pwl_cost["et"] == table) & (net.pwl_cost["element"] == index)].itertuples():
+        total += [
+            cost.cp2_eur_per_mw2,
+            _TABLES[table] * cost.cp1_eur_per_mw,
+            _TABLES[table] * cost.cp0_eur,
+        ]
+    for cost in net.pwl_cost[
+        (net.pwl_cost["et"] == table) & (net.pwl_cost["element"] == index)
+    ].itertuples():
         slopes = {float(slope) for *_, slope in cost.points}
         if cost.power_type != "p" or len(slopes) != 1:
             raise NetworkError(
-                f"{name}: pwl_cost {cost.Index} is no straight line in active power, which a Network cannot hold; "
+                f"{name}: pwl_cost {cost.Index} is no straight line in active power, which a "
+                "Network cannot hold; "
                 "give a poly_cost instead"
             )
         total[1] += _TABLES[table] * slopes.pop()
@@ -145,10 +183,14 @@ def _costs_of(net: pandapowerNet, costs: str, table: str) -> list[int]:
 
 def _number(elements: pd.DataFrame, column: str) -> FloatArray:
     """Return a column of numbers, NaN where there is none."""
-    return elements[column].to_numpy(float) if column in elements else np.full(len(elements), np.nan)
+    return (
+        elements[column].to_numpy(float) if column in elements else np.full(len(elements), np.nan)
+    )
 
 
 def _flag(elements: pd.DataFrame, column: str, default: bool) -> BoolArray:
     """Return a column of True and False, which pandapower may leave out or leave empty."""
     given = elements[column] if column in elements else [None] * len(elements)
-    return np.array([default if flag is None or pd.isna(flag) else bool(flag) for flag in given], dtype=bool)
+    return np.array(
+        [default if flag is None or pd.isna(flag) else bool(flag) for flag in given], dtype=bool
+    )

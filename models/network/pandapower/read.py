@@ -18,9 +18,9 @@
 | open bus-bus switch | a 'tie' of its z_ohm, or of x = 1e-6 pu (`BUS_TIE_X_PU`) where that is 0, to close loops |
 | closed bus-bus switch, z_ohm > 0 | a line of that impedance |
 
-What is out of service is left out; but a line in service to a bus out of service stays charged from its other end,
-as in pandapower, and becomes a shunt there. Impedances, tap tables and shunt steps are computed by pandapower
-itself (`pandapower.converter.pypower.to_ppc`). Controllers are not run.
+What is out of service is left out; but a line in service to a bus out of service stays charged from
+its other end, as in pandapower, and becomes a shunt there. Impedances, tap tables and shunt steps
+are computed by pandapower itself (`pandapower.converter.pypower.to_ppc`). Controllers are not run.
 """
 
 from __future__ import annotations
@@ -48,7 +48,12 @@ from feederguard.models.network.pandapower.buses import (
     read_buses,
     read_substations,
 )
-from feederguard.models.network.pandapower.generators import dispatched, has_costs, hold_voltages, read_generators
+from feederguard.models.network.pandapower.generators import (
+    dispatched,
+    has_costs,
+    hold_voltages,
+    read_generators,
+)
 
 _BUS_ELEMENTS = (
     *("load", "motor", "storage", "ward", "asymmetric_load", "shunt"),
@@ -62,15 +67,17 @@ _REMEDY = {
 
 
 def fields_of_pandapower(net: pandapowerNet, base_mva: float | None = None) -> dict[str, Any]:
-    """Return the fields of the feeder of a pandapower net, which is not changed, per unit on base_mva (default: its sn_mva).
+    """Return the fields of the feeder of a pandapower net, which is not changed, per unit on
+    base_mva (default: its sn_mva).
 
-    A bus or branch keeps its name where that is unique; else it is called 'NAME (bus 3)', 'NAME (line 3)', and
-    without a name '3' or 'line 3', by its index in pandapower. Warns of buses that not even an open branch joins to
-    an ext_grid, and leaves them out; of sgens, loads and storages that a net with costs has as controllable, and of
-    gens in a net without costs, whose power is in none of p_gen, p_load and q_load; and of loads with a constant-impedance or
-    constant-current part, which it takes as constant power. Raises `NetworkError` where there is no ext_grid, where
-    elements contradict each other, for costs as `generators.py` says, and for what a `Network` cannot hold: xwards,
-    DC lines and links, FACTS, impedances that differ by direction.
+    A bus or branch keeps its name where that is unique; else it is called 'NAME (bus 3)', 'NAME
+    (line 3)', and without a name '3' or 'line 3', by its index in pandapower. Warns of buses that
+    not even an open branch joins to an ext_grid, and leaves them out; of sgens, loads and storages
+    that a net with costs has as controllable, and of gens in a net without costs, whose power is in
+    none of p_gen, p_load and q_load; and of loads with a constant-impedance or constant-current
+    part, which it takes as constant power. Raises `NetworkError` where there is no ext_grid, where
+    elements contradict each other, for costs as `generators.py` says, and for what a `Network`
+    cannot hold: xwards, DC lines and links, FACTS, impedances that differ by direction.
     """
     name = str(net.get("name") or "pandapower net")
     base_mva = float(net.sn_mva if base_mva is None else base_mva)
@@ -110,7 +117,8 @@ def _refuse_unheld(net: pandapowerNet, name: str) -> None:
         if len(lost):
             remedy = _REMEDY.get(table, "replace it by loads and sgens of the same power")
             raise NetworkError(
-                f"{name}: a Network cannot hold {table} {lost.index[0]}; {remedy}, or set it out of service"
+                f"{name}: a Network cannot hold {table} {lost.index[0]}; {remedy}, or set it out "
+                "of service"
             )
 
 
@@ -119,7 +127,8 @@ def _warn_voltage_dependent(net: pandapowerNet, name: str) -> None:
     varying = (net.load[parts].fillna(0.0) != 0).any(axis=1) & net.load["in_service"].astype(bool)
     if varying.any():
         warnings.warn(
-            f"{name}: load {_shown(net.load.index[varying])} depends on voltage (const_z or const_i percent); "
+            f"{name}: load {_shown(net.load.index[varying])} depends on voltage (const_z or "
+            "const_i percent); "
             "it is taken as constant power",
             stacklevel=4,
         )
@@ -132,18 +141,22 @@ def _warn_dispatched(net: pandapowerNet, name: str) -> None:
         if chosen.any():
             remedy = "make it an sgen" if table == "gen" else "set controllable to False"
             warnings.warn(
-                f"{name}: the power of {table} {_shown(net[table].index[chosen])} is for an optimal power flow to choose, "
+                f"{name}: the power of {table} {_shown(net[table].index[chosen])} is for an "
+                "optimal power flow to choose, "
                 f"and the power flow does not see it; {remedy} to keep it as it is",
                 stacklevel=4,
             )
 
 
-def _convert_part_in_service(net: pandapowerNet, base_mva: float) -> tuple[pandapowerNet, dict[str, Any]]:
-    """Return a copy with only what is in service, without generation and switches, and its pypower case.
+def _convert_part_in_service(
+    net: pandapowerNet, base_mva: float
+) -> tuple[pandapowerNet, dict[str, Any]]:
+    """Return a copy with only what is in service, without generation and switches, and its pypower
+    case.
 
-    The case's rows are then those of the elements themselves, cut and fused by no switch; bus-bus switches with an
-    impedance are kept, closed, to have it converted. Every trafo3w of the copy has a name and its star point in the
-    column 'star'.
+    The case's rows are then those of the elements themselves, cut and fused by no switch; bus-bus
+    switches with an impedance are kept, closed, to have it converted. Every trafo3w of the copy has
+    a name and its star point in the column 'star'.
     """
     part = copy.deepcopy(net)
     part.sn_mva = base_mva
@@ -155,12 +168,22 @@ def _convert_part_in_service(net: pandapowerNet, base_mva: float) -> tuple[panda
         part[table] = part[table][kept]
     for table in ("sgen", "asymmetric_sgen", "gen", "xward", "dcline"):
         part[table] = part[table][:0]
-    joins = (part.switch["et"] == "b") & part.switch["bus"].isin(live) & part.switch["element"].isin(live)
+    joins = (
+        (part.switch["et"] == "b")
+        & part.switch["bus"].isin(live)
+        & part.switch["element"].isin(live)
+    )
     part.switch = part.switch[joins & (part.switch["z_ohm"] > 0)].assign(closed=True)
     part.bus["in_service"] = True
     # pandapower leaves out buses that only a switch connects, unless an ext_grid holds them.
     part.ext_grid = pd.DataFrame(
-        {"bus": part.bus.index, "vm_pu": 1.0, "va_degree": 0.0, "slack_weight": 1.0, "in_service": True}
+        {
+            "bus": part.bus.index,
+            "vm_pu": 1.0,
+            "va_degree": 0.0,
+            "slack_weight": 1.0,
+            "in_service": True,
+        }
     )
     case = to_ppc(part, check_connectivity=False, init="flat", mode="pf")
     names = [_text(text) or f"trafo3w {index}" for index, text in part.trafo3w["name"].items()]
@@ -172,7 +195,9 @@ def _convert_part_in_service(net: pandapowerNet, base_mva: float) -> tuple[panda
 def _drop_islands(
     buses: pd.DataFrame, branches: pd.DataFrame, substations: list[int], name: str, base_mva: float
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the buses that open or closed branches join to a substation, with their branches; warn of others."""
+    """Return the buses that open or closed branches join to a substation, with their branches; warn
+    of others.
+    """
     graph = nx.Graph(zip(branches["from_bus"], branches["to_bus"], strict=True))
     graph.add_edges_from((substations[0], bus) for bus in substations)
     fed = buses.index.isin(list(nx.node_connected_component(graph, substations[0])))
@@ -180,7 +205,8 @@ def _drop_islands(
         lost = buses[~fed]
         p_mw, q_mvar = lost["p_load"].sum() * base_mva, lost["q_load"].sum() * base_mva
         warnings.warn(
-            f"{name}: left out bus {_shown(lost['label'])}, which no branch joins to an ext_grid, and with it "
+            f"{name}: left out bus {_shown(lost['label'])}, which no branch joins to an ext_grid, "
+            "and with it "
             f"{p_mw:g} MW and {q_mvar:g} Mvar of load",
             stacklevel=4,
         )
@@ -198,7 +224,9 @@ def _fields(
     position = {bus: i for i, bus in enumerate(buses.index)}
     open_from, open_to = branches["open_from"].to_numpy(bool), branches["open_to"].to_numpy(bool)
     wound = branches["table"].isin(["trafo", "trafo3w"])
-    z, y_from, y_to = (branches[column].to_numpy(np.complex128) for column in ("z", "y_from", "y_to"))
+    z, y_from, y_to = (
+        branches[column].to_numpy(np.complex128) for column in ("z", "y_from", "y_to")
+    )
     powers: dict[str, Any] = {column: buses[column].to_numpy() for column in BUS_POWERS}
     return dict(
         name=name,
@@ -237,12 +265,18 @@ def _fields(
 
 
 def _labels(names: Iterable[Any], tables: Iterable[str], indices: Iterable[Any]) -> list[str]:
-    """Return each name that is unique; for the others the name with table and index, or these alone."""
+    """Return each name that is unique; for the others the name with table and index, or these
+    alone.
+    """
     texts = [_text(name) for name in names]
     own = {text for text, count in Counter(texts).items() if text and count == 1}
     labels = []
     for text, table, index in zip(texts, tables, indices, strict=True):
-        place = str(index) if table == "bus" and not text and str(index) not in own else f"{table} {index}"
+        place = (
+            str(index)
+            if table == "bus" and not text and str(index) not in own
+            else f"{table} {index}"
+        )
         labels.append(text if text in own else f"{text} ({place})" if text else place)
     return labels
 

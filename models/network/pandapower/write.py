@@ -1,6 +1,7 @@
 """A `Network` written as a pandapower net of the same flow.
 
-Bus i of the network is bus i of the net, and every element bears the label of the bus or branch it stands for.
+Bus i of the network is bus i of the net, and every element bears the label of the bus or branch it
+stands for.
 
 | Network | pandapower |
 |---|---|
@@ -14,9 +15,10 @@ Bus i of the network is bus i of the net, and every element bears the label of t
 | open branch | open switches at the ends that `open_end` says |
 | rating | max_i_ka of a line, sn_mva of a trafo (with df infinite where there is no rating) |
 
-A line has the same shunts at both ends, and a trafo in pandapower's T model has inductive ones at both ends or none. A
-branch with others is written without them: what they draw in its normal state becomes a shunt at its buses. The flow
-is still the same, but to switch that branch in pandapower leaves its charging behind.
+A line has the same shunts at both ends, and a trafo in pandapower's T model has inductive ones at
+both ends or none. A branch with others is written without them: what they draw in its normal state
+becomes a shunt at its buses. The flow is still the same, but to switch that branch in pandapower
+leaves its charging behind.
 """
 
 from __future__ import annotations
@@ -38,18 +40,22 @@ LEAST_RATING_PU = 1e-9
 
 
 def network_to_pandapower(network: NetworkFields) -> pandapowerNet:
-    """Return the feeder as a pandapower net; `runpp(net, calculate_voltage_angles=True)` has the network's voltages.
+    """Return the feeder as a pandapower net; `runpp(net, calculate_voltage_angles=True)` has the
+    network's voltages.
 
-    A closed branch of kind 'tie' becomes a line like any other; `paper_limit_mw`, `s_max` and angle limits are not
-    carried. Raises `NetworkError` for a branch without impedance that has a tap or a shift or joins two nominal
-    voltages: pandapower has no ideal transformer.
+    A closed branch of kind 'tie' becomes a line like any other; `paper_limit_mw`, `s_max` and angle
+    limits are not carried. Raises `NetworkError` for a branch without impedance that has a tap or a
+    shift or joins two nominal voltages: pandapower has no ideal transformer.
     """
     ratio = (network.tap != 1) | (network.shift != 0)
     ideal = network.z == 0
-    refused = np.flatnonzero(ideal & (ratio | (network.vn_kv[network.from_bus] != network.vn_kv[network.to_bus])))
+    refused = np.flatnonzero(
+        ideal & (ratio | (network.vn_kv[network.from_bus] != network.vn_kv[network.to_bus]))
+    )
     if refused.size:
         raise NetworkError(
-            f"{network.name}: branch {network.branch_name[refused[0]]!r} is a transformer without impedance, which "
+            f"{network.name}: branch {network.branch_name[refused[0]]!r} is a transformer without "
+            "impedance, which "
             "pandapower does not have; give it a small x"
         )
     wound = ~ideal & (ratio | (np.array(network.kind) == "trafo"))
@@ -75,13 +81,21 @@ def _empty_net() -> pandapowerNet:
 
 def _moved_shunts(network: NetworkFields, moved: BoolArray) -> ComplexArray:
     """Return what the shunts of some branches are worth at each bus in the normal state, (n_bus,)."""
-    y_from, y_to, z = network.g_from + 1j * network.b_from, network.g_to + 1j * network.b_to, network.z
+    y_from, y_to, z = (
+        network.g_from + 1j * network.b_from,
+        network.g_to + 1j * network.b_to,
+        network.z,
+    )
     hangs_from_to, hangs_from_from = (
         ~network.closed & (network.open_end == 1),
         ~network.closed & (network.open_end == 2),
     )
-    at_from = np.where(network.closed, y_from, 0) + np.where(hangs_from_from, y_from + y_to / (1 + z * y_to), 0)
-    at_to = np.where(network.closed, y_to, 0) + np.where(hangs_from_to, y_to + y_from / (1 + z * y_from), 0)
+    at_from = np.where(network.closed, y_from, 0) + np.where(
+        hangs_from_from, y_from + y_to / (1 + z * y_to), 0
+    )
+    at_to = np.where(network.closed, y_to, 0) + np.where(
+        hangs_from_to, y_to + y_from / (1 + z * y_from), 0
+    )
     total = np.zeros(network.n_bus, dtype=np.complex128)
     np.add.at(total, network.from_bus[moved], (at_from / network.tap**2)[moved])
     np.add.at(total, network.to_bus[moved], at_to[moved])
@@ -92,11 +106,18 @@ def _write_buses(net: pandapowerNet, network: NetworkFields, moved: ComplexArray
     names = np.array(network.bus_name, dtype=object)
     base_mva = network.base_mva
     pandapower.create_buses(
-        net, network.n_bus, network.vn_kv, name=names, min_vm_pu=network.v_min, max_vm_pu=network.v_max
+        net,
+        network.n_bus,
+        network.vn_kv,
+        name=names,
+        min_vm_pu=network.v_min,
+        max_vm_pu=network.v_max,
     )
     for bus, voltage in zip(network.substation, network.v_substation, strict=True):
         va_degree = float(np.angle(voltage, deg=True))
-        pandapower.create_ext_grid(net, int(bus), vm_pu=abs(voltage), va_degree=va_degree, name=names[bus])
+        pandapower.create_ext_grid(
+            net, int(bus), vm_pu=abs(voltage), va_degree=va_degree, name=names[bus]
+        )
     loads = np.flatnonzero((network.p_load != 0) | (network.q_load != 0))
     if loads.size:
         p_mw, q_mvar = network.p_load[loads] * base_mva, network.q_load[loads] * base_mva
@@ -110,35 +131,64 @@ def _write_buses(net: pandapowerNet, network: NetworkFields, moved: ComplexArray
     if shunts.size:
         vn_kv = network.vn_kv[shunts]
         pandapower.create_shunts(
-            net, shunts, p_mw=y[shunts].real, q_mvar=-y[shunts].imag, vn_kv=vn_kv, name=names[shunts]
+            net,
+            shunts,
+            p_mw=y[shunts].real,
+            q_mvar=-y[shunts].imag,
+            vn_kv=vn_kv,
+            name=names[shunts],
         )
 
 
 def _write_generators(net: pandapowerNet, network: NetworkFields) -> None:
     base_mva, at_grid = network.base_mva, {int(bus): k for k, bus in enumerate(network.substation)}
     for g, bus in enumerate(network.gen_bus.tolist()):
-        p_limits = {"min_p_mw": network.gen_p_min[g] * base_mva, "max_p_mw": network.gen_p_max[g] * base_mva}
-        q_limits = {"min_q_mvar": network.gen_q_min[g] * base_mva, "max_q_mvar": network.gen_q_max[g] * base_mva}
-        limits = {name: float(limit) for name, limit in (p_limits | q_limits).items() if np.isfinite(limit)}
+        p_limits = {
+            "min_p_mw": network.gen_p_min[g] * base_mva,
+            "max_p_mw": network.gen_p_max[g] * base_mva,
+        }
+        q_limits = {
+            "min_q_mvar": network.gen_q_min[g] * base_mva,
+            "max_q_mvar": network.gen_q_max[g] * base_mva,
+        }
+        limits = {
+            name: float(limit)
+            for name, limit in (p_limits | q_limits).items()
+            if np.isfinite(limit)
+        }
         if network.gen_is_grid[g]:
             table, element = "ext_grid", _grid_element(net, network, at_grid, bus)
-            for column, value in {"controllable": True, "name": network.gen_name[g], **limits}.items():
+            for column, value in {
+                "controllable": True,
+                "name": network.gen_name[g],
+                **limits,
+            }.items():
                 if column not in net.ext_grid:
                     net.ext_grid[column] = False if column == "controllable" else np.nan
                 net.ext_grid.at[element, column] = value
         else:
             table = "sgen"
             element = pandapower.create_sgen(
-                net, bus, p_mw=0.0, q_mvar=0.0, name=network.gen_name[g], controllable=True, **limits
+                net,
+                bus,
+                p_mw=0.0,
+                q_mvar=0.0,
+                name=network.gen_name[g],
+                controllable=True,
+                **limits,
             )
         c2, c1, c0 = network.gen_cost[g].tolist()
         pandapower.create_poly_cost(
             net, element, table, cp1_eur_per_mw=c1, cp0_eur=c0, cp2_eur_per_mw2=c2
-        )  # fmt: skip
+        )
 
 
-def _grid_element(net: pandapowerNet, network: NetworkFields, at_grid: dict[int, int], bus: int) -> int:
-    """Return the ext_grid at a substation, or a new one beside it once that is taken out of `at_grid`."""
+def _grid_element(
+    net: pandapowerNet, network: NetworkFields, at_grid: dict[int, int], bus: int
+) -> int:
+    """Return the ext_grid at a substation, or a new one beside it once that is taken out of
+    `at_grid`.
+    """
     if bus in at_grid:
         return at_grid.pop(bus)
     voltage = network.v_substation[network.substation.tolist().index(bus)]
@@ -146,7 +196,9 @@ def _grid_element(net: pandapowerNet, network: NetworkFields, at_grid: dict[int,
     return int(pandapower.create_ext_grid(net, bus, vm_pu=abs(voltage), va_degree=va_degree))
 
 
-def _write_lines(net: pandapowerNet, network: NetworkFields, lines: IntArray, kept: BoolArray) -> None:
+def _write_lines(
+    net: pandapowerNet, network: NetworkFields, lines: IntArray, kept: BoolArray
+) -> None:
     if not lines.size:
         return
     from_bus, to_bus = network.from_bus[lines], network.to_bus[lines]
@@ -167,7 +219,9 @@ def _write_lines(net: pandapowerNet, network: NetworkFields, lines: IntArray, ke
     _write_open_switches(net, network, lines, index, "l")
 
 
-def _write_trafos(net: pandapowerNet, network: NetworkFields, trafos: IntArray, tee: _TeeModel) -> None:
+def _write_trafos(
+    net: pandapowerNet, network: NetworkFields, trafos: IntArray, tee: _TeeModel
+) -> None:
     if not trafos.size:
         return
     hv_bus, lv_bus = network.from_bus[trafos], network.to_bus[trafos]
@@ -198,7 +252,9 @@ def _write_bus_switches(net: pandapowerNet, network: NetworkFields, ideal: IntAr
     for k in ideal:
         ends, name = (int(network.from_bus[k]), int(network.to_bus[k])), network.branch_name[k]
         in_ka = float(network.rating[k] * network.base_current_a[k] / 1e3)
-        pandapower.create_switch(net, *ends, et="b", closed=bool(network.closed[k]), name=name, in_ka=in_ka)
+        pandapower.create_switch(
+            net, *ends, et="b", closed=bool(network.closed[k]), name=name, in_ka=in_ka
+        )
 
 
 def _write_open_switches(
@@ -208,7 +264,9 @@ def _write_open_switches(
         for end, bus in ((1, network.from_bus[k]), (2, network.to_bus[k])):
             if not network.closed[k] and network.open_end[k] in (0, end):
                 name = network.branch_name[k]
-                pandapower.create_switch(net, int(bus), int(element), et=et, closed=False, name=name)
+                pandapower.create_switch(
+                    net, int(bus), int(element), et=et, closed=False, name=name
+                )
 
 
 @dataclass(frozen=True)
@@ -225,13 +283,20 @@ class _TeeModel:
 def _tee_model(network: NetworkFields) -> _TeeModel:
     """Return the T of every branch by the delta-star transformation, or its series impedance alone.
 
-    With z between the ends and y_from, y_to to ground, the T has y = z y_from y_to + y_from + y_to and, before and
-    behind it, z_from = z y_to / y and z_to = z y_from / y.
+    With z between the ends and y_from, y_to to ground, the T has y = z y_from y_to + y_from + y_to
+    and, before and behind it, z_from = z y_to / y and z_to = z y_from / y.
     """
-    y_from, y_to, z = network.g_from + 1j * network.b_from, network.g_to + 1j * network.b_to, network.z
+    y_from, y_to, z = (
+        network.g_from + 1j * network.b_from,
+        network.g_to + 1j * network.b_to,
+        network.z,
+    )
     y = z * y_from * y_to + y_from + y_to
     divisor = np.where(y == 0, 1, y)
-    z_from, z_to = np.where(y == 0, z / 2, z * y_to / divisor), np.where(y == 0, z / 2, z * y_from / divisor)
+    z_from, z_to = (
+        np.where(y == 0, z / 2, z * y_to / divisor),
+        np.where(y == 0, z / 2, z * y_from / divisor),
+    )
     z_tee = z_from + z_to
     r_share, x_share = _share(z_from.real, z_tee.real), _share(z_from.imag, z_tee.imag)
 
@@ -243,7 +308,9 @@ def _tee_model(network: NetworkFields) -> _TeeModel:
     safe = np.where(z_delta == 0, 1, z_delta)
     exact = np.isclose(z_delta, z, rtol=1e-10, atol=0) & ((y == 0) | (z_from != 0) & (z_to != 0))
     scale = np.abs(y_from) + np.abs(y_to)
-    exact &= (np.abs(z_to * y / safe - y_from) <= 1e-10 * scale) & (np.abs(z_from * y / safe - y_to) <= 1e-10 * scale)
+    exact &= (np.abs(z_to * y / safe - y_from) <= 1e-10 * scale) & (
+        np.abs(z_from * y / safe - y_to) <= 1e-10 * scale
+    )
     half = np.full(network.n_branch, 0.5)
     return _TeeModel(
         z=np.where(exact, z_tee, z),

@@ -1,4 +1,6 @@
-"""The paper's correction: hand cases of (20), its ends, and the plain loop it must agree with step by step."""
+"""The paper's correction: hand cases of (20), its ends, and the plain loop it must agree with step
+by step.
+"""
 
 from dataclasses import replace
 
@@ -32,40 +34,79 @@ from feederguard.models.load_transfer.scenario import net_demand
 from feederguard.models.load_transfer.setting import faultable_branches
 from feederguard.models.network import Network
 from feederguard.models.power_flow import solve_power_flow
-from feederguard.models.power_flow.line_node_ratio import line_node_ratio, nodal_impedance, shedding_sensitivity
+from feederguard.models.power_flow.line_node_ratio import (
+    line_node_ratio,
+    nodal_impedance,
+    shedding_sensitivity,
+)
 from feederguard.models.switching.forests import spanning_forests
 
 
-def chain(loads: tuple[float, ...], limit_mw: float = 0.089, r: float = 0.0, **changes: object) -> Network:
-    """0 --b1-- 1 --b2-- 2 ... and a tie from 0 to the last bus; loads in MW at 1, 2, ...; pu of 1 MVA.
+def chain(
+    loads: tuple[float, ...], limit_mw: float = 0.089, r: float = 0.0, **changes: object
+) -> Network:
+    """0 --b1-- 1 --b2-- 2 ... and a tie from 0 to the last bus; loads in MW at 1, 2, ...; pu of 1
+    MVA.
 
     The lines at the substation, b1 and the tie, have no limit in the paper setting.
     """
     n = len(loads) + 1
     zero, flat = np.zeros(n), np.zeros(n)
     network = Network(
-        name="chain", base_mva=1.0, bus_name=tuple(str(i) for i in range(n)), vn_kv=zero + 10.0, v_min=zero + 0.9,
-        v_max=zero + 1.1, p_load=np.array([0.0, *loads]), q_load=zero, p_gen=zero, q_gen=zero, g_shunt=zero, b_shunt=zero,
-        substation=np.array([0]), v_substation=np.array([1.0 + 0j]),
-        branch_name=(*(f"b{i}" for i in range(1, n)), "tie"), kind=("line",) * (n - 1) + ("tie",),
-        from_bus=np.array([*range(n - 1), 0]), to_bus=np.array([*range(1, n), n - 1]), r=flat + r, x=flat + 0.01,
-        g_from=flat, b_from=flat, g_to=flat, b_to=flat, tap=flat + 1, shift=flat, rating=flat + np.inf,
-        closed=np.array([True] * (n - 1) + [False]), open_end=np.zeros(n, dtype=np.int64), paper_limit_mw=limit_mw,
-    )  # fmt: skip
+        name="chain",
+        base_mva=1.0,
+        bus_name=tuple(str(i) for i in range(n)),
+        vn_kv=zero + 10.0,
+        v_min=zero + 0.9,
+        v_max=zero + 1.1,
+        p_load=np.array([0.0, *loads]),
+        q_load=zero,
+        p_gen=zero,
+        q_gen=zero,
+        g_shunt=zero,
+        b_shunt=zero,
+        substation=np.array([0]),
+        v_substation=np.array([1.0 + 0j]),
+        branch_name=(*(f"b{i}" for i in range(1, n)), "tie"),
+        kind=("line",) * (n - 1) + ("tie",),
+        from_bus=np.array([*range(n - 1), 0]),
+        to_bus=np.array([*range(1, n), n - 1]),
+        r=flat + r,
+        x=flat + 0.01,
+        g_from=flat,
+        b_from=flat,
+        g_to=flat,
+        b_to=flat,
+        tap=flat + 1,
+        shift=flat,
+        rating=flat + np.inf,
+        closed=np.array([True] * (n - 1) + [False]),
+        open_end=np.zeros(n, dtype=np.int64),
+        paper_limit_mw=limit_mw,
+    )
     return network.with_changes(**changes)
 
 
 def run_one(
-    network: Network, closed: list[bool], setting: str | Setting = "paper", fault: str = "tie", alpha: float = 0.02,
-    max_steps: int | None = None, shed: FloatArray | None = None,
-) -> CorrectionRun:  # fmt: skip
+    network: Network,
+    closed: list[bool],
+    setting: str | Setting = "paper",
+    fault: str = "tie",
+    alpha: float = 0.02,
+    max_steps: int | None = None,
+    shed: FloatArray | None = None,
+) -> CorrectionRun:
     proposed = np.zeros(network.n_bus) if shed is None else shed
     decision = Decisions(np.array([closed]), proposed[None])
-    return PaperCorrection(network, setting, alpha, max_steps).run(make_scenarios(network, fault), decision)
+    return PaperCorrection(network, setting, alpha, max_steps).run(
+        make_scenarios(network, fault), decision
+    )
 
 
 def proposals(network: Network, setting: str, count: int, seed: int) -> tuple[Scenarios, Decisions]:
-    """Random faults, loads of 0.4 to 1.0 of nominal and random switch states; some proposals shed at random."""
+    """Random faults, loads of 0.4 to 1.0 of nominal and random switch states; some proposals shed
+    at random.
+    """
     rng = np.random.default_rng(seed)
     level = rng.uniform(0.4, 1.0, (count, 1)) * rng.uniform(0.8, 1.2, (count, network.n_bus))
     fault = rng.choice(faultable_branches(network), count)
@@ -82,8 +123,9 @@ def proposals(network: Network, setting: str, count: int, seed: int) -> tuple[Sc
 
 
 def test_steps_of_a_three_bus_feeder_by_hand() -> None:
-    # b2 carries the 0.1 MW of bus 2; its limit is 0.089. Steps of 0.02 * 0.1 MW: 0.1, 0.098, ... 0.09, 0.088: six steps.
-    # Bus 1 does not help (ratio 0). One flow to see that it is not safe, one before every step, one that is safe.
+    # b2 carries the 0.1 MW of bus 2; its limit is 0.089. Steps of 0.02 * 0.1 MW: 0.1, 0.098, ...
+    # 0.09, 0.088: six steps. Bus 1 does not help (ratio 0). One flow to see that it is not safe,
+    # one before every step, one that is safe.
     run = run_one(chain((0.05, 0.1)), [True, True, False])
     assert run.decisions.shed[0] == pytest.approx([0, 0, 0.12])
     assert (run.n_steps[0], run.n_flows[0], run.end[0], run.worst_limit[0]) == (6, 8, CORRECTED, -1)
@@ -91,15 +133,19 @@ def test_steps_of_a_three_bus_feeder_by_hand() -> None:
 
 
 def test_a_bus_shed_entirely_makes_way_for_the_next_by_hand() -> None:
-    # Along a line with resistance the far bus has the lower voltage, so by (18) it is the more sensitive.
-    # b2 carries 0.1, limit 0.04: half of bus 3, all of bus 3, half of bus 2 leave 0.025 MW.
-    run = run_one(chain((0.0, 0.05, 0.05), limit_mw=0.04, r=0.001), [True, True, True, False], alpha=0.5)
+    # Along a line with resistance the far bus has the lower voltage, so by (18) it is the more
+    # sensitive. b2 carries 0.1, limit 0.04: half of bus 3, all of bus 3, half of bus 2 leave 0.025
+    # MW.
+    run = run_one(
+        chain((0.0, 0.05, 0.05), limit_mw=0.04, r=0.001), [True, True, True, False], alpha=0.5
+    )
     assert run.decisions.shed[0].tolist() == [0, 0, 0.5, 1.0]
     assert run.n_steps[0] == 3 and ENDS[run.end[0]] == "corrected"
 
 
 def test_power_against_a_line_is_relieved_at_its_other_side() -> None:
-    # With b1 lost the tie feeds bus 2 and, backwards over b2, bus 1: 0.1 MW against 0.089. Bus 1 is shed, bus 2 is not.
+    # With b1 lost the tie feeds bus 2 and, backwards over b2, bus 1: 0.1 MW against 0.089. Bus 1 is
+    # shed, bus 2 is not.
     network = chain((0.1, 0.05))
     run = run_one(network, [False, True, True], fault="b1")
     assert run.decisions.shed[0] == pytest.approx([0, 0.12, 0])
@@ -107,12 +153,14 @@ def test_power_against_a_line_is_relieved_at_its_other_side() -> None:
 
 
 def test_low_voltage_is_cured_at_the_bus_that_moves_it_most() -> None:
-    # r = 0.3, 0.12 pu over b1 and 0.1 over b2: below 1 - 0.066 = 0.934 pu. Bus 2's load acts over both lines, bus 1's
-    # over one.
+    # r = 0.3, 0.12 pu over b1 and 0.1 over b2: below 1 - 0.066 = 0.934 pu. Bus 2's load acts over
+    # both lines, bus 1's over one.
     network = chain((0.02, 0.1), r=0.3)
     setting = Setting("tight", False, 0.95, 1.1, active_limit_mw=1.0)
     run = run_one(network, [True, True, False], setting)
-    assert run.end[0] == CORRECTED and run.decisions.shed[0, 1] == 0 and run.decisions.shed[0, 2] > 0
+    assert (
+        run.end[0] == CORRECTED and run.decisions.shed[0, 1] == 0 and run.decisions.shed[0, 2] > 0
+    )
     scenarios = make_scenarios(network, "tie")
     assert judge(network, scenarios, run.decisions, setting).safe[0]
     one_less = Decisions(run.decisions.closed, run.decisions.shed - [[0, 0, 0.02]])
@@ -147,7 +195,9 @@ def test_other_ends() -> None:
     network = chain((0.05, 0.1))
     ring = load_network("ieee33")
     closed = np.arange(ring.n_branch)[None] != 5
-    looped = PaperCorrection(ring, "radial").run(make_scenarios(ring, 5), Decisions(closed, np.zeros((1, ring.n_bus))))
+    looped = PaperCorrection(ring, "radial").run(
+        make_scenarios(ring, 5), Decisions(closed, np.zeros((1, ring.n_bus)))
+    )
     assert looped.end[0] == NOT_RADIAL
     with pytest.raises(ValueError, match="closes the faulted branch 'b1'; it must stay open"):
         run_one(network, [True, True, True], "radial", fault="b1")
@@ -168,7 +218,9 @@ def test_a_flow_without_solution_is_shed_back_to_one() -> None:
 def plain_loop(
     network: Network, scenarios: Scenarios, decisions: Decisions, setting: str, alpha: float
 ) -> tuple[FloatArray, int]:
-    """The algorithm of one item in public functions: flow, worst limit, most sensitive bus, one step."""
+    """The algorithm of one item in public functions: flow, worst limit, most sensitive bus, one
+    step.
+    """
     places = limit_places(network, setting)
     closed, shed = decisions.closed, decisions.shed.copy()
     ratio, impedance = line_node_ratio(network, closed[0]), nodal_impedance(network, closed[0])
@@ -207,7 +259,9 @@ def test_the_compiled_loop_is_the_plain_one(setting: str) -> None:
     run = correction.run(scenarios, decisions)
     assert (run.end == CORRECTED).sum() >= 4
     for k in np.flatnonzero(run.safe):
-        shed, steps = plain_loop(network, scenarios[k : k + 1], decisions[k : k + 1], setting, 0.125)
+        shed, steps = plain_loop(
+            network, scenarios[k : k + 1], decisions[k : k + 1], setting, 0.125
+        )
         np.testing.assert_allclose(run.decisions.shed[k], shed, atol=1e-9)
         assert run.n_steps[k] == steps
 
@@ -222,9 +276,13 @@ def test_ends_safe_wherever_shedding_everything_is_safe(setting: str) -> None:
     everything = Decisions(decisions.closed, np.ones_like(decisions.shed))
     assert run.safe[judge(network, scenarios, everything, setting).safe].all()
     np.testing.assert_array_equal(judge(network, scenarios, run.decisions, setting).safe, run.safe)
-    np.testing.assert_array_equal(judge(network, scenarios, decisions, setting).safe, run.end == AS_PROPOSED)
+    np.testing.assert_array_equal(
+        judge(network, scenarios, decisions, setting).safe, run.end == AS_PROPOSED
+    )
     assert (run.decisions.shed >= decisions.shed).all() and (run.decisions.shed <= 1).all()
-    assert (run.end == CORRECTED).sum() > 50 and (run.n_steps > 0).sum() == (run.end == CORRECTED).sum()
+    assert (run.end == CORRECTED).sum() > 50 and (run.n_steps > 0).sum() == (
+        run.end == CORRECTED
+    ).sum()
 
 
 def test_a_safe_proposal_comes_back_as_it_is() -> None:
@@ -232,7 +290,9 @@ def test_a_safe_proposal_comes_back_as_it_is() -> None:
     scenarios, decisions = proposals(network, "paper", 20, seed=4)
     corrected = PaperCorrection(network, "paper").correct(scenarios, decisions)
     again = PaperCorrection(network, "paper").run(scenarios, corrected)
-    assert (again.end == AS_PROPOSED).all() and not again.n_steps.any() and (again.n_flows == 1).all()
+    assert (
+        (again.end == AS_PROPOSED).all() and not again.n_steps.any() and (again.n_flows == 1).all()
+    )
     np.testing.assert_array_equal(again.decisions.shed, corrected.shed)
     np.testing.assert_array_equal(again.decisions.closed, decisions.closed)
 
@@ -249,7 +309,11 @@ def test_a_batch_is_its_items_whatever_the_cache_holds() -> None:
         for k in range(24):
             one = correction.run(scenarios[k : k + 1], decisions[k : k + 1])
             np.testing.assert_array_equal(one.decisions.shed[0], run.decisions.shed[k])
-            assert (one.end[0], one.n_steps[0], one.n_flows[0]) == (run.end[k], run.n_steps[k], run.n_flows[k])
+            assert (one.end[0], one.n_steps[0], one.n_flows[0]) == (
+                run.end[k],
+                run.n_steps[k],
+                run.n_flows[k],
+            )
     blocks = small.run(scenarios, decisions)
     np.testing.assert_array_equal(blocks.decisions.shed, run.decisions.shed)
 
@@ -264,7 +328,10 @@ def test_an_empty_batch() -> None:
 def test_messages() -> None:
     network = chain((0.05, 0.1))
     for alpha in (0.0, -0.1, 1.5, np.nan):
-        with pytest.raises(ValueError, match=f"alpha is {alpha}; shed more than 0 and at most 1 of a demand per step"):
+        with pytest.raises(
+            ValueError,
+            match=f"alpha is {alpha}; shed more than 0 and at most 1 of a demand per step",
+        ):
             PaperCorrection(network, "paper", alpha=alpha)
     with pytest.raises(ValueError, match="max_steps is 0; allow at least 1, or None for no bound"):
         PaperCorrection(network, "paper", max_steps=0)
@@ -273,15 +340,23 @@ def test_messages() -> None:
     correct = PaperCorrection(network, "paper").correct
     scenarios = make_scenarios(network, "tie")
     fine = Decisions(np.array([[True, True, False]]), np.zeros((1, 3)))
-    with pytest.raises(ValueError, match=r"shed has shape \(1, 2\); expected \(1, 3\), a row per scenario on chain"):
+    with pytest.raises(
+        ValueError, match=r"shed has shape \(1, 2\); expected \(1, 3\), a row per scenario on chain"
+    ):
         correct(scenarios, Decisions(fine.closed, np.zeros((1, 2))))
     with pytest.raises(ValueError, match=r"closed has shape \(2, 3\); expected \(1, 3\)"):
         correct(scenarios, Decisions(np.ones((2, 3), dtype=bool), fine.shed))
     with pytest.raises(ValueError, match="closed must hold True .* or False"):
         correct(scenarios, Decisions(np.ones((1, 3)), fine.shed))  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="shed of bus '2' in item 0 is nan; a shed fraction lies between 0 and 1"):
+    with pytest.raises(
+        ValueError, match="shed of bus '2' in item 0 is nan; a shed fraction lies between 0 and 1"
+    ):
         correct(scenarios, Decisions(fine.closed, np.array([[0, 0, np.nan]])))
-    with pytest.raises(ValueError, match="shed of bus '1' in item 0 is 1.2; a shed fraction lies between 0 and 1"):
+    with pytest.raises(
+        ValueError, match="shed of bus '1' in item 0 is 1.2; a shed fraction lies between 0 and 1"
+    ):
         correct(scenarios, Decisions(fine.closed, np.array([[0, 1.2, 0]])))
-    with pytest.raises(ValueError, match="p_load of bus '1' in item 0 is nan; give a finite number"):
+    with pytest.raises(
+        ValueError, match="p_load of bus '1' in item 0 is nan; give a finite number"
+    ):
         correct(replace(scenarios, p_load=np.array([[0, np.nan, 0.1]])), fine)

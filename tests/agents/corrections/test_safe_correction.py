@@ -1,4 +1,6 @@
-"""Our correction and its certificates: the four ends of a proposal, and safety on thousands of random ones."""
+"""Our correction and its certificates: the four ends of a proposal, and safety on thousands of
+random ones.
+"""
 
 import numpy as np
 import pytest
@@ -16,18 +18,42 @@ MESHED = Setting("meshed", False, 0.90, 1.10, active_limit_mw=0.25)
 
 
 def toy(p_gen_mw: float = 0.0) -> Network:
-    """0 feeds 1 and 3; behind 1 lies 2, which the tie 3-2 can feed as well. Lines without resistance, base 1 MVA."""
+    """0 feeds 1 and 3; behind 1 lies 2, which the tie 3-2 can feed as well. Lines without
+    resistance, base 1 MVA.
+    """
     n, m = 4, 4
     zero, flat = np.zeros(n), np.zeros(m)
     return Network(
-        name="toy", base_mva=1.0, bus_name=tuple("0123"), vn_kv=zero + 10.0, v_min=zero + 0.9, v_max=zero + 1.1,
-        p_load=np.array([0, 0.1, 0.3, 0.1]), q_load=zero, p_gen=np.array([0, 0, 0, p_gen_mw]), q_gen=zero,
-        g_shunt=zero, b_shunt=zero, substation=np.array([0]), v_substation=np.array([1.0 + 0j]),
-        branch_name=("0-1", "1-2", "0-3", "3-2"), kind=("line",) * 3 + ("tie",), from_bus=np.array([0, 1, 0, 3]),
-        to_bus=np.array([1, 2, 3, 2]), r=flat, x=flat + 0.01, g_from=flat, b_from=flat, g_to=flat, b_to=flat,
-        tap=flat + 1, shift=flat, rating=flat + 5.0, closed=np.array([1, 1, 1, 0], dtype=bool),
+        name="toy",
+        base_mva=1.0,
+        bus_name=tuple("0123"),
+        vn_kv=zero + 10.0,
+        v_min=zero + 0.9,
+        v_max=zero + 1.1,
+        p_load=np.array([0, 0.1, 0.3, 0.1]),
+        q_load=zero,
+        p_gen=np.array([0, 0, 0, p_gen_mw]),
+        q_gen=zero,
+        g_shunt=zero,
+        b_shunt=zero,
+        substation=np.array([0]),
+        v_substation=np.array([1.0 + 0j]),
+        branch_name=("0-1", "1-2", "0-3", "3-2"),
+        kind=("line",) * 3 + ("tie",),
+        from_bus=np.array([0, 1, 0, 3]),
+        to_bus=np.array([1, 2, 3, 2]),
+        r=flat,
+        x=flat + 0.01,
+        g_from=flat,
+        b_from=flat,
+        g_to=flat,
+        b_to=flat,
+        tap=flat + 1,
+        shift=flat,
+        rating=flat + 5.0,
+        closed=np.array([1, 1, 1, 0], dtype=bool),
         open_end=np.zeros(m, dtype=np.int64),
-    )  # fmt: skip
+    )
 
 
 def proposal(closed: list[int], shed_at_2: float) -> Decisions:
@@ -44,18 +70,25 @@ def test_a_safe_proposal_stays() -> None:
 
 
 def test_the_least_is_added_by_hand() -> None:
-    # The tie may carry 0.25 of the 0.3 MW at bus 2: a sixth is shed, not the tenth that was proposed.
+    # The tie may carry 0.25 of the 0.3 MW at bus 2: a sixth is shed, not the tenth that was
+    # proposed.
     network = toy()
-    done = SafeCorrection(network, MESHED).run(make_scenarios(network, "1-2"), proposal([1, 0, 1, 1], 0.1))
+    done = SafeCorrection(network, MESHED).run(
+        make_scenarios(network, "1-2"), proposal([1, 0, 1, 1], 0.1)
+    )
     assert done.status[0] == "corrected" and done.outcome.safe[0]
     assert done.applied.shed[0] == pytest.approx([0, 0, 1 / 6, 0], abs=1e-5)
     assert done.outcome.max_loading[0] == pytest.approx(1.0, abs=1e-4)
-    assert "sending_limit[3,1]" in {n for n, on in zip(done.limit_names, done.active[0], strict=True) if on}
+    assert "sending_limit[3,1]" in {
+        n for n, on in zip(done.limit_names, done.active[0], strict=True) if on
+    }
 
 
 def test_more_than_needed_is_never_taken_back() -> None:
     network = toy()
-    done = SafeCorrection(network, MESHED).run(make_scenarios(network, "1-2"), proposal([1, 0, 1, 1], 0.9))
+    done = SafeCorrection(network, MESHED).run(
+        make_scenarios(network, "1-2"), proposal([1, 0, 1, 1], 0.9)
+    )
     assert done.applied.shed[0, 2] == 0.9
 
 
@@ -65,20 +98,25 @@ def test_a_loop_in_the_radial_setting_is_replaced() -> None:
     radial = SafeCorrection(network, "radial")
     looped = proposal([0, 1, 1, 1], 0.0)  # 0-3-2-1 in a row: radial, fine
     assert radial.run(spare, looped).status[0] == "as_proposed"
-    cut = proposal([0, 1, 1, 0], 0.0)  # buses 1 and 2 joined and dark: safe by the judge, so it stays
+    cut = proposal(
+        [0, 1, 1, 0], 0.0
+    )  # buses 1 and 2 joined and dark: safe by the judge, so it stays
     assert radial.run(spare, cut).status[0] == "as_proposed"
     ring = load_network("ieee33")
     scenario = make_scenarios(ring, "6")
     closed = np.ones((1, ring.n_branch), dtype=bool)
     closed[0, scenario.fault[0]] = False
-    done = SafeCorrection(ring, "radial").run(scenario, Decisions(closed, np.zeros((1, ring.n_bus))))
+    done = SafeCorrection(ring, "radial").run(
+        scenario, Decisions(closed, np.zeros((1, ring.n_bus)))
+    )
     assert done.status[0] == "replaced" and done.outcome.safe[0] and done.outcome.cost[0] == 3.0
 
 
 def test_impossible_says_why_and_leaves_dark_what_is_behind_the_fault() -> None:
     network = toy()
     strict = Setting("strict", False, 0.90, 1.001, active_limit_mw=0.25)
-    # A load that feeds reactive power back raises its bus to 1.002 pu; it is shed, and the voltage with it.
+    # A load that feeds reactive power back raises its bus to 1.002 pu; it is shed, and the voltage
+    # with it.
     raising = np.array([0, -0.2, 0, -0.2])
     done = SafeCorrection(network, strict).run(
         make_scenarios(network, "1-2", q_load=raising), proposal([1, 0, 1, 1], 0.0)
@@ -101,7 +139,9 @@ def test_random_proposals_end_safe(name: str, setting: str) -> None:
     scenarios = sample_scenarios(network, load_profiles(), 150, seed=6).scenarios
     rng = np.random.default_rng(1)
     closed = np.tile(network.closed, (150, 1))
-    flipped = correction.plans.switchable & (rng.random(closed.shape) < (0.5 if setting == "paper" else 0.03))
+    flipped = correction.plans.switchable & (
+        rng.random(closed.shape) < (0.5 if setting == "paper" else 0.03)
+    )
     closed ^= flipped
     closed[np.arange(150), scenarios.fault] = False
     wanted = Decisions(closed, rng.random((150, network.n_bus)) * (rng.random((150, 1)) < 0.5))
@@ -118,9 +158,13 @@ def test_random_proposals_end_safe(name: str, setting: str) -> None:
 
 def test_sentence_names_what_is_done() -> None:
     network = toy()
-    done = SafeCorrection(network, MESHED).run(make_scenarios(network, "1-2"), proposal([1, 0, 1, 1], 0.1))
+    done = SafeCorrection(network, MESHED).run(
+        make_scenarios(network, "1-2"), proposal([1, 0, 1, 1], 0.1)
+    )
     words = done.sentence(network)
-    assert words.startswith("corrected: safe; close 3-2, open nothing; shed 10.0% of the load at 1 buses")
+    assert words.startswith(
+        "corrected: safe; close 3-2, open nothing; shed 10.0% of the load at 1 buses"
+    )
     assert "held against" in words and "AC residual" in words
 
 
@@ -128,20 +172,24 @@ def test_what_cannot_be_made_safe_breaks_the_limits_least() -> None:
     """Generation behind a limit: shedding load sends more of it back, so nothing is shed."""
     network = toy()
     tight = Setting("tight", False, 0.90, 1.10, active_limit_mw=0.05)
-    # 0.8 MW at bus 2 and 0.3 MW of load there: 0.5 flow back over 1-2, 0.8 with that shed; the tie could take 0.05 of it.
+    # 0.8 MW at bus 2 and 0.3 MW of load there: 0.5 flow back over 1-2, 0.8 with that shed; the tie
+    # could take 0.05 of it.
     scenario = make_scenarios(network, "0-3", p_gen=np.array([0, 0, 0.8, 0]))
     done = SafeCorrection(network, tight).run(scenario, proposal([1, 1, 0, 0], 0.0))
     assert done.status[0] == "impossible" and not done.outcome.safe[0]
     assert (done.applied.closed[0] == [1, 1, 0, 0]).all() and not done.applied.shed[0].any()
     assert done.outcome.max_loading[0] == pytest.approx(0.5 / 0.05, rel=1e-6)
     assert str(done.reason[0]).endswith(
-        "nor does any shedding tried with everything behind the fault dark: this breaks the limits least"
+        "nor does any shedding tried with everything behind the fault dark: this breaks the limits "
+        "least"
     )
 
 
 @pytest.mark.parametrize("setting", ["paper", "radial"])
 def test_much_generation_is_searched_before_anything_is_called_impossible(setting: str) -> None:
-    """Three times the nominal load in photovoltaics: wherever a plain search finds a safe plan, so do we."""
+    """Three times the nominal load in photovoltaics: wherever a plain search finds a safe plan, so
+    do we.
+    """
     network = load_network("ieee33")
     correction = SafeCorrection(network, setting)
     scenarios = sample_scenarios(network, load_profiles(), 120, seed=9, pv_share=4.0).scenarios
@@ -155,8 +203,12 @@ def test_much_generation_is_searched_before_anything_is_called_impossible(settin
 
 def test_scenarios_of_another_feeder_are_named() -> None:
     network = toy()
-    with pytest.raises(ValueError, match=r"judge: p_load has shape \(1, 33\); expected \(1, 4\) on toy"):
-        SafeCorrection(network, MESHED).run(make_scenarios(load_network("ieee33"), 3), proposal([1, 0, 1, 1], 0.0))
+    with pytest.raises(
+        ValueError, match=r"judge: p_load has shape \(1, 33\); expected \(1, 4\) on toy"
+    ):
+        SafeCorrection(network, MESHED).run(
+            make_scenarios(load_network("ieee33"), 3), proposal([1, 0, 1, 1], 0.0)
+        )
 
 
 def test_illegal_proposals_are_named() -> None:

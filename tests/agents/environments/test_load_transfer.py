@@ -1,4 +1,6 @@
-"""The load-transfer environments: spaces by hand, one fault against thousands, hours, corrections, registration."""
+"""The load-transfer environments: spaces by hand, one fault against thousands, hours, corrections,
+registration.
+"""
 
 import subprocess
 import sys
@@ -16,11 +18,22 @@ from gymnasium.vector import AutoresetMode
 import feederguard.agents.registration  # noqa: F401
 from feederguard.agents.environments.bundled_load_transfer import make_env, sample_episodes
 from feederguard.agents.environments.load_transfer import LoadTransferEnv, LoadTransferVectorEnv
-from feederguard.agents.environments.load_transfer_actions import decode_actions, encode_decisions, observe
+from feederguard.agents.environments.load_transfer_actions import (
+    decode_actions,
+    encode_decisions,
+    observe,
+)
 from feederguard.data.networks import load_network
 from feederguard.data.profiles import bus_series, load_profiles
 from feederguard.data.sampling import sample_scenarios
-from feederguard.models.load_transfer import Decisions, Outcomes, Scenarios, Setting, judge, make_scenarios
+from feederguard.models.load_transfer import (
+    Decisions,
+    Outcomes,
+    Scenarios,
+    Setting,
+    judge,
+    make_scenarios,
+)
 from feederguard.models.network import Network, NetworkError
 from feederguard.models.network.graph import energised_buses
 
@@ -29,7 +42,8 @@ OUTCOMES = [name for name in Outcomes.__dataclass_fields__ if name != "reward"]
 
 
 def ring(**changes: Any) -> Network:
-    """Losing `head` leaves nothing to feed; losing a line of the ring can be made good by the ties t and u.
+    """Losing `head` leaves nothing to feed; losing a line of the ring can be made good by the ties
+    t and u.
 
     0 --head-- 1 --a-- 2 . . t . . 3          loads 0.1, 0.3, 0.2 at buses 1, 2, 3 (none at 4)
                |                   |
@@ -37,14 +51,37 @@ def ring(**changes: Any) -> Network:
     """
     zero, flat = np.zeros(5), np.zeros(6)
     network = Network(
-        name="ring", base_mva=1.0, bus_name=tuple("01234"), vn_kv=zero + 10.0, v_min=zero + 0.9, v_max=zero + 1.1,
-        p_load=np.array([0.0, 0.1, 0.3, 0.2, 0.0]), q_load=np.array([0.0, 0.05, 0.1, 0.0, 0.0]), p_gen=zero, q_gen=zero,
-        g_shunt=zero, b_shunt=zero, substation=np.array([0]), v_substation=np.array([1.0 + 0j]),
-        branch_name=("head", "a", "b", "t", "u", "c"), kind=("line", "line", "line", "tie", "tie", "line"),
-        from_bus=np.array([0, 1, 1, 2, 3, 4]), to_bus=np.array([1, 2, 3, 3, 4, 1]), r=flat + 0.001, x=flat + 0.001,
-        g_from=flat, b_from=flat, g_to=flat, b_to=flat, tap=flat + 1, shift=flat, rating=flat + 10.0,
-        closed=np.array([True, True, True, False, False, True]), open_end=np.zeros(6, dtype=np.int64), paper_limit_mw=5.0,
-    )  # fmt: skip
+        name="ring",
+        base_mva=1.0,
+        bus_name=tuple("01234"),
+        vn_kv=zero + 10.0,
+        v_min=zero + 0.9,
+        v_max=zero + 1.1,
+        p_load=np.array([0.0, 0.1, 0.3, 0.2, 0.0]),
+        q_load=np.array([0.0, 0.05, 0.1, 0.0, 0.0]),
+        p_gen=zero,
+        q_gen=zero,
+        g_shunt=zero,
+        b_shunt=zero,
+        substation=np.array([0]),
+        v_substation=np.array([1.0 + 0j]),
+        branch_name=("head", "a", "b", "t", "u", "c"),
+        kind=("line", "line", "line", "tie", "tie", "line"),
+        from_bus=np.array([0, 1, 1, 2, 3, 4]),
+        to_bus=np.array([1, 2, 3, 3, 4, 1]),
+        r=flat + 0.001,
+        x=flat + 0.001,
+        g_from=flat,
+        b_from=flat,
+        g_to=flat,
+        b_to=flat,
+        tap=flat + 1,
+        shift=flat,
+        rating=flat + 10.0,
+        closed=np.array([True, True, True, False, False, True]),
+        open_end=np.zeros(6, dtype=np.int64),
+        paper_limit_mw=5.0,
+    )
     return network.with_changes(**changes) if changes else network
 
 
@@ -64,31 +101,46 @@ def closed_names(network: Network, decisions: Decisions) -> list[set[str]]:
 
 def test_the_observation_by_hand() -> None:
     # Mean load of the three loaded buses: 0.2 pu.
-    scenarios = make_scenarios(ring(), ["a", "head"], [0.0, 0.1, 0.4, 0.0, 0.0], p_gen=[0.0, 0.0, 0.0, 0.0, 0.3])
+    scenarios = make_scenarios(
+        ring(), ["a", "head"], [0.0, 0.1, 0.4, 0.0, 0.0], p_gen=[0.0, 0.0, 0.0, 0.0, 0.3]
+    )
     found = observe(ring(), scenarios)
     assert found.dtype == np.float32
     demand = [0, 0.5, 2, 0, 0, 0, 0.25, 0.5, 0, 0, 0, 0, 0, 0, 1.5]
-    assert found == pytest.approx(np.array([[0, 1, 0, 0, 0, 0, *demand], [1, 0, 0, 0, 0, 0, *demand]]))
+    assert found == pytest.approx(
+        np.array([[0, 1, 0, 0, 0, 0, *demand], [1, 0, 0, 0, 0, 0, *demand]])
+    )
 
 
 def test_a_meshed_action_by_hand() -> None:
     # Sheds of buses 1, 2, 3, then the ties t and u.
     scenarios = make_scenarios(ring(), ["a", "t"])
-    found = decode_actions(ring(), "paper", scenarios, [[0.0, 0.25, 1.0, 0.5, 0.49], [0.5, 0.0, 0.0, 0.9, 0.9]])
+    found = decode_actions(
+        ring(), "paper", scenarios, [[0.0, 0.25, 1.0, 0.5, 0.49], [0.5, 0.0, 0.0, 0.9, 0.9]]
+    )
     assert closed_names(ring(), found) == [{"head", "b", "c", "t"}, {"head", "a", "b", "c", "u"}]
     assert found.shed.tolist() == [[0.0, 0.0, 0.25, 1.0, 0.0], [0.0, 0.5, 0.0, 0.0, 0.0]]
 
 
 def test_a_radial_action_closes_high_keys_first() -> None:
-    # Switchable: a, b, t, u, c. After a, bus 2 hangs from t; of the loop b-u-c the lowest key stays open.
+    # Switchable: a, b, t, u, c. After a, bus 2 hangs from t; of the loop b-u-c the lowest key stays
+    # open.
     scenarios = make_scenarios(ring(), ["a", "a", "u"])
     keys = [[0.0, 0.9, 0.0, 0.8, 0.1], [0.0, 0.1, 0.2, 0.8, 0.9], [0.9, 0.1, 0.5, 1.0, 0.0]]
-    found = decode_actions(ring(), "radial", scenarios, np.concatenate([np.zeros((3, 3)), keys], axis=1))
-    assert closed_names(ring(), found) == [{"head", "t", "b", "u"}, {"head", "t", "u", "c"}, {"head", "a", "t", "c"}]
+    found = decode_actions(
+        ring(), "radial", scenarios, np.concatenate([np.zeros((3, 3)), keys], axis=1)
+    )
+    assert closed_names(ring(), found) == [
+        {"head", "t", "b", "u"},
+        {"head", "t", "u", "c"},
+        {"head", "a", "t", "c"},
+    ]
 
 
 def test_what_nobody_can_feed_is_not_switched() -> None:
-    found = decode_actions(ring(), "radial", make_scenarios(ring(), "head"), [[0, 0, 0, 0, 0, 1, 1, 0]])
+    found = decode_actions(
+        ring(), "radial", make_scenarios(ring(), "head"), [[0, 0, 0, 0, 0, 1, 1, 0]]
+    )
     assert closed_names(ring(), found) == [{"a", "b", "c"}]
     assert judge(ring(), make_scenarios(ring(), "head"), found, "radial").n_operations[0] == 0
 
@@ -103,7 +155,9 @@ def test_every_radial_action_is_a_spanning_tree_and_legal(ieee33: Network, pool:
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_encoding_is_the_inverse_of_decoding(ieee33: Network, pool: Scenarios, setting: str) -> None:
+def test_encoding_is_the_inverse_of_decoding(
+    ieee33: Network, pool: Scenarios, setting: str
+) -> None:
     size = 32 + (5 if setting == "paper" else 36)
     actions = np.random.default_rng(2).random((len(pool), size), dtype=np.float32)
     decisions = decode_actions(ieee33, setting, pool, actions)
@@ -116,7 +170,9 @@ def test_encoding_is_the_inverse_of_decoding(ieee33: Network, pool: Scenarios, s
 
 
 def test_numbers_outside_are_clipped() -> None:
-    found = decode_actions(ring(), "paper", make_scenarios(ring(), "a"), [[-0.5, 1.5, np.inf, 7.0, -np.inf]])
+    found = decode_actions(
+        ring(), "paper", make_scenarios(ring(), "a"), [[-0.5, 1.5, np.inf, 7.0, -np.inf]]
+    )
     assert found.shed[0].tolist() == [0.0, 0.0, 1.0, 1.0, 0.0]
     assert closed_names(ring(), found) == [{"head", "b", "c", "t"}]
 
@@ -127,7 +183,9 @@ def test_numbers_outside_are_clipped() -> None:
 def test_gymnasium_accepts_the_environment_without_a_warning(setting: str, horizon: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        env = gym.make("feederguard/LoadTransfer-v0", setting=setting, horizon=horizon, pool_size=30)
+        env = gym.make(
+            "feederguard/LoadTransfer-v0", setting=setting, horizon=horizon, pool_size=30
+        )
         check_env(env.unwrapped)
     assert env.observation_space.shape == (
         37 + 3 * 33 + (0 if horizon == 1 else 1 + (5 if setting == "paper" else 36)),
@@ -136,7 +194,9 @@ def test_gymnasium_accepts_the_environment_without_a_warning(setting: str, horiz
 
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("horizon", [1, 3])
-def test_a_batch_steps_as_its_environments_alone(ieee33: Network, pool: Scenarios, setting: str, horizon: int) -> None:
+def test_a_batch_steps_as_its_environments_alone(
+    ieee33: Network, pool: Scenarios, setting: str, horizon: int
+) -> None:
     pool = pool[np.arange(60) // horizon * horizon]  # the hours of an episode are alike
     batch = LoadTransferVectorEnv(ieee33, pool, setting, horizon, num_envs=5)
     alone = LoadTransferEnv(ieee33, pool, setting, horizon)
@@ -171,7 +231,9 @@ def test_the_same_seed_draws_the_same_in_both(ieee33: Network, pool: Scenarios) 
     assert np.array_equal(batch.reset(seed=3)[0], batch.reset(seed=3)[0])
 
 
-def test_the_vector_environment_resets_in_the_step_that_ends(ieee33: Network, pool: Scenarios) -> None:
+def test_the_vector_environment_resets_in_the_step_that_ends(
+    ieee33: Network, pool: Scenarios
+) -> None:
     env = LoadTransferVectorEnv(ieee33, pool, num_envs=8)
     assert env.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
     shown, _ = env.reset(seed=0)
@@ -211,7 +273,9 @@ def test_a_fault_of_three_hours_by_hand() -> None:
     assert terminated and not truncated
     assert observation[-3:].tolist() == [0.0, 0.0, 0.0]
     assert info["pool_row"] == 2
-    with pytest.raises(ResetNeeded, match=r"the episode has ended, or none has begun; call reset\(\) before step"):
+    with pytest.raises(
+        ResetNeeded, match=r"the episode has ended, or none has begun; call reset\(\) before step"
+    ):
         env.step(close_t)
 
 
@@ -222,7 +286,9 @@ def shed_all_of_bus_2(scenarios: Scenarios, decisions: Decisions) -> Decisions:
 
 
 @pytest.mark.parametrize("correct", [shed_all_of_bus_2, None])
-def test_a_correction_is_applied_and_charged_by_21(correct: Callable[..., Decisions] | None) -> None:
+def test_a_correction_is_applied_and_charged_by_21(
+    correct: Callable[..., Decisions] | None,
+) -> None:
     pool = make_scenarios(ring(), ["a"])
     env = LoadTransferEnv(ring(), pool, "paper", correct=correct)
     env.reset(seed=0)
@@ -245,10 +311,19 @@ def test_the_name_alone_is_enough_in_a_fresh_process() -> None:
 
 
 def test_gymnasium_makes_both_kinds_with_their_arguments() -> None:
-    asked = {"feeder": "bus69", "setting": "radial", "weeks": "test", "pool_size": 8, "seed": 5, "horizon": 2}
+    asked = {
+        "feeder": "bus69",
+        "setting": "radial",
+        "weeks": "test",
+        "pool_size": 8,
+        "seed": 5,
+        "horizon": 2,
+    }
     alone = gym.make("feederguard/LoadTransfer-v0", **asked)
     batch = gym.make_vec("feederguard/LoadTransfer-v0", num_envs=3, **asked)
-    assert isinstance(alone.unwrapped, LoadTransferEnv) and isinstance(batch.unwrapped, LoadTransferVectorEnv)
+    assert isinstance(alone.unwrapped, LoadTransferEnv) and isinstance(
+        batch.unwrapped, LoadTransferVectorEnv
+    )
     assert batch.num_envs == 3 and len(batch.unwrapped.faults.pool) == 16
     assert batch.single_observation_space == alone.observation_space
     assert batch.single_action_space == alone.action_space
@@ -287,14 +362,14 @@ def test_an_episode_is_consecutive_hours_of_the_bundled_year(ieee33: Network, we
 
 def test_actions_that_are_none_are_refused() -> None:
     scenarios = make_scenarios(ring(), ["a", "b"])
-    message = (
-        r"ring: actions have shape \(2, 4\); expected \(2, 5\), one shed fraction for each of 3 loads, then one number"
-    )
+    message = r"ring: actions have shape \(2, 4\); expected \(2, 5\), one shed fraction for each of 3 loads, then one number"
     with pytest.raises(ValueError, match=message):
         decode_actions(ring(), "paper", scenarios, np.zeros((2, 4)))
     actions = np.zeros((2, 5))
     actions[1, 3] = np.nan
-    with pytest.raises(ValueError, match="ring: action 1 holds NaN at place 3; give numbers between 0 and 1"):
+    with pytest.raises(
+        ValueError, match="ring: action 1 holds NaN at place 3; give numbers between 0 and 1"
+    ):
         decode_actions(ring(), "paper", scenarios, actions)
     env = LoadTransferEnv(ring(), scenarios)
     env.reset(seed=0)
@@ -311,16 +386,23 @@ def test_a_pool_that_makes_no_episodes_is_refused(ieee33: Network) -> None:
     with pytest.raises(ValueError, match="ring: the pool of scenarios is empty; give at least one"):
         LoadTransferEnv(ring(), scenarios[:0])
     with pytest.raises(
-        ValueError, match=r"ieee33: p_load of the scenarios has shape \(4, 5\); expected \(4, 33\): make sce"
+        ValueError,
+        match=r"ieee33: p_load of the scenarios has shape \(4, 5\); expected \(4, 33\): make sce",
     ):
         LoadTransferVectorEnv(ieee33, scenarios)
-    with pytest.raises(ValueError, match="a pool of 4 scenarios does not divide into episodes of 3 hours; give a mult"):
+    with pytest.raises(
+        ValueError,
+        match="a pool of 4 scenarios does not divide into episodes of 3 hours; give a mult",
+    ):
         LoadTransferEnv(ring(), scenarios, horizon=3)
     with pytest.raises(
-        ValueError, match="scenarios 2 to 3 make one episode of 2 hours but not all have the same fault"
+        ValueError,
+        match="scenarios 2 to 3 make one episode of 2 hours but not all have the same fault",
     ):
         LoadTransferEnv(ring(), scenarios, horizon=2)
-    with pytest.raises(ValueError, match="horizon is 0; a fault lasts a whole number of hours, at least 1"):
+    with pytest.raises(
+        ValueError, match="horizon is 0; a fault lasts a whole number of hours, at least 1"
+    ):
         LoadTransferEnv(ring(), scenarios, horizon=0)
     with pytest.raises(ValueError, match="num_envs is 0; step at least one environment"):
         LoadTransferVectorEnv(ring(), scenarios, num_envs=0)
@@ -332,15 +414,19 @@ def test_scenarios_of_another_feeder_or_without_numbers_are_refused() -> None:
     scenarios = make_scenarios(ring(), ["a", "a"])
     scenarios.p_load.setflags(write=True)
     scenarios.p_load[1, 3] = np.nan
-    with pytest.raises(ValueError, match="ring: p_load of bus '3' in scenario 1 is nan; it must be finite"):
+    with pytest.raises(
+        ValueError, match="ring: p_load of bus '3' in scenario 1 is nan; it must be finite"
+    ):
         LoadTransferEnv(ring(), scenarios)
     with pytest.raises(
-        ValueError, match="ring: demand or generation of bus '3' in scenario 1 is not finite; give a num"
+        ValueError,
+        match="ring: demand or generation of bus '3' in scenario 1 is not finite; give a num",
     ):
         observe(ring(), scenarios)
     elsewhere = Scenarios(np.array([0, 9]), scenarios.q_load, scenarios.q_load, scenarios.p_gen)
     with pytest.raises(
-        ValueError, match="ring: scenario 1 has its fault at branch 9; branches are numbered 0 to 5: make"
+        ValueError,
+        match="ring: scenario 1 has its fault at branch 9; branches are numbered 0 to 5: make",
     ):
         observe(ring(), elsewhere)
 
@@ -348,14 +434,19 @@ def test_scenarios_of_another_feeder_or_without_numbers_are_refused() -> None:
 def test_an_episode_that_the_pool_lacks_is_refused() -> None:
     env = LoadTransferVectorEnv(ring(), make_scenarios(ring(), ["a", "b"]), num_envs=3)
     for asked in (2, -1, [0, 1], 0.5):
-        with pytest.raises(ValueError, match="give one number or 3 of them, from 0 to 1, the episodes of the pool"):
+        with pytest.raises(
+            ValueError, match="give one number or 3 of them, from 0 to 1, the episodes of the pool"
+        ):
             env.reset(options={"episode": asked})
     assert env.reset(options={"episode": [1, 0, 1]})[1]["pool_row"].tolist() == [1, 0, 1]
 
 
 def test_a_feeder_that_cannot_be_an_environment_is_refused() -> None:
     idle = ring(p_load=np.zeros(5))
-    with pytest.raises(ValueError, match="ring: no bus has a nominal load, so there is none to transfer; give p_load"):
+    with pytest.raises(
+        ValueError,
+        match="ring: no bus has a nominal load, so there is none to transfer; give p_load",
+    ):
         observe(idle, make_scenarios(idle, "a"))
     looped = ring(closed=np.ones(6, dtype=bool))
     stuck = Setting("stuck", True, 0.9, 1.1, switchable=("a",))

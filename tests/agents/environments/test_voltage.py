@@ -1,4 +1,6 @@
-"""The voltage-regulation environments: observations by hand, one against many, the end of a day, corrections, registration."""
+"""The voltage-regulation environments: observations by hand, one against many, the end of a day,
+corrections, registration.
+"""
 
 import subprocess
 import sys
@@ -28,12 +30,36 @@ def pair(**changes: Any) -> Network:
     """0 --r = 0.1-- 1 on 1 MVA, band 0.95..1.05, nominal load 0.5 + 0.2j, 2 installed, at bus 1."""
     zero = np.zeros(2)
     values: dict[str, Any] = {
-        "name": "pair", "base_mva": 1.0, "bus_name": ("0", "1"), "vn_kv": zero + 10.0, "v_min": zero + 0.95,
-        "v_max": zero + 1.05, "p_load": [0, 0.5], "q_load": [0, 0.2], "p_gen": [0, 2.0], "q_gen": zero, "g_shunt": zero,
-        "b_shunt": zero, "substation": [0], "v_substation": [1.0], "branch_name": ("l",), "kind": ("line",),
-        "from_bus": [0], "to_bus": [1], "r": [0.1], "x": [0.0], "g_from": [0], "b_from": [0], "g_to": [0], "b_to": [0],
-        "tap": [1], "shift": [0], "rating": [np.inf], "closed": [True], "open_end": [0],
-    }  # fmt: skip
+        "name": "pair",
+        "base_mva": 1.0,
+        "bus_name": ("0", "1"),
+        "vn_kv": zero + 10.0,
+        "v_min": zero + 0.95,
+        "v_max": zero + 1.05,
+        "p_load": [0, 0.5],
+        "q_load": [0, 0.2],
+        "p_gen": [0, 2.0],
+        "q_gen": zero,
+        "g_shunt": zero,
+        "b_shunt": zero,
+        "substation": [0],
+        "v_substation": [1.0],
+        "branch_name": ("l",),
+        "kind": ("line",),
+        "from_bus": [0],
+        "to_bus": [1],
+        "r": [0.1],
+        "x": [0.0],
+        "g_from": [0],
+        "b_from": [0],
+        "g_to": [0],
+        "b_to": [0],
+        "tap": [1],
+        "shift": [0],
+        "rating": [np.inf],
+        "closed": [True],
+        "open_end": [0],
+    }
     return Network(**values | changes)
 
 
@@ -54,11 +80,16 @@ def case() -> VoltageCase:
 
 def test_the_observation_by_hand() -> None:
     state = VoltageState(
-        np.array([[0.0, 1.0]]), np.array([[0.0, -0.1]]), np.array([[1.0, 0.98]]), np.array([[0.25]]), np.array([2])
+        np.array([[0.0, 1.0]]),
+        np.array([[0.0, -0.1]]),
+        np.array([[1.0, 0.98]]),
+        np.array([[0.25]]),
+        np.array([2]),
     )
     found = observe(pair(), BATTERY, state, n_step=8)
     assert found.dtype == np.float32
-    # 1 of 2 installed; -0.1 of 0.2; 0.02 below the middle of a band of 0.05 either way; a quarter of a day.
+    # 1 of 2 installed; -0.1 of 0.2; 0.02 below the middle of a band of 0.05 either way; a quarter
+    # of a day.
     assert found == pytest.approx(np.array([[0.5, -0.5, -0.4, 0.25, 1.0, 0.0]]), abs=1e-6)
 
 
@@ -68,10 +99,14 @@ def test_reading_is_the_inverse_of_observing(case: VoltageCase) -> None:
     p_net, q_net = net_demand(case.network, case.days)
     v_idle = idle_voltages(case.network, case.days[5])[0]
     state = VoltageState(p_net[5], q_net[5], v_idle, rng.random((96, 18)), step)
-    again = read_observations(case.network, case.batteries, observe(case.network, case.batteries, state))
+    again = read_observations(
+        case.network, case.batteries, observe(case.network, case.batteries, state)
+    )
     assert np.array_equal(again.step, step)
     for name in ("p_net", "q_net", "v_idle", "soc"):
-        np.testing.assert_allclose(getattr(again, name), getattr(state, name), atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(
+            getattr(again, name), getattr(state, name), atol=1e-6, err_msg=name
+        )
 
 
 @pytest.mark.parametrize("n_step", [1, 2, 3, 24, 96, 288, 1440])
@@ -85,7 +120,11 @@ def test_the_step_is_read_exactly(n_step: int) -> None:
 
 def test_an_idle_flow_without_solution_is_read_back_as_none() -> None:
     state = VoltageState(
-        np.array([[0.0, 3.0]]), np.zeros((1, 2)), np.full((1, 2), np.nan), np.array([[0.5]]), np.array([0])
+        np.array([[0.0, 3.0]]),
+        np.zeros((1, 2)),
+        np.full((1, 2), np.nan),
+        np.array([[0.5]]),
+        np.array([0]),
     )
     found = observe(pair(), BATTERY, state)
     assert np.isfinite(found).all()
@@ -93,10 +132,21 @@ def test_an_idle_flow_without_solution_is_read_back_as_none() -> None:
 
 
 def test_states_and_observations_that_are_none_are_refused() -> None:
-    state = VoltageState(np.array([[0.0, np.nan]]), np.zeros((1, 2)), np.ones((1, 2)), np.array([[0.5]]), np.array([0]))
-    with pytest.raises(ValueError, match="pair: p_net of bus '1' in state 0 is not finite; give a number"):
+    state = VoltageState(
+        np.array([[0.0, np.nan]]),
+        np.zeros((1, 2)),
+        np.ones((1, 2)),
+        np.array([[0.5]]),
+        np.array([0]),
+    )
+    with pytest.raises(
+        ValueError, match="pair: p_net of bus '1' in state 0 is not finite; give a number"
+    ):
         observe(pair(), BATTERY, state)
-    with pytest.raises(ValueError, match=r"pair: observations have shape \(1, 5\); expected \(B, 6\), rows of observe"):
+    with pytest.raises(
+        ValueError,
+        match=r"pair: observations have shape \(1, 5\); expected \(B, 6\), rows of observe",
+    ):
         read_observations(pair(), BATTERY, np.zeros((1, 5)))
 
 
@@ -108,7 +158,9 @@ def test_gymnasium_accepts_the_environment_without_a_warning(carry_soc: bool) ->
         env = gym.make("feederguard/VoltageRegulation-v0", weeks="test", carry_soc=carry_soc)
         check_env(env.unwrapped)
     # 18 loads, active and reactive, 19 voltages, 18 batteries, sine and cosine.
-    assert env.observation_space.shape == (18 + 18 + 19 + 18 + 2,) and env.action_space.shape == (18,)
+    assert env.observation_space.shape == (18 + 18 + 19 + 18 + 2,) and env.action_space.shape == (
+        18,
+    )
 
 
 def test_a_day_is_what_the_judge_makes_of_it(case: VoltageCase) -> None:
@@ -140,7 +192,9 @@ def test_a_day_is_what_the_judge_makes_of_it(case: VoltageCase) -> None:
 
 
 def test_what_is_stored_is_what_the_grid_received(case: VoltageCase) -> None:
-    """A full battery asked to charge does not: the voltages follow from `applied_action` alone, not from what was asked."""
+    """A full battery asked to charge does not: the voltages follow from `applied_action` alone, not
+    from what was asked.
+    """
     env = VoltageEnv(case.network, case.batteries, case.days)
     env.reset(seed=0, options={"day": 3, "soc": np.full(18, 0.99)})
     p_net, q_net = net_demand(case.network, case.days)
@@ -150,7 +204,9 @@ def test_what_is_stored_is_what_the_grid_received(case: VoltageCase) -> None:
         _, _, _, _, info = env.step(asked)
         p = np.array(p_net[3, t])
         p[case.batteries.bus] += info["applied_action"] * case.batteries.p_max
-        np.testing.assert_allclose(info["v"], np.abs(solve_power_flow(case.network, p, q_net[3, t]).voltage), atol=1e-7)
+        np.testing.assert_allclose(
+            info["v"], np.abs(solve_power_flow(case.network, p, q_net[3, t]).voltage), atol=1e-7
+        )
         cut += int((info["applied_action"] < 0.999).any())
     assert cut == 96 and info["soc"] == pytest.approx(np.ones(18))
 
@@ -226,7 +282,9 @@ def test_a_day_is_truncated_and_shows_the_next() -> None:
     assert (terminated, truncated) == (False, True)
     # Midnight of the second day: demand 0.3 of 2, half charged and 0.4 stored since.
     assert observation[[0, 3, 4, 5]] == pytest.approx([0.15, 0.9, 0.0, 1.0], abs=1e-6)
-    with pytest.raises(ResetNeeded, match=r"the episode has ended, or none has begun; call reset\(\) before step"):
+    with pytest.raises(
+        ResetNeeded, match=r"the episode has ended, or none has begun; call reset\(\) before step"
+    ):
         env.step(np.zeros(1, np.float32))
 
 
@@ -255,7 +313,9 @@ def test_only_a_collapse_terminates() -> None:
     assert info["_final_obs"].tolist() == [False, True]
     assert observation[1, 3:] == pytest.approx([0.5, 0.0, 1.0], abs=1e-6)  # begun anew, at midnight
     observation, *_ = env.step(np.zeros((2, 1), np.float32))
-    assert not np.array_equal(observation[0, 4:], observation[1, 4:])  # no longer in step with each other
+    assert not np.array_equal(
+        observation[0, 4:], observation[1, 4:]
+    )  # no longer in step with each other
 
 
 def test_soc_is_carried_over_as_the_judge_carries_it(case: VoltageCase) -> None:
@@ -297,10 +357,13 @@ def test_a_correction_is_applied_and_stored(case: VoltageCase) -> None:
     state, power = asked[0]
     assert power == pytest.approx(0.5 * case.batteries.p_max[None]) and state.step.tolist() == [0]
     assert state.v_idle == pytest.approx(idle_voltages(case.network, case.days[2])[:, 0])
-    broken = VoltageEnv(case.network, case.batteries, case.days, correct=lambda state, power: power * np.nan)
+    broken = VoltageEnv(
+        case.network, case.batteries, case.days, correct=lambda state, power: power * np.nan
+    )
     broken.reset(seed=0)
     with pytest.raises(
-        ValueError, match="cigre_lv18: the corrected power is nan for battery 'R1' of item 0; `correct` must"
+        ValueError,
+        match="cigre_lv18: the corrected power is nan for battery 'R1' of item 0; `correct` must",
     ):
         broken.step(np.zeros(18, np.float32))
 
@@ -309,17 +372,25 @@ def test_a_safety_layer_that_is_given_as_it_is_is_told_of() -> None:
     layer = SafetyLayer(pair(), BATTERY, 1.0)
     env = VoltageEnv(pair(), BATTERY, days([[0.1] * 4]), correct=layer.correct)  # type: ignore[arg-type]
     env.reset(seed=0)
-    with pytest.raises(ValueError, match="pair: `correct` returned SafeActions, not powers; .* return its .p"):
+    with pytest.raises(
+        ValueError, match="pair: `correct` returned SafeActions, not powers; .* return its .p"
+    ):
         env.step(np.zeros(1, np.float32))
 
 
 def test_a_safety_layer_of_another_step_is_refused() -> None:
     """Quarters of an hour on days of hours: what it certifies is not what the battery's SOC leaves."""
     layer = SafetyLayer(pair(), BATTERY)
-    env = VoltageEnv(pair(), BATTERY, days([[0.1] * 4]), correct=lambda state, power: layer.correct(state, power).p)
+    env = VoltageEnv(
+        pair(),
+        BATTERY,
+        days([[0.1] * 4]),
+        correct=lambda state, power: layer.correct(state, power).p,
+    )
     env.reset(seed=0)
     with pytest.raises(
-        ValueError, match="the safety layer was made for steps of 0.25 h, and the days have steps of 1 h"
+        ValueError,
+        match="the safety layer was made for steps of 0.25 h, and the days have steps of 1 h",
     ):
         env.step(np.zeros(1, np.float32))
 
@@ -333,9 +404,19 @@ def test_the_name_alone_is_enough_in_a_fresh_process() -> None:
 
 def test_gymnasium_makes_both_kinds_with_their_arguments() -> None:
     alone = gym.make("feederguard/VoltageRegulation-v0", feeder="ieee33", weeks="test")
-    batch = gym.make_vec("feederguard/VoltageRegulation-v0", num_envs=3, feeder="ieee33", weeks="test", carry_soc=True)
+    batch = gym.make_vec(
+        "feederguard/VoltageRegulation-v0",
+        num_envs=3,
+        feeder="ieee33",
+        weeks="test",
+        carry_soc=True,
+    )
     assert isinstance(alone.unwrapped, VoltageEnv) and isinstance(batch.unwrapped, VoltageVectorEnv)
-    assert batch.num_envs == 3 and batch.unwrapped.feeders.carry_soc and len(batch.unwrapped.feeders.days) == 91
+    assert (
+        batch.num_envs == 3
+        and batch.unwrapped.feeders.carry_soc
+        and len(batch.unwrapped.feeders.days) == 91
+    )
     assert batch.single_observation_space == alone.observation_space
     assert batch.reset(seed=1)[0] in batch.observation_space
 
@@ -347,9 +428,13 @@ def test_what_cannot_be_an_environment_is_refused() -> None:
         VoltageEnv(pair(), Batteries([], 0.5, 1.0), days([[0.1]]))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="num_envs is 0; step at least one environment"):
         VoltageVectorEnv(pair(), BATTERY, days([[0.1]]), num_envs=0)
-    with pytest.raises(ValueError, match="pair: battery 'b' is at bus 3; buses are numbered 0 to 1"):
+    with pytest.raises(
+        ValueError, match="pair: battery 'b' is at bus 3; buses are numbered 0 to 1"
+    ):
         VoltageEnv(pair(), Batteries([3], 0.5, 1.0, name=("b",)), days([[0.1]]))
-    with pytest.raises(ValueError, match="the days have active demand at bus '1', which has no nominal one"):
+    with pytest.raises(
+        ValueError, match="the days have active demand at bus '1', which has no nominal one"
+    ):
         VoltageEnv(pair(p_load=[0, 0], p_gen=[0, 0]), BATTERY, days([[0.1]]))
 
 
@@ -362,15 +447,21 @@ def test_actions_and_options_that_are_none_are_refused(case: VoltageCase) -> Non
         env.step(np.zeros(17, np.float32))
     bad = np.zeros(18, np.float32)
     bad[4] = np.nan
-    with pytest.raises(ValueError, match="cigre_lv18: action 0 is NaN for battery 'R5'; give numbers between -1 and 1"):
+    with pytest.raises(
+        ValueError,
+        match="cigre_lv18: action 0 is NaN for battery 'R5'; give numbers between -1 and 1",
+    ):
         env.step(bad)
     with pytest.raises(ValueError, match="options: 'dya' is unknown; use day and soc"):
         env.reset(options={"dya": 1})
     for day in (91, -1, [0, 1], 0.5):
-        with pytest.raises(ValueError, match="give one number or 1 of them, from 0 to 90, the days of the pool"):
+        with pytest.raises(
+            ValueError, match="give one number or 1 of them, from 0 to 90, the days of the pool"
+        ):
             env.reset(options={"day": day})
     for soc in (np.full(18, 1.1), np.full(18, np.nan), np.zeros(3)):
         with pytest.raises(
-            ValueError, match=r"options: soc of shape .* does not fit; give \(18,\) or \(1, 18\) fractions"
+            ValueError,
+            match=r"options: soc of shape .* does not fit; give \(18,\) or \(1, 18\) fractions",
         ):
             env.reset(options={"soc": soc})

@@ -1,4 +1,6 @@
-"""Checkpoints: what goes in comes out, whole or not at all, and anything but the file asked for is refused."""
+"""Checkpoints: what goes in comes out, whole or not at all, and anything but the file asked for is
+refused.
+"""
 
 from dataclasses import replace
 
@@ -25,15 +27,36 @@ def line(n_bus=3, **changes):
     """A feeder of n_bus buses in a row."""
     zero, bus, branch = np.zeros, n_bus, n_bus - 1
     fields = {
-        "name": "row", "base_mva": 10.0, "bus_name": [str(i) for i in range(bus)], "vn_kv": np.full(bus, 12.66),
-        "v_min": np.full(bus, 0.9), "v_max": np.full(bus, 1.1), "p_load": np.full(bus, 0.01), "q_load": zero(bus),
-        "p_gen": zero(bus), "q_gen": zero(bus), "g_shunt": zero(bus), "b_shunt": zero(bus), "substation": [0],
-        "v_substation": [1.0], "branch_name": [str(k) for k in range(branch)], "kind": ["line"] * branch,
-        "from_bus": np.arange(branch), "to_bus": np.arange(1, bus), "r": np.full(branch, 0.01), "x": np.full(branch, 0.01),
-        "g_from": zero(branch), "b_from": zero(branch), "g_to": zero(branch), "b_to": zero(branch), "tap": np.ones(branch),
-        "shift": zero(branch), "rating": np.full(branch, np.inf), "closed": np.ones(branch, bool),
+        "name": "row",
+        "base_mva": 10.0,
+        "bus_name": [str(i) for i in range(bus)],
+        "vn_kv": np.full(bus, 12.66),
+        "v_min": np.full(bus, 0.9),
+        "v_max": np.full(bus, 1.1),
+        "p_load": np.full(bus, 0.01),
+        "q_load": zero(bus),
+        "p_gen": zero(bus),
+        "q_gen": zero(bus),
+        "g_shunt": zero(bus),
+        "b_shunt": zero(bus),
+        "substation": [0],
+        "v_substation": [1.0],
+        "branch_name": [str(k) for k in range(branch)],
+        "kind": ["line"] * branch,
+        "from_bus": np.arange(branch),
+        "to_bus": np.arange(1, bus),
+        "r": np.full(branch, 0.01),
+        "x": np.full(branch, 0.01),
+        "g_from": zero(branch),
+        "b_from": zero(branch),
+        "g_to": zero(branch),
+        "b_to": zero(branch),
+        "tap": np.ones(branch),
+        "shift": zero(branch),
+        "rating": np.full(branch, np.inf),
+        "closed": np.ones(branch, bool),
         "open_end": zero(branch, int),
-    }  # fmt: skip
+    }
     return Network(**(fields | changes))
 
 
@@ -60,15 +83,26 @@ def test_a_setting_with_its_own_switches_comes_back(tmp_path):
 
 def test_the_fingerprint_sees_what_matters_and_nothing_else():
     known = network_fingerprint(line())
-    assert network_fingerprint(line(name="other", bus_name=["a", "b", "c"], branch_name=["d", "e"])) == known
+    assert (
+        network_fingerprint(line(name="other", bus_name=["a", "b", "c"], branch_name=["d", "e"]))
+        == known
+    )
     for changes in (
-        {"r": [0.01, 0.02]}, {"closed": [True, False]}, {"p_load": [0.0, 0.01, 0.02]}, {"rating": [1.0, np.inf]},
-        {"v_substation": [1.02]}, {"kind": ["line", "trafo"]}, {"paper_limit_mw": 0.9}, {"to_bus": [1, 0], "from_bus": [2, 2]},
-    ):  # fmt: skip
+        {"r": [0.01, 0.02]},
+        {"closed": [True, False]},
+        {"p_load": [0.0, 0.01, 0.02]},
+        {"rating": [1.0, np.inf]},
+        {"v_substation": [1.02]},
+        {"kind": ["line", "trafo"]},
+        {"paper_limit_mw": 0.9},
+        {"to_bus": [1, 0], "from_bus": [2, 2]},
+    ):
         assert network_fingerprint(line(**changes)) != known, changes
     assert network_fingerprint(line(q_load=[0.0, -0.0, 0.0])) == known
     # Written out, so that a checkpoint of today is known tomorrow and elsewhere.
-    assert network_fingerprint(line(r=[0.1 + 0.2, 0.01])) == network_fingerprint(line(r=[0.3, 0.01]))
+    assert network_fingerprint(line(r=[0.1 + 0.2, 0.01])) == network_fingerprint(
+        line(r=[0.3, 0.01])
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,9 +111,13 @@ def test_the_fingerprint_sees_what_matters_and_nothing_else():
         ({"kind": "ranked"}, "holds a 'ddpg' agent, expected 'ranked'; load it with its own class"),
         (
             {"network": line(4)},
-            "trained on feeder 'row', which differs from this 'row' .*; train an agent for this feeder",
+            "trained on feeder 'row', which differs from this 'row' .*; train an agent for this "
+            "feeder",
         ),
-        ({"network": line(r=[0.01, 0.02], name="else")}, "trained on feeder 'row', which differs from this 'else'"),
+        (
+            {"network": line(r=[0.01, 0.02], name="else")},
+            "trained on feeder 'row', which differs from this 'else'",
+        ),
         (
             {"setting": replace(SETTING, v_min_pu=0.95)},
             'trained for setting .*"v_min_pu": 0.9}, expected .*0.95}; train',
@@ -93,24 +131,36 @@ def test_another_agent_is_refused(saved, asked, message):
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(CheckpointError, match="none.safetensors: there is no such file; train an agent"):
+    with pytest.raises(
+        CheckpointError, match="none.safetensors: there is no such file; train an agent"
+    ):
         load_checkpoint(tmp_path / "none.safetensors", kind="ddpg", network=line())
 
 
 @pytest.mark.parametrize(
     "damage",
-    [lambda data: data[:-4], lambda data: data[:20], lambda data: b"", lambda data: b"PK\x03\x04" + data[4:]],
+    [
+        lambda data: data[:-4],
+        lambda data: data[:20],
+        lambda data: b"",
+        lambda data: b"PK\x03\x04" + data[4:],
+    ],
     ids=["cut", "cut in its header", "empty", "another format"],
 )
 def test_a_damaged_file_is_refused(saved, damage):
     saved.write_bytes(damage(saved.read_bytes()))
-    with pytest.raises(CheckpointError, match="not a whole safetensors file .*train and save again"):
+    with pytest.raises(
+        CheckpointError, match="not a whole safetensors file .*train and save again"
+    ):
         load_checkpoint(saved, kind="ddpg", network=line())
 
 
 def test_safetensors_of_another_program_are_refused(tmp_path):
     save_file(TENSORS, tmp_path / "x", {"kind": "ddpg"})
-    with pytest.raises(CheckpointError, match="no 'network' in its metadata; give a file written by an agent's save"):
+    with pytest.raises(
+        CheckpointError,
+        match="no 'network' in its metadata; give a file written by an agent's save",
+    ):
         load_checkpoint(tmp_path / "x", kind="ddpg", network=line())
 
 
@@ -121,6 +171,8 @@ def test_a_failed_save_leaves_the_old_file_and_no_litter(saved):
     with pytest.raises(ValueError, match="metadata lacks 'network'; agent_metadata"):
         save_checkpoint(saved, TENSORS, {"kind": "ddpg"})
     with pytest.raises(CheckpointError, match="there is no folder .*nowhere; make it first"):
-        save_checkpoint(saved.parent / "nowhere" / "x", TENSORS, agent_metadata("ddpg", line(), SETTING))
+        save_checkpoint(
+            saved.parent / "nowhere" / "x", TENSORS, agent_metadata("ddpg", line(), SETTING)
+        )
     assert saved.read_bytes() == before
     assert [item.name for item in saved.parent.iterdir()] == [saved.name]

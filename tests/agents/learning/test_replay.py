@@ -10,7 +10,11 @@ def add(memory, values, terminated=0.0):
     """Store one transition per value, recognisable by it."""
     column = np.asarray(values, dtype=float)[:, None]
     memory.add(
-        np.hstack([column, column]), column, column[:, 0], np.hstack([column, column]) + 0.5, column[:, 0] * terminated
+        np.hstack([column, column]),
+        column,
+        column[:, 0],
+        np.hstack([column, column]) + 0.5,
+        column[:, 0] * terminated,
     )
 
 
@@ -39,7 +43,9 @@ def test_a_sample_keeps_each_transition_together_in_float32():
     assert len(drawn) == 50
     assert all(array.dtype == np.float32 for array in vars(drawn).values())
     np.testing.assert_array_equal(drawn.actions[:, 0], drawn.rewards)
-    np.testing.assert_array_equal(drawn.observations, np.stack([drawn.rewards, drawn.rewards], axis=1))
+    np.testing.assert_array_equal(
+        drawn.observations, np.stack([drawn.rewards, drawn.rewards], axis=1)
+    )
     np.testing.assert_array_equal(drawn.next_observations, drawn.observations + 0.5)
     np.testing.assert_array_equal(drawn.terminated, drawn.rewards)
 
@@ -58,10 +64,14 @@ def test_what_it_refuses():
     with pytest.raises(ValueError, match="capacity is 0; it must hold at least one"):
         Replay(0, 2, 1)
     memory = Replay(4, 2, 1)
-    with pytest.raises(ValueError, match="the memory is empty; remember transitions before sampling"):
+    with pytest.raises(
+        ValueError, match="the memory is empty; remember transitions before sampling"
+    ):
         memory.sample(1)
     right = np.zeros((3, 2)), np.zeros((3, 1)), np.zeros(3), np.zeros((3, 2)), np.zeros(3)
-    with pytest.raises(ValueError, match=r"replay: actions has shape \(3, 2\); expected \('B', 1\)"):
+    with pytest.raises(
+        ValueError, match=r"replay: actions has shape \(3, 2\); expected \('B', 1\)"
+    ):
         memory.add(right[0], np.zeros((3, 2)), *right[2:])
     with pytest.raises(ValueError, match=r"replay: terminated has shape \(2,\)"):
         memory.add(*right[:4], np.zeros(2))
@@ -83,5 +93,7 @@ def test_a_share_of_a_sample_comes_from_the_marked():
 
 
 def test_marks_of_another_shape_are_refused():
-    with pytest.raises(ValueError, match=r"replay: marked has shape \(2,\); expected \(1,\), one per transition"):
+    with pytest.raises(
+        ValueError, match=r"replay: marked has shape \(2,\); expected \(1,\), one per transition"
+    ):
         Replay(4, 2, 1).add([[1, 1]], [[1]], [1], [[1, 1]], [0.0], [True, False])

@@ -1,4 +1,6 @@
-"""The learner: a toy it must solve, the update rules by hand, its bounds, its seed, and what it refuses."""
+"""The learner: a toy it must solve, the update rules by hand, its bounds, its seed, and what it
+refuses.
+"""
 
 from dataclasses import asdict
 
@@ -12,7 +14,9 @@ SMALL = {"hidden": (32, 32), "batch": 64, "warmup": 64, "actor_rate": 3e-3, "cri
 
 
 def track_target(config, target, steps=150, project=None):
-    """Train on one-step episodes with reward -|a - target(s)|^2 and return the mean distance from the target."""
+    """Train on one-step episodes with reward -|a - target(s)|^2 and return the mean distance from
+    the target.
+    """
     rng = np.random.default_rng(1)
     agent = Td3(2, 2, config, project=project)
     for _ in range(steps):
@@ -29,7 +33,9 @@ def swapped(seen):
     return seen[:, ::-1]
 
 
-@pytest.mark.parametrize("config", [TD3Config.ddpg(**SMALL), TD3Config(**SMALL)], ids=["ddpg", "td3"])
+@pytest.mark.parametrize(
+    "config", [TD3Config.ddpg(**SMALL), TD3Config(**SMALL)], ids=["ddpg", "td3"]
+)
 @pytest.mark.newest
 def test_tracks_a_target(config):
     """A constant answer of 1/2 is 0.25 away on average."""
@@ -46,14 +52,21 @@ def test_rests_exactly_at_a_bound():
         actions = agent.act(seen, explore=True)
         agent.remember(seen, actions, ((seen - 0.5) * actions)[:, 0], seen, np.ones(32))
         agent.learn(2)
-    low, high = agent.act(np.linspace(0.0, 0.2, 50)[:, None]), agent.act(np.linspace(0.8, 1.0, 50)[:, None])
+    low, high = (
+        agent.act(np.linspace(0.0, 0.2, 50)[:, None]),
+        agent.act(np.linspace(0.8, 1.0, 50)[:, None]),
+    )
     assert (low == 0.0).mean() > 0.8
     assert (high == 1.0).mean() > 0.8
 
 
 def test_ddpg_is_td3_without_its_three_additions():
     plain, full = asdict(TD3Config.ddpg()), asdict(TD3Config())
-    assert {name for name in full if full[name] != plain[name]} == {"twin", "policy_delay", "target_noise"}
+    assert {name for name in full if full[name] != plain[name]} == {
+        "twin",
+        "policy_delay",
+        "target_noise",
+    }
     assert (plain["twin"], plain["policy_delay"], plain["target_noise"]) == (False, 1, 0.0)
     assert (plain["tau"], plain["gamma"]) == (0.1, 0.9)
     assert len(Td3(1, 1, TD3Config.ddpg()).critics) == 1
@@ -87,10 +100,14 @@ def test_bootstrapping_stops_at_terminated(config, values, expected):
 
 
 def test_values_reach_back_through_time():
-    """One action for ever brings 1 a step: worth 1 / (1 - 0.9) = 10; the same step, terminated, is worth 1."""
+    """One action for ever brings 1 a step: worth 1 / (1 - 0.9) = 10; the same step, terminated, is
+    worth 1.
+    """
     agent = Td3(1, 1, TD3Config.ddpg(**SMALL | {"actor_rate": 0.0}))
     goes_on = np.arange(128)[:, None] % 2
-    agent.remember(goes_on, np.full((128, 1), 0.5), np.ones(128), np.ones((128, 1)), 1 - goes_on[:, 0])
+    agent.remember(
+        goes_on, np.full((128, 1), 0.5), np.ones(128), np.ones((128, 1)), 1 - goes_on[:, 0]
+    )
     agent.learn(600)
     with torch.no_grad():
         ended, lasting = agent.critics[0](torch.tensor([[0.0, 0.5], [1.0, 0.5]]))[:, 0].tolist()
@@ -101,7 +118,9 @@ def test_values_reach_back_through_time():
 def test_targets_follow_by_tau():
     agent = Td3(2, 1, TD3Config.ddpg(**SMALL | {"tau": 0.25}))
     rng = np.random.default_rng(0)
-    agent.remember(rng.random((64, 2)), rng.random((64, 1)), rng.random(64), rng.random((64, 2)), np.zeros(64))
+    agent.remember(
+        rng.random((64, 2)), rng.random((64, 1)), rng.random(64), rng.random((64, 2)), np.zeros(64)
+    )
     before = {name: value.clone() for name, value in agent.tensors().items()}
     agent.learn(1)
     after = agent.tensors()
@@ -109,13 +128,17 @@ def test_targets_follow_by_tau():
         if name.startswith("target_"):
             own = after[name.removeprefix("target_")]
             torch.testing.assert_close(after[name], 0.25 * own + 0.75 * before[name])
-    assert any((after[name] != before[name]).any() for name in before if name.startswith("target_actor"))
+    assert any(
+        (after[name] != before[name]).any() for name in before if name.startswith("target_actor")
+    )
 
 
 def test_td3_moves_its_actor_at_every_second_step():
     agent = Td3(2, 1, TD3Config(**SMALL))
     rng = np.random.default_rng(0)
-    agent.remember(rng.random((64, 2)), rng.random((64, 1)), rng.random(64), rng.random((64, 2)), np.zeros(64))
+    agent.remember(
+        rng.random((64, 2)), rng.random((64, 1)), rng.random(64), rng.random((64, 2)), np.zeros(64)
+    )
     moved = []
     for _ in range(4):
         before = agent.actor[0].weight.detach().clone()
@@ -128,7 +151,8 @@ def test_gradient_passes_a_bound_inwards_and_turns_round_outwards():
     raw = torch.tensor([-0.5, 0.0, 0.25, 1.0, 1.5], requires_grad=True)
     bounded = _Bounded.apply(raw)
     assert bounded.tolist() == [0.0, 0.0, 0.25, 1.0, 1.0]
-    # A loss that grows with the action pushes it down: further out at -0.5, so half of it comes back reversed.
+    # A loss that grows with the action pushes it down: further out at -0.5, so half of it comes
+    # back reversed.
     down = torch.autograd.grad(bounded.sum(), raw, retain_graph=True)[0]
     up = torch.autograd.grad(-bounded.sum(), raw)[0]
     assert down.tolist() == [-0.5, 1.0, 1.0, 1.0, 1.0]
@@ -136,7 +160,9 @@ def test_gradient_passes_a_bound_inwards_and_turns_round_outwards():
 
 
 def test_a_projection_acts_and_is_learned_through():
-    """Actions are halved before they are carried out: the target 0.4 asks for 0.8 from the actor behind it."""
+    """Actions are halved before they are carried out: the target 0.4 asks for 0.8 from the actor
+    behind it.
+    """
     agent, distance = track_target(
         TD3Config.ddpg(**SMALL),
         lambda seen: np.full((len(seen), 2), 0.4, np.float32),
@@ -188,7 +214,9 @@ def test_tensors_carry_a_policy_to_another_agent():
     copy.load_tensors(agent.tensors())
     seen = np.random.default_rng(0).random((5, 2))
     np.testing.assert_array_equal(copy.act(seen), agent.act(seen))
-    with pytest.raises(ValueError, match=r"actor.0.weight has shape \(32, 2\); this agent has \(32, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"actor.0.weight has shape \(32, 2\); this agent has \(32, 3\)"
+    ):
         Td3(3, 2, TD3Config(**SMALL)).load_tensors(agent.tensors())
 
 
@@ -198,7 +226,9 @@ def test_what_it_refuses():
         agent.act(np.zeros((5, 4)))
     with pytest.raises(ValueError, match=r"observations have shape \(3,\); expected \(B, 3\)"):
         agent.act(np.zeros(3))
-    with pytest.raises(ValueError, match="an observation holds a value that is not finite; check the demand"):
+    with pytest.raises(
+        ValueError, match="an observation holds a value that is not finite; check the demand"
+    ):
         agent.act(np.array([[0.0, np.nan, 0.0]]))
     with pytest.raises(ValueError, match="policy_delay is 0; it must be at least 1"):
         TD3Config(policy_delay=0)
@@ -232,7 +262,9 @@ class TestKnownReward:
         for step in range(150):
             seen = rng.random((32, 2), dtype=np.float32)
             actions = agent.act(seen, explore=True)
-            agent.remember(seen, actions, self.known(None, torch.from_numpy(actions)), seen, np.zeros(32))
+            agent.remember(
+                seen, actions, self.known(None, torch.from_numpy(actions)), seen, np.zeros(32)
+            )
             agent.learn(2, rate_share=1.0 - step / 150)
         found = agent.act(rng.random((100, 2), dtype=np.float32))
         assert np.abs(found - [0.3, 0.7]).mean() < 0.01

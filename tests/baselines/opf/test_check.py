@@ -1,4 +1,6 @@
-"""The AC judgement of an optimal power flow: figures by hand, the model's own solution confirmed, failure never hidden."""
+"""The AC judgement of an optimal power flow: figures by hand, the model's own solution confirmed,
+failure never hidden.
+"""
 
 import warnings
 from pathlib import Path
@@ -18,15 +20,35 @@ from feederguard.models.solver import solve
 
 
 def two_buses(p=1.8, **changes):
-    """r = 0.05 from a substation at 1 pu: V (1 - V) = r p at the far end, so 1.8 pu is met at 0.9 pu (and at 0.1 pu)."""
+    """r = 0.05 from a substation at 1 pu: V (1 - V) = r p at the far end, so 1.8 pu is met at 0.9
+    pu (and at 0.1 pu).
+    """
     values = {
-        "name": "two", "base_mva": 10.0, "bus_name": ("a", "b"), "branch_name": ("a-b",), "kind": ("line",),
-        "vn_kv": [10.0, 10.0], "v_min": [0.9, 0.85], "v_max": [1.1, 1.1], "p_load": [0.0, p], "q_load": [0.0, 0.0],
-        "p_gen": [0.0, 0.0], "q_gen": [0.0, 0.0], "g_shunt": [0.0, 0.0], "b_shunt": [0.0, 0.0], "substation": [0],
-        "v_substation": [1.0], "from_bus": [0], "to_bus": [1], "r": [0.05], "x": [0.0],
+        "name": "two",
+        "base_mva": 10.0,
+        "bus_name": ("a", "b"),
+        "branch_name": ("a-b",),
+        "kind": ("line",),
+        "vn_kv": [10.0, 10.0],
+        "v_min": [0.9, 0.85],
+        "v_max": [1.1, 1.1],
+        "p_load": [0.0, p],
+        "q_load": [0.0, 0.0],
+        "p_gen": [0.0, 0.0],
+        "q_gen": [0.0, 0.0],
+        "g_shunt": [0.0, 0.0],
+        "b_shunt": [0.0, 0.0],
+        "substation": [0],
+        "v_substation": [1.0],
+        "from_bus": [0],
+        "to_bus": [1],
+        "r": [0.05],
+        "x": [0.0],
         **{name: [0.0] for name in ("g_from", "b_from", "g_to", "b_to", "shift", "open_end")},
-        "tap": [1.0], "rating": [np.inf], "closed": [True],
-    }  # fmt: skip
+        "tap": [1.0],
+        "rating": [np.inf],
+        "closed": [True],
+    }
     return Network(**values | changes)
 
 
@@ -46,7 +68,9 @@ def test_two_buses_by_hand():
 
     linear = check_opf(solved(two_buses(), form="linear"))
     assert linear.v_difference_pu == pytest.approx(np.sqrt(1 - 2 * 0.09) - 0.9, abs=1e-9)
-    assert linear.p_substation_difference_mw == pytest.approx(2.0, abs=1e-6), "the linear form feeds no losses"
+    assert linear.p_substation_difference_mw == pytest.approx(2.0, abs=1e-6), (
+        "the linear form feeds no losses"
+    )
 
 
 def test_limits_are_read_off_the_ac_state():
@@ -63,7 +87,9 @@ def test_limits_are_read_off_the_ac_state():
 
 
 def supplied(p_max, q_max=10.0, form="linear", **changes):
-    """The two buses, supplied by two generators that stand for the grid above and one that does not, at the substation."""
+    """The two buses, supplied by two generators that stand for the grid above and one that does
+    not, at the substation.
+    """
     network = two_buses(
         gen_name=("a", "b", "beside"), gen_bus=[0, 0, 0], gen_p_min=[0.2, 0, 0.1], gen_p_max=[1.0, p_max - 1.0, 0.1],
         gen_q_min=[-q_max, 0, 0], gen_q_max=[q_max, 0, 0], gen_is_grid=[True, True, False],
@@ -73,19 +99,28 @@ def supplied(p_max, q_max=10.0, form="linear", **changes):
 
 
 def test_what_the_ac_flow_draws_from_grid_generators_is_held_to_their_limits():
-    """The linear form feeds 1.8 pu, 0.1 of it by the third; 2 pu are true, so the first two give 1.9 pu, of 19 MW allowed."""
+    """The linear form feeds 1.8 pu, 0.1 of it by the third; 2 pu are true, so the first two give
+    1.9 pu, of 19 MW allowed.
+    """
     enough, short = supplied(1.9001), supplied(1.75)
     assert enough.generator_excess_mw == 0.0 and enough.limits_held
-    assert short.generator_excess_mw == pytest.approx(10 * (1.9 - 1.75), rel=1e-6) and not short.limits_held
+    assert (
+        short.generator_excess_mw == pytest.approx(10 * (1.9 - 1.75), rel=1e-6)
+        and not short.limits_held
+    )
     assert short.v_excess_pu == 0.0 and short.generator_excess_mvar == 0.0, "nothing else is out"
     assert np.isposinf(two_buses().rating[0]) and supplied(np.inf).limits_held
 
 
 def test_so_is_the_reactive_power_they_give():
-    """With x = 0.05 and no r, q = 0.05 (p^2 + q^2) / V^2 is drawn that the linear form does not know of."""
+    """With x = 0.05 and no r, q = 0.05 (p^2 + q^2) / V^2 is drawn that the linear form does not
+    know of.
+    """
     check = supplied(3.0, q_max=0.05, r=[0.0], x=[0.05])
     drawn = check.flow.s_from[0, 0].imag
-    assert check.generator_excess_mvar == pytest.approx(10 * (drawn - 0.05), rel=1e-6) and drawn > 0.1
+    assert (
+        check.generator_excess_mvar == pytest.approx(10 * (drawn - 0.05), rel=1e-6) and drawn > 0.1
+    )
     assert check.generator_excess_mw < 1e-9 and not check.limits_held
 
 
@@ -106,8 +141,13 @@ def test_a_polar_answer_is_confirmed_from_a_flat_start_too():
     """The check starts at the model's own state; on a radial feeder no start finds another."""
     feeder = load_network("ieee33")
     network = feeder.with_changes(
-        gen_name=("g",), gen_bus=[17], gen_p_min=[0], gen_p_max=[0.1], gen_q_min=[-0.05], gen_q_max=[0.05]
-    )  # fmt: skip
+        gen_name=("g",),
+        gen_bus=[17],
+        gen_p_min=[0],
+        gen_p_max=[0.1],
+        gen_q_min=[-0.05],
+        gen_q_max=[0.05],
+    )
     model = build_ac_opf(network)
     solve(model)
     check = check_opf(model)
@@ -124,7 +164,13 @@ def test_what_has_no_ac_solution_is_nan_and_not_held():
     """p = 6 is beyond the nose (5 pu) of the true feeder; the linear model knows none."""
     check = check_opf(solved(two_buses(6.0, v_min=[0.5, 0.5]), form="linear"))
     assert not check.converged and not check.limits_held
-    for name in ("v_difference_pu", "v_excess_pu", "angle_excess_rad", "loss_mwh", "p_substation_difference_mw"):
+    for name in (
+        "v_difference_pu",
+        "v_excess_pu",
+        "angle_excess_rad",
+        "loss_mwh",
+        "p_substation_difference_mw",
+    ):
         assert np.isnan(getattr(check, name)), name
 
 

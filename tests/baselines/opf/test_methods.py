@@ -1,4 +1,6 @@
-"""OPF as methods: published optima, tables in engineering units, and the AC power flow as the judge of each."""
+"""OPF as methods: published optima, tables in engineering units, and the AC power flow as the judge
+of each.
+"""
 
 import warnings
 from dataclasses import replace
@@ -14,9 +16,17 @@ from feederguard.baselines.opf import one_way as opf_one_way
 from feederguard.data.networks import load_network
 from feederguard.models.battery import Batteries
 from feederguard.models.distflow_opf import NEAR_START, build_distflow_opf
-from feederguard.models.equations.battery import forbid_simultaneous_by_binaries, forbid_simultaneous_by_products
+from feederguard.models.equations.battery import (
+    forbid_simultaneous_by_binaries,
+    forbid_simultaneous_by_products,
+)
 from feederguard.models.network import Network
-from feederguard.models.opf_objectives import energy_price, generation_cost, losses_mw, regulation_power
+from feederguard.models.opf_objectives import (
+    energy_price,
+    generation_cost,
+    losses_mw,
+    regulation_power,
+)
 from feederguard.models.power_flow import solve_power_flow
 from feederguard.models.solver import NotSolvedError, Solution, solve
 
@@ -38,9 +48,11 @@ def day(method="distflow_opf", **changes):
     network = feeder()
     shape = np.array([0.5, 1.0, 0.8])
     data = {
-        "p_load": np.outer(shape, network.p_load), "q_load": np.outer(shape, network.q_load), "step_h": 2.0,
+        "p_load": np.outer(shape, network.p_load),
+        "q_load": np.outer(shape, network.q_load),
+        "step_h": 2.0,
         "batteries": Batteries.at(network, ["18", "33"], p_max_mw=0.1, energy_mwh=0.4),
-    }  # fmt: skip
+    }
     return solve_opf(network, method, **{**data, **changes})
 
 
@@ -81,7 +93,9 @@ def test_tables_have_a_row_per_step_and_thing():
     assert len(result.bus) == 3 * network.n_bus and len(result.branch) == 3 * network.n_branch
     assert len(result.generator) == 3 and len(result.battery) == 6
     assert list(result.bus.step.unique()) == [0, 1, 2]
-    assert list(result.battery.battery) == ["18", "33"] * 3 and set(result.generator.kind) == {"substation"}
+    assert list(result.battery.battery) == ["18", "33"] * 3 and set(result.generator.kind) == {
+        "substation"
+    }
     np.testing.assert_allclose(result.bus.p_load_mw[:33], 0.5 * 10 * network.p_load)
 
 
@@ -97,7 +111,8 @@ def test_tables_close_the_books_of_energy():
     np.testing.assert_allclose(
         total(result.generator, "p_mw"), total(result.bus, "p_load_mw") + loss + stored, atol=1e-5
     )
-    # The energy in store follows from the powers: 0.2 MWh at first, 95 % each way, two hours a step.
+    # The energy in store follows from the powers: 0.2 MWh at first, 95 % each way, two hours a
+    # step.
     battery = result.battery[result.battery.battery == "18"]
     flow = 0.95 * battery.p_charge_mw - battery.p_discharge_mw / 0.95
     np.testing.assert_allclose(battery.energy_mwh, 0.2 + 2.0 * flow.cumsum(), atol=1e-7)
@@ -128,7 +143,9 @@ def test_limits_are_judged_by_the_ac_flow_not_by_the_model():
     result = solve_opf(network, "lindistflow_opf")
 
     assert not result.check.limits_held
-    assert result.check.v_excess_pu == pytest.approx(0.915 - float(solve_power_flow(network).v_min_pu), abs=1e-9)
+    assert result.check.v_excess_pu == pytest.approx(
+        0.915 - float(solve_power_flow(network).v_min_pu), abs=1e-9
+    )
 
 
 def test_a_constraint_of_the_users_own_is_met():
@@ -171,7 +188,10 @@ def test_an_infeasible_day_names_bus_step_and_amount():
 
 
 def test_an_unknown_method_lists_the_known():
-    with pytest.raises(ValueError, match="unknown OPF method 'dc_opf'; use one of ac_opf, ac_opf_soc, distflow_opf, "):
+    with pytest.raises(
+        ValueError,
+        match="unknown OPF method 'dc_opf'; use one of ac_opf, ac_opf_soc, distflow_opf, ",
+    ):
         opf_method("dc_opf")
 
 
@@ -184,9 +204,12 @@ def test_many_periods_of_the_exact_form_start_from_the_relaxed_answer():
     shape = np.array([0.5, 1.0, 0.8])
     network = feeder()
     model = build_distflow_opf(
-        network, p_load=np.outer(shape, network.p_load), q_load=np.outer(shape, network.q_load), step_h=2.0,
+        network,
+        p_load=np.outer(shape, network.p_load),
+        q_load=np.outer(shape, network.q_load),
+        step_h=2.0,
         batteries=Batteries.at(network, ["18", "33"], p_max_mw=0.1, energy_mwh=0.4),
-    )  # fmt: skip
+    )
     assert warm.solution.objective == pytest.approx(solve(model).objective, rel=1e-6)
 
 
@@ -197,15 +220,22 @@ def test_a_variable_without_a_value_means_a_start_from_nothing():
     result = day("distflow_opf", change=add)
 
     assert result.solution.solver.endswith(", cold")
-    assert result.solution.objective == pytest.approx(day("distflow_opf").solution.objective, rel=1e-6)
-    assert solve_opf(feeder(), "distflow_opf").solution.solver in ("ipopt (casadi)", "ipopt (executable)"), "one period"
+    assert result.solution.objective == pytest.approx(
+        day("distflow_opf").solution.objective, rel=1e-6
+    )
+    assert solve_opf(feeder(), "distflow_opf").solution.solver in (
+        "ipopt (casadi)",
+        "ipopt (executable)",
+    ), "one period"
 
 
 def test_binaries_of_the_users_own_go_to_a_solver_that_takes_them():
     result = day("distflow_opf", change=forbid_simultaneous_by_binaries)
 
     assert result.solution.solver == "scip" and result.check.n_simultaneous == 0
-    assert result.solution.objective == pytest.approx(day("distflow_opf").solution.objective, rel=1e-4)
+    assert result.solution.objective == pytest.approx(
+        day("distflow_opf").solution.objective, rel=1e-4
+    )
 
 
 def test_all_solves_share_one_time_limit(monkeypatch):
@@ -214,12 +244,17 @@ def test_all_solves_share_one_time_limit(monkeypatch):
     def noted(model, engine, time_limit_s, **settings):
         given.append(time_limit_s)
         if settings.get("options") == NEAR_START:
-            raise NotSolvedError("not from there", Solution("none", "iteration_limit", 0.0, 0.0, 0.0, engine, "m"))
+            raise NotSolvedError(
+                "not from there", Solution("none", "iteration_limit", 0.0, 0.0, 0.0, engine, "m")
+            )
         return solve(model, engine, time_limit_s, **settings)
 
     monkeypatch.setattr(opf, "solve", noted)
     day("distflow_opf")
-    assert len(given) == 3 and opf_method("distflow_opf").time_limit_s >= given[0] > given[1] > given[2] > 0
+    assert (
+        len(given) == 3
+        and opf_method("distflow_opf").time_limit_s >= given[0] > given[1] > given[2] > 0
+    )
     monkeypatch.undo()
 
     method = replace(opf_method("distflow_opf"), time_limit_s=0.02)
@@ -229,20 +264,25 @@ def test_all_solves_share_one_time_limit(monkeypatch):
 
 SHAPE = np.array([0.5, 0.7, 1.0, 0.8])
 PAID = {
-    "p_load": np.outer(SHAPE, feeder().p_load), "q_load": np.outer(SHAPE, feeder().q_load), "step_h": 2.0,
+    "p_load": np.outer(SHAPE, feeder().p_load),
+    "q_load": np.outer(SHAPE, feeder().q_load),
+    "step_h": 2.0,
     "batteries": Batteries.at(feeder(), ["18", "33"], p_max_mw=0.3, energy_mwh=1.0),
     "objective": lambda m: energy_price(m, [-40, -60, -120, -80]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("method", ["ac_opf", "distflow_opf", "lindistflow_opf"])
 def test_where_burning_energy_pays_batteries_still_go_one_way(method):
     with pytest.warns(
-        UserWarning, match=rf"{method} has battery '\d+' charge .* at once .*; solved again with that forbidden"
+        UserWarning,
+        match=rf"{method} has battery '\d+' charge .* at once .*; solved again with that forbidden",
     ):
         result = solve_opf(feeder(), method, **PAID)
 
-    assert result.check.n_simultaneous == 0 and result.solution.solver.endswith(", one way at a time")
+    assert result.check.n_simultaneous == 0 and result.solution.solver.endswith(
+        ", one way at a time"
+    )
     both = result.battery[["p_charge_mw", "p_discharge_mw"]].min(axis=1)
     assert both.max() < 1e-6
     assert result.solution.objective == pytest.approx(pyo.value(result.model.objective), rel=1e-12)
@@ -251,25 +291,33 @@ def test_where_burning_energy_pays_batteries_still_go_one_way(method):
 
 
 @pytest.mark.parametrize("method", ["ac_opf", "lindistflow_opf"])
-def test_where_going_one_way_cannot_be_solved_the_answer_is_left_and_that_is_said(monkeypatch, method):
+def test_where_going_one_way_cannot_be_solved_the_answer_is_left_and_that_is_said(
+    monkeypatch, method
+):
     def stop(model, engine, time_limit_s, **settings):
         stopped = Solution("none", "time_limit", 0.0, 0.0, 0.0, engine, "m")
         raise NotSolvedError("m: stopped with time_limit", stopped)
 
     monkeypatch.setattr(opf_one_way, "solve", stop)
     with pytest.warns(
-        UserWarning, match=r"it is left so, as it could not be solved with that forbidden \(m: stopped with time"
+        UserWarning,
+        match=r"it is left so, as it could not be solved with that forbidden \(m: stopped with time",
     ):
         result = solve_opf(feeder(), method, **PAID)
 
     assert result.check.n_simultaneous > 0
-    assert result.model.find_component("one_way") is None and result.model.find_component("charges") is None
+    assert (
+        result.model.find_component("one_way") is None
+        and result.model.find_component("charges") is None
+    )
     assert result.solution.objective == pytest.approx(pyo.value(result.model.objective), rel=1e-14)
 
 
 @pytest.mark.parametrize("method", ["ac_opf_soc", "distflow_opf_soc"])
 def test_a_relaxation_stays_the_bound_that_it_is(method):
-    with pytest.warns(UserWarning, match=f"{method} has battery '\\d+' .* step 0 .*; a relaxation is a bound"):
+    with pytest.warns(
+        UserWarning, match=f"{method} has battery '\\d+' .* step 0 .*; a relaxation is a bound"
+    ):
         result = solve_opf(feeder(), method, **PAID)
 
     assert result.check.n_simultaneous > 0 and result.solution.objective < -2094.753
@@ -285,7 +333,9 @@ def test_what_the_products_of_the_users_own_leave_is_netted():
 
 
 def test_netting_undoes_no_constraint_of_the_users_own():
-    """Both powers of a battery without loss are asked for, which costs nothing: netted they would break the constraint."""
+    """Both powers of a battery without loss are asked for, which costs nothing: netted they would
+    break the constraint.
+    """
 
     def ask(model):
         model.own = pyo.Constraint(expr=model.p_charge[0, 0] + model.p_discharge[0, 0] >= 0.02)
@@ -299,8 +349,12 @@ def test_netting_undoes_no_constraint_of_the_users_own():
 
 
 def test_the_objective_is_that_of_the_answer_as_it_is_returned():
-    """Every MW of use earns 5 $ and loses nothing, so both ways at once would earn more than a battery can."""
-    batteries = Batteries.at(feeder(), ["18", "33"], 0.3, 1.0, efficiency_charge=1.0, efficiency_discharge=1.0)
+    """Every MW of use earns 5 $ and loses nothing, so both ways at once would earn more than a
+    battery can.
+    """
+    batteries = Batteries.at(
+        feeder(), ["18", "33"], 0.3, 1.0, efficiency_charge=1.0, efficiency_discharge=1.0
+    )
     reward = {"objective": lambda m: energy_price(m, [40, 60, 120, 80]) - 5 * regulation_power(m)}
 
     with pytest.warns(UserWarning, match="solved again with that forbidden"):
@@ -308,11 +362,15 @@ def test_the_objective_is_that_of_the_answer_as_it_is_returned():
 
     used = result.battery[["p_charge_mw", "p_discharge_mw"]].to_numpy()
     grid = result.generator.pivot(index="step", columns="generator", values="p_mw")["1"].to_numpy()
-    assert result.solution.objective == pytest.approx(2 * grid @ [40, 60, 120, 80] - 5 * used.sum(), rel=1e-9)
+    assert result.solution.objective == pytest.approx(
+        2 * grid @ [40, 60, 120, 80] - 5 * used.sum(), rel=1e-9
+    )
     assert used.min(axis=1).max() == 0.0
 
 
-@pytest.mark.parametrize(("soc_end", "method"), [(0.2, "distflow_opf"), (0.9, "ac_opf"), (None, "distflow_opf")])
+@pytest.mark.parametrize(
+    ("soc_end", "method"), [(0.2, "distflow_opf"), (0.9, "ac_opf"), (None, "distflow_opf")]
+)
 def test_batteries_end_where_they_are_asked_to(soc_end, method):
     batteries = Batteries.at(feeder(), ["18", "33"], p_max_mw=0.3, energy_mwh=1.0, soc_end=soc_end)
     price = {"objective": lambda m: energy_price(m, [40, 60, 120, 80]), "batteries": batteries}
@@ -332,11 +390,15 @@ def test_a_generator_at_the_substation_leaves_the_grid_above(method):
     network = feeder().with_changes(
         gen_name=("pv",), gen_bus=[0], gen_p_min=[0], gen_p_max=[0.01], gen_q_min=[0], gen_q_max=[0], gen_cost=[[0, 50, 0]]
     )  # fmt: skip
-    result = solve_opf(network, method, objective=lambda m: generation_cost(m) + energy_price(m, 80.0))
+    result = solve_opf(
+        network, method, objective=lambda m: generation_cost(m) + energy_price(m, 80.0)
+    )
 
     power = result.generator.set_index("generator").p_mw
     assert power["pv"] == pytest.approx(0.1, abs=1e-5)
-    assert power["1"] == pytest.approx(3.715 + result.check.loss_mwh * (method != "lindistflow_opf") - 0.1, abs=1e-5)
+    assert power["1"] == pytest.approx(
+        3.715 + result.check.loss_mwh * (method != "lindistflow_opf") - 0.1, abs=1e-5
+    )
     assert result.check.limits_held
 
 
@@ -348,12 +410,16 @@ def test_a_grid_above_of_too_little_power_is_told_by_the_ac_flow(method):
         gen_cost=[[0, 50, 0]], gen_is_grid=[True], v_min=np.full(33, 0.9), v_max=np.full(33, 1.0),
     )  # fmt: skip
     if method == "ac_opf":
-        with pytest.raises(NotSolvedError, match="give (active power balance|active power at generator 'grid')"):
+        with pytest.raises(
+            NotSolvedError, match="give (active power balance|active power at generator 'grid')"
+        ):
             solve_opf(network, method)
         return
     result = solve_opf(network, method)
     assert not result.check.limits_held
-    assert result.check.generator_excess_mw == pytest.approx(3.715 + result.check.loss_mwh - 3.716, abs=1e-6)
+    assert result.check.generator_excess_mw == pytest.approx(
+        3.715 + result.check.loss_mwh - 3.716, abs=1e-6
+    )
 
 
 def test_a_generator_at_a_pq_bus_is_dispatched_as_matpower_does(tmp_path):
@@ -364,4 +430,6 @@ def test_a_generator_at_a_pq_bus_is_dispatched_as_matpower_does(tmp_path):
     path = tmp_path / "case9.m"
     path.write_text(as_pq)
 
-    assert solve_opf(Network.from_matpower(path)).solution.objective == pytest.approx(5296.69, abs=0.006)
+    assert solve_opf(Network.from_matpower(path)).solution.objective == pytest.approx(
+        5296.69, abs=0.006
+    )

@@ -15,16 +15,41 @@ AMPERE = 1e4 / (np.sqrt(3) * 10)  # of one pu of current
 
 
 def feeder(**changes) -> Network:
-    """s --a-- m --b-- e and the open tie c from s to e; a: r = 0.1 and 1 pu of current, b: r = 0.2 and no rating."""
+    """s --a-- m --b-- e and the open tie c from s to e; a: r = 0.1 and 1 pu of current, b: r = 0.2
+    and no rating.
+    """
     zero, flat = np.zeros(3), np.zeros(3)
     values = {
-        "name": "feeder", "base_mva": 10.0, "bus_name": ("s", "m", "e"), "vn_kv": zero + 10.0, "v_min": zero + 0.5,
-        "v_max": zero + 1.2, "p_load": zero, "q_load": zero, "p_gen": zero, "q_gen": zero, "g_shunt": zero,
-        "b_shunt": zero, "substation": [0], "v_substation": [1.0], "branch_name": ("a", "b", "c"),
-        "kind": ("line", "line", "tie"), "from_bus": [0, 1, 0], "to_bus": [1, 2, 2], "r": [0.1, 0.2, 0.1], "x": flat,
-        "g_from": flat, "b_from": flat, "g_to": flat, "b_to": flat, "tap": flat + 1, "shift": flat,
-        "rating": [1.0, np.inf, 0.5], "closed": [True, True, False], "open_end": [0, 0, 0],
-    }  # fmt: skip
+        "name": "feeder",
+        "base_mva": 10.0,
+        "bus_name": ("s", "m", "e"),
+        "vn_kv": zero + 10.0,
+        "v_min": zero + 0.5,
+        "v_max": zero + 1.2,
+        "p_load": zero,
+        "q_load": zero,
+        "p_gen": zero,
+        "q_gen": zero,
+        "g_shunt": zero,
+        "b_shunt": zero,
+        "substation": [0],
+        "v_substation": [1.0],
+        "branch_name": ("a", "b", "c"),
+        "kind": ("line", "line", "tie"),
+        "from_bus": [0, 1, 0],
+        "to_bus": [1, 2, 2],
+        "r": [0.1, 0.2, 0.1],
+        "x": flat,
+        "g_from": flat,
+        "b_from": flat,
+        "g_to": flat,
+        "b_to": flat,
+        "tap": flat + 1,
+        "shift": flat,
+        "rating": [1.0, np.inf, 0.5],
+        "closed": [True, True, False],
+        "open_end": [0, 0, 0],
+    }
     return Network(**values | changes)
 
 
@@ -33,7 +58,8 @@ GENERATORS = {
     "gen_q_max": [1, 1], "gen_cost": [[0, 0, 0], [2.0, 5.0, 1.0]],
 }  # fmt: skip
 
-# Two steps: 0.5 pu drawn through a, of which 0.25 through b, at V = 1, 0.95, 0.9; then nothing flows.
+# Two steps: 0.5 pu drawn through a, of which 0.25 through b, at V = 1, 0.95, 0.9; then nothing
+# flows.
 VOLTAGE = np.array([[1.0, 0.95, 0.9j], [1.0, 1.0, 1.0]], dtype=complex)
 CURRENT = np.array([[0.5, 0.25, 0.0], [0.0, 0.0, 0.0]], dtype=complex)
 
@@ -46,9 +72,16 @@ def model_of(network: Network, **data):
 def flow_of(network: Network, voltage=VOLTAGE) -> PowerFlow:
     zero = np.zeros((2, 3))
     return PowerFlow(
-        network, voltage, CURRENT, np.ones(2, dtype=bool), np.ones((2, 3), dtype=bool), np.ones(2, dtype=np.int64),
-        network.closed, zero, zero,
-    )  # fmt: skip
+        network,
+        voltage,
+        CURRENT,
+        np.ones(2, dtype=bool),
+        np.ones((2, 3), dtype=bool),
+        np.ones(2, dtype=np.int64),
+        network.closed,
+        zero,
+        zero,
+    )
 
 
 def test_buses() -> None:
@@ -74,7 +107,9 @@ def test_buses() -> None:
 
 
 def test_branches() -> None:
-    """a takes 5 MW and loses 0.1 * 0.5^2 pu = 250 kW; b, at 0.95 pu, 2.375 MW and 0.2 * 0.25^2 pu = 125 kW."""
+    """a takes 5 MW and loses 0.1 * 0.5^2 pu = 250 kW; b, at 0.95 pu, 2.375 MW and 0.2 * 0.25^2 pu =
+    125 kW.
+    """
     network = feeder()
     model = model_of(network)
     model.P[:, :].set_value(0.0)
@@ -97,8 +132,12 @@ def test_branches() -> None:
     pd.testing.assert_frame_equal(table, expected, rtol=0, atol=1e-9)
 
 
-def test_the_current_of_a_transformer_is_that_of_its_larger_end_in_amperes_of_its_from_side() -> None:
-    """0.5 pu at the to end of 0.4 kV is 0.5 / 0.8 pu at the from end of 10 kV, 62.5 % of the rating."""
+def test_the_current_of_a_transformer_is_that_of_its_larger_end_in_amperes_of_its_from_side() -> (
+    None
+):
+    """0.5 pu at the to end of 0.4 kV is 0.5 / 0.8 pu at the from end of 10 kV, 62.5 % of the
+    rating.
+    """
     network = feeder(tap=[0.8, 1, 1], vn_kv=[10.0, 0.4, 0.4])
 
     table = branch_table(model_of(network), flow_of(network))
@@ -108,7 +147,9 @@ def test_the_current_of_a_transformer_is_that_of_its_larger_end_in_amperes_of_it
 
 
 def test_charging_counts_at_the_end_where_it_flows() -> None:
-    """0.1 pu of susceptance at the to end, at 0.95 pu: the end current is 0.5 - 0.095j, the other stays 0.5."""
+    """0.1 pu of susceptance at the to end, at 0.95 pu: the end current is 0.5 - 0.095j, the other
+    stays 0.5.
+    """
     network = feeder(b_to=[0.1, 0, 0])
 
     table = branch_table(model_of(network), flow_of(network))
@@ -117,7 +158,9 @@ def test_charging_counts_at_the_end_where_it_flows() -> None:
 
 
 def test_generators_come_before_the_grid_above() -> None:
-    """mill makes 3 MW: 2 * 9 + 5 * 3 + 1 = 34 $/h, and 1 $/h standing still; what the grid above supplies has no cost."""
+    """mill makes 3 MW: 2 * 9 + 5 * 3 + 1 = 34 $/h, and 1 $/h standing still; what the grid above
+    supplies has no cost.
+    """
     network = feeder(**GENERATORS)
     model = model_of(network)
     powers = {(0, 0): (0.2, 0.01), (0, 1): (0.3, 0.02), (1, 0): (0.1, 0.0), (1, 1): (0.0, 0.0)}
@@ -162,11 +205,16 @@ def test_a_substation_with_a_generator_is_that_generator() -> None:
 def test_batteries() -> None:
     """Stores of 4 and 2 MWh."""
     network = feeder()
-    batteries = Batteries.at(network, ["e", "m"], p_max_mw=5.0, energy_mwh=[4.0, 2.0], names=["one", "two"])
+    batteries = Batteries.at(
+        network, ["e", "m"], p_max_mw=5.0, energy_mwh=[4.0, 2.0], names=["one", "two"]
+    )
     model = model_of(network, batteries=batteries)
     for index, (charge, discharge, soc) in {
-        (0, 0): (0.1, 0.0, 0.6), (0, 1): (0.0, 0.2, 0.5), (1, 0): (0.0, 0.3, 0.25), (1, 1): (0.0, 0.0, 0.75)
-    }.items():  # fmt: skip
+        (0, 0): (0.1, 0.0, 0.6),
+        (0, 1): (0.0, 0.2, 0.5),
+        (1, 0): (0.0, 0.3, 0.25),
+        (1, 1): (0.0, 0.0, 0.75),
+    }.items():
         model.p_charge[index].set_value(charge)
         model.p_discharge[index].set_value(discharge)
         model.soc[index].set_value(soc)
@@ -193,12 +241,20 @@ def test_without_things_tables_keep_their_columns() -> None:
             gen_q_min=[0],
             gen_q_max=[1],
             gen_is_grid=[True],
-        )  # fmt: skip
+        )
     )
     assert len(model.substation) == 0
 
     batteries = battery_table(model)
 
     assert batteries.empty
-    assert list(batteries) == ["step", "battery", "bus", "p_charge_mw", "p_discharge_mw", "energy_mwh", "soc"]
+    assert list(batteries) == [
+        "step",
+        "battery",
+        "bus",
+        "p_charge_mw",
+        "p_discharge_mw",
+        "energy_mwh",
+        "soc",
+    ]
     assert generator_table(model).kind.tolist() == ["generator"] * 2

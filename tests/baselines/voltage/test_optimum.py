@@ -1,4 +1,6 @@
-"""The optimum of voltage regulation: two buses by hand, Ipopt beside it, no method below it, and what cannot be held."""
+"""The optimum of voltage regulation: two buses by hand, Ipopt beside it, no method below it, and
+what cannot be held.
+"""
 
 import numpy as np
 import pytest
@@ -15,20 +17,52 @@ from feederguard.models.voltage_regulation import PlannedMethod, VoltageDays, si
 
 
 def pair(**changes) -> Network:
-    """0 --r = 0.1-- 1 on 1 MVA: 0.95 pu is reached at v (1 - v) / r = 0.475 pu of demand, 1.05 pu at 0.525 of surplus."""
+    """0 --r = 0.1-- 1 on 1 MVA: 0.95 pu is reached at v (1 - v) / r = 0.475 pu of demand, 1.05 pu
+    at 0.525 of surplus.
+    """
     zero = np.zeros(2)
     values = {
-        "name": "pair", "base_mva": 1.0, "bus_name": ("0", "1"), "vn_kv": zero + 10.0, "v_min": zero + 0.95,
-        "v_max": zero + 1.05, "p_load": [0, 1.0], "q_load": zero, "p_gen": zero, "q_gen": zero, "g_shunt": zero,
-        "b_shunt": zero, "substation": [0], "v_substation": [1.0], "branch_name": ("l",), "kind": ("line",),
-        "from_bus": [0], "to_bus": [1], "r": [0.1], "x": [0.0], "g_from": [0], "b_from": [0], "g_to": [0], "b_to": [0],
-        "tap": [1], "shift": [0], "rating": [0.01], "closed": [True], "open_end": [0],
-    }  # fmt: skip
+        "name": "pair",
+        "base_mva": 1.0,
+        "bus_name": ("0", "1"),
+        "vn_kv": zero + 10.0,
+        "v_min": zero + 0.95,
+        "v_max": zero + 1.05,
+        "p_load": [0, 1.0],
+        "q_load": zero,
+        "p_gen": zero,
+        "q_gen": zero,
+        "g_shunt": zero,
+        "b_shunt": zero,
+        "substation": [0],
+        "v_substation": [1.0],
+        "branch_name": ("l",),
+        "kind": ("line",),
+        "from_bus": [0],
+        "to_bus": [1],
+        "r": [0.1],
+        "x": [0.0],
+        "g_from": [0],
+        "b_from": [0],
+        "g_to": [0],
+        "b_to": [0],
+        "tap": [1],
+        "shift": [0],
+        "rating": [0.01],
+        "closed": [True],
+        "open_end": [0],
+    }
     return Network(**values | changes)
 
 
 def battery(**changes) -> Batteries:
-    values = {"bus": [1], "p_max": 0.5, "energy": 1.0, "efficiency_charge": 0.8, "efficiency_discharge": 0.5}
+    values = {
+        "bus": [1],
+        "p_max": 0.5,
+        "energy": 1.0,
+        "efficiency_charge": 0.8,
+        "efficiency_discharge": 0.5,
+    }
     return Batteries(**values | {"name": ("b",)} | changes)
 
 
@@ -37,12 +71,16 @@ def days(p) -> VoltageDays:
     p = np.atleast_2d(np.asarray(p, dtype=float))
     load = np.stack([np.zeros_like(p), np.maximum(p, 0)], axis=-1)
     made = np.stack([np.zeros_like(p), np.maximum(-p, 0)], axis=-1)
-    return VoltageDays(load, np.zeros_like(load), made, 1.0, np.datetime64("2016-02-01") + np.arange(len(p)))
+    return VoltageDays(
+        load, np.zeros_like(load), made, 1.0, np.datetime64("2016-02-01") + np.arange(len(p))
+    )
 
 
 def energy(net, name="ac_opf", **changes):
     """The judge's outcome of the optimum on the two buses."""
-    return simulate(pair(), battery(**changes), days(net), VoltageOpf(pair(), battery(**changes), name))
+    return simulate(
+        pair(), battery(**changes), days(net), VoltageOpf(pair(), battery(**changes), name)
+    )
 
 
 class IdleUnderLayer:
@@ -90,9 +128,12 @@ def test_a_full_battery_makes_room_beforehand():
 
 
 def test_burning_energy_is_not_a_plan():
-    """A full battery could meet the surplus of the first hour only by charging and discharging at once."""
+    """A full battery could meet the surplus of the first hour only by charging and discharging at
+    once.
+    """
     with pytest.raises(
-        VoltageOptimumError, match=r"pair: ac_opf found no plan for 2016-02-01 that holds bus '1' at step 0: 1.0"
+        VoltageOptimumError,
+        match=r"pair: ac_opf found no plan for 2016-02-01 that holds bus '1' at step 0: 1.0",
     ):
         energy([-0.6, 0.2, 0.2, 0.2], soc_start=1.0)
 
@@ -102,7 +143,9 @@ def test_a_quiet_day_needs_nothing_and_a_low_start_is_filled():
 
     outcome = simulate(network, battery(), quiet, VoltageOpf(network, battery()))
     assert not outcome.p_battery.any()
-    low = simulate(network, battery(), quiet, VoltageOpf(network, battery()), soc_start=[[0.5], [0.42]])
+    low = simulate(
+        network, battery(), quiet, VoltageOpf(network, battery()), soc_start=[[0.5], [0.42]]
+    )
     np.testing.assert_allclose(low.regulation_mwh, [0.0, 0.1], atol=1e-7)
     assert low.soc_short_mwh.max() == 0.0
 
@@ -110,7 +153,10 @@ def test_a_quiet_day_needs_nothing_and_a_low_start_is_filled():
 def test_an_end_that_is_asked_for():
     outcome = energy([0.2, 0.3, 0.2, 0.2], soc_end=[0.7])
 
-    assert outcome.regulation_mwh[0] == pytest.approx(0.2 / 0.8, abs=1e-6) and outcome.soc_short_mwh[0] == 0.0
+    assert (
+        outcome.regulation_mwh[0] == pytest.approx(0.2 / 0.8, abs=1e-6)
+        and outcome.soc_short_mwh[0] == 0.0
+    )
 
 
 def test_it_is_what_ipopt_finds_on_the_whole_model():
@@ -118,14 +164,22 @@ def test_it_is_what_ipopt_finds_on_the_whole_model():
     case = load_voltage_case("ieee33", "train")
     picked = case.days[[20]]
     every = slice(0, None, 8)
-    day = VoltageDays(picked.p_load[:, every], picked.q_load[:, every], picked.p_gen[:, every], 2.0, picked.date)
+    day = VoltageDays(
+        picked.p_load[:, every], picked.q_load[:, every], picked.p_gen[:, every], 2.0, picked.date
+    )
     free = case.network.with_changes(rating=np.full(case.network.n_branch, np.inf))
 
     outcome = simulate(case.network, case.batteries, day, VoltageOpf(case.network, case.batteries))
     ipopt = solve_opf(
-        free, "distflow_opf", p_load=day.p_load[0], q_load=day.q_load[0], p_gen=day.p_gen[0], step_h=2.0,
-        batteries=case.batteries, objective=regulation_power,
-    )  # fmt: skip
+        free,
+        "distflow_opf",
+        p_load=day.p_load[0],
+        q_load=day.q_load[0],
+        p_gen=day.p_gen[0],
+        step_h=2.0,
+        batteries=case.batteries,
+        objective=regulation_power,
+    )
 
     assert outcome.regulation_mwh[0] > 0.1 and outcome.n_violation_steps[0] == 0
     assert outcome.regulation_mwh[0] == pytest.approx(2.0 * ipopt.solution.objective, rel=1e-4)
@@ -136,13 +190,23 @@ def test_lindistflow_is_the_linear_program_of_the_opf():
     day = case.days[[20]]
     free = case.network.with_changes(rating=np.full(case.network.n_branch, np.inf))
 
-    plan = VoltageOpf(case.network, case.batteries, "lindistflow_opf").plan(day, case.batteries.soc_start[None])
+    plan = VoltageOpf(case.network, case.batteries, "lindistflow_opf").plan(
+        day, case.batteries.soc_start[None]
+    )
     linear = solve_opf(
-        free, "lindistflow_opf", p_load=day.p_load[0], q_load=day.q_load[0], p_gen=day.p_gen[0], step_h=day.step_h,
-        batteries=case.batteries, objective=regulation_power,
-    )  # fmt: skip
+        free,
+        "lindistflow_opf",
+        p_load=day.p_load[0],
+        q_load=day.q_load[0],
+        p_gen=day.p_gen[0],
+        step_h=day.step_h,
+        batteries=case.batteries,
+        objective=regulation_power,
+    )
 
-    assert case.network.base_mva * np.abs(plan).sum() == pytest.approx(linear.solution.objective, rel=1e-5)
+    assert case.network.base_mva * np.abs(plan).sum() == pytest.approx(
+        linear.solution.objective, rel=1e-5
+    )
 
 
 def test_no_method_that_holds_a_day_moves_less():
@@ -150,7 +214,11 @@ def test_no_method_that_holds_a_day_moves_less():
     some = case.days[np.arange(0, len(case.days), 25)]
 
     best = simulate(case.network, case.batteries, some, VoltageOpf(case.network, case.batteries))
-    assert best.n_violation_steps.sum() == 0 and best.worst_excess_pu.max() <= 2e-6 and best.soc_short_mwh.max() <= 1e-9
+    assert (
+        best.n_violation_steps.sum() == 0
+        and best.worst_excess_pu.max() <= 2e-6
+        and best.soc_short_mwh.max() <= 1e-9
+    )
     compared = 0
     for method in (IdleUnderLayer(case), Droop(case.network, case.batteries)):
         other = simulate(case.network, case.batteries, some, method)
@@ -162,7 +230,10 @@ def test_no_method_that_holds_a_day_moves_less():
 
 @pytest.mark.slow
 def test_workers_give_the_same_figures():
-    network, several = pair(), days([[0.2, 0.6, 0.2, 0.2], [0.1, 0.2, -0.6, 0.6], [0.5, 0.1, 0.2, 0.3]])
+    network, several = (
+        pair(),
+        days([[0.2, 0.6, 0.2, 0.2], [0.1, 0.2, -0.6, 0.6], [0.5, 0.1, 0.2, 0.3]]),
+    )
     start = np.full((3, 1), 0.5)
 
     alone = VoltageOpf(network, battery()).plan(several, start)
@@ -175,7 +246,9 @@ def test_workers_give_the_same_figures():
 def test_errors_name_what_is_wrong():
     method = VoltageOpf(pair(), battery(p_max=0.01))
 
-    with pytest.raises(ValueError, match="unknown voltage optimum 'dc_opf'; use one of ac_opf, lindistflow_opf"):
+    with pytest.raises(
+        ValueError, match="unknown voltage optimum 'dc_opf'; use one of ac_opf, lindistflow_opf"
+    ):
         VoltageOpf(pair(), battery(), "dc_opf")
     with pytest.raises(ValueError, match="n_worker is 0; use at least one process"):
         VoltageOpf(pair(), battery(), n_worker=0)
@@ -183,14 +256,18 @@ def test_errors_name_what_is_wrong():
         VoltageOpf(pair(), battery(bus=[7]))
     with pytest.raises(ValueError, match=r"soc_start has shape \(1,\); expected \(1, 1\)"):
         method.plan(days([0.2]), np.array([0.5]))
-    with pytest.raises(ValueError, match="soc_start of battery 'b' on day 0 is 1.5; it must lie between soc_min 0"):
+    with pytest.raises(
+        ValueError, match="soc_start of battery 'b' on day 0 is 1.5; it must lie between soc_min 0"
+    ):
         method.plan(days([0.2]), np.array([[1.5]]))
     with pytest.raises(
-        VoltageOptimumError, match="found no plan for 2016-02-01 that holds bus '1' at step 1: 0.93.*raise power"
+        VoltageOptimumError,
+        match="found no plan for 2016-02-01 that holds bus '1' at step 1: 0.93.*raise power",
     ):
         method.plan(days([0.2, 0.6, 0.2]), np.array([[0.5]]))
     with pytest.raises(
-        VoltageOptimumError, match="on 2016-02-01 battery 'b' cannot go from SOC 0.200 to 0.500 by the end"
+        VoltageOptimumError,
+        match="on 2016-02-01 battery 'b' cannot go from SOC 0.200 to 0.500 by the end",
     ):
         method.plan(days([0.2, 0.3, 0.2]), np.array([[0.2]]))
 
@@ -198,17 +275,31 @@ def test_errors_name_what_is_wrong():
 @pytest.mark.slow
 def test_every_bundled_day_has_an_optimum():
     """All days of the year on the job's feeder, and the test days of the others."""
-    for feeder, weeks in (("cigre_lv18", "all"), ("ieee33", "test"), ("bus69", "test"), ("caracas141", "test")):
+    for feeder, weeks in (
+        ("cigre_lv18", "all"),
+        ("ieee33", "test"),
+        ("bus69", "test"),
+        ("caracas141", "test"),
+    ):
         case = load_voltage_case(feeder, weeks)
-        outcome = simulate(case.network, case.batteries, case.days, VoltageOpf(case.network, case.batteries))
+        outcome = simulate(
+            case.network, case.batteries, case.days, VoltageOpf(case.network, case.batteries)
+        )
         assert outcome.n_violation_steps.sum() == 0 and outcome.worst_excess_pu.max() <= 2e-6
         assert outcome.soc_short_mwh.max() <= 1e-9
 
 
 def test_a_substation_of_free_voltage_is_refused():
     network = pair(
-        gen_name=("grid",), gen_bus=[0], gen_p_min=[-5.0], gen_p_max=[5.0], gen_q_min=[-5.0], gen_q_max=[5.0],
+        gen_name=("grid",),
+        gen_bus=[0],
+        gen_p_min=[-5.0],
+        gen_p_max=[5.0],
+        gen_q_min=[-5.0],
+        gen_q_max=[5.0],
         gen_is_grid=[True],
-    )  # fmt: skip
-    with pytest.raises(ValueError, match="pair: the voltage of substation '0' is free, .* use baselines.opf"):
+    )
+    with pytest.raises(
+        ValueError, match="pair: the voltage of substation '0' is free, .* use baselines.opf"
+    ):
         simulate(network, battery(), days([0.6, 0.0]), VoltageOpf(network, battery()))

@@ -32,7 +32,9 @@ def eia_csv(folder: Path, first_day: str, n_day: int, leave_out: tuple[int, ...]
     return path
 
 
-@pytest.mark.parametrize(("first_day", "n_hour"), [("2022-11-05", 73), ("2022-03-12", 71), ("2022-01-01", 72)])
+@pytest.mark.parametrize(
+    ("first_day", "n_hour"), [("2022-11-05", 73), ("2022-03-12", 71), ("2022-01-01", 72)]
+)
 def test_eia_file_over_a_change_of_the_clock(tmp_path: Path, first_day: str, n_hour: int) -> None:
     profiles = load_profiles(eia_csv(tmp_path, first_day, 3))
     assert profiles.load_name == ("Total Load",)
@@ -45,13 +47,17 @@ def test_eia_file_over_a_change_of_the_clock(tmp_path: Path, first_day: str, n_h
 
 def test_missing_hours_of_an_eia_file_can_be_filled(tmp_path: Path) -> None:
     path = eia_csv(tmp_path, "2022-11-01", 3, leave_out=(30, 31))
-    message = r"line 35: no row for 2022-11-02 11:00 before it \(2 rows are missing in all\).*max_gap_h=2"
+    message = (
+        r"line 35: no row for 2022-11-02 11:00 before it \(2 rows are missing in all\).*max_gap_h=2"
+    )
     with pytest.raises(ProfileError, match=message):
         load_profiles(path)
     with pytest.raises(ProfileError, match=message):
         load_profiles(path, max_gap_h=1)
     filled = load_profiles(path, max_gap_h=2)
-    assert filled.load[:, 0] == pytest.approx((1000 + np.arange(72)) / 1071)  # a straight line stays one
+    assert filled.load[:, 0] == pytest.approx(
+        (1000 + np.arange(72)) / 1071
+    )  # a straight line stays one
 
 
 def test_a_gap_takes_the_shape_of_the_weeks_around_it(tmp_path: Path) -> None:
@@ -66,13 +72,17 @@ def test_a_gap_takes_the_shape_of_the_weeks_around_it(tmp_path: Path) -> None:
 
 
 def test_date_and_hour_ending_columns(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"Date": HOURS.strftime("%m/%d/%Y"), "Hr_End": HOURS.hour + 1, "load": 1.0})
+    frame = pd.DataFrame(
+        {"Date": HOURS.strftime("%m/%d/%Y"), "Hr_End": HOURS.hour + 1, "load": 1.0}
+    )
     frame.to_csv(tmp_path / "smd.csv", index=False)
     profiles = load_profiles(tmp_path / "smd.csv")
     assert str(profiles.time[0]) == "2022-03-01T00:00" and profiles.n_step == 48
     frame.loc[3, "Hr_End"] = 25
     frame.to_csv(tmp_path / "smd.csv", index=False)
-    with pytest.raises(ProfileError, match="smd.csv, line 5: Hr_End is '25'; hours are numbered 1 to 24"):
+    with pytest.raises(
+        ProfileError, match="smd.csv, line 5: Hr_End is '25'; hours are numbered 1 to 24"
+    ):
         load_profiles(tmp_path / "smd.csv")
 
 
@@ -89,15 +99,25 @@ def test_date_and_hour_ending_columns(tmp_path: Path) -> None:
     ],
 )
 def test_ways_to_write_times(tmp_path: Path, name: str, form: str, first: str) -> None:
-    frame = pd.DataFrame({"load_mw": 1.0, "date": HOURS.strftime("%Y-%m-%d"), name: HOURS.strftime(form)})
+    frame = pd.DataFrame(
+        {"load_mw": 1.0, "date": HOURS.strftime("%Y-%m-%d"), name: HOURS.strftime(form)}
+    )
     frame.to_csv(tmp_path / "load.csv", index=False)
     assert str(load_profiles(tmp_path / "load.csv").time[0]) == first
 
 
 def test_clock_jumps_of_local_time_are_explained(tmp_path: Path) -> None:
     for name, day, message in (
-        ("autumn", "2022-11-05", "line 28: the time 2022-11-06 01:00 was already on line 27.*UTC or standard"),
-        ("spring", "2022-03-12", "line 28: no row for 2022-03-13 02:00 before it .*UTC or standard"),
+        (
+            "autumn",
+            "2022-11-05",
+            "line 28: the time 2022-11-06 01:00 was already on line 27.*UTC or standard",
+        ),
+        (
+            "spring",
+            "2022-03-12",
+            "line 28: no row for 2022-03-13 02:00 before it .*UTC or standard",
+        ),
     ):
         local = pd.date_range(day, periods=73, freq="h", tz="America/New_York")
         frame = pd.DataFrame({"time": local.strftime("%Y-%m-%d %H:%M"), "load": 1.0})
@@ -115,18 +135,40 @@ def put(line: int, *text: str) -> Change:
 
 
 WRONG: list[tuple[Change, str]] = [
-    (put(11), r", line 11: no row for 2022-03-01 09:00 before it \(1 rows.* add the missing rows, .*gap_h=1 "),
-    (put(6, "2022-03-01 03:00,5"), ", line 6: the time 2022-03-01 03:00 was already on line 5; keep one of the"),
-    (put(9, "2022-02-01 00:00,5"), ", line 9: the time 2022-02-01 00:00 is earlier than the one above it; sort"),
-    (put(4, "2022-03-01 02:20,5"), ", line 4: the time 2022-03-01 02:20:00 is off the step of 60 minutes; corr"),
-    (put(7, "noon,5"), ", line 7: time is 'noon', which is not a time; write it like 2022-01-31 13:00"),
+    (
+        put(11),
+        r", line 11: no row for 2022-03-01 09:00 before it \(1 rows.* add the missing rows, "
+        r".*gap_h=1 ",
+    ),
+    (
+        put(6, "2022-03-01 03:00,5"),
+        ", line 6: the time 2022-03-01 03:00 was already on line 5; keep one of the",
+    ),
+    (
+        put(9, "2022-02-01 00:00,5"),
+        ", line 9: the time 2022-02-01 00:00 is earlier than the one above it; sort",
+    ),
+    (
+        put(4, "2022-03-01 02:20,5"),
+        ", line 4: the time 2022-03-01 02:20:00 is off the step of 60 minutes; corr",
+    ),
+    (
+        put(7, "noon,5"),
+        ", line 7: time is 'noon', which is not a time; write it like 2022-01-31 13:00",
+    ),
     (put(7, ",5"), ", line 7: time is empty; write it like 2022-01-31 13:00"),
-    (lambda lines: ["a,load_mw", *["1,5"] * 48], ": no time column among a, load_mw; add one named 'time'"),
+    (
+        lambda lines: ["a,load_mw", *["1,5"] * 48],
+        ": no time column among a, load_mw; add one named 'time'",
+    ),
     (lambda lines: lines[:2], ": covers one row; give at least one day"),
     (lambda lines: lines[:13], ": covers 12 h; give at least one day"),
     (
-        lambda lines: lines[:1] + [f"{HOURS[0] + k * pd.Timedelta(minutes=7)},5" for k in range(400)],
-        ": rows are 7 minutes apart; resample to a step that divides a day, such as 15 or 60 minutes",
+        lambda lines: (
+            lines[:1] + [f"{HOURS[0] + k * pd.Timedelta(minutes=7)},5" for k in range(400)]
+        ),
+        ": rows are 7 minutes apart; resample to a step that divides a day, such as 15 or 60 "
+        "minutes",
     ),
 ]
 

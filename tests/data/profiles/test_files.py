@@ -16,7 +16,9 @@ HOURS = pd.date_range("2022-03-01 00:00", periods=48, freq="h")
 def test_eia_zones_without_a_total_are_series_of_their_own(tmp_path: Path) -> None:
     zones = "Maine Actual Load (MW),Vermont Actual Load (MW),Vermont Forecast Load (MW)"
     lines = ["remark", "", f"UTC Timestamp (Interval Ending),Hour Number,{zones}"]
-    lines += [f"{time:%Y-%m-%d %H:%M:%S},{time.hour},{50 + k},{90 - k},7" for k, time in enumerate(HOURS)]
+    lines += [
+        f"{time:%Y-%m-%d %H:%M:%S},{time.hour},{50 + k},{90 - k},7" for k, time in enumerate(HOURS)
+    ]
     path = tmp_path / "isone_load_act_hr_2022.csv"
     path.write_text("\n".join(lines))
     profiles = load_profiles(path)
@@ -28,7 +30,9 @@ def test_eia_zones_without_a_total_are_series_of_their_own(tmp_path: Path) -> No
 
 @pytest.mark.newest
 def test_columns_of_a_plain_csv(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"time": HOURS.strftime("%Y-%m-%d %H:%M"), "house_load_kw": 2.0, "house_load_pu": 0.5})
+    frame = pd.DataFrame(
+        {"time": HOURS.strftime("%Y-%m-%d %H:%M"), "house_load_kw": 2.0, "house_load_pu": 0.5}
+    )
     frame["shop_demand_mw"] = np.arange(48) / 10
     frame["load_zone"], frame["load_forecast"], frame["wind_mw"] = "north", 9.0, 3.0
     frame["pv_roof_pu"], frame["Solar park (MW)"], frame["pv_off_mw"] = 0.6, 4.0, 0.0
@@ -51,7 +55,9 @@ def test_unnamed_loads_are_all_numbers_but_flags_and_calendar(tmp_path: Path) ->
 
 def test_of_load_mw_and_load_pu_the_first_is_read(tmp_path: Path) -> None:
     load = 1000 + np.arange(48) / 7
-    frame = pd.DataFrame({"time": HOURS.strftime("%Y-%m-%d %H:%M"), "load_pu": 0.9, "load_mw": load, "imputed": 0})
+    frame = pd.DataFrame(
+        {"time": HOURS.strftime("%Y-%m-%d %H:%M"), "load_pu": 0.9, "load_mw": load, "imputed": 0}
+    )
     frame.to_csv(tmp_path / "twins.csv", index=False)
     profiles = load_profiles(tmp_path / "twins.csv")
     assert profiles.load_name == ("load",)
@@ -72,10 +78,14 @@ def test_smd_sheet_saved_as_csv(tmp_path: Path) -> None:
 
 @pytest.mark.newest
 def test_smd_workbook(tmp_path: Path) -> None:
-    pytest.importorskip("openpyxl", reason="needs openpyxl to write a workbook: pip install openpyxl")
+    pytest.importorskip(
+        "openpyxl", reason="needs openpyxl to write a workbook: pip install openpyxl"
+    )
     path = tmp_path / "2022_smd_hourly.xlsx"
     with pd.ExcelWriter(path, engine="openpyxl") as writer:
-        pd.DataFrame({"Notes": ["values are hour ending"]}).to_excel(writer, sheet_name="Notes", index=False)
+        pd.DataFrame({"Notes": ["values are hour ending"]}).to_excel(
+            writer, sheet_name="Notes", index=False
+        )
         smd_sheet().to_excel(writer, sheet_name="ISO NE CA", index=False)
     profiles = load_profiles(path)
     assert (profiles.name, profiles.load_name) == ("2022_smd_hourly", ("RT_Demand",))
@@ -83,17 +93,23 @@ def test_smd_workbook(tmp_path: Path) -> None:
     assert profiles.load[:2, 0] == pytest.approx([10 / 33, 11 / 33])
 
     smd_sheet().to_excel(path, sheet_name="ME", index=False)
-    with pytest.raises(ProfileError, match="no sheet 'ISO NE CA' among ME; save the sheet you want as .csv"):
+    with pytest.raises(
+        ProfileError, match="no sheet 'ISO NE CA' among ME; save the sheet you want as .csv"
+    ):
         load_profiles(path)
     path.write_text("no workbook")
-    with pytest.raises(ProfileError, match="2022_smd_hourly.xlsx: not a workbook; save it as .xlsx again"):
+    with pytest.raises(
+        ProfileError, match="2022_smd_hourly.xlsx: not a workbook; save it as .xlsx again"
+    ):
         load_profiles(path)
 
 
 def test_workbook_without_openpyxl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openpyxl", None)
     (tmp_path / "2022_smd_hourly.xlsx").write_bytes(b"")
-    with pytest.raises(ProfileError, match="2022_smd_hourly.xlsx: .* needs openpyxl; pip install openpyxl"):
+    with pytest.raises(
+        ProfileError, match="2022_smd_hourly.xlsx: .* needs openpyxl; pip install openpyxl"
+    ):
         load_profiles(tmp_path / "2022_smd_hourly.xlsx")
 
 
@@ -106,19 +122,44 @@ def put(line: int, text: str) -> Change:
 
 
 WRONG: list[tuple[Change, str]] = [
-    (put(9, "2022-03-01 07:00,"), ", line 9: load_mw is empty; give its value, or remove the row and set max_gap"),
-    (put(9, "2022-03-01 07:00,NaN"), ", line 9: load_mw is NaN; give its value, or remove the row and set max_gap"),
-    (put(9, "2022-03-01 07:00,12 MW"), ", line 9: load_mw is '12 MW', which is not a number; write it with a dec"),
-    (put(9, "2022-03-01 07:00,inf"), ", line 9: load_mw is inf; give a finite value of zero or more, and generat"),
-    (put(9, "2022-03-01 07:00,-5"), ", line 9: load_mw is -5; give a finite value of zero or more, and generation"),
-    (put(9, "2022-03-01 07:00,1,107"), ", line 9: 3 values under a header of 2; separate the values by ','"),
-    (put(1, "time,temperature"), ": no load column among time, temperature; name one 'load' or 'demand', with it"),
+    (
+        put(9, "2022-03-01 07:00,"),
+        ", line 9: load_mw is empty; give its value, or remove the row and set max_gap",
+    ),
+    (
+        put(9, "2022-03-01 07:00,NaN"),
+        ", line 9: load_mw is NaN; give its value, or remove the row and set max_gap",
+    ),
+    (
+        put(9, "2022-03-01 07:00,12 MW"),
+        ", line 9: load_mw is '12 MW', which is not a number; write it with a dec",
+    ),
+    (
+        put(9, "2022-03-01 07:00,inf"),
+        ", line 9: load_mw is inf; give a finite value of zero or more, and generat",
+    ),
+    (
+        put(9, "2022-03-01 07:00,-5"),
+        ", line 9: load_mw is -5; give a finite value of zero or more, and generation",
+    ),
+    (
+        put(9, "2022-03-01 07:00,1,107"),
+        ", line 9: 3 values under a header of 2; separate the values by ','",
+    ),
+    (
+        put(1, "time,temperature"),
+        ": no load column among time, temperature; name one 'load' or 'demand', with it",
+    ),
     (
         lambda lines: ["time;load", *(line.split(",")[0] + ";0,5" for line in lines[1:])],
-        ", line 2: load is '0,5', which is not a number; write it with a decimal point and nothing else",
+        ", line 2: load is '0,5', which is not a number; write it with a decimal point and nothing "
+        "else",
     ),
     (put(1, "time,time"), ", line 1: two columns are named 'time'; give each its own name"),
-    (lambda lines: lines[1:], ", line 1: data without a header; name the columns above them, as time,load_mw"),
+    (
+        lambda lines: lines[1:],
+        ", line 1: data without a header; name the columns above them, as time,load_mw",
+    ),
     (lambda lines: lines[:1], ": no rows of data below the header; give at least one day"),
     (lambda lines: [], ": the file is empty; give a header line and at least one day of data"),
     (

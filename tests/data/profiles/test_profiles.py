@@ -9,7 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from feederguard.data.profiles import ProfileError, Profiles, bus_series, list_profiles, load_profiles
+from feederguard.data.profiles import (
+    ProfileError,
+    Profiles,
+    bus_series,
+    list_profiles,
+    load_profiles,
+)
 from feederguard.models.network import Network
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -21,13 +27,17 @@ def bundled() -> Profiles:
     return load_profiles()
 
 
-def ramp(n_step: int, step_minutes: int = 60, start: str = "2022-01-01T00:00", n_pv: int = 1) -> Profiles:
+def ramp(
+    n_step: int, step_minutes: int = 60, start: str = "2022-01-01T00:00", n_pv: int = 1
+) -> Profiles:
     """Two loads counting up and down, and PV at a tenth of the first."""
     time = np.datetime64(start, "m") + np.arange(n_step) * np.timedelta64(step_minutes, "m")
     up = np.arange(n_step) / n_step
     load = np.stack([up, up[::-1]], axis=1)
     pv = np.repeat(up[:, None] / 10, n_pv, axis=1)
-    return Profiles("ramp", time, step_minutes, load, pv, ("up", "down"), tuple(f"pv{k}" for k in range(n_pv)))
+    return Profiles(
+        "ramp", time, step_minutes, load, pv, ("up", "down"), tuple(f"pv{k}" for k in range(n_pv))
+    )
 
 
 def star_feeder(p_load: list[float], p_gen: list[float]) -> Network:
@@ -40,18 +50,36 @@ def star_feeder(p_load: list[float], p_gen: list[float]) -> Network:
     n_bus, n_branch = len(p_load), len(p_load) - 1
     zero = np.zeros(n_bus)
     return Network(
-        name="star", base_mva=1.0,
-        bus_name=tuple(str(k) for k in range(n_bus)), vn_kv=zero + 10.0, v_min=zero + 0.9, v_max=zero + 1.1,
-        p_load=np.array(p_load), q_load=zero, p_gen=np.array(p_gen), q_gen=zero, g_shunt=zero, b_shunt=zero,
-        substation=np.array([0]), v_substation=np.array([1.0 + 0j]),
-        branch_name=tuple(f"l{k}" for k in range(n_branch)), kind=("line",) * n_branch,
-        from_bus=np.zeros(n_branch, dtype=np.int64), to_bus=np.arange(1, n_bus),
-        r=np.full(n_branch, 0.01), x=np.full(n_branch, 0.01),
-        g_from=np.zeros(n_branch), b_from=np.zeros(n_branch), g_to=np.zeros(n_branch),
+        name="star",
+        base_mva=1.0,
+        bus_name=tuple(str(k) for k in range(n_bus)),
+        vn_kv=zero + 10.0,
+        v_min=zero + 0.9,
+        v_max=zero + 1.1,
+        p_load=np.array(p_load),
+        q_load=zero,
+        p_gen=np.array(p_gen),
+        q_gen=zero,
+        g_shunt=zero,
+        b_shunt=zero,
+        substation=np.array([0]),
+        v_substation=np.array([1.0 + 0j]),
+        branch_name=tuple(f"l{k}" for k in range(n_branch)),
+        kind=("line",) * n_branch,
+        from_bus=np.zeros(n_branch, dtype=np.int64),
+        to_bus=np.arange(1, n_bus),
+        r=np.full(n_branch, 0.01),
+        x=np.full(n_branch, 0.01),
+        g_from=np.zeros(n_branch),
+        b_from=np.zeros(n_branch),
+        g_to=np.zeros(n_branch),
         b_to=np.zeros(n_branch),
-        tap=np.ones(n_branch), shift=np.zeros(n_branch), rating=np.full(n_branch, np.inf),
-        closed=np.ones(n_branch, dtype=bool), open_end=np.zeros(n_branch, dtype=np.int64),
-    )  # fmt: skip
+        tap=np.ones(n_branch),
+        shift=np.zeros(n_branch),
+        rating=np.full(n_branch, np.inf),
+        closed=np.ones(n_branch, dtype=bool),
+        open_end=np.zeros(n_branch, dtype=np.int64),
+    )
 
 
 def test_bundled_year_is_35040_quarter_hours(bundled: Profiles) -> None:
@@ -60,7 +88,9 @@ def test_bundled_year_is_35040_quarter_hours(bundled: Profiles) -> None:
     assert (bundled.n_step, bundled.step_minutes, bundled.steps_per_day) == (35_040, 15, 96)
     assert bundled.load.shape == (35_040, bundled.n_load) and bundled.n_load >= 30
     assert bundled.pv.shape == (35_040, bundled.n_pv) and bundled.n_pv >= 4
-    assert str(bundled.time[0]) == "2016-01-01T00:00" and str(bundled.time[-1]) == "2016-12-30T23:45"
+    assert (
+        str(bundled.time[0]) == "2016-01-01T00:00" and str(bundled.time[-1]) == "2016-12-30T23:45"
+    )
     assert len(set(bundled.load_name)) == bundled.n_load
     assert len(set(bundled.pv_name)) == bundled.n_pv
 
@@ -79,7 +109,9 @@ def test_bundled_pv_is_per_installed_power_and_dark_at_night(bundled: Profiles) 
     assert (bundled.pv.max(axis=0) > 0.5).all() and bundled.pv.max() <= 1.0
     assert (bundled.pv[(hour >= 22) | (hour < 3)] == 0.0).all()
     assert (bundled.pv[(hour >= 9) & (hour < 15)].mean(axis=0) > 0.1).all()
-    summer = (bundled.time >= np.datetime64("2016-05-01")) & (bundled.time < np.datetime64("2016-09-01"))
+    summer = (bundled.time >= np.datetime64("2016-05-01")) & (
+        bundled.time < np.datetime64("2016-09-01")
+    )
     assert (bundled.pv[summer].mean(axis=0) > 1.5 * bundled.pv[~summer].mean(axis=0)).all()
 
 
@@ -88,7 +120,9 @@ def test_arrays_are_read_only(bundled: Profiles) -> None:
         bundled.load[0, 0] = 2.0
 
 
-@pytest.mark.skipif(find_spec("simbench") is None, reason="needs the SimBench tables: pip install simbench")
+@pytest.mark.skipif(
+    find_spec("simbench") is None, reason="needs the SimBench tables: pip install simbench"
+)
 def test_bundled_file_is_what_make_days_makes() -> None:
     command = [sys.executable, str(ROOT / "data" / "make" / "days.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -105,7 +139,10 @@ def test_every_fourth_week_is_test(bundled: Profiles) -> None:
     train, test = bundled.train_steps, bundled.test_steps
     assert np.array_equal(np.sort(np.concatenate([train, test])), np.arange(bundled.n_step))
     assert len(test) == 13 * 7 * 96
-    assert str(bundled.time[test[0]]) == "2016-01-22T00:00" and bundled.time[test[0]] == bundled.time[21 * 96]
+    assert (
+        str(bundled.time[test[0]]) == "2016-01-22T00:00"
+        and bundled.time[test[0]] == bundled.time[21 * 96]
+    )
     assert test[7 * 96] == 7 * 7 * 96  # the second test week is week 7
     assert set(np.unique(bundled.week[test])) == set(range(3, 52, 4))
     assert bundled.week.max() == 52
@@ -118,7 +155,9 @@ def test_weeks_are_of_calendar_days() -> None:
 
 def test_no_test_week_in_three_weeks() -> None:
     assert len(ramp(21 * 24).train_steps) == 21 * 24
-    with pytest.raises(ProfileError, match="ramp: covers 21 days, .* begins on day 22; give at least 22 days"):
+    with pytest.raises(
+        ProfileError, match="ramp: covers 21 days, .* begins on day 22; give at least 22 days"
+    ):
         _ = ramp(21 * 24).test_steps
 
 
@@ -139,12 +178,16 @@ def test_resample_keeps_energy_and_split(bundled: Profiles) -> None:
     assert np.array_equal(hourly.test_steps, np.unique(bundled.test_steps // 4))
     back = hourly.resample(15)
     assert np.array_equal(back.time, bundled.time)
-    assert np.array_equal(back.load[::4], hourly.load) and np.array_equal(back.load[3::4], hourly.load)
+    assert np.array_equal(back.load[::4], hourly.load) and np.array_equal(
+        back.load[3::4], hourly.load
+    )
 
 
 @pytest.mark.parametrize("step", [0, -60, 25, 50, 7])
 def test_resample_to_an_odd_step(step: int) -> None:
-    with pytest.raises(ProfileError, match=f"ramp: cannot resample from 60 to {step} minutes; give a divisor"):
+    with pytest.raises(
+        ProfileError, match=f"ramp: cannot resample from 60 to {step} minutes; give a divisor"
+    ):
         ramp(48).resample(step)
 
 
@@ -169,12 +212,16 @@ def test_bus_series_with_a_seed(bundled: Profiles) -> None:
 
 
 def test_unknown_name() -> None:
-    with pytest.raises(ProfileError, match="unknown profiles 'simbanch'; bundled are simbench_2016, and the path"):
+    with pytest.raises(
+        ProfileError, match="unknown profiles 'simbanch'; bundled are simbench_2016, and the path"
+    ):
         load_profiles("simbanch")
 
 
 def test_file_not_found(tmp_path: Path) -> None:
-    with pytest.raises(ProfileError, match="profile file .*load.csv does not exist; give a .csv or .xlsx file"):
+    with pytest.raises(
+        ProfileError, match="profile file .*load.csv does not exist; give a .csv or .xlsx file"
+    ):
         load_profiles(tmp_path / "load.csv")
     with pytest.raises(ProfileError, match="is a folder, not a file"):
         load_profiles(tmp_path)
@@ -192,13 +239,22 @@ def test_profiles_check_themselves() -> None:
         replace(good, load=good.load[:, :0], load_name=())
 
 
-@pytest.mark.skipif(not ISONE.is_file(), reason="needs ../shared/data/profiles/isone_2022_hourly_load.csv")
+@pytest.mark.skipif(
+    not ISONE.is_file(), reason="needs ../shared/data/profiles/isone_2022_hourly_load.csv"
+)
 def test_isone_2022_sample() -> None:
     profiles = load_profiles(ISONE)
     assert profiles.name == "isone_2022_hourly_load"
-    assert (profiles.n_step, profiles.step_minutes, profiles.n_load, profiles.n_pv) == (8_760, 60, 1, 0)
+    assert (profiles.n_step, profiles.step_minutes, profiles.n_load, profiles.n_pv) == (
+        8_760,
+        60,
+        1,
+        0,
+    )
     assert profiles.load_name == ("load",)  # load_mw and load_pu are one series, imputed is a flag
-    assert str(profiles.time[0]) == "2021-12-31T23:00"  # the stamps are hour ending, the first 2022-01-01 00:00
+    assert (
+        str(profiles.time[0]) == "2021-12-31T23:00"
+    )  # the stamps are hour ending, the first 2022-01-01 00:00
     peak = profiles.load[:, 0].argmax()
     assert profiles.load[peak, 0] == 1.0 and str(profiles.time[peak]) == "2022-07-20T18:00"
     assert profiles.load[0, 0] == pytest.approx(11_758.4 / 24_232.9, abs=1e-12)

@@ -1,4 +1,6 @@
-"""Expressions taken apart: rows by hand, and their values and derivatives against Pyomo's own at random points."""
+"""Expressions taken apart: rows by hand, and their values and derivatives against Pyomo's own at
+random points.
+"""
 
 import numpy as np
 import pyomo.environ as pyo
@@ -27,9 +29,13 @@ def row_of(model, expression):
     row = reader.row(model.c, model.c.body)
     names = [v.name for v in reader.variables]
     linear = {names[k]: a for k, a in row.linear.items()}
-    members = {term: (shape, c, n) for shape, group in reader.members.items() for term, c, n in group}
-    terms = [(weight, members[k][0], tuple(names[c] for c in members[k][1]), members[k][2]) for k, weight in
-             row.terms.items()]  # fmt: skip
+    members = {
+        term: (shape, c, n) for shape, group in reader.members.items() for term, c, n in group
+    }
+    terms = [
+        (weight, members[k][0], tuple(names[c] for c in members[k][1]), members[k][2])
+        for k, weight in row.terms.items()
+    ]
     return row.constant, linear, terms
 
 
@@ -41,7 +47,11 @@ class TestRowsByHand:
 
     def test_a_product_of_variables_is_one_term_with_its_weight(self):
         m = three()
-        assert row_of(m, 3 * (m.x * m.y) + 2 * (m.x * m.y) / 4) == (0, {}, [(3.5, ("*", 0, 1), ("x", "y"), ())])
+        assert row_of(m, 3 * (m.x * m.y) + 2 * (m.x * m.y) / 4) == (
+            0,
+            {},
+            [(3.5, ("*", 0, 1), ("x", "y"), ())],
+        )
 
     def test_a_variable_that_comes_twice_has_one_slot(self):
         m = three()
@@ -85,9 +95,18 @@ EXPRESSIONS = UNARY | {
     "quotients": lambda m: m.x / (m.y + m.z) - (m.rate / m.x) / (m.two * m.y) + m.z / m.two,
     "powers": lambda m: m.x**3 + m.y**m.two - m.z**-1.5 + (m.x + m.y) ** (1 / m.two),
     "exponents": lambda m: m.x**m.y + m.two**m.z + (m.x + 1) ** (m.y - m.z),
-    "branch flow": lambda m: m.rate * m.x**2 - m.x * m.y * (m.rate * pyo.cos(m.z - 0.1) + 4 * pyo.sin(m.z - 0.1)),
+    "branch flow": lambda m: (
+        m.rate * m.x**2 - m.x * m.y * (m.rate * pyo.cos(m.z - 0.1) + 4 * pyo.sin(m.z - 0.1))
+    ),
 }
-HYPERBOLIC = ("sinh", "cosh", "tanh", "asinh", "acosh", "atanh")  # only sympy differentiates these for Pyomo
+HYPERBOLIC = (
+    "sinh",
+    "cosh",
+    "tanh",
+    "asinh",
+    "acosh",
+    "atanh",
+)  # only sympy differentiates these for Pyomo
 
 
 @pytest.mark.parametrize("name", EXPRESSIONS)
@@ -111,7 +130,9 @@ def test_values_and_derivatives_are_those_of_pyomo(name):
         hessian = np.array(functions["hess_lag"](point, [], 1.0, []))
 
         assert float(value) == pytest.approx(pyo.value(m.goal), rel=1e-13)
-        np.testing.assert_allclose(np.array(gradient).ravel(), [pyo.value(s) for s in slopes], rtol=1e-11, atol=1e-13)
+        np.testing.assert_allclose(
+            np.array(gradient).ravel(), [pyo.value(s) for s in slopes], rtol=1e-11, atol=1e-13
+        )
         expected = np.array([[pyo.value(c) for c in row] for row in curves])
         np.testing.assert_allclose(hessian, np.triu(expected), rtol=1e-10, atol=1e-12)
 
@@ -133,13 +154,17 @@ class TestWhatCannotBeRead:
 
     def test_a_condition(self):
         self.refused(
-            "^three: c holds an expression of kind Expr_ifExpression; write it flat, with arithmetic, powers and sin, cos,",
+            "^three: c holds an expression of kind Expr_ifExpression; write it flat, with "
+            "arithmetic, powers and sin, cos,",
             lambda m: pyo.Expr_if(m.x >= 0.5, m.x, m.y),
         )
 
     @pytest.mark.parametrize("name", ["ceil", "floor"])
     def test_a_function_with_steps(self, name):
-        self.refused(f"^three: c holds the function {name}; write it flat", lambda m: getattr(pyo, name)(m.x) + m.y)
+        self.refused(
+            f"^three: c holds the function {name}; write it flat",
+            lambda m: getattr(pyo, name)(m.x) + m.y,
+        )
 
     def test_what_is_nested_too_deeply(self):
         def deep(m):
@@ -159,12 +184,16 @@ class TestWhatCannotBeRead:
         ],
     )
     def test_numbers_that_give_no_value(self, expression_of, why):
-        self.refused(rf"^three: the numbers of c give no value \({why}\); give every fixed variable", expression_of)
+        self.refused(
+            rf"^three: the numbers of c give no value \({why}\); give every fixed variable",
+            expression_of,
+        )
 
     def test_a_parameter_without_a_value(self):
         m = three()
         m.empty = pyo.Param(mutable=True)
         with pytest.raises(
-            UnreadableExpressionError, match=r"the numbers of c give no value \(.*empty.*\); give every"
+            UnreadableExpressionError,
+            match=r"the numbers of c give no value \(.*empty.*\); give every",
         ):
             row_of(m, m.empty * m.x)

@@ -17,7 +17,9 @@ def hand_made():
     model.d = pyo.Var(initialize=2.0)
     model.d.fix()
     x, d = model.x, model.d
-    model.objective = pyo.Objective(expr=3 + 2 * x[0] - x[1] + 4 * x[0] * x[1] + x[1] ** 2 + 0.5 * d)
+    model.objective = pyo.Objective(
+        expr=3 + 2 * x[0] - x[1] + 4 * x[0] * x[1] + x[1] ** 2 + 0.5 * d
+    )
     model.upper = pyo.Constraint(expr=x[0] + d * x[1] <= 4)
     model.lower = pyo.Constraint(expr=x[0] ** 2 + x[1] ** 2 >= 1)
     model.between = pyo.Constraint(expr=(-1, x[0] - x[1] + 1, 1))
@@ -33,7 +35,9 @@ def test_objective_and_violations_by_hand():
     assert compiled.limit_name == ("upper", "lower", "between", "equal")
     np.testing.assert_array_equal(compiled.lower, [-np.inf, 1, -1, 2])
     np.testing.assert_array_equal(compiled.upper, [4, np.inf, 1, 2])
-    np.testing.assert_allclose(compiled.objective(points), [3 + 2 - 2 + 8 + 4 + 1, 4, 3 - 6 - 1 - 12 + 1 + 1])
+    np.testing.assert_allclose(
+        compiled.objective(points), [3 + 2 - 2 + 8 + 4 + 1, 4, 3 - 6 - 1 - 12 + 1 + 1]
+    )
     expected = [[1, 0, 0, 0], [0, 1, 0, 2], [0, 0, 2, 5]]
     np.testing.assert_allclose(compiled.violations(points), expected)
     np.testing.assert_allclose(compiled.worst_violation(points), [1, 2, 5])
@@ -115,7 +119,9 @@ def test_the_order_of_definitions_does_not_matter():
 def test_a_defined_variable_that_nothing_uses_is_allowed():
     model = summed()
 
-    compiled = compile_model(model, objective=model.x[0], constraints=[], defined={"total": "is_sum"})
+    compiled = compile_model(
+        model, objective=model.x[0], constraints=[], defined={"total": "is_sum"}
+    )
 
     assert compiled.objective(compiled.point(x=[5.0, 0.0, 0.0])) == 5.0
 
@@ -138,7 +144,10 @@ def test_what_is_not_quadratic_is_refused_by_name():
     model = hand_made()
     model.wave = pyo.Constraint(expr=pyo.sin(model.x[0]) <= 1)
 
-    with pytest.raises(CompileError, match="wave is not linear or quadratic; compile the quadratic part of the model"):
+    with pytest.raises(
+        CompileError,
+        match="wave is not linear or quadratic; compile the quadratic part of the model",
+    ):
         compile_model(model)
     assert model.d.fixed
     with pytest.raises(CompileError, match="the objective is not linear or quadratic"):
@@ -149,7 +158,10 @@ def test_what_is_not_quadratic_is_refused_by_name():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"constraints": ["uper"]}, "hand: no Constraint 'uper'; there are upper, lower, between, equal"),
+        (
+            {"constraints": ["uper"]},
+            "hand: no Constraint 'uper'; there are upper, lower, between, equal",
+        ),
         ({"constraints": ["x"]}, "hand: no Constraint 'x'"),
         ({"inputs": ["e"]}, "hand: no Var 'e'; there are x, d"),
     ],
@@ -163,7 +175,9 @@ def test_a_model_without_a_single_objective_asks_which():
     model = hand_made()
     model.second = pyo.Objective(expr=model.x[0])
 
-    with pytest.raises(CompileError, match="hand: 2 active objectives; pass the one to evaluate as objective="):
+    with pytest.raises(
+        CompileError, match="hand: 2 active objectives; pass the one to evaluate as objective="
+    ):
         compile_model(model)
     assert compile_model(model, objective=model.second).objective(np.array([[4.0, 0.0]])) == 4.0
 
@@ -175,7 +189,9 @@ def test_points_that_do_not_fit_are_refused():
         compiled.point(x=[1.0, 2.0])
     with pytest.raises(CompileError, match="hand: no variable 'z'; there are x, d"):
         compiled.point(x=[1.0, 2.0], d=1.0, z=0.0)
-    with pytest.raises(CompileError, match=r"hand: x has shape \(3,\); expected \(2,\) or \(B, 2\)"):
+    with pytest.raises(
+        CompileError, match=r"hand: x has shape \(3,\); expected \(2,\) or \(B, 2\)"
+    ):
         compiled.point(x=[1.0, 2.0, 3.0], d=1.0)
     with pytest.raises(CompileError, match=r"hand: points have shape \(1, 2\); expected \(B, 3\)"):
         compiled.objective(np.zeros((1, 2)))
@@ -217,9 +233,13 @@ BUILDERS = {
 
 
 def pyomo_says(model, row, columns, inputs):
-    """Pyomo's objective, cost, bodies and violations at one row of columns; fixed variables keep their values."""
+    """Pyomo's objective, cost, bodies and violations at one row of columns; fixed variables keep
+    their values.
+    """
     for name, places in columns.items():
-        for data, value in zip(model.find_component(name).values(), row[places].tolist(), strict=True):
+        for data, value in zip(
+            model.find_component(name).values(), row[places].tolist(), strict=True
+        ):
             if not data.fixed or name in inputs:
                 data.set_value(value, skip_validation=True)
     constraints = list(model.component_data_objects(pyo.Constraint, active=True))
@@ -227,7 +247,12 @@ def pyomo_says(model, row, columns, inputs):
     lower = np.array([-np.inf if c.lb is None else c.lb for c in constraints])
     upper = np.array([np.inf if c.ub is None else c.ub for c in constraints])
     cost = pyo.value(model.cost) if model.find_component("cost") is not None else None
-    return pyo.value(model.objective), cost, body, np.maximum(np.maximum(lower - body, body - upper), 0)
+    return (
+        pyo.value(model.objective),
+        cost,
+        body,
+        np.maximum(np.maximum(lower - body, body - upper), 0),
+    )
 
 
 @pytest.mark.parametrize("name", BUILDERS)
@@ -235,14 +260,22 @@ def test_the_exact_models_equal_pyomo_on_random_points(feeder, name):
     build, inputs = BUILDERS[name]
     model = build(feeder)
     compiled = compile_model(model, inputs=inputs)
-    assert compiled.limit_name == tuple(c.name for c in model.component_data_objects(pyo.Constraint, active=True))
+    assert compiled.limit_name == tuple(
+        c.name for c in model.component_data_objects(pyo.Constraint, active=True)
+    )
     rows = np.random.default_rng(1).normal(size=(100, compiled.n_column))
 
     objective, violations = compiled.objective(rows), compiled.violations(rows)
-    cost = compile_model(model, objective=model.cost, inputs=inputs).objective(rows) if name != "loss" else None
+    cost = (
+        compile_model(model, objective=model.cost, inputs=inputs).objective(rows)
+        if name != "loss"
+        else None
+    )
 
     for k in range(100):
-        expected, expected_cost, body, violation = pyomo_says(model, rows[k], compiled.columns, inputs)
+        expected, expected_cost, body, violation = pyomo_says(
+            model, rows[k], compiled.columns, inputs
+        )
         assert objective[k] == pytest.approx(expected, rel=1e-9)
         assert (abs(violations[k] - violation) <= 1e-9 * np.maximum(1, abs(body))).all()
         if cost is not None:
@@ -254,7 +287,11 @@ def test_defined_totals_of_a_load_transfer_equal_pyomo(feeder):
     model = load_transfer(feeder, "paper")
     defined = {"total_shed": "define_total_shed", "n_operations": "define_n_operations"}
     compiled = compile_model(
-        model, objective=model.cost, constraints=list(defined.values()), inputs=["failed"], defined=defined
+        model,
+        objective=model.cost,
+        constraints=list(defined.values()),
+        inputs=["failed"],
+        defined=defined,
     )
     rng = np.random.default_rng(3)
     y, shed = rng.integers(0, 2, (20, feeder.n_branch)), rng.random((20, feeder.n_bus))
@@ -263,7 +300,8 @@ def test_defined_totals_of_a_load_transfer_equal_pyomo(feeder):
 
     points = compiled.point(y=y, shed=shed, failed=failed)
 
-    # Branch 7 is fixed open in this model, and only ties can be closed: the others count by their constant state.
+    # Branch 7 is fixed open in this model, and only ties can be closed: the others count by their
+    # constant state.
     fixed = np.array([model.y[b].fixed for b in model.branch])
     state = np.where(fixed, [model.y[b].value or 0 for b in model.branch], y)
     operations = np.where(feeder.is_tie, state, 1 - state - failed).sum(axis=1)
@@ -271,6 +309,8 @@ def test_defined_totals_of_a_load_transfer_equal_pyomo(feeder):
     np.testing.assert_allclose(compiled.column_of(points, "total_shed")[:, 0], shed.sum(axis=1))
     per_base = feeder.base_mva / 0.1
     np.testing.assert_allclose(
-        compiled.objective(points), 22 * (per_base * shed.sum(axis=1)) ** 2 + 3 * operations**2, rtol=1e-12
+        compiled.objective(points),
+        22 * (per_base * shed.sum(axis=1)) ** 2 + 3 * operations**2,
+        rtol=1e-12,
     )
     np.testing.assert_allclose(compiled.violations(points), 0, atol=1e-9)

@@ -11,7 +11,9 @@ from feederguard.models.compiled.terms import read_terms
 
 
 def small():
-    """min x^2 + 3 y + 4, g1: 2 x + y cos(x - z) in [1, 5], g2: P^2 = 2 with P = x y + z, a named expression."""
+    """min x^2 + 3 y + 4, g1: 2 x + y cos(x - z) in [1, 5], g2: P^2 = 2 with P = x y + z, a named
+    expression.
+    """
     model = pyo.ConcreteModel("small")
     model.x = pyo.Var(bounds=(-1, 1), initialize=0.5)
     model.y = pyo.Var(domain=pyo.NonNegativeReals)
@@ -56,7 +58,9 @@ def test_fixed_variables_and_parameters_are_numbers():
     model = small()
     model.rate = pyo.Param(initialize=3.0, mutable=True)
     model.y.fix(2.0)
-    model.g3 = pyo.Constraint(expr=model.rate * model.y * model.x / (model.rate + 1) <= model.rate * model.y)
+    model.g3 = pyo.Constraint(
+        expr=model.rate * model.y * model.x / (model.rate + 1) <= model.rate * model.y
+    )
 
     terms = read_terms(model)
 

@@ -1,4 +1,6 @@
-"""A day of one battery by hand, and the cases in which it would pay to charge and discharge at once."""
+"""A day of one battery by hand, and the cases in which it would pay to charge and discharge at
+once.
+"""
 
 import numpy as np
 import pyomo.environ as pyo
@@ -7,7 +9,10 @@ import pytest
 from feederguard.models.battery import Batteries
 from feederguard.models.battery.netting import net_batteries, simultaneous_use
 from feederguard.models.distflow_opf import build_distflow_opf
-from feederguard.models.equations.battery import forbid_simultaneous_by_binaries, forbid_simultaneous_by_products
+from feederguard.models.equations.battery import (
+    forbid_simultaneous_by_binaries,
+    forbid_simultaneous_by_products,
+)
 from feederguard.models.network import Network
 from feederguard.models.opf_objectives import energy_price, losses_mw, regulation_power
 from feederguard.models.solver import NotSolvedError, solve
@@ -17,27 +22,55 @@ def two_bus(load_mw: float = 0.0, gen_mw: float = 0.0, v_max: float = 1.1) -> Ne
     """0 --r = 0.1-- 1 on 1 MVA; load and fixed generation at bus 1."""
     zero = np.zeros(2)
     return Network(
-        name="pair", base_mva=1.0, bus_name=("0", "1"), vn_kv=zero + 10.0, v_min=zero + 0.9, v_max=zero + v_max,
-        p_load=np.array([0.0, load_mw]), q_load=zero, p_gen=np.array([0.0, gen_mw]), q_gen=zero, g_shunt=zero,
-        b_shunt=zero, substation=np.array([0]), v_substation=np.array([1.0 + 0j]), branch_name=("l",), kind=("line",),
-        from_bus=np.array([0]), to_bus=np.array([1]), r=np.array([0.1]), x=np.zeros(1), g_from=np.zeros(1),
-        b_from=np.zeros(1), g_to=np.zeros(1), b_to=np.zeros(1), tap=np.ones(1), shift=np.zeros(1),
-        rating=np.array([np.inf]), closed=np.array([True]), open_end=np.zeros(1, dtype=np.int64),
-    )  # fmt: skip
+        name="pair",
+        base_mva=1.0,
+        bus_name=("0", "1"),
+        vn_kv=zero + 10.0,
+        v_min=zero + 0.9,
+        v_max=zero + v_max,
+        p_load=np.array([0.0, load_mw]),
+        q_load=zero,
+        p_gen=np.array([0.0, gen_mw]),
+        q_gen=zero,
+        g_shunt=zero,
+        b_shunt=zero,
+        substation=np.array([0]),
+        v_substation=np.array([1.0 + 0j]),
+        branch_name=("l",),
+        kind=("line",),
+        from_bus=np.array([0]),
+        to_bus=np.array([1]),
+        r=np.array([0.1]),
+        x=np.zeros(1),
+        g_from=np.zeros(1),
+        b_from=np.zeros(1),
+        g_to=np.zeros(1),
+        b_to=np.zeros(1),
+        tap=np.ones(1),
+        shift=np.zeros(1),
+        rating=np.array([np.inf]),
+        closed=np.array([True]),
+        open_end=np.zeros(1, dtype=np.int64),
+    )
 
 
 def battery(network: Network, efficiency: float = 0.8, **changes) -> Batteries:
     settings = {"p_max_mw": 0.1, "energy_mwh": 0.2} | changes
-    return Batteries.at(network, ["1"], efficiency_charge=efficiency, efficiency_discharge=efficiency, **settings)
+    return Batteries.at(
+        network, ["1"], efficiency_charge=efficiency, efficiency_discharge=efficiency, **settings
+    )
 
 
 def model_of(network, form, prices, objective=None, **settings):
     """An OPF of one-hour steps at these prices, the load standing in each."""
     p_load = np.tile(network.p_load, (len(prices), 1))
     return build_distflow_opf(
-        network, form, p_load=p_load, batteries=battery(network, **settings),
+        network,
+        form,
+        p_load=p_load,
+        batteries=battery(network, **settings),
         objective=objective or (lambda m: energy_price(m, prices)),
-    )  # fmt: skip
+    )
 
 
 def values(variable):
@@ -45,7 +78,9 @@ def values(variable):
 
 
 def test_buying_low_and_selling_high_by_hand():
-    """0.1 MW for an hour stores 0.8 * 0.1 / 0.2 = 0.4; giving that back yields 0.4 * 0.2 * 0.8 = 0.064 MW for an hour."""
+    """0.1 MW for an hour stores 0.8 * 0.1 / 0.2 = 0.4; giving that back yields 0.4 * 0.2 * 0.8 =
+    0.064 MW for an hour.
+    """
     model = model_of(two_bus(), "linear", [10.0, 50.0])
 
     assert solve(model).objective == pytest.approx(10 * 0.1 - 50 * 0.064)
@@ -57,9 +92,13 @@ def test_buying_low_and_selling_high_by_hand():
 def test_half_the_step_moves_half_the_energy():
     network = two_bus()
     model = build_distflow_opf(
-        network, "linear", p_load=np.zeros((2, 2)), step_h=0.5, batteries=battery(network),
+        network,
+        "linear",
+        p_load=np.zeros((2, 2)),
+        step_h=0.5,
+        batteries=battery(network),
         objective=lambda m: energy_price(m, [10.0, 50.0]),
-    )  # fmt: skip
+    )
 
     assert solve(model).objective == pytest.approx(0.5 * (10 * 0.1 - 50 * 0.064))
     assert values(model.soc) == pytest.approx([0.7, 0.5])
@@ -68,10 +107,14 @@ def test_half_the_step_moves_half_the_energy():
 def test_a_fixed_end_is_met_and_an_open_end_keeps_the_start():
     up = model_of(two_bus(), "linear", [10.0], soc_end=0.7)
     solve(up)
-    assert values(up.p_charge) == pytest.approx([0.2 * 0.2 / 0.8])  # 0.2 of 0.2 MWh, 0.8 of what is drawn
+    assert values(up.p_charge) == pytest.approx(
+        [0.2 * 0.2 / 0.8]
+    )  # 0.2 of 0.2 MWh, 0.8 of what is drawn
 
     idle = model_of(two_bus(), "linear", [50.0])
-    assert solve(idle).objective == pytest.approx(0.0)  # selling what it holds would leave less than the start
+    assert solve(idle).objective == pytest.approx(
+        0.0
+    )  # selling what it holds would leave less than the start
 
 
 def test_a_battery_of_no_power_is_idle():
@@ -80,8 +123,8 @@ def test_a_battery_of_no_power_is_idle():
 
 
 class TestANegativePrice:
-    """Paid 20 $/MWh to draw, with no change of SOC allowed: burning earns; 0.8 c = d / 0.8, c + d = 0.1, so
-    c = 0.1 / 1.64, d = 0.064 / 1.64 and 0.036 / 1.64 MW is burnt.
+    """Paid 20 $/MWh to draw, with no change of SOC allowed: burning earns; 0.8 c = d / 0.8, c + d =
+    0.1, so c = 0.1 / 1.64, d = 0.064 / 1.64 and 0.036 / 1.64 MW is burnt.
     """
 
     settings = {"soc_end": 0.5}
@@ -104,7 +147,9 @@ class TestANegativePrice:
         assert simultaneous_use(model) == []
 
     def test_binaries_forbid_it_in_the_cone_too(self):
-        """Losing in the line is priced above what burning earns, else the cone's excess current would burn instead."""
+        """Losing in the line is priced above what burning earns, else the cone's excess current
+        would burn instead.
+        """
 
         def earnings(m):
             return energy_price(m, -20.0) + 30.0 * losses_mw(m)
@@ -128,7 +173,9 @@ class TestANegativePrice:
 
 
 def test_surplus_at_a_full_battery_is_burnt_only_if_simultaneous_use_is_allowed():
-    """0.2 MW of PV on a line that takes 0.105 of it below 1.01 pu: with the battery full the rest has nowhere to go."""
+    """0.2 MW of PV on a line that takes 0.105 of it below 1.01 pu: with the battery full the rest
+    has nowhere to go.
+    """
     network = two_bus(gen_mw=0.2, v_max=1.01)
     full = {"soc_start": 1.0, "soc_end": 1.0, "p_max_mw": 2.0, "efficiency": 0.9}
     burning = model_of(network, "linear", [0.0], objective=regulation_power, **full)
@@ -143,7 +190,9 @@ def test_surplus_at_a_full_battery_is_burnt_only_if_simultaneous_use_is_allowed(
 
 
 def test_without_conversion_loss_simultaneous_use_is_a_tie_that_netting_breaks():
-    """Least losses of a steady load: the battery must idle on balance, and Ipopt returns both powers in mid-range."""
+    """Least losses of a steady load: the battery must idle on balance, and Ipopt returns both
+    powers in mid-range.
+    """
     model = model_of(two_bus(load_mw=0.3), "exact", [0.0] * 4, objective=losses_mw, efficiency=1.0)
     solve(model, "ipopt")
     assert len(simultaneous_use(model)) == 4
@@ -163,7 +212,10 @@ def test_without_conversion_loss_simultaneous_use_is_a_tie_that_netting_breaks()
 @pytest.mark.parametrize("price", [0.0, 30.0])
 def test_a_flat_price_without_a_penalty_leaves_nothing_after_netting(price):
     model = model_of(
-        two_bus(load_mw=0.3), "soc", [price] * 3, objective=lambda m: energy_price(m, price) + losses_mw(m)
+        two_bus(load_mw=0.3),
+        "soc",
+        [price] * 3,
+        objective=lambda m: energy_price(m, price) + losses_mw(m),
     )
     solve(model, "ipopt")
     net_batteries(model)
@@ -171,11 +223,15 @@ def test_a_flat_price_without_a_penalty_leaves_nothing_after_netting(price):
 
 
 def test_an_end_out_of_reach_is_named():
-    with pytest.raises(ValueError, match="battery '1' cannot go from soc_start 0.1 to soc_end 1 in 2 steps of 1 h"):
+    with pytest.raises(
+        ValueError, match="battery '1' cannot go from soc_start 0.1 to soc_end 1 in 2 steps of 1 h"
+    ):
         model_of(two_bus(), "linear", [1.0, 1.0], soc_start=0.1, soc_end=1.0)
 
 
 def test_a_battery_beside_the_feeder_is_named():
     lost = Batteries(bus=np.array([7]), p_max=np.array([1.0]), energy=np.array([1.0]))
-    with pytest.raises(ValueError, match="battery 'battery 1' is at bus 7; buses are numbered 0 to 1"):
+    with pytest.raises(
+        ValueError, match="battery 'battery 1' is at bus 7; buses are numbered 0 to 1"
+    ):
         build_distflow_opf(two_bus(), "linear", batteries=lost)

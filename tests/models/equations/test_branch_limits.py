@@ -1,4 +1,6 @@
-"""Branch limits in their two shapes: which are written, and that polygons lie inside the circles they stand for."""
+"""Branch limits in their two shapes: which are written, and that polygons lie inside the circles
+they stand for.
+"""
 
 import numpy as np
 import pyomo.environ as pyo
@@ -26,11 +28,17 @@ def limited(feeder: Network, name: str, branch: str, value: float) -> Network:
 
 
 def unlimited_behind(feeder: Network) -> Network:
-    """0.1 pu allowed through R3-R4, and behind it a generator of any power, so that no side is out of reach."""
+    """0.1 pu allowed through R3-R4, and behind it a generator of any power, so that no side is out
+    of reach.
+    """
     return limited(feeder, "s_max", "R3-R4", 0.1).with_changes(
-        gen_name=("g",), gen_bus=[feeder.bus_index("R18")], gen_p_min=[-np.inf], gen_p_max=[np.inf],
-        gen_q_min=[-np.inf], gen_q_max=[np.inf],
-    )  # fmt: skip
+        gen_name=("g",),
+        gen_bus=[feeder.bus_index("R18")],
+        gen_p_min=[-np.inf],
+        gen_p_max=[np.inf],
+        gen_q_min=[-np.inf],
+        gen_q_max=[np.inf],
+    )
 
 
 @pytest.mark.parametrize("form", ["exact", "soc", "linear"])
@@ -59,7 +67,9 @@ def test_a_polygon_refuses_what_its_circle_refuses(feeder):
 
 
 def test_sides_that_no_power_can_reach_are_left_out(feeder):
-    """The branch feeds loads of 0.95 power factor: only sides towards those may bind, and none where the limit is wide."""
+    """The branch feeds loads of 0.95 power factor: only sides towards those may bind, and none
+    where the limit is wide.
+    """
     total = np.hypot(feeder.p_load.sum(), feeder.q_load.sum())
     narrow = build_distflow_opf(limited(feeder, "s_max", "0-R0", 0.9 * total), "linear")
     sides = {index[3] for index in narrow.power_limit if index[2] == "from"}
@@ -80,13 +90,23 @@ def test_charging_is_counted_where_there_is_some(feeder):
 
 
 def test_a_tap_below_one_carries_more_current_at_its_from_end(feeder):
-    """The from end carries J / tap: of a rating of 0.5 that leaves J = 0.5 * 0.9; above one the to end is the larger."""
+    """The from end carries J / tap: of a rating of 0.5 that leaves J = 0.5 * 0.9; above one the to
+    end is the larger.
+    """
     for tap, squared in ((0.9, 0.25 * 0.81), (1.1, 0.25)):
         network = limited(limited(feeder, "rating", "R3-R4", 0.5), "tap", "R3-R4", tap)
         model = build_distflow_opf(network, "soc")
-        assert pyo.value(model.current_limit[0, network.branch_index("R3-R4")].upper) == pytest.approx(squared)
+        assert pyo.value(
+            model.current_limit[0, network.branch_index("R3-R4")].upper
+        ) == pytest.approx(squared)
 
 
 def test_angles_beyond_a_right_angle_limit_nothing(feeder):
-    assert len(build_distflow_opf(limited(feeder, "angle_max", "R3-R4", 2.0), "exact").angle_limit) == 0
-    assert len(build_distflow_opf(limited(feeder, "angle_max", "R3-R4", 0.5), "exact").angle_limit) == 1
+    assert (
+        len(build_distflow_opf(limited(feeder, "angle_max", "R3-R4", 2.0), "exact").angle_limit)
+        == 0
+    )
+    assert (
+        len(build_distflow_opf(limited(feeder, "angle_max", "R3-R4", 0.5), "exact").angle_limit)
+        == 1
+    )

@@ -1,4 +1,6 @@
-"""The inequalities of the feeding direction cut off no optimum and are left out where they would be wrong."""
+"""The inequalities of the feeding direction cut off no optimum and are left out where they would be
+wrong.
+"""
 
 import pyomo.environ as pyo
 import pytest

@@ -12,17 +12,41 @@ from feederguard.models.network.graph import feeding_tree
 
 
 def fork(**changes) -> Network:
-    """0 --a-- 1, 2 --b-- 1 fed backwards, 1 --c-- 3; the tie t from 2 to 3 is open. Loads 0.1, 0.2, 0.3 at 1, 2, 3."""
+    """0 --a-- 1, 2 --b-- 1 fed backwards, 1 --c-- 3; the tie t from 2 to 3 is open. Loads 0.1, 0.2,
+    0.3 at 1, 2, 3.
+    """
     four, zero = np.zeros(4), np.zeros(4)
     values = {
-        "name": "fork", "base_mva": 1.0, "bus_name": ("0", "1", "2", "3"), "vn_kv": four + 10.0, "v_min": four + 0.9,
-        "v_max": four + 1.1, "p_load": [0, 0.1, 0.2, 0.3], "q_load": [0, 0.0, 0.05, 0.0], "p_gen": zero, "q_gen": zero,
-        "g_shunt": zero, "b_shunt": zero, "substation": [0], "v_substation": [1.0],
-        "branch_name": ("a", "b", "c", "t"), "kind": ("line", "line", "line", "tie"), "from_bus": [0, 2, 1, 2],
-        "to_bus": [1, 1, 3, 3], "r": four + 0.01, "x": four + 0.02, "g_from": zero, "b_from": zero, "g_to": zero,
-        "b_to": zero, "tap": four + 1, "shift": zero, "rating": four + np.inf, "closed": [True, True, True, False],
+        "name": "fork",
+        "base_mva": 1.0,
+        "bus_name": ("0", "1", "2", "3"),
+        "vn_kv": four + 10.0,
+        "v_min": four + 0.9,
+        "v_max": four + 1.1,
+        "p_load": [0, 0.1, 0.2, 0.3],
+        "q_load": [0, 0.0, 0.05, 0.0],
+        "p_gen": zero,
+        "q_gen": zero,
+        "g_shunt": zero,
+        "b_shunt": zero,
+        "substation": [0],
+        "v_substation": [1.0],
+        "branch_name": ("a", "b", "c", "t"),
+        "kind": ("line", "line", "line", "tie"),
+        "from_bus": [0, 2, 1, 2],
+        "to_bus": [1, 1, 3, 3],
+        "r": four + 0.01,
+        "x": four + 0.02,
+        "g_from": zero,
+        "b_from": zero,
+        "g_to": zero,
+        "b_to": zero,
+        "tap": four + 1,
+        "shift": zero,
+        "rating": four + np.inf,
+        "closed": [True, True, True, False],
         "open_end": [0, 0, 0, 0],
-    }  # fmt: skip
+    }
     return Network(**values | changes)
 
 
@@ -33,7 +57,9 @@ def test_branches_come_after_what_feeds_them():
 
 
 def test_a_loop_is_refused_by_the_branch_that_closes_it():
-    with pytest.raises(NetworkError, match="fork is meshed: closed branch 't' closes a loop.*use build_ac_opf"):
+    with pytest.raises(
+        NetworkError, match="fork is meshed: closed branch 't' closes a loop.*use build_ac_opf"
+    ):
         feeding_tree(fork(closed=[True] * 4))
 
 
@@ -53,19 +79,25 @@ def test_a_bus_that_nothing_feeds_is_named():
 
 
 def test_lossless_flow_by_hand():
-    """All of 0.6 through a; 0.2 + 0.05j enters b at its to end; w falls by 2 (r P + x Q) along each."""
+    """All of 0.6 through a; 0.2 + 0.05j enters b at its to end; w falls by 2 (r P + x Q) along
+    each.
+    """
     network = fork()
     flow = lossless_flow(read_periods(network), feeding_tree(network))
 
     np.testing.assert_allclose(flow.p, [[0.6, -0.2, 0.3, 0.0]])
     np.testing.assert_allclose(flow.q, [[0.05, -0.05, 0.0, 0.0]])
     w1 = 1 - 2 * (0.01 * 0.6 + 0.02 * 0.05)
-    np.testing.assert_allclose(flow.w, [[1.0, w1, w1 - 2 * (0.01 * 0.2 + 0.02 * 0.05), w1 - 2 * 0.01 * 0.3]])
+    np.testing.assert_allclose(
+        flow.w, [[1.0, w1, w1 - 2 * (0.01 * 0.2 + 0.02 * 0.05), w1 - 2 * 0.01 * 0.3]]
+    )
     assert flow.ell[0, 0] == pytest.approx(0.6**2 + 0.05**2)
 
 
 def test_range_by_hand():
-    """Bus 3 has a battery of 0.4 and a generator of 0 to 0.5, bus 2 a capacitor of 0.1 at up to 1.1 pu, either way."""
+    """Bus 3 has a battery of 0.4 and a generator of 0 to 0.5, bus 2 a capacitor of 0.1 at up to 1.1
+    pu, either way.
+    """
     network = fork(
         b_shunt=[0, 0, 0.1, 0], gen_name=("g",), gen_bus=[3], gen_p_min=[0.0], gen_p_max=[0.5], gen_q_min=[-0.2],
         gen_q_max=[np.inf],

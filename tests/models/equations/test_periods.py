@@ -1,4 +1,6 @@
-"""What optimal power flows share: steps, generators, substations; who supplies what, and which data are refused."""
+"""What optimal power flows share: steps, generators, substations; who supplies what, and which data
+are refused.
+"""
 
 import numpy as np
 import pyomo.environ as pyo
@@ -14,7 +16,9 @@ from feederguard.models.opf_objectives import set_objective
 
 @pytest.fixture(scope="module")
 def network() -> Network:
-    """ieee33 with generator g1 at bus 18 (at most 0.2 pu) and g2 at its substation, as the grid above."""
+    """ieee33 with generator g1 at bus 18 (at most 0.2 pu) and g2 at its substation, as the grid
+    above.
+    """
     feeder = load_network("ieee33")
     return feeder.with_changes(
         gen_name=("g1", "g2"), gen_bus=np.array([17, 0]), gen_p_min=np.array([0.0, -np.inf]),
@@ -41,18 +45,33 @@ def test_one_period_is_one_step(network):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"p_load": np.zeros(3)}, r"p_load has shape \(3,\); give \(33,\) or \(T, 33\), one per bus"),
+        (
+            {"p_load": np.zeros(3)},
+            r"p_load has shape \(3,\); give \(33,\) or \(T, 33\), one per bus",
+        ),
         ({"p_gen": np.zeros((0, 33))}, r"p_gen has shape \(0, 33\)"),
-        ({"gen_p_max": 1.0}, r"gen_p_max has shape \(\); give \(2,\) or \(T, 2\), one per generator"),
-        ({"p_load": np.zeros((4, 33)), "p_gen": np.zeros((3, 33))}, "steps disagree: p_load has 4, p_gen has 3"),
+        (
+            {"gen_p_max": 1.0},
+            r"gen_p_max has shape \(\); give \(2,\) or \(T, 2\), one per generator",
+        ),
+        (
+            {"p_load": np.zeros((4, 33)), "p_gen": np.zeros((3, 33))},
+            "steps disagree: p_load has 4, p_gen has 3",
+        ),
         ({"q_load": np.full(33, np.nan)}, "q_load of bus '1' is nan; give a finite number in pu"),
-        ({"p_load": np.outer([1, 1], [0.0] * 5 + [np.inf] + [0.0] * 27)}, "p_load of bus '6' at step 0 is (inf|nan)"),
+        (
+            {"p_load": np.outer([1, 1], [0.0] * 5 + [np.inf] + [0.0] * 27)},
+            "p_load of bus '6' at step 0 is (inf|nan)",
+        ),
         ({"gen_p_max": [np.nan, 1.0]}, "gen_p_max of generator 'g1' is nan; give a finite number"),
         ({"p_load": "high"}, "p_load is 'high'; give numbers in pu, one per bus"),
         ({"step_h": "1"}, "step_h is '1'; it must be a positive number of hours"),
         ({"batteries": ["18"]}, r"batteries is a list; give Batteries.at\(network, bus_names"),
         ({"step_h": 0.0}, "step_h is 0.0; it must be a positive number of hours"),
-        ({"gen_p_max": [-0.1, 1.0]}, "gen_p_max of generator 'g1' at step 0 is -0.1 pu, below its gen_p_min 0"),
+        (
+            {"gen_p_max": [-0.1, 1.0]},
+            "gen_p_max of generator 'g1' at step 0 is -0.1 pu, below its gen_p_min 0",
+        ),
     ],
 )
 def test_data_that_do_not_fit_are_refused(network, changes, message):
@@ -78,7 +97,9 @@ def test_limits_of_generators_become_bounds_by_step(network):
 
 
 def test_injections_add_up(network):
-    """On 10 MVA at bus 18: demand 0.009 + 0.004j, g1 gives 0.05, fixed generation 0.03, the battery 0.005 - 0.02."""
+    """On 10 MVA at bus 18: demand 0.009 + 0.004j, g1 gives 0.05, fixed generation 0.03, the battery
+    0.005 - 0.02.
+    """
     gen = np.zeros(33)
     gen[17] = 0.03
     batteries = Batteries.at(network, ["18"], p_max_mw=1.0, energy_mwh=2.0)
@@ -116,7 +137,8 @@ def test_the_default_objective_is_cost_where_there_is_a_cost(network):
 def test_a_free_grid_above_beside_generators_that_cost_is_warned_of(network):
     model = start_opf("test", read_periods(network.with_changes(gen_is_grid=[False, False])))
     with pytest.warns(
-        UserWarning, match="ieee33: the default objective .* energy from the grid above is free; .*energy_price"
+        UserWarning,
+        match="ieee33: the default objective .* energy from the grid above is free; .*energy_price",
     ):
         set_objective(model, None)
 

@@ -1,4 +1,6 @@
-"""The limits laid out for the kernels: every column in its place, and the compiled model's own values out of them."""
+"""The limits laid out for the kernels: every column in its place, and the compiled model's own
+values out of them.
+"""
 
 import numpy as np
 import pytest
@@ -22,13 +24,18 @@ def test_rows_and_columns_are_those_of_the_compiled_limits(setting: str) -> None
     rng = np.random.default_rng(0)
     used = set(rules.limits.columns)
     assert {"w", "y"} < used <= set(KINDS)
-    state = {name: rng.uniform(-2, 2, network.n_bus if name == "w" else network.n_branch) for name in used}
+    state = {
+        name: rng.uniform(-2, 2, network.n_bus if name == "w" else network.n_branch)
+        for name in used
+    }
     # A column's kind and place alone say which number of the state belongs there.
     number = {code: state[name] for name, code in KINDS.items() if name in used}
     x = np.array([number[k][i] for k, i in zip(kind.tolist(), index.tolist(), strict=True)])
     g = constant + np.add.reduceat(value * x[column], start[:-1])
     excess = np.maximum(np.maximum(lower - g, g - upper), 0)
-    np.testing.assert_allclose(excess, rules.limits.violations(rules.limits.point(**state))[0], atol=1e-12)
+    np.testing.assert_allclose(
+        excess, rules.limits.violations(rules.limits.point(**state))[0], atol=1e-12
+    )
     assert (excess > 0).any() and (excess == 0).any()
 
 

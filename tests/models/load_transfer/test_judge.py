@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from feederguard.data.networks import load_network
-from feederguard.models.load_transfer import Decisions, Outcomes, Scenarios, Setting, judge, make_scenarios
+from feederguard.models.load_transfer import (
+    Decisions,
+    Outcomes,
+    Scenarios,
+    Setting,
+    judge,
+    make_scenarios,
+)
 from feederguard.models.load_transfer.scenario import net_demand
 from feederguard.models.load_transfer.setting import faultable_branches
 from feederguard.models.network import Network, NetworkError
@@ -27,15 +34,37 @@ def ring_and_leaf(rating: float = np.inf, limit_mw: float = 0.09, x: float = 0.0
     starts, ends = [0, 1, 2, 0, 4, 1], [1, 2, 3, 4, 3, 5]
     zero, flat = np.zeros(6), np.zeros(6)
     return Network(
-        name="hand", base_mva=1.0, bus_name=tuple(str(i) for i in range(6)), vn_kv=zero + 10.0,
-        v_min=zero + 0.9, v_max=zero + 1.1, p_load=np.array([0.0, 0.05, 0.06, 0.06, 0.05, 0.02]), q_load=zero,
-        p_gen=zero, q_gen=zero, g_shunt=zero, b_shunt=zero, substation=np.array([0]),
-        v_substation=np.array([1.0 + 0j]), branch_name=tuple("abcdef"),
-        kind=("line", "line", "line", "line", "tie", "line"), from_bus=np.array(starts), to_bus=np.array(ends),
-        r=flat, x=flat + x, g_from=flat, b_from=flat, g_to=flat, b_to=flat, tap=flat + 1, shift=flat,
-        rating=flat + rating, closed=np.array([True, True, True, True, False, True]),
-        open_end=np.zeros(6, dtype=np.int64), paper_limit_mw=limit_mw,
-    )  # fmt: skip
+        name="hand",
+        base_mva=1.0,
+        bus_name=tuple(str(i) for i in range(6)),
+        vn_kv=zero + 10.0,
+        v_min=zero + 0.9,
+        v_max=zero + 1.1,
+        p_load=np.array([0.0, 0.05, 0.06, 0.06, 0.05, 0.02]),
+        q_load=zero,
+        p_gen=zero,
+        q_gen=zero,
+        g_shunt=zero,
+        b_shunt=zero,
+        substation=np.array([0]),
+        v_substation=np.array([1.0 + 0j]),
+        branch_name=tuple("abcdef"),
+        kind=("line", "line", "line", "line", "tie", "line"),
+        from_bus=np.array(starts),
+        to_bus=np.array(ends),
+        r=flat,
+        x=flat + x,
+        g_from=flat,
+        b_from=flat,
+        g_to=flat,
+        b_to=flat,
+        tap=flat + 1,
+        shift=flat,
+        rating=flat + rating,
+        closed=np.array([True, True, True, True, False, True]),
+        open_end=np.zeros(6, dtype=np.int64),
+        paper_limit_mw=limit_mw,
+    )
 
 
 def decide(network: Network, closed: str, **shed: float) -> Decisions:
@@ -46,15 +75,19 @@ def decide(network: Network, closed: str, **shed: float) -> Decisions:
     return Decisions(np.isin(network.branch_name, list(closed))[None], fractions[None])
 
 
-def outcome_of(network: Network, fault: str, closed: str, setting: str | Setting, **shed: float) -> dict[str, float]:
-    outcome = judge(network, make_scenarios(network, fault), decide(network, closed, **shed), setting)
+def outcome_of(
+    network: Network, fault: str, closed: str, setting: str | Setting, **shed: float
+) -> dict[str, float]:
+    outcome = judge(
+        network, make_scenarios(network, fault), decide(network, closed, **shed), setting
+    )
     assert len(outcome) == 1
     return {name: getattr(outcome, name)[0] for name in FIELDS}
 
 
 def test_a_safe_transfer_by_hand() -> None:
-    # Half of bus 2 and a tenth of bus 3 are shed: 0.036 MW, 22 * 0.36^2 + 3 * 1 = 5.8512. Total load 0.24 MW.
-    # e carries 0.054 + 0.03 = 0.084 of the 0.09 MW allowed.
+    # Half of bus 2 and a tenth of bus 3 are shed: 0.036 MW, 22 * 0.36^2 + 3 * 1 = 5.8512. Total
+    # load 0.24 MW. e carries 0.054 + 0.03 = 0.084 of the 0.09 MW allowed.
     found = outcome_of(ring_and_leaf(), "b", "acdef", "paper", b2=0.5, b3=0.1)
     assert found["cost"] == pytest.approx(5.8512)
     assert found["reward"] == pytest.approx(1 / 6.8512)
@@ -77,7 +110,8 @@ def test_a_broken_power_limit_costs_five() -> None:
 
 
 def test_dark_load_counts_as_shed_once() -> None:
-    # Buses 2 and 3 are dark, 0.12 of 0.24 MW, whatever the decision says of them: 22 * 1.2^2 = 31.68.
+    # Buses 2 and 3 are dark, 0.12 of 0.24 MW, whatever the decision says of them: 22 * 1.2^2 =
+    # 31.68.
     for shed in ({}, {"b2": 1.0, "b3": 0.4}):
         found = outcome_of(ring_and_leaf(), "b", "acdf", "paper", **shed)
         assert found["cost"] == pytest.approx(31.68)
@@ -87,7 +121,8 @@ def test_dark_load_counts_as_shed_once() -> None:
 
 def test_isolating_the_fault_is_no_operation() -> None:
     assert outcome_of(ring_and_leaf(), "b", "acdf", "radial")["n_operations"] == 0
-    # Opening c beside it is one, closing e another: 3 * 2^2 = 12, and bus 2 is dark: 22 * 0.6^2 = 7.92.
+    # Opening c beside it is one, closing e another: 3 * 2^2 = 12, and bus 2 is dark: 22 * 0.6^2 =
+    # 7.92.
     found = outcome_of(ring_and_leaf(), "b", "adef", "radial")
     assert found["n_operations"] == 2
     assert found["cost"] == pytest.approx(19.92)
@@ -120,7 +155,8 @@ def test_the_radial_setting_refuses_a_loop() -> None:
 
 
 def test_radial_is_asked_of_what_is_energised() -> None:
-    # Five closed branches and six buses are the count of a tree, but bus 5 is dark and the five make a loop.
+    # Five closed branches and six buses are the count of a tree, but bus 5 is dark and the five
+    # make a loop.
     decisions = decide(ring_and_leaf(), "abcde")
     assert decisions.closed.sum() == ring_and_leaf().n_bus - 1
     assert not outcome_of(ring_and_leaf(), "f", "abcde", "radial")["safe"]
@@ -146,8 +182,8 @@ def test_the_radial_setting_limits_every_branch_by_its_current() -> None:
 
 
 def test_the_lowest_voltage_by_hand() -> None:
-    # e, f and the loads of 1, 2, 3 aside, bus 4 draws I through d: x I = 2.8 * 0.1 = 0.28 and V4 = sqrt(1 - 0.28^2)
-    # = 0.96 at P = 0.96 * 0.1.
+    # e, f and the loads of 1, 2, 3 aside, bus 4 draws I through d: x I = 2.8 * 0.1 = 0.28 and V4 =
+    # sqrt(1 - 0.28^2) = 0.96 at P = 0.96 * 0.1.
     network = ring_and_leaf(x=2.8)
     scenario = make_scenarios(network, "a", [0.0, 0.0, 0.0, 0.0, 0.096, 0.0])
     decisions = decide(network, "bcdf")
@@ -206,7 +242,9 @@ def test_shed_load_keeps_its_power_factor() -> None:
 
 def test_no_demand_has_no_shed_ratio_to_speak_of() -> None:
     network = ring_and_leaf()
-    found = judge(network, make_scenarios(network, "b", np.zeros(6)), decide(network, "acdf"), "paper")
+    found = judge(
+        network, make_scenarios(network, "b", np.zeros(6)), decide(network, "acdf"), "paper"
+    )
     assert found.shed_ratio[0] == 0.0
     assert found.cost[0] == 0.0
     assert found.reward[0] == pytest.approx(1.0)
@@ -230,26 +268,39 @@ def test_a_batch_is_judged_as_its_items_alone(setting: str) -> None:
         alone = judge(network, scenarios[k : k + 1], decisions[k : k + 1], setting)
         for name in FIELDS:
             np.testing.assert_allclose(
-                getattr(alone, name)[0], getattr(together, name)[k], rtol=1e-9, atol=1e-12, err_msg=f"{name} of {k}"
+                getattr(alone, name)[0],
+                getattr(together, name)[k],
+                rtol=1e-9,
+                atol=1e-12,
+                err_msg=f"{name} of {k}",
             )
 
 
 @pytest.mark.parametrize("fraction", [-0.1, 1.01, np.nan])
 def test_a_shed_fraction_outside_0_to_1_is_refused(fraction: float) -> None:
-    with pytest.raises(ValueError, match=r"decision 0 sheds \S+ of bus '3'; a shed fraction lies between 0 and 1"):
+    with pytest.raises(
+        ValueError, match=r"decision 0 sheds \S+ of bus '3'; a shed fraction lies between 0 and 1"
+    ):
         outcome_of(ring_and_leaf(), "b", "acdf", "paper", b3=fraction)
 
 
 def test_closing_the_faulted_branch_is_refused() -> None:
-    with pytest.raises(ValueError, match="decision 0 closes the faulted branch 'b'; it must stay open"):
+    with pytest.raises(
+        ValueError, match="decision 0 closes the faulted branch 'b'; it must stay open"
+    ):
         outcome_of(ring_and_leaf(), "b", "abcdf", "paper")
 
 
 def test_switching_what_may_not_be_switched_is_refused() -> None:
     # In the paper setting only ties switch; in the radial one f, on no loop, does not.
-    with pytest.raises(ValueError, match="switches branch 'c', which the paper setting does not let anyone operate"):
+    with pytest.raises(
+        ValueError, match="switches branch 'c', which the paper setting does not let anyone operate"
+    ):
         outcome_of(ring_and_leaf(), "b", "adef", "paper")
-    with pytest.raises(ValueError, match="switches branch 'f', which the radial setting does not let anyone operate"):
+    with pytest.raises(
+        ValueError,
+        match="switches branch 'f', which the radial setting does not let anyone operate",
+    ):
         outcome_of(ring_and_leaf(), "b", "acde", "radial")
 
 
@@ -277,15 +328,23 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
 
 
 def test_unknown_settings_are_refused() -> None:
-    with pytest.raises(ValueError, match="unknown setting 'meshed'; use one of paper, radial, or a Setting"):
+    with pytest.raises(
+        ValueError, match="unknown setting 'meshed'; use one of paper, radial, or a Setting"
+    ):
         outcome_of(ring_and_leaf(), "b", "acdf", "meshed")
-    with pytest.raises(NetworkError, match="hand: the paper setting needs a uniform active-power limit"):
+    with pytest.raises(
+        NetworkError, match="hand: the paper setting needs a uniform active-power limit"
+    ):
         outcome_of(ring_and_leaf(limit_mw=np.inf), "b", "acdf", "paper")
 
 
 def reward_21(network: Network, closed: str, proposal: Decisions, **shed: float) -> float:
     scenario = make_scenarios(network, "b")
-    return float(judge(network, scenario, decide(network, closed, **shed), "paper", proposed=proposal).reward[0])
+    return float(
+        judge(
+            network, scenario, decide(network, closed, **shed), "paper", proposed=proposal
+        ).reward[0]
+    )
 
 
 def random_batch(setting: str, n: int = 40) -> tuple[Network, Scenarios, Decisions]:
@@ -302,30 +361,40 @@ def random_batch(setting: str, n: int = 40) -> tuple[Network, Scenarios, Decisio
 
 
 def test_corrected_shedding_is_charged_twice_by_hand() -> None:
-    # Proposed: a fifth of bus 2, S = 0.012. Applied: half of bus 2 and a tenth of bus 3, S~ = 0.036; one tie.
-    # 2 * 22 * 0.36^2 - 22 * 0.12^2 + 3 = 5.7024 - 0.3168 + 3 = 8.3856.
+    # Proposed: a fifth of bus 2, S = 0.012. Applied: half of bus 2 and a tenth of bus 3, S~ =
+    # 0.036; one tie. 2 * 22 * 0.36^2 - 22 * 0.12^2 + 3 = 5.7024 - 0.3168 + 3 = 8.3856.
     network = ring_and_leaf()
     proposal = decide(network, "acdef", b2=0.2)
     assert reward_21(network, "acdef", proposal, b2=0.5, b3=0.1) == pytest.approx(1 / 9.3856)
     # The cost stays (1), and a limit that the correction left broken costs five as ever.
     scenario = make_scenarios(network, "b")
-    found = judge(network, scenario, decide(network, "acdef", b2=0.5, b3=0.1), "paper", proposed=proposal)
+    found = judge(
+        network, scenario, decide(network, "acdef", b2=0.5, b3=0.1), "paper", proposed=proposal
+    )
     assert found.cost[0] == pytest.approx(5.8512)
     assert reward_21(network, "acdef", proposal, b2=0.25) < -4.5
 
 
 def test_what_a_proposal_leaves_dark_counts_on_its_own_topology() -> None:
     network = ring_and_leaf()
-    # Applied: 2 and 3 dark, S~ = 0.12 MW and no switch. Proposed on that topology: the same S, whatever it says.
-    assert reward_21(network, "acdf", decide(network, "acdf", b2=0.3)) == pytest.approx(1 / (22 * 1.2**2 + 1))
+    # Applied: 2 and 3 dark, S~ = 0.12 MW and no switch. Proposed on that topology: the same S,
+    # whatever it says.
+    assert reward_21(network, "acdf", decide(network, "acdf", b2=0.3)) == pytest.approx(
+        1 / (22 * 1.2**2 + 1)
+    )
     # Proposed with e closed, where nothing is dark: S = 0.
-    assert reward_21(network, "acdf", decide(network, "acdef")) == pytest.approx(1 / (2 * 22 * 1.2**2 + 1))
+    assert reward_21(network, "acdf", decide(network, "acdef")) == pytest.approx(
+        1 / (2 * 22 * 1.2**2 + 1)
+    )
 
 
 def test_shedding_less_than_was_proposed_is_rewarded_as_its_cost() -> None:
-    # The proposal leaves 0.12 MW dark; the decision sheds 0.036. As it stands (21) would be 1 / (2 * 2.85 - 31.68 + 4) < 0.
+    # The proposal leaves 0.12 MW dark; the decision sheds 0.036. As it stands (21) would be 1 / (2
+    # * 2.85 - 31.68 + 4) < 0.
     network = ring_and_leaf()
-    assert reward_21(network, "acdef", decide(network, "acdf"), b2=0.5, b3=0.1) == pytest.approx(1 / 6.8512)
+    assert reward_21(network, "acdef", decide(network, "acdf"), b2=0.5, b3=0.1) == pytest.approx(
+        1 / 6.8512
+    )
 
 
 @pytest.mark.parametrize("setting", ["paper", "radial"])
@@ -333,7 +402,9 @@ def test_21_equals_10_exactly_where_nothing_was_corrected(setting: str) -> None:
     network, scenarios, decisions = random_batch(setting)
     plain = judge(network, scenarios, decisions, setting)
     same = Decisions(decisions.closed.copy(), decisions.shed.copy())
-    assert np.array_equal(judge(network, scenarios, decisions, setting, proposed=same).reward, plain.reward)
+    assert np.array_equal(
+        judge(network, scenarios, decisions, setting, proposed=same).reward, plain.reward
+    )
     less = Decisions(decisions.closed, 0.5 * decisions.shed)
     charged = judge(network, scenarios, decisions, setting, proposed=less)
     assert (charged.reward < plain.reward).all()
@@ -343,7 +414,9 @@ def test_21_equals_10_exactly_where_nothing_was_corrected(setting: str) -> None:
 def operations(before: str, closed: str, fault: str = "b", setting: str = "radial") -> int:
     network = ring_and_leaf()
     state = decide(network, before).closed
-    found = judge(network, make_scenarios(network, fault), decide(network, closed), setting, before=state)
+    found = judge(
+        network, make_scenarios(network, fault), decide(network, closed), setting, before=state
+    )
     shed_cost = 22 * (found.shed_ratio[0] * 2.4) ** 2
     assert found.cost[0] == pytest.approx(shed_cost + 3 * found.n_operations[0] ** 2)
     return int(found.n_operations[0])
@@ -365,7 +438,9 @@ def test_switching_is_charged_against_the_state_before() -> None:
 def test_the_normal_state_is_what_switching_is_charged_against_otherwise(setting: str) -> None:
     network, scenarios, decisions = random_batch(setting)
     plain = judge(network, scenarios, decisions, setting)
-    told = judge(network, scenarios, decisions, setting, before=np.tile(network.closed, (len(scenarios), 1)))
+    told = judge(
+        network, scenarios, decisions, setting, before=np.tile(network.closed, (len(scenarios), 1))
+    )
     for name in FIELDS:
         assert np.array_equal(getattr(plain, name), getattr(told, name), equal_nan=True), name
 
@@ -373,7 +448,9 @@ def test_the_normal_state_is_what_switching_is_charged_against_otherwise(setting
 def test_a_bad_proposal_or_state_before_is_refused() -> None:
     network = ring_and_leaf()
     scenario, good = make_scenarios(network, "b"), decide(network, "acdf")
-    with pytest.raises(ValueError, match="judge: proposal 0 sheds 2 of bus '3'; a shed fraction lies"):
+    with pytest.raises(
+        ValueError, match="judge: proposal 0 sheds 2 of bus '3'; a shed fraction lies"
+    ):
         judge(network, scenario, good, "paper", proposed=decide(network, "acdf", b3=2.0))
     with pytest.raises(ValueError, match="judge: proposal 0 closes the faulted branch 'b'"):
         judge(network, scenario, good, "paper", proposed=decide(network, "abcdf"))
@@ -390,7 +467,10 @@ def test_taps_and_charging_are_judged_at_the_ends_of_the_branch(setting: str) ->
     network, scenarios, decisions = random_batch(setting)
     tap = np.where(np.arange(network.n_branch) % 5 == 2, 1.02, 1.0)
     network = network.with_changes(
-        tap=tap, b_from=network.b_from + 0.02, g_to=network.g_to + 0.001, rating=0.5 * network.rating
+        tap=tap,
+        b_from=network.b_from + 0.02,
+        g_to=network.g_to + 0.001,
+        rating=0.5 * network.rating,
     )
     found = judge(network, scenarios, decisions, setting)
     flow = solve_power_flow(network, *net_demand(scenarios, decisions), decisions.closed)

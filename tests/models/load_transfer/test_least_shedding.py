@@ -1,4 +1,6 @@
-"""Least shedding by hand, against Ipopt on the full equations, and the race of topologies against their single answers."""
+"""Least shedding by hand, against Ipopt on the full equations, and the race of topologies against
+their single answers.
+"""
 
 import itertools
 
@@ -9,14 +11,20 @@ from feederguard.data.networks import load_network
 from feederguard.data.profiles import load_profiles
 from feederguard.data.sampling import sample_scenarios
 from feederguard.models.load_transfer import Decisions, Scenarios, Setting, judge, make_scenarios
-from feederguard.models.load_transfer.least_shedding import Candidates, least_shedding, limit_names, race_topologies
+from feederguard.models.load_transfer.least_shedding import (
+    Candidates,
+    least_shedding,
+    limit_names,
+    race_topologies,
+)
 from feederguard.models.load_transfer.shedding_opf import LeastSheddingSolver
 from feederguard.models.network import Network
 from feederguard.models.network.graph import reachable_buses
 
 
 def row(p_mw: list[float], r: float = 0.0, x: float = 0.01, gen_mw: float = 0.0) -> Network:
-    """A substation at 1 pu of 1 MVA, lines l1, l2, ... of impedance r + jx in a row, and a spare line that may fail.
+    """A substation at 1 pu of 1 MVA, lines l1, l2, ... of impedance r + jx in a row, and a spare
+    line that may fail.
 
     0 --l1-- 1 --l2-- 2 ...
     |
@@ -25,15 +33,37 @@ def row(p_mw: list[float], r: float = 0.0, x: float = 0.01, gen_mw: float = 0.0)
     m, n = len(p_mw) + 1, len(p_mw) + 2
     zero, flat = np.zeros(n), np.zeros(m)
     return Network(
-        name="row", base_mva=1.0, bus_name=tuple(str(i) for i in range(n)), vn_kv=zero + 10.0,
-        v_min=zero + 0.9, v_max=zero + 1.1, p_load=np.array([0.0, *p_mw, 0.0]), q_load=zero,
-        p_gen=np.array([0.0] * (n - 2) + [gen_mw, 0.0]), q_gen=zero, g_shunt=zero, b_shunt=zero,
-        substation=np.array([0]), v_substation=np.array([1.0 + 0j]),
-        branch_name=(*(f"l{k + 1}" for k in range(m - 1)), "spare"), kind=("line",) * m,
-        from_bus=np.array([*range(m - 1), 0]), to_bus=np.arange(1, m + 1), r=flat + r, x=flat + x,
-        g_from=flat, b_from=flat, g_to=flat, b_to=flat, tap=flat + 1, shift=flat, rating=flat + np.inf,
-        closed=flat == 0, open_end=np.zeros(m, dtype=np.int64), paper_limit_mw=0.3,
-    )  # fmt: skip
+        name="row",
+        base_mva=1.0,
+        bus_name=tuple(str(i) for i in range(n)),
+        vn_kv=zero + 10.0,
+        v_min=zero + 0.9,
+        v_max=zero + 1.1,
+        p_load=np.array([0.0, *p_mw, 0.0]),
+        q_load=zero,
+        p_gen=np.array([0.0] * (n - 2) + [gen_mw, 0.0]),
+        q_gen=zero,
+        g_shunt=zero,
+        b_shunt=zero,
+        substation=np.array([0]),
+        v_substation=np.array([1.0 + 0j]),
+        branch_name=(*(f"l{k + 1}" for k in range(m - 1)), "spare"),
+        kind=("line",) * m,
+        from_bus=np.array([*range(m - 1), 0]),
+        to_bus=np.arange(1, m + 1),
+        r=flat + r,
+        x=flat + x,
+        g_from=flat,
+        b_from=flat,
+        g_to=flat,
+        b_to=flat,
+        tap=flat + 1,
+        shift=flat,
+        rating=flat + np.inf,
+        closed=flat == 0,
+        open_end=np.zeros(m, dtype=np.int64),
+        paper_limit_mw=0.3,
+    )
 
 
 def without_spare(network: Network, n: int = 1) -> np.ndarray:
@@ -41,7 +71,11 @@ def without_spare(network: Network, n: int = 1) -> np.ndarray:
 
 
 def agrees_with_ipopt(
-    network: Network, scenarios: Scenarios, closed: np.ndarray, setting: str | Setting, rel: float = 2e-3
+    network: Network,
+    scenarios: Scenarios,
+    closed: np.ndarray,
+    setting: str | Setting,
+    rel: float = 2e-3,
 ) -> None:
     ours = least_shedding(network, scenarios, closed, setting)
     assert judge(network, scenarios, Decisions(closed, ours.shed), setting).safe.all()
@@ -54,26 +88,35 @@ def agrees_with_ipopt(
 
 
 def test_power_limit_by_hand() -> None:
-    # No resistance: l2 carries what bus 2 keeps. Of 0.4 MW, 0.3 may pass, a quarter is shed; l1 is at the substation.
+    # No resistance: l2 carries what bus 2 keeps. Of 0.4 MW, 0.3 may pass, a quarter is shed; l1 is
+    # at the substation.
     network = row([0.5, 0.4])
-    answer = least_shedding(network, make_scenarios(network, "spare"), without_spare(network), "paper")
+    answer = least_shedding(
+        network, make_scenarios(network, "spare"), without_spare(network), "paper"
+    )
     assert answer.safe[0]
     assert answer.shed[0] == pytest.approx([0, 0, 0.25, 0], abs=1e-5)
-    broken = {name for name, on in zip(limit_names(network, "paper"), answer.active[0], strict=True) if on}
+    broken = {
+        name for name, on in zip(limit_names(network, "paper"), answer.active[0], strict=True) if on
+    }
     assert broken == {"sending_limit[1,1]", "receiving_limit[1,1]"}
 
 
 def test_voltage_limit_by_hand() -> None:
     # r = 1: V = 1 - I = 0.9 at I = 0.1, P = 0.09. Of 0.12 MW a quarter is shed.
     network = row([0.12], r=1.0, x=0.0)
-    answer = least_shedding(network, make_scenarios(network, "spare"), without_spare(network), "radial")
+    answer = least_shedding(
+        network, make_scenarios(network, "spare"), without_spare(network), "radial"
+    )
     assert answer.shed[0] == pytest.approx([0, 0.25, 0], abs=1e-5)
 
 
 def test_what_is_safe_keeps_its_floor() -> None:
     network = row([0.1, 0.2])
     floor = np.array([[0, 0.3, 0.1, 0]])
-    answer = least_shedding(network, make_scenarios(network, "spare"), without_spare(network), "paper", floor)
+    answer = least_shedding(
+        network, make_scenarios(network, "spare"), without_spare(network), "paper", floor
+    )
     assert answer.safe[0] and answer.n_flows[0] == 1 and not answer.active.any()
     assert (answer.shed == floor).all()
 
@@ -82,21 +125,28 @@ def test_floor_is_added_to_not_moved() -> None:
     # The floor sheds the wrong bus; the limit still asks for a quarter of bus 2.
     network = row([0.5, 0.4])
     floor = np.array([[0, 0.8, 0.0, 0]])
-    answer = least_shedding(network, make_scenarios(network, "spare"), without_spare(network), "paper", floor)
+    answer = least_shedding(
+        network, make_scenarios(network, "spare"), without_spare(network), "paper", floor
+    )
     assert answer.shed[0] == pytest.approx([0, 0.8, 0.25, 0], abs=1e-5)
 
 
 def test_generation_that_shedding_cannot_cure() -> None:
     # 0.5 MW of generation behind a limit of 0.3: keeping all load leaves 0.4 to send back.
     network = row([0.1, 0.1], gen_mw=0.5)
-    answer = least_shedding(network, make_scenarios(network, "spare"), without_spare(network), "paper")
+    answer = least_shedding(
+        network, make_scenarios(network, "spare"), without_spare(network), "paper"
+    )
     assert not answer.safe[0]
 
 
 def test_flow_that_does_not_converge_at_first() -> None:
-    # Ten times what the line can carry at all (V^2 / 4r = 0.25): no flow to linearise at, until enough is shed.
+    # Ten times what the line can carry at all (V^2 / 4r = 0.25): no flow to linearise at, until
+    # enough is shed.
     network = row([2.5], r=1.0, x=0.0)
-    answer = least_shedding(network, make_scenarios(network, "spare"), without_spare(network), "radial")
+    answer = least_shedding(
+        network, make_scenarios(network, "spare"), without_spare(network), "radial"
+    )
     assert answer.safe[0]
     assert 2.5 * (1 - answer.shed[0, 1]) == pytest.approx(0.09, rel=1e-3)
 
@@ -105,7 +155,9 @@ def test_flow_that_does_not_converge_at_first() -> None:
 def test_agrees_with_ipopt_on_ieee33(setting: str) -> None:
     network = load_network("ieee33")
     scenarios = sample_scenarios(network, load_profiles(), 8, seed=5).scenarios
-    scenarios = Scenarios(scenarios.fault, 1.4 * scenarios.p_load, 1.4 * scenarios.q_load, scenarios.p_gen)
+    scenarios = Scenarios(
+        scenarios.fault, 1.4 * scenarios.p_load, 1.4 * scenarios.q_load, scenarios.p_gen
+    )
     closed = np.tile(network.closed, (8, 1))
     if setting == "paper":
         closed |= network.is_tie & (np.random.default_rng(0).random(closed.shape) < 0.6)
@@ -119,27 +171,50 @@ def test_agrees_with_ipopt_with_taps_shifts_and_charging() -> None:
     n, ends = 6, [(0, 1), (1, 2), (2, 3), (3, 0), (1, 4), (4, 5), (5, 2), (0, 4)]
     m, zero = len(ends), np.zeros(6)
     network = Network(
-        name="mesh", base_mva=1.0, bus_name=tuple(str(i) for i in range(n)), vn_kv=zero + 10.0, v_min=zero + 0.9,
-        v_max=zero + 1.1, p_load=np.array([0.0, 0.3, 0.2, 0.25, 0.3, 0.35]),
-        q_load=np.array([0.0, 0.1, 0.12, 0.05, 0.1, 0.2]), p_gen=np.array([0, 0, 0.05, 0, 0, 0]), q_gen=zero,
-        g_shunt=zero + 0.01, b_shunt=zero + 0.02, substation=np.array([0]), v_substation=np.array([1.02 + 0.01j]),
-        branch_name=tuple(f"b{k}" for k in range(m)), kind=("line",) * m, from_bus=np.array([i for i, _ in ends]),
-        to_bus=np.array([j for _, j in ends]), r=rng.uniform(0.02, 0.1, m), x=rng.uniform(0.02, 0.1, m),
-        g_from=np.full(m, 0.002), b_from=np.full(m, 0.01), g_to=np.full(m, 0.001), b_to=np.full(m, 0.02),
-        tap=rng.uniform(0.97, 1.03, m), shift=rng.uniform(-0.02, 0.02, m), rating=np.full(m, np.inf),
-        closed=np.ones(m, dtype=bool), open_end=np.zeros(m, dtype=np.int64),
-    )  # fmt: skip
+        name="mesh",
+        base_mva=1.0,
+        bus_name=tuple(str(i) for i in range(n)),
+        vn_kv=zero + 10.0,
+        v_min=zero + 0.9,
+        v_max=zero + 1.1,
+        p_load=np.array([0.0, 0.3, 0.2, 0.25, 0.3, 0.35]),
+        q_load=np.array([0.0, 0.1, 0.12, 0.05, 0.1, 0.2]),
+        p_gen=np.array([0, 0, 0.05, 0, 0, 0]),
+        q_gen=zero,
+        g_shunt=zero + 0.01,
+        b_shunt=zero + 0.02,
+        substation=np.array([0]),
+        v_substation=np.array([1.02 + 0.01j]),
+        branch_name=tuple(f"b{k}" for k in range(m)),
+        kind=("line",) * m,
+        from_bus=np.array([i for i, _ in ends]),
+        to_bus=np.array([j for _, j in ends]),
+        r=rng.uniform(0.02, 0.1, m),
+        x=rng.uniform(0.02, 0.1, m),
+        g_from=np.full(m, 0.002),
+        b_from=np.full(m, 0.01),
+        g_to=np.full(m, 0.001),
+        b_to=np.full(m, 0.02),
+        tap=rng.uniform(0.97, 1.03, m),
+        shift=rng.uniform(-0.02, 0.02, m),
+        rating=np.full(m, np.inf),
+        closed=np.ones(m, dtype=bool),
+        open_end=np.zeros(m, dtype=np.int64),
+    )
     scenarios = make_scenarios(network, ["b3", "b0", "b6"])
     closed = np.ones((3, m), dtype=bool)
     closed[np.arange(3), scenarios.fault] = False
-    # The shifts drive power round the loops, against the loads: limits are then not convex, and an old cut may cost a bit.
+    # The shifts drive power round the loops, against the loads: limits are then not convex, and an
+    # old cut may cost a bit.
     tight = Setting("tight power", False, 0.9, 1.1, active_limit_mw=0.15)
     agrees_with_ipopt(network, scenarios, closed, tight, rel=2e-2)
     agrees_with_ipopt(network, scenarios, closed, Setting("tight voltage", False, 0.985, 1.1))
 
 
 def test_race_finds_the_cheapest_of_all_states() -> None:
-    """The winner of 32 tie states costs what the cheapest of 32 single answers costs, and bounds lie below answers."""
+    """The winner of 32 tie states costs what the cheapest of 32 single answers costs, and bounds
+    lie below answers.
+    """
     network = load_network("ieee33")
     scenarios = sample_scenarios(network, load_profiles(), 3, seed=8).scenarios
     ties = np.flatnonzero(network.is_tie)
@@ -152,11 +227,15 @@ def test_race_finds_the_cheapest_of_all_states() -> None:
         many = one[np.zeros(len(states), dtype=np.int64)]
         single = least_shedding(network, many, closed, "paper")
         cost = judge(network, many, Decisions(closed, single.shed), "paper").cost
-        race = race_topologies(network, one, Candidates(np.array([0, len(states)]), closed), "paper")
+        race = race_topologies(
+            network, one, Candidates(np.array([0, len(states)]), closed), "paper"
+        )
         best = cost[single.safe].min()
         assert race.cost[race.winner[0]] == pytest.approx(best, rel=1e-6)
         assert race.finished[race.winner[0]]
-        assert (race.cost[np.isfinite(race.cost)] <= cost[np.isfinite(race.cost)] * (1 + 1e-3)).all()
+        assert (
+            race.cost[np.isfinite(race.cost)] <= cost[np.isfinite(race.cost)] * (1 + 1e-3)
+        ).all()
         decided = Decisions(closed[race.winner], race.shed)
         assert judge(network, one, decided, "paper").cost[0] == pytest.approx(best, rel=1e-6)
 
@@ -164,7 +243,9 @@ def test_race_finds_the_cheapest_of_all_states() -> None:
 def test_a_cutoff_that_nothing_beats_leaves_no_winner() -> None:
     network = row([0.5, 0.4])
     one_each = Candidates.one_each(without_spare(network))
-    race = race_topologies(network, make_scenarios(network, "spare"), one_each, "paper", cutoff=np.array([1e-9]))
+    race = race_topologies(
+        network, make_scenarios(network, "spare"), one_each, "paper", cutoff=np.array([1e-9])
+    )
     assert race.winner[0] == -1
 
 
@@ -186,8 +267,13 @@ def test_wrong_shapes_are_named() -> None:
         least_shedding(network, scenarios, without_spare(network, 2), "paper")
     with pytest.raises(ValueError, match=r"floor has shape \(1, 3\); expected \(1, 4\)"):
         least_shedding(network, scenarios, without_spare(network), "paper", np.zeros((1, 3)))
-    with pytest.raises(ValueError, match="floor of bus '1' in scenario 0 is 1.5; a shed fraction lies between 0 and 1"):
-        least_shedding(network, scenarios, without_spare(network), "paper", np.array([[0, 1.5, 0, 0]]))
+    with pytest.raises(
+        ValueError,
+        match="floor of bus '1' in scenario 0 is 1.5; a shed fraction lies between 0 and 1",
+    ):
+        least_shedding(
+            network, scenarios, without_spare(network), "paper", np.array([[0, 1.5, 0, 0]])
+        )
 
 
 def test_scenarios_of_another_feeder_are_named() -> None:
@@ -197,12 +283,20 @@ def test_scenarios_of_another_feeder_are_named() -> None:
     good = make_scenarios(network, "spare")
     with pytest.raises(ValueError, match="fault must hold branch numbers 0 to 2 of row"):
         least_shedding(
-            network, Scenarios(np.array([99]), good.p_load, good.q_load, good.p_gen), without_spare(network), "paper"
+            network,
+            Scenarios(np.array([99]), good.p_load, good.q_load, good.p_gen),
+            without_spare(network),
+            "paper",
         )
     bad = good.p_load.copy()
     bad[0, 1] = np.nan
     with pytest.raises(ValueError, match="p_load of bus '1' in scenario 0 is not finite"):
-        least_shedding(network, Scenarios(good.fault, bad, good.q_load, good.p_gen), without_spare(network), "paper")
+        least_shedding(
+            network,
+            Scenarios(good.fault, bad, good.q_load, good.p_gen),
+            without_spare(network),
+            "paper",
+        )
 
 
 def test_empty_batch() -> None:

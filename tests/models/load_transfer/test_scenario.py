@@ -1,4 +1,6 @@
-"""Scenarios are checked against their feeder where the user's values enter; batches slice like arrays."""
+"""Scenarios are checked against their feeder where the user's values enter; batches slice like
+arrays.
+"""
 
 import numpy as np
 import pytest
@@ -35,9 +37,13 @@ def test_each_scenario_keeps_its_own_demand(ieee33: Network) -> None:
     assert np.array_equal(scenarios.q_load, np.stack([ieee33.q_load] * 2))
 
 
-@pytest.mark.parametrize("items", [slice(1, 3), [1, 2], np.array([1, 2]), np.array([False, True, True])])
+@pytest.mark.parametrize(
+    "items", [slice(1, 3), [1, 2], np.array([1, 2]), np.array([False, True, True])]
+)
 def test_some_scenarios_are_a_batch(ieee33: Network, items: slice) -> None:
-    scenarios = make_scenarios(ieee33, [3, 4, 5], p_load=np.array([[1.0], [2.0], [3.0]]) * ieee33.p_load)
+    scenarios = make_scenarios(
+        ieee33, [3, 4, 5], p_load=np.array([[1.0], [2.0], [3.0]]) * ieee33.p_load
+    )
     some = scenarios[items]
     assert len(some) == 2
     assert some.fault.tolist() == [4, 5]
@@ -54,7 +60,9 @@ def test_some_decisions_are_a_batch() -> None:
 
 @pytest.mark.parametrize("fault", [-1, 37])
 def test_a_fault_outside_the_feeder_is_refused(ieee33: Network, fault: int) -> None:
-    with pytest.raises(ValueError, match=rf"fault at branch {fault}; branches are numbered 0 to 36"):
+    with pytest.raises(
+        ValueError, match=rf"fault at branch {fault}; branches are numbered 0 to 36"
+    ):
         make_scenarios(ieee33, [3, fault])
 
 
@@ -64,7 +72,9 @@ def test_an_unknown_branch_name_is_refused(ieee33: Network) -> None:
 
 
 def test_a_shape_that_does_not_fit_is_refused(ieee33: Network) -> None:
-    with pytest.raises(ValueError, match=r"q_load has shape \(32,\); expected \(33,\) or \(2, 33\) for 2 fault"):
+    with pytest.raises(
+        ValueError, match=r"q_load has shape \(32,\); expected \(33,\) or \(2, 33\) for 2 fault"
+    ):
         make_scenarios(ieee33, [3, 4], q_load=np.zeros(32))
     with pytest.raises(ValueError, match=r"p_gen has shape \(3, 33\)"):
         make_scenarios(ieee33, [3, 4], p_gen=np.zeros((3, 33)))
@@ -83,17 +93,28 @@ def test_negative_active_power_is_refused(ieee33: Network, name: str) -> None:
 def test_demand_that_is_not_finite_is_refused(ieee33: Network, value: float) -> None:
     q_load = ieee33.q_load.copy()
     q_load[2] = value
-    with pytest.raises(ValueError, match=rf"q_load of bus '3' in scenario 0 is {value}; it must be finite$"):
+    with pytest.raises(
+        ValueError, match=rf"q_load of bus '3' in scenario 0 is {value}; it must be finite$"
+    ):
         make_scenarios(ieee33, 3, q_load=q_load)
 
 
 def test_capacitive_reactive_demand_is_accepted(ieee33: Network) -> None:
-    assert np.array_equal(make_scenarios(ieee33, 3, q_load=-ieee33.q_load).q_load[0], -ieee33.q_load)
+    assert np.array_equal(
+        make_scenarios(ieee33, 3, q_load=-ieee33.q_load).q_load[0], -ieee33.q_load
+    )
 
 
 def test_generators_that_wait_for_a_dispatch_are_warned_of(ieee33: Network) -> None:
     network = ieee33.with_changes(
-        gen_name=("g",), gen_bus=[5], gen_p_min=[0.0], gen_p_max=[1.0], gen_q_min=[0.0], gen_q_max=[0.0]
+        gen_name=("g",),
+        gen_bus=[5],
+        gen_p_min=[0.0],
+        gen_p_max=[1.0],
+        gen_q_min=[0.0],
+        gen_q_max=[0.0],
     )
-    with pytest.warns(UserWarning, match="ieee33: its 1 dispatchable generators feed nothing here, .* give p_gen"):
+    with pytest.warns(
+        UserWarning, match="ieee33: its 1 dispatchable generators feed nothing here, .* give p_gen"
+    ):
         make_scenarios(network, ["6"])

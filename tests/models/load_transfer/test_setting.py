@@ -60,7 +60,11 @@ def test_active_limit_holds_on_every_branch_that_does_not_touch_a_substation(net
 
     assert names(network, ~mask) == ["1"]
     two = network.with_changes(substation=[0, 17], v_substation=[1.0, 1.0])
-    assert names(network, ~resolve_setting(network, "paper").limited_branches(two)) == ["1", "17", "36"]
+    assert names(network, ~resolve_setting(network, "paper").limited_branches(two)) == [
+        "1",
+        "17",
+        "36",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -79,12 +83,16 @@ def test_impossible_limits_are_refused(arguments, message):
 
 
 def test_unknown_setting_lists_the_known_ones(network):
-    with pytest.raises(ValueError, match="unknown setting 'meshed'; use one of paper, radial, or a Setting"):
+    with pytest.raises(
+        ValueError, match="unknown setting 'meshed'; use one of paper, radial, or a Setting"
+    ):
         resolve_setting(network, "meshed")
 
 
 def test_paper_setting_of_a_feeder_without_its_limit_names_the_remedy(network):
-    with pytest.raises(NetworkError, match="ieee33: the paper setting needs .* give it paper_limit_mw"):
+    with pytest.raises(
+        NetworkError, match="ieee33: the paper setting needs .* give it paper_limit_mw"
+    ):
         resolve_setting(network.with_changes(paper_limit_mw=np.inf), "paper")
 
 
@@ -94,11 +102,15 @@ def test_reach_and_zones_are_those_of_the_graph(network, seed):
     two = network.with_changes(substation=[0, 24], v_substation=[1.0, 1.0])
     graph = nx.Graph()
     graph.add_nodes_from(range(network.n_bus))
-    graph.add_edges_from((network.from_bus[b], network.to_bus[b]) for b in np.flatnonzero(available))
+    graph.add_edges_from(
+        (network.from_bus[b], network.to_bus[b]) for b in np.flatnonzero(available)
+    )
 
     reached, zone = reachable_buses(two, available), zones(network, available)
 
-    expected = [nx.has_path(graph, 0, bus) or nx.has_path(graph, 24, bus) for bus in range(network.n_bus)]
+    expected = [
+        nx.has_path(graph, 0, bus) or nx.has_path(graph, 24, bus) for bus in range(network.n_bus)
+    ]
     np.testing.assert_array_equal(reached, expected)
     same = [[nx.has_path(graph, i, j) for j in range(network.n_bus)] for i in range(network.n_bus)]
     np.testing.assert_array_equal(zone[:, None] == zone[None, :], same)
@@ -107,7 +119,9 @@ def test_reach_and_zones_are_those_of_the_graph(network, seed):
 
 def test_every_closed_line_but_the_first_can_fail(network):
     """The loss of branch 1 cuts off the whole 33-bus feeder; ties are open and cannot fail."""
-    assert names(network, np.isin(np.arange(37), faultable_branches(network))) == [str(k) for k in range(2, 33)]
+    assert names(network, np.isin(np.arange(37), faultable_branches(network))) == [
+        str(k) for k in range(2, 33)
+    ]
 
 
 def test_a_second_substation_lets_the_first_line_fail_too(network):
@@ -117,10 +131,27 @@ def test_a_second_substation_lets_the_first_line_fail_too(network):
 
 
 def test_a_stub_that_leaves_other_load_fed_can_fail(network):
-    """With tie 36 (18-33) gone, the feeder's end hangs from one line; its loss still leaves a problem to solve."""
+    """With tie 36 (18-33) gone, the feeder's end hangs from one line; its loss still leaves a
+    problem to solve.
+    """
     keep = np.array([name != "36" for name in network.branch_name])
-    fields = ("branch_name", "kind", "from_bus", "to_bus", "r", "x", "g_from", "b_from", "g_to", "b_to", "tap", "shift",
-              "rating", "closed", "open_end")  # fmt: skip
+    fields = (
+        "branch_name",
+        "kind",
+        "from_bus",
+        "to_bus",
+        "r",
+        "x",
+        "g_from",
+        "b_from",
+        "g_to",
+        "b_to",
+        "tap",
+        "shift",
+        "rating",
+        "closed",
+        "open_end",
+    )
     stub = network.with_changes(**{name: np.array(getattr(network, name))[keep] for name in fields})
     assert not stub.on_loop[stub.branch_index("17")]
 

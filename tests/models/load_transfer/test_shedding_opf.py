@@ -14,10 +14,15 @@ from feederguard.models.solver import solve
 
 
 def line(
-    r: list[float], x: list[float], p_mw: list[float], gen_mw: float = 0.0, rating: float = np.inf,
+    r: list[float],
+    x: list[float],
+    p_mw: list[float],
+    gen_mw: float = 0.0,
+    rating: float = np.inf,
     limit_mw: float = np.inf,
-) -> Network:  # fmt: skip
-    """A substation at 1 pu, lines l1, l2, ... (pu of 1 MVA) in a row, and a spare line to an idle bus that may fail.
+) -> Network:
+    """A substation at 1 pu, lines l1, l2, ... (pu of 1 MVA) in a row, and a spare line to an idle
+    bus that may fail.
 
     0 --l1-- 1 --l2-- 2 ...
     |
@@ -26,32 +31,60 @@ def line(
     m, n = len(r) + 1, len(r) + 2
     zero, flat = np.zeros(n), np.zeros(m)
     return Network(
-        name="row", base_mva=1.0, bus_name=tuple(str(i) for i in range(n)), vn_kv=zero + 10.0,
-        v_min=zero + 0.9, v_max=zero + 1.1, p_load=np.array([0.0, *p_mw, 0.0]), q_load=zero,
-        p_gen=np.array([0.0] * (n - 2) + [gen_mw, 0.0]), q_gen=zero, g_shunt=zero, b_shunt=zero,
-        substation=np.array([0]), v_substation=np.array([1.0 + 0j]),
-        branch_name=(*(f"l{k + 1}" for k in range(m - 1)), "spare"), kind=("line",) * m,
-        from_bus=np.array([*range(m - 1), 0]), to_bus=np.arange(1, m + 1), r=np.array([*r, 0.01]),
-        x=np.array([*x, 0.01]), g_from=flat, b_from=flat, g_to=flat, b_to=flat, tap=flat + 1, shift=flat,
-        rating=flat + rating, closed=flat == 0, open_end=np.zeros(m, dtype=np.int64), paper_limit_mw=limit_mw,
-    )  # fmt: skip
+        name="row",
+        base_mva=1.0,
+        bus_name=tuple(str(i) for i in range(n)),
+        vn_kv=zero + 10.0,
+        v_min=zero + 0.9,
+        v_max=zero + 1.1,
+        p_load=np.array([0.0, *p_mw, 0.0]),
+        q_load=zero,
+        p_gen=np.array([0.0] * (n - 2) + [gen_mw, 0.0]),
+        q_gen=zero,
+        g_shunt=zero,
+        b_shunt=zero,
+        substation=np.array([0]),
+        v_substation=np.array([1.0 + 0j]),
+        branch_name=(*(f"l{k + 1}" for k in range(m - 1)), "spare"),
+        kind=("line",) * m,
+        from_bus=np.array([*range(m - 1), 0]),
+        to_bus=np.arange(1, m + 1),
+        r=np.array([*r, 0.01]),
+        x=np.array([*x, 0.01]),
+        g_from=flat,
+        b_from=flat,
+        g_to=flat,
+        b_to=flat,
+        tap=flat + 1,
+        shift=flat,
+        rating=flat + rating,
+        closed=flat == 0,
+        open_end=np.zeros(m, dtype=np.int64),
+        paper_limit_mw=limit_mw,
+    )
 
 
-def least_shed(network: Network, setting: str | Setting, scenario: Scenarios | None = None) -> np.ndarray:
-    """Least shedding with the spare line failed; the judge must find it safe, and a tenth less of it unsafe."""
+def least_shed(
+    network: Network, setting: str | Setting, scenario: Scenarios | None = None
+) -> np.ndarray:
+    """Least shedding with the spare line failed; the judge must find it safe, and a tenth less of
+    it unsafe.
+    """
     scenario = scenario or make_scenarios(network, "spare")
     closed = np.array(network.branch_name) != "spare"
     answer = LeastSheddingSolver(network, setting).solve(scenario, closed)
     assert answer.found, answer.reason
     assert judge(network, scenario, Decisions(closed[None], answer.shed[None]), setting).safe[0]
     if answer.shed.any():
-        assert not judge(network, scenario, Decisions(closed[None], 0.9 * answer.shed[None]), setting).safe[0]
+        assert not judge(
+            network, scenario, Decisions(closed[None], 0.9 * answer.shed[None]), setting
+        ).safe[0]
     return answer.shed
 
 
 def test_current_limit_by_hand() -> None:
-    # x I = 2.8 * 0.1 = 0.28, and V1 is in phase with I: V1 = sqrt(1 - 0.28^2) = 0.96, P = 0.96 * 0.1 = 0.096 pu.
-    # Of 0.12 MW a fifth is shed.
+    # x I = 2.8 * 0.1 = 0.28, and V1 is in phase with I: V1 = sqrt(1 - 0.28^2) = 0.96, P = 0.96 *
+    # 0.1 = 0.096 pu. Of 0.12 MW a fifth is shed.
     shed = least_shed(line([0.0], [2.8], [0.12], rating=0.1), "radial")
     assert shed == pytest.approx([0.0, 0.2, 0.0], abs=1e-5)
 
@@ -63,8 +96,8 @@ def test_voltage_limit_by_hand() -> None:
 
 
 def test_power_limit_by_hand() -> None:
-    # The limit is on l2 (l1 is at the substation, and drops nothing): 0.09 = 1 * I, and bus 2 receives
-    # 0.09 - 0.5 * 0.09^2 = 0.08595. Of 0.1 MW, 0.1405 is shed.
+    # The limit is on l2 (l1 is at the substation, and drops nothing): 0.09 = 1 * I, and bus 2
+    # receives 0.09 - 0.5 * 0.09^2 = 0.08595. Of 0.1 MW, 0.1405 is shed.
     shed = least_shed(line([0.0, 0.5], [0.0, 0.0], [0.0, 0.1], limit_mw=0.09), "paper")
     assert shed == pytest.approx([0.0, 0.0, 0.1405, 0.0], abs=1e-4)
 
@@ -76,7 +109,8 @@ def test_power_limit_spares_the_branch_at_the_substation() -> None:
 
 
 def test_generation_beside_the_load_saves_shedding() -> None:
-    # As the voltage limit, but 0.02 of the 0.11 MW left over is made on the spot: 0.01 of 0.12 MW is shed.
+    # As the voltage limit, but 0.02 of the 0.11 MW left over is made on the spot: 0.01 of 0.12 MW
+    # is shed.
     shed = least_shed(line([1.0], [0.0], [0.12], gen_mw=0.02), "radial")
     assert shed == pytest.approx([0.0, 0.01 / 0.12, 0.0], abs=1e-5)
 
@@ -86,7 +120,8 @@ def test_nothing_is_shed_where_nothing_binds() -> None:
 
 
 def test_shed_power_falls_on_the_bus_that_relieves_most() -> None:
-    # Both loads draw on the sagging row; a MW less at its end lifts the end voltage more than a MW less on the way.
+    # Both loads draw on the sagging row; a MW less at its end lifts the end voltage more than a MW
+    # less on the way.
     shed = least_shed(line([0.5, 0.5], [0.0, 0.0], [0.08, 0.08]), "radial")
     assert shed[1] == pytest.approx(0.0, abs=1e-4)
     assert 0.1 < shed[2] < 1.0
@@ -100,7 +135,9 @@ def test_a_users_own_setting() -> None:
 
 def test_dark_load_is_not_shed_by_choice() -> None:
     network = line([1.0], [0.0], [0.12])
-    answer = LeastSheddingSolver(network, "radial").solve(make_scenarios(network, "l1"), np.array([False, True]))
+    answer = LeastSheddingSolver(network, "radial").solve(
+        make_scenarios(network, "l1"), np.array([False, True])
+    )
     assert answer.found
     assert answer.shed.tolist() == [0.0, 0.0, 0.0]
 
@@ -108,7 +145,9 @@ def test_dark_load_is_not_shed_by_choice() -> None:
 def test_generation_that_lifts_the_voltage_out_of_the_band_has_no_answer() -> None:
     # V1 = 1 + I, V1 I = 0.2 gives V1 = 1.17, and there is no load to answer with.
     network = line([1.0], [0.0], [0.0], gen_mw=0.2)
-    answer = LeastSheddingSolver(network, "radial").solve(make_scenarios(network, "spare"), np.array([True, False]))
+    answer = LeastSheddingSolver(network, "radial").solve(
+        make_scenarios(network, "spare"), np.array([True, False])
+    )
     assert not answer.found
     assert answer.reason == "Infeasible_Problem_Detected"
 
@@ -119,7 +158,9 @@ def test_one_solver_serves_many_scenarios_in_any_order() -> None:
     closed = np.array([True, False])
     levels = [1.0, 2.0, 0.5, 1.0]
     shed = [
-        solver.solve(make_scenarios(network, "spare", p_load=level * network.p_load), closed).shed[1]
+        solver.solve(make_scenarios(network, "spare", p_load=level * network.p_load), closed).shed[
+            1
+        ]
         for level in levels
     ]
     assert shed == pytest.approx([0.25, 0.625, 0.0, 0.25], abs=1e-5)

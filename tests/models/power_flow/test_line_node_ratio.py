@@ -1,4 +1,6 @@
-"""Line-node power ratio: a three-bus mesh by hand, the matrix formula itself, and finite differences of the AC flow."""
+"""Line-node power ratio: a three-bus mesh by hand, the matrix formula itself, and finite
+differences of the AC flow.
+"""
 
 import numpy as np
 import pytest
@@ -21,26 +23,60 @@ def ring(z: tuple[complex, complex, complex] = (0.01, 0.01j, 0.01), **changes: o
     """0 --a-- 1 --b-- 2, and c from 0 to 2; loads at 1 and 2."""
     zero, flat = np.zeros(3), np.zeros(3)
     network = Network(
-        name="ring", base_mva=1.0, bus_name=("0", "1", "2"), vn_kv=zero + 10.0, v_min=zero + 0.9, v_max=zero + 1.1,
-        p_load=np.array([0.0, 0.05, 0.1]), q_load=np.array([0.0, 0.02, 0.05]), p_gen=zero, q_gen=zero, g_shunt=zero,
-        b_shunt=zero, substation=np.array([0]), v_substation=np.array([1.0 + 0j]), branch_name=("a", "b", "c"),
-        kind=("line", "line", "tie"), from_bus=np.array([0, 1, 0]), to_bus=np.array([1, 2, 2]), r=np.real(z), x=np.imag(z),
-        g_from=flat, b_from=flat, g_to=flat, b_to=flat, tap=flat + 1, shift=flat, rating=flat + np.inf,
-        closed=np.array([True, True, False]), open_end=np.zeros(3, dtype=np.int64),
-    )  # fmt: skip
+        name="ring",
+        base_mva=1.0,
+        bus_name=("0", "1", "2"),
+        vn_kv=zero + 10.0,
+        v_min=zero + 0.9,
+        v_max=zero + 1.1,
+        p_load=np.array([0.0, 0.05, 0.1]),
+        q_load=np.array([0.0, 0.02, 0.05]),
+        p_gen=zero,
+        q_gen=zero,
+        g_shunt=zero,
+        b_shunt=zero,
+        substation=np.array([0]),
+        v_substation=np.array([1.0 + 0j]),
+        branch_name=("a", "b", "c"),
+        kind=("line", "line", "tie"),
+        from_bus=np.array([0, 1, 0]),
+        to_bus=np.array([1, 2, 2]),
+        r=np.real(z),
+        x=np.imag(z),
+        g_from=flat,
+        b_from=flat,
+        g_to=flat,
+        b_to=flat,
+        tap=flat + 1,
+        shift=flat,
+        rating=flat + np.inf,
+        closed=np.array([True, True, False]),
+        open_end=np.zeros(3, dtype=np.int64),
+    )
     return network.with_changes(**changes)
 
 
-def flow_with(network: Network, voltage: list[complex], current: list[complex], closed: list[bool]) -> PowerFlow:
+def flow_with(
+    network: Network, voltage: list[complex], current: list[complex], closed: list[bool]
+) -> PowerFlow:
     """A state written down, not solved."""
     return PowerFlow(
-        network, np.array(voltage), np.array(current), np.array(True), np.array(voltage) != 0, np.array(1),
-        np.array(closed), network.p_load, network.q_load,
-    )  # fmt: skip
+        network,
+        np.array(voltage),
+        np.array(current),
+        np.array(True),
+        np.array(voltage) != 0,
+        np.array(1),
+        np.array(closed),
+        network.p_load,
+        network.q_load,
+    )
 
 
 def tableau(network: Network, closed: BoolArray) -> tuple[ComplexArray, ComplexArray]:
-    """Ratio and impedance from one dense system: the voltage drop of every closed line, the balance of every bus."""
+    """Ratio and impedance from one dense system: the voltage drop of every closed line, the balance
+    of every bus.
+    """
     lines = np.flatnonzero(closed)
     free = np.setdiff1d(np.arange(network.n_bus), network.substation)
     ratio = network.tap * np.exp(1j * network.shift)
@@ -66,22 +102,30 @@ def tableau(network: Network, closed: BoolArray) -> tuple[ComplexArray, ComplexA
 
 
 def test_ratio_of_a_three_bus_mesh_by_hand() -> None:
-    # What bus 2 draws comes over c and over a, b in the inverse ratio of 0.01 and 0.01 + 0.01j:
-    # (1 + j) / (2 + j) = 0.6 + 0.2j over c, 1 / (2 + j) = 0.4 - 0.2j over a and b. Bus 1 likewise, b then running backwards.
-    expected = [[0, 0.6 + 0.2j, 0.4 - 0.2j], [0, -0.4 + 0.2j, 0.4 - 0.2j], [0, 0.4 - 0.2j, 0.6 + 0.2j]]
+    # What bus 2 draws comes over c and over a, b in the inverse ratio of 0.01 and 0.01 + 0.01j: (1
+    # + j) / (2 + j) = 0.6 + 0.2j over c, 1 / (2 + j) = 0.4 - 0.2j over a and b. Bus 1 likewise, b
+    # then running backwards.
+    expected = [
+        [0, 0.6 + 0.2j, 0.4 - 0.2j],
+        [0, -0.4 + 0.2j, 0.4 - 0.2j],
+        [0, 0.4 - 0.2j, 0.6 + 0.2j],
+    ]
     np.testing.assert_allclose(line_node_ratio(ring(), [True] * 3), expected, atol=1e-15)
 
 
 def test_sensitivity_of_a_three_bus_mesh_by_hand() -> None:
-    # Voltages 1, 1, 0.8 - 0.6j; c carries 1 forwards (head bus 0), b carries 1 backwards (head bus 2).
+    # Voltages 1, 1, 0.8 - 0.6j; c carries 1 forwards (head bus 0), b carries 1 backwards (head bus
+    # 2).
     network = ring()
     flow = flow_with(network, [1, 1, 0.8 - 0.6j], [1, -1, 1], [True] * 3)
     found = power_sensitivity(network, line_node_ratio(network, [True] * 3), flow)
     # c, bus 2: Re((0.6 - 0.2j) / (0.8 - 0.6j)) = Re((0.6 - 0.2j)(0.8 + 0.6j)) = 0.6.
     assert found[2, 2] == pytest.approx(0.6)
-    # b, bus 2: -Re(0.4 + 0.2j) = -0.4: drawing at 2 relieves b. b, bus 1: -Re((-0.4 - 0.2j)(0.8 - 0.6j)) = 0.44.
+    # b, bus 2: -Re(0.4 + 0.2j) = -0.4: drawing at 2 relieves b. b, bus 1: -Re((-0.4 - 0.2j)(0.8 -
+    # 0.6j)) = 0.44.
     assert found[1, 1:] == pytest.approx([0.44, -0.4])
-    # At q / p = 0.5, c, bus 2: Re((0.6 + 0.2j)(1 + 0.5j)) = 0.5. A bus without demand has nothing to shed.
+    # At q / p = 0.5, c, bus 2: Re((0.6 + 0.2j)(1 + 0.5j)) = 0.5. A bus without demand has nothing
+    # to shed.
     q_load, p_load = np.array([0.0, 0.05, 0.05]), np.array([0.0, 0.0, 0.1])
     shed = shedding_sensitivity(network, line_node_ratio(network, [True] * 3), flow, p_load, q_load)
     assert shed[2] == pytest.approx([0.0, 0.0, 0.5])
@@ -116,7 +160,9 @@ def test_sensitivities_are_those_of_the_ac_flow_at_light_load(name: str, meshed:
         less = solve_power_flow(network, p - change, q - change * tangent, closed)
         forward = flow.s_from.real >= flow.s_to.real
         heads = [np.where(forward, f.s_from.real, f.s_to.real) for f in (more, less)]
-        return ((heads[0] - heads[1]) / (2 * step)).T, (abs(more.voltage) - abs(less.voltage)).T / (2 * step)
+        return ((heads[0] - heads[1]) / (2 * step)).T, (abs(more.voltage) - abs(less.voltage)).T / (
+            2 * step
+        )
 
     def assert_within_a_percent(found: FloatArray, expected: FloatArray) -> None:
         """Entries above 0.02 to one per cent of themselves, the rest to one per cent of that."""
@@ -132,7 +178,11 @@ def test_sensitivities_are_those_of_the_ac_flow_at_light_load(name: str, meshed:
     by_power, by_voltage = slope(tangent)
     assert_within_a_percent(found, by_power)
     drawn = np.conj((1 + 1j * tangent) / flow.voltage)[loaded]
-    drop = np.conj(flow.voltage / abs(flow.voltage))[:, None] * nodal_impedance(network, closed)[:, loaded] * drawn
+    drop = (
+        np.conj(flow.voltage / abs(flow.voltage))[:, None]
+        * nodal_impedance(network, closed)[:, loaded]
+        * drawn
+    )
     np.testing.assert_allclose(-drop.real, by_voltage, atol=0.01 * np.abs(by_voltage).max())
 
 
@@ -163,7 +213,8 @@ def test_taps_shifts_shunts_and_zero_impedance(closed: list[bool]) -> None:
 
 
 def test_two_substations_share_what_a_bus_draws() -> None:
-    # Buses 0 and 2 hold their voltages; bus 1 draws from both over 0.01 and 0.03: three quarters and one quarter.
+    # Buses 0 and 2 hold their voltages; bus 1 draws from both over 0.01 and 0.03: three quarters
+    # and one quarter.
     network = ring((0.01, 0.03, 0.05), substation=[0, 2], v_substation=[1.0, 1.0])
     expected = np.array([[0, 0.75, 0], [0, -0.25, 0], [0, 0, 0]])
     np.testing.assert_allclose(line_node_ratio(network, [True] * 3), expected, atol=1e-15)
@@ -193,7 +244,9 @@ def test_a_batch_is_its_items() -> None:
 
 def test_cache_keeps_the_topologies_used_last() -> None:
     network = ring()
-    states = np.array([[True, True, False], [True, False, True], [False, True, True], [True, True, True]])
+    states = np.array(
+        [[True, True, False], [True, False, True], [False, True, True], [True, True, True]]
+    )
     cache = RatioCache(network, size_mb=2 * 16 * 3 * 6 / 2**20)
     assert cache.capacity == 2
     first = cache.slots(states[:2])
@@ -211,7 +264,11 @@ def test_cache_keeps_the_topologies_used_last() -> None:
 
 
 def test_messages() -> None:
-    with pytest.raises(NetworkError, match=r"ring: closed has shape \(2,\); expected \(3,\), a state per branch"):
+    with pytest.raises(
+        NetworkError, match=r"ring: closed has shape \(2,\); expected \(3,\), a state per branch"
+    ):
         line_node_ratio(ring(), [True, True])
-    with pytest.raises(NetworkError, match="ring: closing branch '[abc]' makes a loop without impedance"):
+    with pytest.raises(
+        NetworkError, match="ring: closing branch '[abc]' makes a loop without impedance"
+    ):
         line_node_ratio(ring((0.0, 0.0, 0.0)), [True] * 3)

@@ -1,4 +1,6 @@
-"""Voltage sensitivities against a two-bus feeder by hand and difference quotients of the AC power flow."""
+"""Voltage sensitivities against a two-bus feeder by hand and difference quotients of the AC power
+flow.
+"""
 
 import numpy as np
 import pytest

@@ -1,9 +1,19 @@
-"""The batched projection against hand calculations, an independent solver, and its own optimality conditions."""
+"""The batched projection against hand calculations, an independent solver, and its own optimality
+conditions.
+"""
 
 import numpy as np
 import pytest
 
-from feederguard.models.safety_qp.projection import CLIPPED, FAILED, SLACK, STATUSES, TIGHT, project, pull_back
+from feederguard.models.safety_qp.projection import (
+    CLIPPED,
+    FAILED,
+    SLACK,
+    STATUSES,
+    TIGHT,
+    project,
+    pull_back,
+)
 
 RHO = 1e6
 
@@ -12,13 +22,20 @@ def one(proposal, columns, low, high, lo=-1.0, hi=1.0, cap=RHO):
     """Project one proposal; lo, hi may be numbers."""
     a = np.array([proposal], dtype=float)
     return project(
-        a, np.broadcast_to(np.asarray(lo, float), a.shape), np.broadcast_to(np.asarray(hi, float), a.shape),
-        np.array(columns, dtype=float), np.array([low], float), np.array([high], float), cap,
-    )  # fmt: skip
+        a,
+        np.broadcast_to(np.asarray(lo, float), a.shape),
+        np.broadcast_to(np.asarray(hi, float), a.shape),
+        np.array(columns, dtype=float),
+        np.array([low], float),
+        np.array([high], float),
+        cap,
+    )
 
 
 def draw(seed, n_item=400, n=18, m=19, parallel=0.02):
-    """Random items with nearly parallel rows, boxes that cut, and limits some of which no action meets."""
+    """Random items with nearly parallel rows, boxes that cut, and limits some of which no action
+    meets.
+    """
     rng = np.random.default_rng(seed)
     columns = -np.abs(rng.normal(0.012, 0.006, (n, 1)) + parallel * 0.012 * rng.normal(size=(n, m)))
     base = rng.normal(0, 0.12, (n_item, 1)) + rng.normal(0, 0.004, (n_item, m))
@@ -43,7 +60,9 @@ class TestByHand:
 
     def test_a_bound_takes_what_the_row_pushes_beyond_it(self):
         """a1 + a2 >= 1 with a1 <= 0.2: (0.2, 0.8)."""
-        assert one([0.0, 0.0], [[1.0], [1.0]], [1.0], [np.inf], hi=[0.2, 1.0]).a[0] == pytest.approx([0.2, 0.8])
+        assert one([0.0, 0.0], [[1.0], [1.0]], [1.0], [np.inf], hi=[0.2, 1.0]).a[
+            0
+        ] == pytest.approx([0.2, 0.8])
 
     def test_what_cannot_be_met_gives_way_and_says_so(self):
         """a1 + a2 >= 3 within the unit box: both at 1, one unit short."""
@@ -81,9 +100,13 @@ class TestAgainstAnIndependentSolver:
         compared = 0
         for k in np.flatnonzero((answer.status == TIGHT) | (answer.status == CLIPPED)):
             x, _, flag, _ = daqp.solve(
-                np.eye(n), -a0[k], columns.T.copy(), np.concatenate([hi[k], high[k]]), np.concatenate([lo[k], low[k]]),
+                np.eye(n),
+                -a0[k],
+                columns.T.copy(),
+                np.concatenate([hi[k], high[k]]),
+                np.concatenate([lo[k], low[k]]),
                 np.zeros(n + m, dtype=np.int32),
-            )  # fmt: skip
+            )
             if flag == 1:
                 compared += 1
                 assert np.abs(x - answer.a[k]).max() < 1e-7
@@ -92,7 +115,9 @@ class TestAgainstAnIndependentSolver:
 
     @pytest.mark.parametrize("seed", range(3))
     def test_optimality_conditions_hold_everywhere(self, seed):
-        """The problem is strictly convex, so a point that meets its conditions is the answer; slack items included."""
+        """The problem is strictly convex, so a point that meets its conditions is the answer; slack
+        items included.
+        """
         a0, lo, hi, columns, low, high = draw(seed, n_item=4000)
         cap = 50.0
         answer = project(a0, lo, hi, columns, low, high, cap)
@@ -101,7 +126,8 @@ class TestAgainstAnIndependentSolver:
 
         assert not answer.failed.any()
         assert (answer.status == SLACK).sum() > 50
-        # a is the pull clipped to its box, and every multiplier is on the side that its row asks for.
+        # a is the pull clipped to its box, and every multiplier is on the side that its row asks
+        # for.
         assert np.abs(np.clip(pull, lo, hi) - a).max() < 1e-8
         assert (np.abs(mu) <= cap * (1 + 1e-12)).all()
         tolerance = 1e-9
@@ -128,7 +154,9 @@ class TestDerivative:
     def test_a_tight_row_lets_nothing_through_along_it(self):
         answer = one([0.0, 0.0], [[1.0], [1.0]], [1.0], [np.inf])
 
-        assert pull_back(answer, np.array([[1.0], [1.0]]), np.array([[1.0, 0.0]]))[0] == pytest.approx([0.5, -0.5])
+        assert pull_back(answer, np.array([[1.0], [1.0]]), np.array([[1.0, 0.0]]))[
+            0
+        ] == pytest.approx([0.5, -0.5])
 
 
 class TestBadInput:

@@ -1,4 +1,6 @@
-"""The safety QP by hand, against LinDistFlow as the OPF has it, and its compiled form against the model itself."""
+"""The safety QP by hand, against LinDistFlow as the OPF has it, and its compiled form against the
+model itself.
+"""
 
 import numpy as np
 import pyomo.environ as pyo
@@ -22,12 +24,36 @@ def two_buses(**changes) -> Network:
     """0 --0.1 + 0.2j-- 1, a substation at 1 pu, 1 MVA, band 0.95..1.05."""
     bus, branch = np.zeros(2), np.zeros(1)
     values = {
-        "name": "two buses", "base_mva": 1.0, "bus_name": ("0", "1"), "vn_kv": bus + 10.0, "v_min": bus + 0.95,
-        "v_max": bus + 1.05, "p_load": bus, "q_load": bus, "p_gen": bus, "q_gen": bus, "g_shunt": bus, "b_shunt": bus,
-        "substation": [0], "v_substation": [1.0], "branch_name": ("l",), "kind": ("line",), "from_bus": [0], "to_bus": [1],
-        "r": [0.1], "x": [0.2], "g_from": branch, "b_from": branch, "g_to": branch, "b_to": branch, "tap": branch + 1,
-        "shift": branch, "rating": branch + np.inf, "closed": [True], "open_end": [0],
-    }  # fmt: skip
+        "name": "two buses",
+        "base_mva": 1.0,
+        "bus_name": ("0", "1"),
+        "vn_kv": bus + 10.0,
+        "v_min": bus + 0.95,
+        "v_max": bus + 1.05,
+        "p_load": bus,
+        "q_load": bus,
+        "p_gen": bus,
+        "q_gen": bus,
+        "g_shunt": bus,
+        "b_shunt": bus,
+        "substation": [0],
+        "v_substation": [1.0],
+        "branch_name": ("l",),
+        "kind": ("line",),
+        "from_bus": [0],
+        "to_bus": [1],
+        "r": [0.1],
+        "x": [0.2],
+        "g_from": branch,
+        "b_from": branch,
+        "g_to": branch,
+        "b_to": branch,
+        "tap": branch + 1,
+        "shift": branch,
+        "rating": branch + np.inf,
+        "closed": [True],
+        "open_end": [0],
+    }
     return Network(**values | changes)
 
 
@@ -92,36 +118,67 @@ class TestCompiled:
         matrices = safety_matrices(network, batteries)
         rng = np.random.default_rng(0)
         p, q = network.p_load * rng.uniform(0.2, 1.0, network.n_bus), network.q_load
-        free = network.with_changes(v_min=np.full(network.n_bus, 0.5), v_max=np.full(network.n_bus, 1.5))
+        free = network.with_changes(
+            v_min=np.full(network.n_bus, 0.5), v_max=np.full(network.n_bus, 1.5)
+        )
         opf = build_distflow_opf(free, "linear", p_load=p, q_load=q)
         solve(opf)
 
         w = np.array([opf.w[0, int(i)].value for i in matrices.bus])
-        assert matrices.lossless((p - network.p_gen)[None], (q - network.q_gen)[None])[0] == pytest.approx(w, abs=1e-9)
+        assert matrices.lossless((p - network.p_gen)[None], (q - network.q_gen)[None])[
+            0
+        ] == pytest.approx(w, abs=1e-9)
 
     def test_highs_on_the_model_agrees(self):
-        """One model, two uses: solved by HiGHS, which fails on a few (DESIGN 7.7), and compiled and projected."""
+        """One model, two uses: solved by HiGHS, which fails on a few (DESIGN 7.7), and compiled and
+        projected.
+        """
         network, batteries = feeder()
-        model, matrices = build_safety_qp(network, batteries, rho=1e4), safety_matrices(network, batteries, rho=1e4)
+        model, matrices = (
+            build_safety_qp(network, batteries, rho=1e4),
+            safety_matrices(network, batteries, rho=1e4),
+        )
         rng = np.random.default_rng(3)
         answered = 0
         for _ in range(12):
-            p = network.p_load * rng.uniform(0.0, 1.6) - rng.uniform(0, 0.03, network.n_bus) / network.base_mva
-            low, high = -batteries.p_max * rng.uniform(0.3, 1, 18), batteries.p_max * rng.uniform(0.3, 1, 18)
+            p = (
+                network.p_load * rng.uniform(0.0, 1.6)
+                - rng.uniform(0, 0.03, network.n_bus) / network.base_mva
+            )
+            low, high = (
+                -batteries.p_max * rng.uniform(0.3, 1, 18),
+                batteries.p_max * rng.uniform(0.3, 1, 18),
+            )
             policy, margin = rng.uniform(-1, 1, 18), rng.uniform(0, 0.004, network.n_bus)
-            set_state(model, p_net=p, q_net=network.q_load, a_policy=policy, p_low=low, p_high=high, margin=margin)
+            set_state(
+                model,
+                p_net=p,
+                q_net=network.q_load,
+                a_policy=policy,
+                p_low=low,
+                p_high=high,
+                margin=margin,
+            )
             lossless = matrices.lossless(p[None], network.q_load[None])
             answer = project(
-                policy[None], low[None] / matrices.p_max, high[None] / matrices.p_max, matrices.columns,
-                matrices.w_low + margin[matrices.bus] - lossless, matrices.w_high - lossless, 0.5 * matrices.rho,
-            )  # fmt: skip
+                policy[None],
+                low[None] / matrices.p_max,
+                high[None] / matrices.p_max,
+                matrices.columns,
+                matrices.w_low + margin[matrices.bus] - lossless,
+                matrices.w_high - lossless,
+                0.5 * matrices.rho,
+            )
             assert answer.status[0] != SLACK
             try:
                 solve(model, "highs")
             except NotSolvedError:
                 continue
             # HiGHS has been seen to return slacks of -4e-7, which at their price is no small gain.
-            if min(s.value for s in (*model.slack_low.values(), *model.slack_high.values())) < -1e-9:
+            if (
+                min(s.value for s in (*model.slack_low.values(), *model.slack_high.values()))
+                < -1e-9
+            ):
                 continue
             answered += 1
             reference = np.array([model.p_battery[k].value for k in model.battery])
@@ -131,8 +188,16 @@ class TestCompiled:
     @pytest.mark.parametrize(
         ("name", "share", "words"),
         [
-            ("low_limit", 2.0, "low_limit must hold minus the margin of its own bus and no other parameter"),
-            ("low_limit", 0.0, "low_limit must hold minus the margin of its own bus and no other parameter"),
+            (
+                "low_limit",
+                2.0,
+                "low_limit must hold minus the margin of its own bus and no other parameter",
+            ),
+            (
+                "low_limit",
+                0.0,
+                "low_limit must hold minus the margin of its own bus and no other parameter",
+            ),
             ("high_limit", 1.0, "high_limit must hold no margin and no other parameter"),
         ],
     )
@@ -144,7 +209,9 @@ class TestCompiled:
                 slack = model.slack_low[i] if low else -model.slack_high[i]
                 body = model.w[0, i] - share * model.margin[i] + slack
                 limit = model.network.v_min[i] if low else model.network.v_max[i]
-                model.find_component(name)[i].set_value(body >= limit**2 if low else body <= limit**2)
+                model.find_component(name)[i].set_value(
+                    body >= limit**2 if low else body <= limit**2
+                )
             return model
 
         network = two_buses()
@@ -177,7 +244,9 @@ class TestParametric:
             and solved.by_theta.tolist() == [[0.0, -4.0]]
             and solved.constant == 1.0
         )
-        assert len(compiled.rows["limit"]) == 2  # a limit that is a parameter makes a row of its own
+        assert (
+            len(compiled.rows["limit"]) == 2
+        )  # a limit that is a parameter makes a row of its own
         assert compiled.hessian[0, 0] == 1.0 and compiled.cross[0, 0] == -2.0
 
     def test_a_product_with_a_parameter_is_refused(self):
@@ -210,12 +279,20 @@ class TestBadInput:
             set_state(build_safety_qp(network, battery(network)), a_policy=[np.nan])
         model = build_safety_qp(network, battery(network))
         before = model.p_low[0].value, model.p_high[0].value
-        for crossed in ({"p_low": [0.2], "p_high": [0.1]}, {"p_low": [before[1] + 0.1]}, {"p_high": [before[0] - 0.1]}):
+        for crossed in (
+            {"p_low": [0.2], "p_high": [0.1]},
+            {"p_low": [before[1] + 0.1]},
+            {"p_high": [before[0] - 0.1]},
+        ):
             with pytest.raises(
-                ValueError, match="p_low of battery .* is .* and its p_high .*; give p_low not above p_high"
+                ValueError,
+                match="p_low of battery .* is .* and its p_high .*; give p_low not above p_high",
             ):
                 set_state(model, a_policy=[0.5], **crossed)
-        assert (model.p_low[0].value, model.p_high[0].value, model.a_policy[0].value) == (*before, 0.0)
+        assert (model.p_low[0].value, model.p_high[0].value, model.a_policy[0].value) == (
+            *before,
+            0.0,
+        )
         set_state(model, p_low=[before[1] + 0.1], p_high=[before[1] + 0.1])
 
     def test_a_mesh_is_refused(self):

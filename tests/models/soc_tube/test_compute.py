@@ -23,17 +23,46 @@ def two_buses() -> Network:
     """0 --0.1-- 1 without reactance, a substation at 1 pu, 1 MVA, band 0.95..1.05."""
     bus, branch = np.zeros(2), np.zeros(1)
     return Network(
-        name="two buses", base_mva=1.0, bus_name=("0", "1"), vn_kv=bus + 10.0, v_min=bus + 0.95, v_max=bus + 1.05,
-        p_load=bus, q_load=bus, p_gen=bus, q_gen=bus, g_shunt=bus, b_shunt=bus, substation=[0], v_substation=[1.0],
-        branch_name=("l",), kind=("line",), from_bus=[0], to_bus=[1], r=[0.1], x=branch, g_from=branch, b_from=branch,
-        g_to=branch, b_to=branch, tap=branch + 1, shift=branch, rating=branch + np.inf, closed=[True], open_end=[0],
-    )  # fmt: skip
+        name="two buses",
+        base_mva=1.0,
+        bus_name=("0", "1"),
+        vn_kv=bus + 10.0,
+        v_min=bus + 0.95,
+        v_max=bus + 1.05,
+        p_load=bus,
+        q_load=bus,
+        p_gen=bus,
+        q_gen=bus,
+        g_shunt=bus,
+        b_shunt=bus,
+        substation=[0],
+        v_substation=[1.0],
+        branch_name=("l",),
+        kind=("line",),
+        from_bus=[0],
+        to_bus=[1],
+        r=[0.1],
+        x=branch,
+        g_from=branch,
+        b_from=branch,
+        g_to=branch,
+        b_to=branch,
+        tap=branch + 1,
+        shift=branch,
+        rating=branch + np.inf,
+        closed=[True],
+        open_end=[0],
+    )
 
 
 def battery(network, energy=1.0, p_max=0.5, **changes) -> Batteries:
     """Lossless unless said otherwise, half full."""
     return Batteries.at(
-        network, ["1"], p_max, energy, **({"efficiency_charge": 1.0, "efficiency_discharge": 1.0} | changes)
+        network,
+        ["1"],
+        p_max,
+        energy,
+        **({"efficiency_charge": 1.0, "efficiency_discharge": 1.0} | changes),
     )
 
 
@@ -50,8 +79,8 @@ def days(*profiles) -> VoltageDays:
     )
 
 
-# Two heavy hours, 4 and 5: 0.475 takes the voltage to exactly 0.95 (0.5 of current through 0.1), what is above must be
-# discharged; the light hours leave 0.475 - 0.4 for charging.
+# Two heavy hours, 4 and 5: 0.475 takes the voltage to exactly 0.95 (0.5 of current through 0.1),
+# what is above must be discharged; the light hours leave 0.475 - 0.4 for charging.
 HEAVY = [0.4, 0.4, 0.4, 0.4, 0.675, 0.675, 0.0, 0.0]
 
 
@@ -69,7 +98,9 @@ class Always:
 
 class TestByHand:
     def test_a_heavy_evening_must_be_kept_in_store(self):
-        """Linear about idle: w = v^2 - 0.2 p. At 0.675, v^2 = 0.855...: each heavy hour takes (0.9025 - v^2) / 0.2."""
+        """Linear about idle: w = v^2 - 0.2 p. At 0.675, v^2 = 0.855...: each heavy hour takes
+        (0.9025 - v^2) / 0.2.
+        """
         network = two_buses()
         unit = battery(network)
         tube = compute_soc_tube(network, unit, days(HEAVY))
@@ -78,7 +109,8 @@ class TestByHand:
         need = (0.9025 - v2) / 0.2
 
         assert tube.low.shape == (STEPS + 1, 1)
-        # Before the heavy hours both must be in store, before the second one of them, and half the energy at the end.
+        # Before the heavy hours both must be in store, before the second one of them, and half the
+        # energy at the end.
         assert tube.low[4, 0] == pytest.approx(2 * need, abs=1e-4)
         assert tube.low[5, 0] == pytest.approx(need, abs=1e-4)
         assert tube.low[8, 0] == pytest.approx(0.5, abs=1e-4)
@@ -87,7 +119,9 @@ class TestByHand:
         assert tube.high[:, 0] == pytest.approx(1.0, abs=1e-4)
 
     def test_a_sunny_noon_needs_room(self):
-        """Lossless w = 1 + 0.2 s at surplus s; above 1.1025, that is s > 0.5125, the rest is charged."""
+        """Lossless w = 1 + 0.2 s at surplus s; above 1.1025, that is s > 0.5125, the rest is
+        charged.
+        """
         network = two_buses()
         sunny = [0.0, 0.0, -0.7125, -0.7125, 0.0, 0.0, 0.0, 0.0]
         tube = compute_soc_tube(network, battery(network), days(sunny))
@@ -98,7 +132,9 @@ class TestByHand:
 
     @pytest.mark.parametrize("soc_end", [0.7, 0.2])
     def test_the_end_is_the_one_that_the_batteries_ask_for(self, soc_end):
-        """The last hour lets kappa p = (1 - 0.9025) / 0.2 be charged: so much below the end the tube may be before it."""
+        """The last hour lets kappa p = (1 - 0.9025) / 0.2 be charged: so much below the end the
+        tube may be before it.
+        """
         network = two_buses()
         unit = battery(network, soc_end=soc_end)
         tube = compute_soc_tube(network, unit, days(HEAVY))
@@ -110,7 +146,9 @@ class TestByHand:
         assert outcome.soc[0, -1, 0] == pytest.approx(soc_end, abs=1e-4)
 
     def test_a_sunny_day_may_end_higher_by_what_is_asked(self):
-        """0.4 of sun fill 0.4: from 0.6 with the end at the start's height, and so it is 0.3 higher."""
+        """0.4 of sun fill 0.4: from 0.6 with the end at the start's height, and so it is 0.3
+        higher.
+        """
         network = two_buses()
         sunny = days([0.0, 0.0, -0.7125, -0.7125, 0.0, 0.0, 0.0, 0.0])
         for start in (0.5, 0.2):
@@ -123,7 +161,10 @@ class TestByHand:
         network = three_buses()
         unit = Batteries([1, 2], 0.5, 2.0, soc_end=[0.4, 0.6])
         tube = compute_soc_tube(network, unit, far_days([0.1] * STEPS))
-        assert alike(unit).tolist() == [0, 1] and alike(replace(unit, soc_end=0.5)).tolist() == [0, 0]
+        assert alike(unit).tolist() == [0, 1] and alike(replace(unit, soc_end=0.5)).tolist() == [
+            0,
+            0,
+        ]
         # They share what is charged, so one of them may end higher than it must.
         assert (tube.low[-1] >= [0.4 - 1e-6, 0.6 - 1e-6]).all() and tube.low[-1].min() < 0.5
 
@@ -134,12 +175,15 @@ class TestByHand:
         step = np.zeros(4, dtype=np.int64)
         low, high = tube_interval(tube, unit, np.array([[0.5], [0.4], [0.9], [0.0]]), step, 1.0)
 
-        # From 0.5: hold, or charge 0.1 / 0.9; from 0.4: charge at least 0.1 / 0.9; from 0.9: discharge 0.3 * 0.8 at least.
+        # From 0.5: hold, or charge 0.1 / 0.9; from 0.4: charge at least 0.1 / 0.9; from 0.9:
+        # discharge 0.3 * 0.8 at least.
         assert low[:3, 0] == pytest.approx([0.0, 0.1 / 0.9, -0.4 * 0.8])
         assert high[:3, 0] == pytest.approx([0.1 / 0.9, 0.2 / 0.9, -0.3 * 0.8])
         # From empty 0.5 cannot be reached with 0.5: as near as it gets.
         assert low[3, 0] == high[3, 0] == 0.5
-        assert power_towards(unit, np.array([0.5]), np.array([0.4]), 0.5) == pytest.approx([-0.1 * 0.8 / 0.5])
+        assert power_towards(unit, np.array([0.5]), np.array([0.4]), 0.5) == pytest.approx(
+            [-0.1 * 0.8 / 0.5]
+        )
 
 
 class TestWhatItIsFor:
@@ -164,12 +208,17 @@ class TestWhatItIsFor:
 
         assert answer.words[0] == "corrected" and answer.certified[0]
         assert answer.p[0, 0] == pytest.approx((v**2 - 0.9025) / (0.2 * 0.95 / 0.9), abs=1e-9)
-        # Where there is no room at all the tube asks for nothing, however far below it the battery is.
+        # Where there is no room at all the tube asks for nothing, however far below it the battery
+        # is.
         low = 0.5 * (1 + np.sqrt(1 - 0.4 * 0.475))
-        assert SafetyLayer(network, unit, 1.0, tube).correct(*asked(0.475, low)).p[0, 0] == pytest.approx(0.0, abs=1e-6)
+        assert SafetyLayer(network, unit, 1.0, tube).correct(*asked(0.475, low)).p[
+            0, 0
+        ] == pytest.approx(0.0, abs=1e-6)
 
     def test_the_tube_gives_way_before_voltage(self):
-        """Full as far as the tube goes, and the sun lifts the bus above 1.05 pu: it charges all the same, and says so."""
+        """Full as far as the tube goes, and the sun lifts the bus above 1.05 pu: it charges all the
+        same, and says so.
+        """
         network = two_buses()
         unit = battery(network)
         tube = SocTube(np.zeros((STEPS + 1, 1)), np.full((STEPS + 1, 1), 0.5))
@@ -181,7 +230,9 @@ class TestWhatItIsFor:
         assert answer.p[0, 0] == pytest.approx(0.175, abs=1e-4)
 
     def test_where_nothing_is_safe_the_band_is_left_least(self):
-        """0.2 of power cannot bring 0.9 of demand down to 0.475: discharging all of it is the least evil, tube or not."""
+        """0.2 of power cannot bring 0.9 of demand down to 0.475: discharging all of it is the least
+        evil, tube or not.
+        """
         network = two_buses()
         unit = battery(network, p_max=0.2)
         v = 0.5 * (1 + np.sqrt(1 - 0.4 * 0.9))
@@ -195,12 +246,17 @@ class TestWhatItIsFor:
 def asked(p_net, v_idle):
     """A state of one item, half full, and a proposal of nothing."""
     state = VoltageState(
-        np.array([[0.0, p_net]]), np.zeros((1, 2)), np.array([[1.0, v_idle]]), np.array([[0.5]]), np.zeros(1, np.int64)
+        np.array([[0.0, p_net]]),
+        np.zeros((1, 2)),
+        np.array([[1.0, v_idle]]),
+        np.array([[0.5]]),
+        np.zeros(1, np.int64),
     )
     return state, np.zeros((1, 1))
 
 
-# Noon lifts the bus above its band, the evening takes it below: both sides of the tube ask for something.
+# Noon lifts the bus above its band, the evening takes it below: both sides of the tube ask for
+# something.
 BOTH = [0.3, -0.7, -0.7, 0.2, 0.6, 0.6, 0.3, 0.0]
 
 
@@ -208,12 +264,36 @@ def three_buses() -> Network:
     """0 --0.05-- 1 --0.05-- 2, band 0.95..1.05."""
     bus, branch = np.zeros(3), np.zeros(2)
     return Network(
-        name="three buses", base_mva=1.0, bus_name=("0", "1", "2"), vn_kv=bus + 10.0, v_min=bus + 0.95, v_max=bus + 1.05,
-        p_load=bus, q_load=bus, p_gen=bus, q_gen=bus, g_shunt=bus, b_shunt=bus, substation=[0], v_substation=[1.0],
-        branch_name=("a", "b"), kind=("line",) * 2, from_bus=[0, 1], to_bus=[1, 2], r=[0.05, 0.05], x=branch,
-        g_from=branch, b_from=branch, g_to=branch, b_to=branch, tap=branch + 1, shift=branch, rating=branch + np.inf,
-        closed=[True] * 2, open_end=[0, 0],
-    )  # fmt: skip
+        name="three buses",
+        base_mva=1.0,
+        bus_name=("0", "1", "2"),
+        vn_kv=bus + 10.0,
+        v_min=bus + 0.95,
+        v_max=bus + 1.05,
+        p_load=bus,
+        q_load=bus,
+        p_gen=bus,
+        q_gen=bus,
+        g_shunt=bus,
+        b_shunt=bus,
+        substation=[0],
+        v_substation=[1.0],
+        branch_name=("a", "b"),
+        kind=("line",) * 2,
+        from_bus=[0, 1],
+        to_bus=[1, 2],
+        r=[0.05, 0.05],
+        x=branch,
+        g_from=branch,
+        b_from=branch,
+        g_to=branch,
+        b_to=branch,
+        tap=branch + 1,
+        shift=branch,
+        rating=branch + np.inf,
+        closed=[True] * 2,
+        open_end=[0, 0],
+    )
 
 
 def far_days(*profiles) -> VoltageDays:
@@ -225,8 +305,10 @@ def far_days(*profiles) -> VoltageDays:
 
 
 def can_be_held(network, unit, day, soc, first) -> bool:
-    """Whether some powers from step `first` on hold both sides of (2), (3), (4) and end at soc_end (soc_start) or above, by
-    an LP of its own with every battery for itself: maximise nothing over c, d (T', n) stacked."""
+    """Whether some powers from step `first` on hold both sides of (2), (3), (4) and end at soc_end
+    (soc_start) or above, by an LP of its own with every battery for itself: maximise nothing over
+    c, d (T', n) stacked.
+    """
     matrices = safety_matrices(network, unit, 1.0)
     squares = {side: idle[0, first:] for side, idle in idle_squares(network, matrices, day).items()}
     n, steps, kappa = len(unit), STEPS - first, charging_factor(network)
@@ -248,18 +330,25 @@ def can_be_held(network, unit, day, soc, first) -> bool:
             both[t, k] = 1.0
             add(both, both, 1.0)
             gained[: t + 1, k] = unit.p_max[k] / unit.energy[k]
-            stored, taken = gained * unit.efficiency_charge[k], gained / unit.efficiency_discharge[k]
+            stored, taken = (
+                gained * unit.efficiency_charge[k],
+                gained / unit.efficiency_discharge[k],
+            )
             asked = unit.soc_start[k] if unit.soc_end is None else unit.soc_end[k]
             least = asked if t == steps - 1 else unit.soc_min[k]
             add(stored, -taken, unit.soc_max[k] - soc[k] + 1e-6)
             add(-stored, taken, soc[k] - least + 1e-6)
-    return bool(linprog(np.zeros(2 * steps * n), np.array(rows), np.array(right), bounds=(0, 1)).status == 0)
+    return bool(
+        linprog(np.zeros(2 * steps * n), np.array(rows), np.array(right), bounds=(0, 1)).status == 0
+    )
 
 
 class TestThePromise:
     @pytest.mark.parametrize("soc_end", [None, 0.6, 0.3])
     def test_from_anywhere_inside_both_sides_are_held_to_a_full_end(self, soc_end):
-        """Corners and random places of the tube, each battery for itself, at every step of every day."""
+        """Corners and random places of the tube, each battery for itself, at every step of every
+        day.
+        """
         network = three_buses()
         unit = Batteries(
             [1, 2], [0.3, 0.5], [1.2, 1.6], efficiency_charge=[0.95, 0.9], efficiency_discharge=[0.9, 0.95], soc_max=[0.9, 1.0],
@@ -271,7 +360,13 @@ class TestThePromise:
         rng = np.random.default_rng(0)
         for first in range(STEPS):
             low, high = tube.low[first], tube.high[first]
-            places = [low, high, np.array([low[0], high[1]]), np.array([high[0], low[1]]), rng.uniform(low, high)]
+            places = [
+                low,
+                high,
+                np.array([low[0], high[1]]),
+                np.array([high[0], low[1]]),
+                rng.uniform(low, high),
+            ]
             for day in range(len(some)):
                 for soc in places:
                     assert can_be_held(network, unit, some[[day]], soc, first), (first, day, soc)
@@ -296,7 +391,9 @@ class TestThePromise:
         tube = compute_soc_tube(network, unit, day)
         outcome = simulate(network, unit, day, Always(SafetyLayer(network, unit, 1.0, tube), wish))
         assert outcome.n_violation_steps[0] == 0
-        assert outcome.soc[0, -1, 0] >= 0.5 - 1e-6 and outcome.soc[0, -1, 0] <= tube.high[0, 0] + 1e-6
+        assert (
+            outcome.soc[0, -1, 0] >= 0.5 - 1e-6 and outcome.soc[0, -1, 0] <= tube.high[0, 0] + 1e-6
+        )
 
 
 class TestBadInput:
@@ -328,8 +425,12 @@ class TestBadInput:
 
     def test_an_end_out_of_reach(self):
         network = two_buses()
-        with pytest.raises(ValueError, match="battery '1' cannot go from soc_start 0.5 to soc_end 1 in 8 steps"):
-            compute_soc_tube(network, battery(network, p_max=0.05, soc_end=1.0), days([0.1] * STEPS))
+        with pytest.raises(
+            ValueError, match="battery '1' cannot go from soc_start 0.5 to soc_end 1 in 8 steps"
+        ):
+            compute_soc_tube(
+                network, battery(network, p_max=0.05, soc_end=1.0), days([0.1] * STEPS)
+            )
 
 
 class TestWhereItDoesNotBelong:
@@ -339,31 +440,43 @@ class TestWhereItDoesNotBelong:
         tube = compute_soc_tube(network, unit, days(HEAVY))
         assert tube.step_h == 1.0
         SafetyLayer(network, battery(network), 1.0, tube)
-        for other in (battery(network, energy=2.0), battery(network, soc_start=0.4), battery(network, soc_end=0.5)):
+        for other in (
+            battery(network, energy=2.0),
+            battery(network, soc_start=0.4),
+            battery(network, soc_end=0.5),
+        ):
             with pytest.raises(
-                ValueError, match="two buses: the SOC tube is of batteries with other numbers .*; compute it"
+                ValueError,
+                match="two buses: the SOC tube is of batteries with other numbers .*; compute it",
             ):
                 SafetyLayer(network, other, 1.0, tube)
         with pytest.raises(
-            ValueError, match="two buses: the SOC tube is of steps of 1 h and not of 0.25 h; compute it with"
+            ValueError,
+            match="two buses: the SOC tube is of steps of 1 h and not of 0.25 h; compute it with",
         ):
             SafetyLayer(network, unit, tube=tube)
 
     def test_the_digest_is_of_its_numbers_and_of_what_it_is_of(self):
         low, high = np.zeros((3, 1)), np.ones((3, 1))
         tubes = [
-            SocTube(low, high), SocTube(low + 0.1, high), SocTube(low, high - 0.1), SocTube(low, high, 1.0),
+            SocTube(low, high),
+            SocTube(low + 0.1, high),
+            SocTube(low, high - 0.1),
+            SocTube(low, high, 1.0),
             SocTube(low, high, 1.0, "these"),
-        ]  # fmt: skip
+        ]
         assert len({tube.digest for tube in tubes}) == 5
         assert SocTube(low, high, 1.0, "these").digest == tubes[-1].digest
 
     def test_a_layer_of_another_step_than_the_days(self):
-        """Made for quarters of an hour it would certify four times the power that an hour's SOC has room for."""
+        """Made for quarters of an hour it would certify four times the power that an hour's SOC has
+        room for.
+        """
         network = two_buses()
         unit, day = battery(network), days(HEAVY)
         with pytest.raises(
-            ValueError, match="layer was made for steps of 0.25 h, and the days have steps of 1 h; make it"
+            ValueError,
+            match="layer was made for steps of 0.25 h, and the days have steps of 1 h; make it",
         ):
             simulate(network, unit, day, Always(SafetyLayer(network, unit), 0.0))
 
@@ -372,7 +485,8 @@ class TestWhereItDoesNotBelong:
         unit, day = battery(network), days(HEAVY)
         longer = SocTube(np.zeros((STEPS + 3, 1)), np.ones((STEPS + 3, 1)))
         with pytest.raises(
-            ValueError, match="layer was made for days of 10 steps, and these have 8; make it for days of"
+            ValueError,
+            match="layer was made for days of 10 steps, and these have 8; make it for days of",
         ):
             simulate(network, unit, day, Always(SafetyLayer(network, unit, 1.0, longer), 0.0))
 
@@ -381,5 +495,8 @@ class TestWhereItDoesNotBelong:
         network = two_buses()
         state, power = asked(0.1, 1.0)
         wrong = VoltageState(state.p_net, state.q_net, state.v_idle, np.array([[soc]]), state.step)
-        with pytest.raises(ValueError, match=f"soc of battery '1' in item 0 is {soc:g}; give a fraction of its energy"):
+        with pytest.raises(
+            ValueError,
+            match=f"soc of battery '1' in item 0 is {soc:g}; give a fraction of its energy",
+        ):
             SafetyLayer(network, battery(network), 1.0).correct(wrong, power)

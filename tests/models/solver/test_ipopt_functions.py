@@ -1,4 +1,6 @@
-"""The functions built from terms agree with Pyomo's values, with finite differences, and with the .nl route."""
+"""The functions built from terms agree with Pyomo's values, with finite differences, and with the
+.nl route.
+"""
 
 import casadi
 import numpy as np
@@ -15,7 +17,9 @@ from feederguard.models.solver.ipopt_functions import build_nlp_functions
 
 
 def every_function(sense=pyo.minimize):
-    """Two copies of every function and operation, with numbers that differ, some shared terms and a named expression."""
+    """Two copies of every function and operation, with numbers that differ, some shared terms and a
+    named expression.
+    """
     model = pyo.ConcreteModel("functions")
     model.x = pyo.Var(range(4), bounds=(0.1, 0.9), initialize={0: 0.3, 1: 0.5, 2: 0.7, 3: 0.2})
     x = model.x
@@ -73,16 +77,23 @@ def test_values_are_those_of_pyomo_and_derivatives_those_of_differences(sense, s
     f_flat, g_flat = flat(s)
     lagrangian = 0.7 * f_flat + casadi.dot(casadi.DM(lam), g_flat)
     check = casadi.Function(
-        "check", [s],
-        [casadi.gradient(f_flat, s), casadi.jacobian(g_flat, s), casadi.triu(casadi.hessian(lagrangian, s)[0])],
-    )(x)  # fmt: skip
+        "check",
+        [s],
+        [
+            casadi.gradient(f_flat, s),
+            casadi.jacobian(g_flat, s),
+            casadi.triu(casadi.hessian(lagrangian, s)[0]),
+        ],
+    )(x)
     np.testing.assert_allclose(np.array(gradient), np.array(check[0]), rtol=1e-12, atol=1e-13)
     np.testing.assert_allclose(np.array(jacobian), np.array(check[1]), rtol=1e-12, atol=1e-13)
     hessian = functions["hess_lag"](x, [], 0.7, lam)
     np.testing.assert_allclose(np.array(hessian), np.array(check[2]), rtol=1e-10, atol=1e-11)
     step = 1e-6
     moved = np.array(functions["jac_g"](x + step * np.eye(len(x))[0], [])[0]).ravel()
-    np.testing.assert_allclose((moved - np.array(g).ravel()) / step, np.array(jacobian)[:, 0], atol=1e-4)
+    np.testing.assert_allclose(
+        (moved - np.array(g).ravel()) / step, np.array(jacobian)[:, 0], atol=1e-4
+    )
 
 
 def test_a_model_without_constraints_or_without_curvature_is_built():
@@ -98,7 +109,9 @@ def test_a_model_without_constraints_or_without_curvature_is_built():
 
 
 def solve_by_file(model, folder):
-    """The optimum by an .nl file that Pyomo writes and CasADi reads: an independent way to the same Ipopt."""
+    """The optimum by an .nl file that Pyomo writes and CasADi reads: an independent way to the same
+    Ipopt.
+    """
     path = folder / "model.nl"
     with path.open("w") as stream:
         variables = NLWriter().write(model, stream, linear_presolve=False).variables
@@ -106,9 +119,13 @@ def solve_by_file(model, folder):
     builder.import_nl(str(path))
     problem = {"x": casadi.vertcat(*builder.x), "f": builder.f, "g": casadi.vertcat(*builder.g)}
     solver = start_ipopt(problem, {"expand": True}, {})
-    start = [min(max(0.0, low), high) if v.value is None else v.value
-             for v, low, high in zip(variables, builder.x_lb, builder.x_ub, strict=True)]  # fmt: skip
-    answer = solver(x0=start, lbx=builder.x_lb, ubx=builder.x_ub, lbg=builder.g_lb, ubg=builder.g_ub)
+    start = [
+        min(max(0.0, low), high) if v.value is None else v.value
+        for v, low, high in zip(variables, builder.x_lb, builder.x_ub, strict=True)
+    ]
+    answer = solver(
+        x0=start, lbx=builder.x_lb, ubx=builder.x_ub, lbg=builder.g_lb, ubg=builder.g_ub
+    )
     assert solver.stats()["success"]
     return float(answer["f"])
 

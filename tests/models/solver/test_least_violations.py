@@ -61,7 +61,8 @@ def test_a_feeder_that_sags_names_its_low_buses_as_the_power_flow_finds_them(for
 
     found = {v.place: v.amount for v in elastic.violations}
     expected = {f"bus {network.bus_name[i]!r}": sag[i] for i in np.flatnonzero(sag)}
-    # The relaxed AC form meets its cones to 1e-8 in products of voltages, which a small impedance enlarges.
+    # The relaxed AC form meets its cones to 1e-8 in products of voltages, which a small impedance
+    # enlarges.
     assert found == pytest.approx(expected, abs=1e-5 if form == "relaxed" else 1e-6)
     first = elastic.violations[0]
     assert (first.limit, first.place, first.side, first.unit, first.step) == (
@@ -93,8 +94,12 @@ def test_a_branch_limit_is_named_in_mva():
     for form in ("polar", "exact"):
         elastic = find_least_violations(BUILDERS[form](feeder(s_max=s_max)))
 
-        assert {(v.limit, v.place, v.unit) for v in elastic.violations} == {("apparent power", "branch '1'", "MVA")}
-        assert elastic.violations[0].amount == pytest.approx(4.6129 - 4.0, abs=2e-3)  # its from end, the worse one
+        assert {(v.limit, v.place, v.unit) for v in elastic.violations} == {
+            ("apparent power", "branch '1'", "MVA")
+        }
+        assert elastic.violations[0].amount == pytest.approx(
+            4.6129 - 4.0, abs=2e-3
+        )  # its from end, the worse one
         assert "apparent power at branch '1' above its limit by 0.61" in elastic.describe()
 
 
@@ -113,9 +118,13 @@ def test_a_current_limit_is_named_in_ampere():
 
 
 @pytest.mark.parametrize("form", [*BUILDERS, "linear"])
-@pytest.mark.parametrize(("side", "bound"), [("above", {"angle_max": -0.01}), ("below", {"angle_min": 0.02})])
+@pytest.mark.parametrize(
+    ("side", "bound"), [("above", {"angle_max": -0.01}), ("below", {"angle_min": 0.02})]
+)
 def test_an_angle_limit_is_named_by_its_side(form, side, bound):
-    """Over the branch from bus 2 to bus 3 the angle is -0.0014 rad: neither below -0.01 nor above 0.02."""
+    """Over the branch from bus 2 to bus 3 the angle is -0.0014 rad: neither below -0.01 nor above
+    0.02.
+    """
     network = feeder()
     v = solve_power_flow(network).voltage
     apart = float(np.angle(v[1] * np.conj(v[2])))
@@ -129,7 +138,11 @@ def test_an_angle_limit_is_named_by_its_side(form, side, bound):
     elastic = find_least_violations(build(feeder(**limits)))
 
     (violation,) = elastic.violations
-    assert (violation.limit, violation.place, violation.side) == ("angle difference", "branch '2'", side)
+    assert (violation.limit, violation.place, violation.side) == (
+        "angle difference",
+        "branch '2'",
+        side,
+    )
     assert violation.unit == "deg"
     beyond = np.degrees(abs(apart - value))
     if form in ("relaxed", "soc"):  # excess current in a cone may turn it
@@ -151,13 +164,19 @@ def test_steps_are_named_and_gathered_by_their_worst():
 
 
 def test_demand_that_cannot_be_carried_gives_way_at_its_bus():
-    """Twelve times the load is beyond what any voltage could deliver over limits that give only so far: that comes first."""
+    """Twelve times the load is beyond what any voltage could deliver over limits that give only so
+    far: that comes first.
+    """
     network = feeder()
 
-    elastic = find_least_violations(build_distflow_opf(network, p_load=12 * network.p_load, q_load=12 * network.q_load))
+    elastic = find_least_violations(
+        build_distflow_opf(network, p_load=12 * network.p_load, q_load=12 * network.q_load)
+    )
 
     assert elastic.found and elastic.unmet
-    assert elastic.describe(1).startswith(("active power balance at bus ", "reactive power balance at bus "))
+    assert elastic.describe(1).startswith(
+        ("active power balance at bus ", "reactive power balance at bus ")
+    )
     first = [v.limit.endswith("power balance") for v in elastic.violations]
     assert first == sorted(first, reverse=True)
     assert "current at branch '1' above its limit by" in elastic.describe(
@@ -165,14 +184,18 @@ def test_demand_that_cannot_be_carried_gives_way_at_its_bus():
     )  # the whole feeder goes through it
     sides = {v.limit: v.side for v in elastic.violations}
     assert sides == {
-        "current": "above", "voltage": "below", "active power balance": "off", "reactive power balance": "off",
-    }  # fmt: skip
+        "current": "above",
+        "voltage": "below",
+        "active power balance": "off",
+        "reactive power balance": "off",
+    }
 
 
 def test_the_error_of_demand_that_cannot_be_met_asks_for_no_other_limits():
     network = feeder()
     with pytest.raises(
-        NotSolvedError, match="the demand cannot be met, not even outside the limits, .* power balance at bus"
+        NotSolvedError,
+        match="the demand cannot be met, not even outside the limits, .* power balance at bus",
     ):
         solve(build_distflow_opf(network, p_load=12 * network.p_load, q_load=12 * network.q_load))
     assert not find_least_violations(build_distflow_opf(tight(0.95))).unmet
@@ -184,17 +207,25 @@ def test_sides_and_ends_of_a_limit_are_one_place():
     s_max[0] = 1.0 / feeder().base_mva
     p_load = np.outer([1.0, 0.9], feeder().p_load)
 
-    elastic = find_least_violations(build_distflow_opf(feeder(s_max=s_max), "linear", p_load=p_load))
+    elastic = find_least_violations(
+        build_distflow_opf(feeder(s_max=s_max), "linear", p_load=p_load)
+    )
 
-    assert [(v.limit, v.place) for v in elastic.violations] == [("apparent power", "branch '1'")] * 2
+    assert [(v.limit, v.place) for v in elastic.violations] == [
+        ("apparent power", "branch '1'")
+    ] * 2
     assert elastic.describe().endswith(" in step 0 (the worst of 2 steps)")
 
 
 def test_time_that_runs_out_is_said_with_what_to_raise(monkeypatch):
     model = build_distflow_opf(tight(0.95))
     assert find_least_violations(model, time_limit_s=1e-4).reason == "Maximum_WallTime_Exceeded"
-    monkeypatch.setattr(import_module("feederguard.models.solver.solve"), "ELASTIC_TIME_LIMIT_S", 1e-4)
-    with pytest.raises(NotSolvedError, match="was not found within 0.0001 s; raise the time_limit_s of find_least"):
+    monkeypatch.setattr(
+        import_module("feederguard.models.solver.solve"), "ELASTIC_TIME_LIMIT_S", 1e-4
+    )
+    with pytest.raises(
+        NotSolvedError, match="was not found within 0.0001 s; raise the time_limit_s of find_least"
+    ):
         solve(model)
 
 
@@ -206,7 +237,8 @@ def test_a_battery_that_cannot_be_filled_is_named():
 
     elastic = find_least_violations(model)
 
-    # 0.7 MWh an hour are asked of 0.1 MW, 95 % of which is stored: more power, or less of what was asked.
+    # 0.7 MWh an hour are asked of 0.1 MW, 95 % of which is stored: more power, or less of what was
+    # asked.
     by = {v.limit: v for v in elastic.violations}
     charging = by["charging power"]
     assert (charging.place, charging.side, charging.unit) == ("battery '18'", "above", "MW")
@@ -225,7 +257,11 @@ def test_a_contradiction_of_equalities_is_found_in_the_second_attempt():
 
     # |x - 1| + |x^2 - 4| falls as x grows from 0 to 2: there only the first gives, by 1.
     (violation,) = elastic.violations
-    assert elastic.found and (violation.limit, violation.place, violation.side) == ("one", "every point", "off")
+    assert elastic.found and (violation.limit, violation.place, violation.side) == (
+        "one",
+        "every point",
+        "off",
+    )
     assert violation.amount == pytest.approx(1.0, abs=1e-5)
 
 
@@ -252,5 +288,6 @@ def test_a_long_list_is_cut():
     many = tuple(Violation("voltage", f"bus '{k}'", None, "below", 0.01, "pu") for k in range(7))
 
     assert Elastic(True, "converged", many).describe(2) == (
-        "voltage at bus '0' below its limit by 0.01 pu, voltage at bus '1' below its limit by 0.01 pu and 5 more"
+        "voltage at bus '0' below its limit by 0.01 pu, voltage at bus '1' below its limit by 0.01 "
+        "pu and 5 more"
     )

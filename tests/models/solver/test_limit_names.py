@@ -1,4 +1,6 @@
-"""Limits in an engineer's words and units, by hand: on 10 MVA and 10 kV a pu of current is 577.35 A."""
+"""Limits in an engineer's words and units, by hand: on 10 MVA and 10 kV a pu of current is 577.35
+A.
+"""
 
 import numpy as np
 import pyomo.environ as pyo
@@ -16,17 +18,50 @@ AMPERE = 1e4 / (np.sqrt(3) * 10)  # of one pu of current
 
 
 def feeder(**changes) -> Network:
-    """s --a-- m --b-- e on 10 MVA; 0.2 pu of current allowed in a, 0.3 pu of power in b, a generator g at e."""
+    """s --a-- m --b-- e on 10 MVA; 0.2 pu of current allowed in a, 0.3 pu of power in b, a
+    generator g at e.
+    """
     zero, flat = np.zeros(3), np.zeros(2)
     values = {
-        "name": "feeder", "base_mva": 10.0, "bus_name": ("s", "m", "e"), "vn_kv": zero + 10.0, "v_min": zero + 0.9,
-        "v_max": zero + 1.1, "p_load": [0, 0.05, 0.05], "q_load": zero, "p_gen": zero, "q_gen": zero, "g_shunt": zero,
-        "b_shunt": zero, "substation": [0], "v_substation": [1.0], "branch_name": ("a", "b"), "kind": ("trafo", "line"),
-        "from_bus": [0, 1], "to_bus": [1, 2], "r": flat + 0.01, "x": flat + 0.02, "g_from": flat, "b_from": flat,
-        "g_to": flat, "b_to": flat, "tap": flat + 1, "shift": flat, "rating": [0.2, np.inf], "closed": flat == 0,
-        "open_end": [0, 0], "s_max": [np.inf, 0.3], "angle_min": [-0.5, -0.5], "angle_max": [0.5, 0.5],
-        "gen_name": ("g",), "gen_bus": [2], "gen_p_min": [0], "gen_p_max": [0.1], "gen_q_min": [-0.1], "gen_q_max": [0.1],
-    }  # fmt: skip
+        "name": "feeder",
+        "base_mva": 10.0,
+        "bus_name": ("s", "m", "e"),
+        "vn_kv": zero + 10.0,
+        "v_min": zero + 0.9,
+        "v_max": zero + 1.1,
+        "p_load": [0, 0.05, 0.05],
+        "q_load": zero,
+        "p_gen": zero,
+        "q_gen": zero,
+        "g_shunt": zero,
+        "b_shunt": zero,
+        "substation": [0],
+        "v_substation": [1.0],
+        "branch_name": ("a", "b"),
+        "kind": ("trafo", "line"),
+        "from_bus": [0, 1],
+        "to_bus": [1, 2],
+        "r": flat + 0.01,
+        "x": flat + 0.02,
+        "g_from": flat,
+        "b_from": flat,
+        "g_to": flat,
+        "b_to": flat,
+        "tap": flat + 1,
+        "shift": flat,
+        "rating": [0.2, np.inf],
+        "closed": flat == 0,
+        "open_end": [0, 0],
+        "s_max": [np.inf, 0.3],
+        "angle_min": [-0.5, -0.5],
+        "angle_max": [0.5, 0.5],
+        "gen_name": ("g",),
+        "gen_bus": [2],
+        "gen_p_min": [0],
+        "gen_p_max": [0.1],
+        "gen_q_min": [-0.1],
+        "gen_q_max": [0.1],
+    }
     return Network(**values | changes)
 
 
@@ -47,33 +82,159 @@ def build(form: str, n_step: int = 2, **changes):
         ("exact", "w", (1, 2), 0.81, -0.0356, False, ("voltage", "bus 'e'", 0.02, "pu")),
         ("exact", "w", (1, 1), 1.21, 0.0444, False, ("voltage", "bus 'm'", 0.02, "pu")),
         ("polar", "v", (1, 2), 0.9, -0.02, False, ("voltage", "bus 'e'", 0.02, "pu")),
-        ("exact", "active_balance", (1, 1), 0.0, 0.03, False, ("active power balance", "bus 'm'", 0.3, "MW")),
-        ("polar", "reactive_balance", (1, 1), 0.0, -0.03, True, ("reactive power balance", "bus 'm'", 0.3, "Mvar")),
+        (
+            "exact",
+            "active_balance",
+            (1, 1),
+            0.0,
+            0.03,
+            False,
+            ("active power balance", "bus 'm'", 0.3, "MW"),
+        ),
+        (
+            "polar",
+            "reactive_balance",
+            (1, 1),
+            0.0,
+            -0.03,
+            True,
+            ("reactive power balance", "bus 'm'", 0.3, "Mvar"),
+        ),
         ("linear", "p_gen", (1, 0), 0.1, 0.05, False, ("active power", "generator 'g'", 0.5, "MW")),
-        ("linear", "q_gen", (1, 0), -0.1, -0.05, False, ("reactive power", "generator 'g'", 0.5, "Mvar")),
-        ("exact", "p_substation", (1, 0), 0.5, 0.2, False, ("active power", "substation 's'", 2.0, "MW")),
+        (
+            "linear",
+            "q_gen",
+            (1, 0),
+            -0.1,
+            -0.05,
+            False,
+            ("reactive power", "generator 'g'", 0.5, "Mvar"),
+        ),
+        (
+            "exact",
+            "p_substation",
+            (1, 0),
+            0.5,
+            0.2,
+            False,
+            ("active power", "substation 's'", 2.0, "MW"),
+        ),
         # 0.2^2 + 0.05 = 0.3^2: 0.1 pu of current too much.
-        ("exact", "current_limit", (1, 0), 0.04, 0.05, False, ("current", "branch 'a'", 0.1 * AMPERE, "A")),
-        ("polar", "current_limit", (1, 0, "to"), 0.0, 0.05, True, ("current", "branch 'a'", 0.1 * AMPERE, "A")),
+        (
+            "exact",
+            "current_limit",
+            (1, 0),
+            0.04,
+            0.05,
+            False,
+            ("current", "branch 'a'", 0.1 * AMPERE, "A"),
+        ),
+        (
+            "polar",
+            "current_limit",
+            (1, 0, "to"),
+            0.0,
+            0.05,
+            True,
+            ("current", "branch 'a'", 0.1 * AMPERE, "A"),
+        ),
         ("soc", "ell", (1, 1), 0.04, 0.05, False, ("current", "branch 'b'", 0.1 * AMPERE, "A")),
-        ("exact", "power_limit", (1, 1, "from"), 0.09, 0.07, True, ("apparent power", "branch 'b'", 1.0, "MVA")),
-        ("polar", "power_limit", (1, 1, "to"), 0.09, 0.07, True, ("apparent power", "branch 'b'", 1.0, "MVA")),
+        (
+            "exact",
+            "power_limit",
+            (1, 1, "from"),
+            0.09,
+            0.07,
+            True,
+            ("apparent power", "branch 'b'", 1.0, "MVA"),
+        ),
+        (
+            "polar",
+            "power_limit",
+            (1, 1, "to"),
+            0.09,
+            0.07,
+            True,
+            ("apparent power", "branch 'b'", 1.0, "MVA"),
+        ),
         # A polygon's side is linear in the power itself.
-        ("linear", "power_limit", (1, 1, "from", 3), 0.2985, 0.02, False, ("apparent power", "branch 'b'", 0.2, "MVA")),
-        # Beyond 0.5 rad the product of voltages, here 1, turns by asin 0.02; DistFlow divides it by cos 0.5.
-        ("polar", "angle_limit", (1, 1), 0.5, 0.02, False, ("angle difference", "branch 'b'", np.degrees(0.02), "deg")),
-        ("relaxed", "angle_limit", (1, 1, 1), 0, 0.02, False, ("angle difference", "branch 'b'", ASIN_DEG, "deg")),
-        ("soc", "angle_limit", (1, 1, -1), 0, -BEHIND, False, ("angle difference", "branch 'b'", ASIN_DEG, "deg")),
-        ("exact", "p_charge", (1, 0), 0.1, 0.03, False, ("charging power", "battery 'store'", 0.3, "MW")),
-        ("exact", "p_discharge", (1, 0), 0.1, 0.03, False, ("discharging power", "battery 'store'", 0.3, "MW")),
-        ("exact", "battery_power", (1, 0), 0.1, 0.03, False, ("power", "battery 'store'", 0.3, "MW")),
+        (
+            "linear",
+            "power_limit",
+            (1, 1, "from", 3),
+            0.2985,
+            0.02,
+            False,
+            ("apparent power", "branch 'b'", 0.2, "MVA"),
+        ),
+        # Beyond 0.5 rad the product of voltages, here 1, turns by asin 0.02; DistFlow divides it by
+        # cos 0.5.
+        (
+            "polar",
+            "angle_limit",
+            (1, 1),
+            0.5,
+            0.02,
+            False,
+            ("angle difference", "branch 'b'", np.degrees(0.02), "deg"),
+        ),
+        (
+            "relaxed",
+            "angle_limit",
+            (1, 1, 1),
+            0,
+            0.02,
+            False,
+            ("angle difference", "branch 'b'", ASIN_DEG, "deg"),
+        ),
+        (
+            "soc",
+            "angle_limit",
+            (1, 1, -1),
+            0,
+            -BEHIND,
+            False,
+            ("angle difference", "branch 'b'", ASIN_DEG, "deg"),
+        ),
+        (
+            "exact",
+            "p_charge",
+            (1, 0),
+            0.1,
+            0.03,
+            False,
+            ("charging power", "battery 'store'", 0.3, "MW"),
+        ),
+        (
+            "exact",
+            "p_discharge",
+            (1, 0),
+            0.1,
+            0.03,
+            False,
+            ("discharging power", "battery 'store'", 0.3, "MW"),
+        ),
+        (
+            "exact",
+            "battery_power",
+            (1, 0),
+            0.1,
+            0.03,
+            False,
+            ("power", "battery 'store'", 0.3, "MW"),
+        ),
         # A tenth of 4 MWh.
         ("exact", "soc", (1, 0), 1.0, 0.1, False, ("stored energy", "battery 'store'", 0.4, "MWh")),
     ],
-)  # fmt: skip
+)
 def test_each_limit_by_hand(form, name, index, limit, excess, squared, expected):
     # Powers beyond any reach, so that no side of a polygon is left out.
-    wide = {"gen_p_min": [-np.inf], "gen_p_max": [np.inf], "gen_q_min": [-np.inf], "gen_q_max": [np.inf]}
+    wide = {
+        "gen_p_min": [-np.inf],
+        "gen_p_max": [np.inf],
+        "gen_q_min": [-np.inf],
+        "gen_q_max": [np.inf],
+    }
     model = build(form, **(wide if form == "linear" and name == "power_limit" else {}))
     part = model.find_component(name)[index]
 
@@ -85,7 +246,9 @@ def test_each_limit_by_hand(form, name, index, limit, excess, squared, expected)
 
 @pytest.mark.parametrize(("tap", "share"), [(0.9, 0.81), (1.1, 1.0)])
 def test_a_current_behind_a_tap_is_named_as_what_flows_at_the_larger_end(tap, share):
-    """ell <= 0.2^2 tap^2 where tap < 1. Half as much current again is 0.1 pu of current at the rated end."""
+    """ell <= 0.2^2 tap^2 where tap < 1. Half as much current again is 0.1 pu of current at the
+    rated end.
+    """
     model = build("exact", tap=[tap, 1.0])
     part = model.current_limit[0, 0]
     limit = pyo.value(part.upper)
@@ -99,11 +262,18 @@ def test_a_current_behind_a_tap_is_named_as_what_flows_at_the_larger_end(tap, sh
 def test_a_polygon_side_that_lies_at_the_square_of_its_limit_is_still_linear():
     """cos(pi / 32) s_max = s_max^2 at s_max = cos(pi / 32)."""
     most = float(np.cos(np.pi / 32))
-    wide = {"gen_p_min": [-np.inf], "gen_p_max": [np.inf], "gen_q_min": [-np.inf], "gen_q_max": [np.inf]}
+    wide = {
+        "gen_p_min": [-np.inf],
+        "gen_p_max": [np.inf],
+        "gen_q_min": [-np.inf],
+        "gen_q_max": [np.inf],
+    }
     model = build("linear", s_max=[np.inf, most], **wide)
     part = model.power_limit[0, 1, "from", 0]
 
-    assert describe_limit(model, part, pyo.value(part.upper), 0.02, False).amount == pytest.approx(0.2, rel=1e-9)
+    assert describe_limit(model, part, pyo.value(part.upper), 0.02, False).amount == pytest.approx(
+        0.2, rel=1e-9
+    )
 
 
 def test_what_holds_for_the_whole_horizon_has_no_step():
@@ -111,7 +281,9 @@ def test_what_holds_for_the_whole_horizon_has_no_step():
 
     named = describe_limit(model, model.soc_final[0], 0.5, -0.1, False)
 
-    assert named == NamedLimit("stored energy at the end", "battery 'store'", None, pytest.approx(0.4), "MWh")
+    assert named == NamedLimit(
+        "stored energy at the end", "battery 'store'", None, pytest.approx(0.4), "MWh"
+    )
 
 
 def test_one_period_has_no_steps_to_name():
@@ -125,12 +297,18 @@ def test_a_users_own_constraints_keep_their_names_and_numbers():
     model.mine = pyo.Constraint(expr=model.p_gen[0, 0] >= 0.5)
     model.each = pyo.Constraint(model.time, rule=lambda m, t: m.p_gen[t, 0] >= 0.5)
 
-    assert describe_limit(model, model.mine, 0.5, -0.4, False) == NamedLimit("mine", "every point", None, 0.4, "")
-    assert describe_limit(model, model.each[1], 0.5, -0.4, True) == NamedLimit("each", "index 1", None, 0.4, "")
+    assert describe_limit(model, model.mine, 0.5, -0.4, False) == NamedLimit(
+        "mine", "every point", None, 0.4, ""
+    )
+    assert describe_limit(model, model.each[1], 0.5, -0.4, True) == NamedLimit(
+        "each", "index 1", None, 0.4, ""
+    )
 
 
 def test_any_other_model_keeps_its_own_names():
     model = pyo.ConcreteModel("other")
     model.w = pyo.Var([(0, 1)], bounds=(0, 1))
 
-    assert describe_limit(model, model.w[0, 1], 1.0, 0.25, False) == NamedLimit("w", "index (0, 1)", None, 0.25, "")
+    assert describe_limit(model, model.w[0, 1], 1.0, 0.25, False) == NamedLimit(
+        "w", "index (0, 1)", None, 0.25, ""
+    )

@@ -32,12 +32,18 @@ def real(low, high):
 
 def broken(model):
     """Largest violation of any constraint at the loaded point."""
-    return max((-c.slack() for c in model.component_data_objects(pyo.Constraint, active=True)), default=0.0)
+    return max(
+        (-c.slack() for c in model.component_data_objects(pyo.Constraint, active=True)), default=0.0
+    )
 
 
 def cone():
-    """p^2 + q^2 <= w ell with p = 3, q = 4, w = 5: ell = 5; k >= ell / 2 whole: 3; cost ell + k = 8."""
-    model = model_of("cone", p=real(-9, 9), q=real(-9, 9), w=real(0, 5), ell=real(0, 99), k=whole(0, 20))
+    """p^2 + q^2 <= w ell with p = 3, q = 4, w = 5: ell = 5; k >= ell / 2 whole: 3; cost ell + k =
+    8.
+    """
+    model = model_of(
+        "cone", p=real(-9, 9), q=real(-9, 9), w=real(0, 5), ell=real(0, 99), k=whole(0, 20)
+    )
     model.cone = pyo.Constraint(expr=model.p**2 + model.q**2 <= model.w * model.ell)
     model.p_is = pyo.Constraint(expr=model.p == 3)
     model.q_is = pyo.Constraint(expr=model.q == 4)
@@ -55,7 +61,9 @@ def disc():
 
 
 def square_cost():
-    """min (i - 1.4)^2 + (x - i)^2 + 2 with whole i and x >= 1.5: 2.36 at i = x = 2, before 2.41 at i = 1."""
+    """min (i - 1.4)^2 + (x - i)^2 + 2 with whole i and x >= 1.5: 2.36 at i = x = 2, before 2.41 at
+    i = 1.
+    """
     model = model_of("square cost", i=whole(0, 5), x=real(1.5, 9))
     model.objective = pyo.Objective(expr=(model.i - 1.4) ** 2 + (model.x - model.i) ** 2 + 2)
     return model
@@ -64,12 +72,16 @@ def square_cost():
 def concave_gain():
     """max 10 - (i - 2.2)^2 + i / 10 with whole i: 10.16 at 2."""
     model = model_of("concave gain", i=whole(0, 5))
-    model.objective = pyo.Objective(expr=10 - (model.i - 2.2) ** 2 + 0.1 * model.i, sense=pyo.maximize)
+    model.objective = pyo.Objective(
+        expr=10 - (model.i - 2.2) ** 2 + 0.1 * model.i, sense=pyo.maximize
+    )
     return model
 
 
 def concave_floor():
-    """A limit from below on a concave body is convex too: 9 - i^2 - x^2 >= 1; max i + x with whole i: 4 at (2, 2)."""
+    """A limit from below on a concave body is convex too: 9 - i^2 - x^2 >= 1; max i + x with whole
+    i: 4 at (2, 2).
+    """
     model = model_of("concave floor", i=whole(-5, 5), x=real(-5, 5))
     model.floor = pyo.Constraint(expr=9 - model.i**2 - model.x**2 >= 1)
     model.objective = pyo.Objective(expr=model.i + model.x, sense=pyo.maximize)
@@ -104,7 +116,11 @@ def test_the_loaded_point_has_the_reported_objective_and_the_bound_is_beyond(bui
     solution = solve(model, ENGINE)
 
     assert pyo.value(model.objective) == pytest.approx(solution.objective, rel=1e-6)
-    beyond = solution.objective - solution.bound if build is cone else solution.bound - solution.objective
+    beyond = (
+        solution.objective - solution.bound
+        if build is cone
+        else solution.bound - solution.objective
+    )
     assert beyond >= -1e-6
 
 
@@ -130,7 +146,9 @@ def test_a_linear_model_needs_no_cut():
 def test_a_load_transfer_agrees_with_scip(fault):
     network = load_network("ieee33")
     scenario = make_scenarios(network, fault)
-    model = build_load_transfer(network, scenario, "radial", switchable=["7", "10", "14", "33", "34", "35", "36", "37"])
+    model = build_load_transfer(
+        network, scenario, "radial", switchable=["7", "10", "14", "33", "34", "35", "36", "37"]
+    )
 
     by_rounds = solve(model, ENGINE, time_limit_s=3600.0)
     broken_by = broken(model)
@@ -143,7 +161,9 @@ def test_infeasible_by_linear_rows_is_reported():
     model = disc()
     model.more = pyo.Constraint(expr=model.i + model.j >= 7)
 
-    with pytest.raises(NotSolvedError, match="disc: highs_outer_approximation stopped with infeasible .* relax"):
+    with pytest.raises(
+        NotSolvedError, match="disc: highs_outer_approximation stopped with infeasible .* relax"
+    ):
         solve(model, ENGINE)
 
 
@@ -184,7 +204,9 @@ def test_a_nonconvex_objective_is_refused_by_name():
 
 
 def test_a_whole_point_that_no_continuous_one_completes_is_not_the_end():
-    """The relaxation's first whole point lies outside the disc about (1.5, 1.5); (2, 2) inside it is optimal."""
+    """The relaxation's first whole point lies outside the disc about (1.5, 1.5); (2, 2) inside it
+    is optimal.
+    """
     model = model_of("off centre", i=whole(0, 4), j=whole(0, 4))
     model.disc = pyo.Constraint(expr=(model.i - 1.5) ** 2 + (model.j - 1.5) ** 2 <= 2)
     model.objective = pyo.Objective(expr=-model.i - 2 * model.j)
@@ -204,7 +226,9 @@ def random_convex(seed):
         v = [p - c for p, c in zip(point, centre.tolist(), strict=True)]
         body = sum(float(q[m, n]) * v[m] * v[n] for m in range(4) for n in range(4))
         model.inside.add(body <= float(rng.uniform(1, 4)))
-    model.objective = pyo.Objective(expr=sum(float(w) * p for w, p in zip(rng.normal(size=4), point, strict=True)))
+    model.objective = pyo.Objective(
+        expr=sum(float(w) * p for w, p in zip(rng.normal(size=4), point, strict=True))
+    )
     return model
 
 
@@ -218,7 +242,9 @@ def outcome(model, engine):
 def test_random_convex_models_end_as_scip_says():
     for seed in range(30):
         expected, found = outcome(random_convex(seed), "scip"), outcome(random_convex(seed), ENGINE)
-        assert found == (expected if isinstance(expected, str) else pytest.approx(expected, rel=2e-4, abs=1e-4)), seed
+        assert found == (
+            expected if isinstance(expected, str) else pytest.approx(expected, rel=2e-4, abs=1e-4)
+        ), seed
 
 
 def test_a_point_outside_a_convex_set_is_never_called_optimal():
@@ -226,7 +252,9 @@ def test_a_point_outside_a_convex_set_is_never_called_optimal():
     model = pyo.ConcreteModel("ellipsoid")
     model.x = pyo.Var(range(10), bounds=(-2, 2))
     model.b = pyo.Var(domain=pyo.Binary)
-    model.inside = pyo.Constraint(expr=sum((k + 1) * model.x[k] ** 2 for k in range(10)) <= 1 + model.b)
+    model.inside = pyo.Constraint(
+        expr=sum((k + 1) * model.x[k] ** 2 for k in range(10)) <= 1 + model.b
+    )
     gain = sum((1 + 0.37 * (7 * k % 5)) * model.x[k] for k in range(10))
     model.objective = pyo.Objective(expr=gain - 0.1 * model.b, sense=pyo.maximize)
 
@@ -276,6 +304,7 @@ def test_a_time_limit_is_a_time_limit():
     model.objective = pyo.Objective(expr=sum(model.s[k] for k in range(4)))
 
     with pytest.raises(
-        NotSolvedError, match="market split: .* stopped with time_limit after .* raise time_limit_s=0.5"
+        NotSolvedError,
+        match="market split: .* stopped with time_limit after .* raise time_limit_s=0.5",
     ):
         solve(model, ENGINE, time_limit_s=0.5)

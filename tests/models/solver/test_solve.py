@@ -14,7 +14,14 @@ import pytest
 
 from feederguard.data.networks import load_network
 from feederguard.models.reconfiguration import build_loss_reconfiguration
-from feederguard.models.solver import NotSolvedError, Solution, SolverMissingError, available_solvers, choose, solve
+from feederguard.models.solver import (
+    NotSolvedError,
+    Solution,
+    SolverMissingError,
+    available_solvers,
+    choose,
+    solve,
+)
 from feederguard.models.solver import ipopt_routes as solver_ipopt
 from feederguard.models.solver.choose import ModelClass, choose_solver, classify
 from feederguard.models.solver.ipopt import PreparedNlp
@@ -23,7 +30,9 @@ from feederguard.models.solver.ipopt_routes import find_ipopt
 solver = import_module("feederguard.models.solver.solve")
 
 
-def two(name, objective, *constraints, domain=pyo.Reals, sense=pyo.minimize, start=1.0, bounds=(0, 10)):
+def two(
+    name, objective, *constraints, domain=pyo.Reals, sense=pyo.minimize, start=1.0, bounds=(0, 10)
+):
     """A model of two variables; objective and constraints are functions of (x, y)."""
     model = pyo.ConcreteModel(name)
     model.x = pyo.Var(domain=domain, bounds=bounds, initialize=start)
@@ -38,29 +47,45 @@ def two(name, objective, *constraints, domain=pyo.Reals, sense=pyo.minimize, sta
 def lp():
     """max 3 x + 2 y, x + y <= 4, x + 3 y <= 6: 12 at (4, 0)."""
     return two(
-        "lp", lambda x, y: 3 * x + 2 * y, lambda x, y: x + y <= 4, lambda x, y: x + 3 * y <= 6, sense=pyo.maximize
+        "lp",
+        lambda x, y: 3 * x + 2 * y,
+        lambda x, y: x + y <= 4,
+        lambda x, y: x + 3 * y <= 6,
+        sense=pyo.maximize,
     )
 
 
 def milp():
-    """max 5 x + 4 y with whole x, 6 x + 4 y <= 24, x + 2 y <= 6: x = 3, y = 1.5 as in the relaxation; x <= 2.5 moves it."""
+    """max 5 x + 4 y with whole x, 6 x + 4 y <= 24, x + 2 y <= 6: x = 3, y = 1.5 as in the
+    relaxation; x <= 2.5 moves it.
+    """
     return two(
-        "milp", lambda x, y: 5 * x + 4 * y, lambda x, y: 6 * x + 4 * y <= 24, lambda x, y: x + 2 * y <= 6,
-        lambda x, y: 2 * x <= 5, domain=pyo.NonNegativeIntegers, sense=pyo.maximize,
-    )  # fmt: skip
+        "milp",
+        lambda x, y: 5 * x + 4 * y,
+        lambda x, y: 6 * x + 4 * y <= 24,
+        lambda x, y: x + 2 * y <= 6,
+        lambda x, y: 2 * x <= 5,
+        domain=pyo.NonNegativeIntegers,
+        sense=pyo.maximize,
+    )
 
 
 def qp():
-    """min (x - 1)^2 + (y - 2.5)^2 over x + y <= 2: the foot of the perpendicular (0.25, 1.75), 1.125."""
+    """min (x - 1)^2 + (y - 2.5)^2 over x + y <= 2: the foot of the perpendicular (0.25, 1.75),
+    1.125.
+    """
     return two("qp", lambda x, y: (x - 1) ** 2 + (y - 2.5) ** 2, lambda x, y: x + y <= 2)
 
 
 def miqcp(name="miqcp"):
     """max 2 x + y on the disc of radius 2.5 with whole x: x = 2, y = 1.5, 5.5."""
     return two(
-        name, lambda x, y: 2 * x + y, lambda x, y: x**2 + y**2 <= 6.25,
-        domain=pyo.Integers, sense=pyo.maximize,
-    )  # fmt: skip
+        name,
+        lambda x, y: 2 * x + y,
+        lambda x, y: x**2 + y**2 <= 6.25,
+        domain=pyo.Integers,
+        sense=pyo.maximize,
+    )
 
 
 def nlp():
@@ -113,7 +138,11 @@ def test_a_maximisation_is_bounded_from_above(build):
 def test_a_local_solver_proves_no_bound(sense, bound):
     sign = 1 if sense == pyo.minimize else -1
     model = two(
-        "nlp", lambda x, y: sign * (pyo.exp(x) + y), lambda x, y: x * y >= math.e, sense=sense, bounds=(0.1, 10)
+        "nlp",
+        lambda x, y: sign * (pyo.exp(x) + y),
+        lambda x, y: x * y >= math.e,
+        sense=sense,
+        bounds=(0.1, 10),
     )
 
     solution = solve(model)
@@ -153,7 +182,8 @@ def test_two_objectives_are_refused():
     [
         (
             {"solver": "gurobi"},
-            "unknown solver 'gurobi'; use one of auto, highs, scip, highs_outer_approximation, ipopt",
+            "unknown solver 'gurobi'; use one of auto, highs, scip, highs_outer_approximation, "
+            "ipopt",
         ),
         ({"time_limit_s": 0.0}, "time_limit_s is 0.0; it must be positive"),
         ({"time_limit_s": math.nan}, "time_limit_s is nan; it must be positive"),
@@ -178,13 +208,16 @@ def test_infeasible_names_model_reason_and_remedy(engine):
     body, domain = IMPOSSIBLE[engine]
     model = two("too much", body, lambda x, y: x + y >= 25, domain=domain)
 
-    # A continuous model is solved once more, with slacks, to say what would have to give: x + y reaches 20 of 25.
+    # A continuous model is solved once more, with slacks, to say what would have to give: x + y
+    # reaches 20 of 25.
     remedy = (
         r"limit at index 1 below its limit by .*; relax these limits"
         if domain is pyo.Reals
         else "relax the voltage band"
     )
-    with pytest.raises(NotSolvedError, match=f"^'?too much'?: .* stopped with infeasible .*{remedy}") as raised:
+    with pytest.raises(
+        NotSolvedError, match=f"^'?too much'?: .* stopped with infeasible .*{remedy}"
+    ) as raised:
         solve(model, engine)
     assert raised.value.solution.status == "none" and math.isnan(raised.value.solution.objective)
     with pytest.raises(NotSolvedError, match="infeasible"):
@@ -202,13 +235,16 @@ def test_unbounded_is_said_to_be_unbounded():
     model = two("free fall", lambda x, y: x, bounds=(None, None))
 
     with pytest.raises(
-        NotSolvedError, match="free fall: highs stopped with unbounded after .* bound the variables it improves with"
+        NotSolvedError,
+        match="free fall: highs stopped with unbounded after .* bound the variables it improves with",
     ):
         solve(model)
 
 
 def market_split(quadratic):
-    """Split 30 items in halves by 4 measures at once: good splits are found at once, and none is proven in seconds."""
+    """Split 30 items in halves by 4 measures at once: good splits are found at once, and none is
+    proven in seconds.
+    """
     rng = random.Random(1)
     model = pyo.ConcreteModel("market split")
     model.x = pyo.Var(range(30), domain=pyo.Binary)
@@ -249,7 +285,9 @@ def test_a_time_limit_raises_unless_the_incumbent_is_accepted(engine):
 def test_a_large_reconfiguration_reports_its_time_limit():
     model = build_loss_reconfiguration(load_network("mantovani136"))
 
-    with pytest.raises(NotSolvedError, match="minimum loss of mantovani136: scip stopped with time_limit"):
+    with pytest.raises(
+        NotSolvedError, match="minimum loss of mantovani136: scip stopped with time_limit"
+    ):
         solve(model, time_limit_s=3.0)
 
 
@@ -268,13 +306,19 @@ def test_options_reach_the_solver():
     [
         (
             miqcp,
-            r"miqcp: HiGHS takes no quadratic constraints; use solver='scip' \(pip install pyscipopt\), "
+            r"miqcp: HiGHS takes no quadratic constraints; use solver='scip' \(pip install "
+            r"pyscipopt\), "
             "solver='highs_outer_approximation'",
         ),
-        (qcp, r"qcp: HiGHS takes no quadratic constraints; .*pip install pyscipopt\) or solver='ipopt'"),
+        (
+            qcp,
+            r"qcp: HiGHS takes no quadratic constraints; .*pip install pyscipopt\) or "
+            r"solver='ipopt'",
+        ),
         (
             lambda: two("miqp", lambda x, y: x**2 + y, domain=pyo.Integers),
-            r"miqp: HiGHS takes no an? ?integer quadratic objective; use solver='scip' \(pip install pyscipopt\)",
+            r"miqp: HiGHS takes no an? ?integer quadratic objective; use solver='scip' \(pip "
+            r"install pyscipopt\)",
         ),
     ],
 )
@@ -285,17 +329,23 @@ def test_highs_refuses_what_it_cannot_take(build, message):
 
 def test_ipopt_refuses_integers_and_outer_approximation_the_nonlinear():
     with pytest.raises(
-        SolverMissingError, match="miqcp: Ipopt takes no integer variables; use solver='scip', or fix them"
+        SolverMissingError,
+        match="miqcp: Ipopt takes no integer variables; use solver='scip', or fix them",
     ):
         solve(miqcp(), "ipopt")
-    with pytest.raises(SolverMissingError, match="nlp: outer approximation takes quadratic models; use solver='scip'"):
+    with pytest.raises(
+        SolverMissingError,
+        match="nlp: outer approximation takes quadratic models; use solver='scip'",
+    ):
         solve(nlp(), "highs_outer_approximation")
 
 
 @pytest.fixture
 def without_scip(monkeypatch):
     installed = choose._installed
-    monkeypatch.setattr(choose, "_installed", lambda package: package != "pyscipopt" and installed(package))
+    monkeypatch.setattr(
+        choose, "_installed", lambda package: package != "pyscipopt" and installed(package)
+    )
 
 
 @pytest.mark.usefixtures("without_scip")
@@ -308,11 +358,14 @@ def test_without_scip_a_convex_integer_quadratic_goes_to_outer_approximation():
 
 @pytest.mark.usefixtures("without_scip")
 def test_without_scip_what_needs_it_says_how_to_install_it():
-    with pytest.raises(SolverMissingError, match="miqcp: SCIP is not installed; pip install pyscipopt"):
+    with pytest.raises(
+        SolverMissingError, match="miqcp: SCIP is not installed; pip install pyscipopt"
+    ):
         solve(miqcp(), "scip")
     whole = two("minlp", lambda x, y: pyo.exp(x) + y, domain=pyo.Integers)
     with pytest.raises(
-        SolverMissingError, match="minlp: a mixed-integer nonlinear model needs SCIP; pip install pyscipopt"
+        SolverMissingError,
+        match="minlp: a mixed-integer nonlinear model needs SCIP; pip install pyscipopt",
     ):
         solve(whole)
 
@@ -340,9 +393,13 @@ def test_where_highs_fails_on_a_qp_ipopt_takes_over_and_says_so(monkeypatch):
     expected = solve(qp()).objective
     monkeypatch.setattr(solver, "_run_highs", lambda *_: failed)
 
-    with pytest.warns(UserWarning, match="qp: HiGHS stopped with error on this QP; Ipopt solves it"):
+    with pytest.warns(
+        UserWarning, match="qp: HiGHS stopped with error on this QP; Ipopt solves it"
+    ):
         solution = solve(qp())
-    assert solution.solver.startswith("ipopt") and solution.objective == pytest.approx(expected, rel=1e-6)
+    assert solution.solver.startswith("ipopt") and solution.objective == pytest.approx(
+        expected, rel=1e-6
+    )
     with pytest.raises(NotSolvedError, match="qp: highs stopped with error"):
         solve(qp(), "highs")
 
@@ -394,7 +451,9 @@ def test_a_prepared_model_starts_where_it_is_told():
 def test_a_prepared_maximisation_keeps_its_sign():
     model = demand_model()
     model.objective.deactivate()
-    model.most = pyo.Objective(expr=4 - (model.x[0] - model.d[0]) ** 2 - pyo.exp(model.x[1]), sense=pyo.maximize)
+    model.most = pyo.Objective(
+        expr=4 - (model.x[0] - model.d[0]) ** 2 - pyo.exp(model.x[1]), sense=pyo.maximize
+    )
 
     result = PreparedNlp(model, inputs=["d"]).solve(d=[1.0, 0.0])
 
@@ -409,12 +468,18 @@ def test_a_prepared_model_reports_what_its_data_make_infeasible():
     result = prepared.solve(d=[0.0, 5.0])
     again = prepared.solve(d=[0.0, 1.0])
 
-    assert result.infeasible and not result.converged and result.reason == "Infeasible_Problem_Detected"
+    assert (
+        result.infeasible
+        and not result.converged
+        and result.reason == "Infeasible_Problem_Detected"
+    )
     assert again.converged
 
 
 def test_a_prepared_model_refuses_unknown_inputs_and_missing_objectives():
-    with pytest.raises(ValueError, match="demand: no variable 'e' to take as input; there are d, x, unused"):
+    with pytest.raises(
+        ValueError, match="demand: no variable 'e' to take as input; there are d, x, unused"
+    ):
         PreparedNlp(demand_model(), inputs=["e"])
     with pytest.raises(ValueError, match="empty: 0 active objectives; an NLP needs exactly one"):
         PreparedNlp(pyo.ConcreteModel("empty"))
@@ -427,7 +492,11 @@ def test_a_prepared_model_names_a_value_it_does_not_know():
 
 def place_ipopt(monkeypatch, idaes=None, path=None):
     def which(name, path_searched=path, **options):
-        return str(idaes / name) if "path" in options and idaes else (None if "path" in options else path_searched)
+        return (
+            str(idaes / name)
+            if "path" in options and idaes
+            else (None if "path" in options else path_searched)
+        )
 
     monkeypatch.setattr(solver_ipopt, "_idaes_bin_directory", lambda: (idaes, ""))
     monkeypatch.setattr(solver_ipopt.shutil, "which", which)
@@ -478,21 +547,30 @@ def test_each_route_to_ipopt_says_how_to_get_it(monkeypatch):
 
 
 def test_an_idaes_that_fails_to_start_is_a_route_that_is_missing(monkeypatch, tmp_path):
-    """Importing it makes folders in the user's home; where that cannot be written to, it raises what it likes."""
+    """Importing it makes folders in the user's home; where that cannot be written to, it raises
+    what it likes.
+    """
     (tmp_path / "idaes").mkdir()
-    (tmp_path / "idaes" / "__init__.py").write_text("raise PermissionError('cannot write to /home/me')")
+    (tmp_path / "idaes" / "__init__.py").write_text(
+        "raise PermissionError('cannot write to /home/me')"
+    )
     for name in [name for name in sys.modules if name.split(".")[0] == "idaes"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(solver_ipopt.shutil, "which", lambda *_, **__: None)
     monkeypatch.setattr(
-        solver_ipopt, "_idaes_bin_directory", functools.cache(solver_ipopt._idaes_bin_directory.__wrapped__)
+        solver_ipopt,
+        "_idaes_bin_directory",
+        functools.cache(solver_ipopt._idaes_bin_directory.__wrapped__),
     )
 
     rows = available_solvers()[2:]
 
     assert rows[0][2] == "missing: executable of idaes get-extensions"
-    assert "idaes does not start (PermissionError: cannot write to /home/me); set HOME or IDAES_DATA" in rows[0][3]
+    assert (
+        "idaes does not start (PermissionError: cannot write to /home/me); set HOME or IDAES_DATA"
+        in rows[0][3]
+    )
     assert find_ipopt().executable is None and solve(nlp()).solver == "ipopt (casadi)"
 
 
@@ -511,7 +589,11 @@ def test_an_executable_that_does_not_run_has_no_version(monkeypatch):
 
     rows = available_solvers()[2:]
 
-    assert rows[1][1:] == ("-", "executable on the PATH (/no/such/folder/ipopt)", "nonlinear, continuous (in use)")
+    assert rows[1][1:] == (
+        "-",
+        "executable on the PATH (/no/such/folder/ipopt)",
+        "nonlinear, continuous (in use)",
+    )
 
 
 def test_an_executable_is_asked_for_its_version(monkeypatch, tmp_path):
@@ -527,7 +609,9 @@ def test_a_start_that_leads_nowhere_is_told_from_an_infeasible_model(monkeypatch
     failed = Solution("none", "infeasible", math.nan, -math.inf, 0.1, "ipopt (casadi)", "m")
     monkeypatch.setattr(solver, "_run_ipopt", lambda *_: failed)
 
-    with pytest.raises(NotSolvedError, match="a re-solve with slacks meets every limit, so the start is at fault"):
+    with pytest.raises(
+        NotSolvedError, match="a re-solve with slacks meets every limit, so the start is at fault"
+    ):
         solve(nlp())
 
 
@@ -542,7 +626,10 @@ def test_a_missing_solver_says_how_to_install_it(monkeypatch):
 
 def test_the_module_prints_its_table():
     done = subprocess.run(
-        [sys.executable, "-m", "feederguard.models.solver"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "feederguard.models.solver"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
 
     for words in ("solver", "HiGHS", "SCIP", "Ipopt", "highspy"):

@@ -1,6 +1,7 @@
 """No solver route depends on what ran before in the process, and none prints.
 
-Each walk runs in a process of its own: this file as a program. It takes every ordered pair of routes.
+Each walk runs in a process of its own: this file as a program. It takes every ordered pair of
+routes.
 """
 
 import subprocess
@@ -22,32 +23,65 @@ from feederguard.models.solver.least_violations import find_least_violations
 from feederguard.models.solver.warm_lp import WarmLp
 from feederguard.models.voltage_regulation import VoltageDays, simulate
 
-LINE = {"r": [0.1], "x": [0.0], "g_from": [0], "b_from": [0], "g_to": [0], "b_to": [0], "tap": [1], "shift": [0]}
+LINE = {
+    "r": [0.1],
+    "x": [0.0],
+    "g_from": [0],
+    "b_from": [0],
+    "g_to": [0],
+    "b_to": [0],
+    "tap": [1],
+    "shift": [0],
+}
 ZERO = np.zeros(2)
 
 
 def pair() -> Network:
     """Two buses on 1 MVA: 0.95 pu is reached at 0.475 pu of demand."""
     return Network(
-        name="pair", base_mva=1.0, bus_name=("0", "1"), vn_kv=ZERO + 10.0, v_min=ZERO + 0.95, v_max=ZERO + 1.05,
-        p_load=ZERO, q_load=ZERO, p_gen=ZERO, q_gen=ZERO, g_shunt=ZERO, b_shunt=ZERO, substation=[0],
-        v_substation=[1.0], branch_name=("l",), kind=("line",), from_bus=[0], to_bus=[1], rating=[np.inf],
-        closed=[True], open_end=[0], **LINE,
-    )  # fmt: skip
+        name="pair",
+        base_mva=1.0,
+        bus_name=("0", "1"),
+        vn_kv=ZERO + 10.0,
+        v_min=ZERO + 0.95,
+        v_max=ZERO + 1.05,
+        p_load=ZERO,
+        q_load=ZERO,
+        p_gen=ZERO,
+        q_gen=ZERO,
+        g_shunt=ZERO,
+        b_shunt=ZERO,
+        substation=[0],
+        v_substation=[1.0],
+        branch_name=("l",),
+        kind=("line",),
+        from_bus=[0],
+        to_bus=[1],
+        rating=[np.inf],
+        closed=[True],
+        open_end=[0],
+        **LINE,
+    )
 
 
-BATTERY = Batteries(bus=[1], p_max=0.5, energy=2.0, name=("b",), efficiency_charge=1.0, efficiency_discharge=1.0)
+BATTERY = Batteries(
+    bus=[1], p_max=0.5, energy=2.0, name=("b",), efficiency_charge=1.0, efficiency_discharge=1.0
+)
 
 
 def days() -> VoltageDays:
     """One day of four hours; the first takes 0.125 pu more than the band allows."""
     load = np.zeros((1, 4, 2))
     load[0, :, 1] = [0.6, 0.2, 0.2, 0.2]
-    return VoltageDays(load, np.zeros_like(load), np.zeros_like(load), 1.0, np.array(["2016-02-01"], "M8[D]"))
+    return VoltageDays(
+        load, np.zeros_like(load), np.zeros_like(load), 1.0, np.array(["2016-02-01"], "M8[D]")
+    )
 
 
 def small(degree: int, whole: bool = False, disc: bool = False) -> pyo.ConcreteModel:
-    """min (x - 2)^degree over x in 0..1, with a whole z and a disc that do not bind: -2 at 0, or 1 at 1."""
+    """min (x - 2)^degree over x in 0..1, with a whole z and a disc that do not bind: -2 at 0, or 1
+    at 1.
+    """
     model = pyo.ConcreteModel("small")
     model.x = pyo.Var(bounds=(0, 1), initialize=0.5)
     model.z = pyo.Var(bounds=(0, 3), domain=pyo.Integers if whole else pyo.Reals, initialize=0)
@@ -85,7 +119,9 @@ ROUTES = {
     "qp": lambda: solve(small(2), "highs").objective,
     "lp on three threads": lambda: solve(small(1), "highs", options={"threads": 3}).objective,
     "scip": lambda: solve(small(1, whole=True, disc=True), "scip").objective,
-    "outer approximation": lambda: solve(small(1, whole=True, disc=True), "highs_outer_approximation").objective,
+    "outer approximation": lambda: (
+        solve(small(1, whole=True, disc=True), "highs_outer_approximation").objective
+    ),
     "ipopt": lambda: solve(small(1, disc=True), "ipopt").objective,
     "warm lp": warm_lp,
     "least violations": violations,
@@ -113,29 +149,47 @@ def walk(first: int) -> None:
                 value = ROUTES[route]()
                 assert abs(alone.setdefault(route, value) - value) < 1e-6, (before, route, value)
     found: dict[str, float] = {}
-    thread = threading.Thread(target=lambda: found.update({name: route() for name, route in ROUTES.items()}))
+    thread = threading.Thread(
+        target=lambda: found.update({name: route() for name, route in ROUTES.items()})
+    )
     thread.start()
     thread.join()
-    assert found.keys() == alone.keys() and all(abs(found[name] - alone[name]) < 1e-6 for name in alone), found
+    assert found.keys() == alone.keys() and all(
+        abs(found[name] - alone[name]) < 1e-6 for name in alone
+    ), found
 
 
 @pytest.mark.newest
 @pytest.mark.parametrize("first", [0, 1, 2])
 def test_every_route_answers_after_every_other_one_and_none_prints(first):
     """first: threads of a HiGHS solve before ours, 0 for none."""
-    run = subprocess.run([sys.executable, __file__, str(first)], capture_output=True, text=True, check=False)
+    run = subprocess.run(
+        [sys.executable, __file__, str(first)], capture_output=True, text=True, check=False
+    )
 
-    said = [line for line in run.stdout.splitlines() if not first or "HiGHS" not in line and "Includes" not in line]
+    said = [
+        line
+        for line in run.stdout.splitlines()
+        if not first or "HiGHS" not in line and "Includes" not in line
+    ]
     assert (run.returncode, said) == (0, []), run.stdout + run.stderr
 
 
 @pytest.mark.parametrize(
     ("route", "value"),
     [
-        ("lp", -2.0), ("milp", -2.0), ("qp", 1.0), ("lp on three threads", -2.0), ("scip", -2.0), ("ipopt", -2.0),
-        ("outer approximation", -2.0), ("warm lp", 1.0), ("least violations", 2.0), ("voltage opf", 0.0625),
+        ("lp", -2.0),
+        ("milp", -2.0),
+        ("qp", 1.0),
+        ("lp on three threads", -2.0),
+        ("scip", -2.0),
+        ("ipopt", -2.0),
+        ("outer approximation", -2.0),
+        ("warm lp", 1.0),
+        ("least violations", 2.0),
+        ("voltage opf", 0.0625),
     ],
-)  # fmt: skip
+)
 def test_the_routes_reach_values_known_by_hand(route, value):
     assert ROUTES[route]() == pytest.approx(value, abs=1e-5)
 

@@ -1,4 +1,6 @@
-"""The linear program that is solved again and again: optima by hand, rows that come and change, what has no answer."""
+"""The linear program that is solved again and again: optima by hand, rows that come and change,
+what has no answer.
+"""
 
 import numpy as np
 import pytest
@@ -15,14 +17,22 @@ def program():
 
 
 def solve(lp, rows=NONE, lower=(), upper=(), most=1.0):
-    return lp.solve(np.zeros(2), np.full(2, most), rows, np.array(lower, dtype=float), np.array(upper, dtype=float))
+    return lp.solve(
+        np.zeros(2),
+        np.full(2, most),
+        rows,
+        np.array(lower, dtype=float),
+        np.array(upper, dtype=float),
+    )
 
 
 def test_rows_come_and_change():
     lp = program()
 
     np.testing.assert_allclose(solve(lp), [1, 0], atol=1e-9)
-    np.testing.assert_allclose(solve(lp, sparse.csr_matrix([[1.0, 0.0]]), [0], [0.25]), [0.25, 0.75], atol=1e-9)
+    np.testing.assert_allclose(
+        solve(lp, sparse.csr_matrix([[1.0, 0.0]]), [0], [0.25]), [0.25, 0.75], atol=1e-9
+    )
     two = sparse.csr_matrix([[2.0, 0.0], [0.0, 1.0]])
     np.testing.assert_allclose(solve(lp, two, [0, 0.8], [0.25, 1]), [0.125, 0.875], atol=1e-9)
     lp.forget()

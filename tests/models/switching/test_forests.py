@@ -21,7 +21,10 @@ def merged_graph(network, mask, keys):
     graph = nx.MultiGraph()
     graph.add_nodes_from(root if bus in roots else bus for bus in range(network.n_bus))
     for b in np.flatnonzero(mask):
-        i, j = (root if int(bus) in roots else int(bus) for bus in (network.from_bus[b], network.to_bus[b]))
+        i, j = (
+            root if int(bus) in roots else int(bus)
+            for bus in (network.from_bus[b], network.to_bus[b])
+        )
         if i != j:
             graph.add_edge(i, j, key=int(b), weight=keys[b])
     return graph
@@ -37,12 +40,16 @@ def test_all_usable_gives_spanning_trees_of_highest_keys(name):
     assert closed.shape == keys.shape and closed.dtype == bool
     assert (closed.sum(axis=1) == network.n_bus - len(network.substation)).all()
     for k in range(40):
-        best = nx.maximum_spanning_edges(merged_graph(network, np.ones(network.n_branch), keys[k]), data=False)
+        best = nx.maximum_spanning_edges(
+            merged_graph(network, np.ones(network.n_branch), keys[k]), data=False
+        )
         assert sorted(np.flatnonzero(closed[k])) == sorted(key for *_, key in best)
 
 
 def test_several_substations_each_feed_their_own_tree():
-    network = load_network("ieee33").with_changes(substation=[0, 17, 24], v_substation=[1.0, 1.0, 1.0])
+    network = load_network("ieee33").with_changes(
+        substation=[0, 17, 24], v_substation=[1.0, 1.0, 1.0]
+    )
     keys = np.random.default_rng(2).random((30, network.n_branch))
 
     for mask, weights in zip(forests(network, keys), keys, strict=True):

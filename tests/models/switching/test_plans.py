@@ -1,4 +1,6 @@
-"""Plans after a fault: counted by hand on a small ring; the radial ones always legal and feeding what can be fed."""
+"""Plans after a fault: counted by hand on a small ring; the radial ones always legal and feeding
+what can be fed.
+"""
 
 import numpy as np
 import pytest
@@ -20,14 +22,37 @@ def ladder() -> Network:
     n, m = 5, 6
     zero, flat = np.zeros(n), np.zeros(m)
     return Network(
-        name="ladder", base_mva=1.0, bus_name=tuple("01234"), vn_kv=zero + 10.0, v_min=zero + 0.9, v_max=zero + 1.1,
-        p_load=np.array([0, 0.1, 0.1, 0.1, 0.1]), q_load=zero, p_gen=zero, q_gen=zero, g_shunt=zero, b_shunt=zero,
-        substation=np.array([0]), v_substation=np.array([1.0 + 0j]), branch_name=("a", "b", "c", "d", "t1", "t2"),
-        kind=("line",) * 4 + ("tie",) * 2, from_bus=np.array([0, 1, 0, 3, 1, 2]), to_bus=np.array([1, 2, 3, 4, 3, 4]),
-        r=flat + 0.01, x=flat + 0.01, g_from=flat, b_from=flat, g_to=flat, b_to=flat, tap=flat + 1, shift=flat,
-        rating=flat + 1.0, closed=np.array([1, 1, 1, 1, 0, 0], dtype=bool), open_end=np.zeros(m, dtype=np.int64),
+        name="ladder",
+        base_mva=1.0,
+        bus_name=tuple("01234"),
+        vn_kv=zero + 10.0,
+        v_min=zero + 0.9,
+        v_max=zero + 1.1,
+        p_load=np.array([0, 0.1, 0.1, 0.1, 0.1]),
+        q_load=zero,
+        p_gen=zero,
+        q_gen=zero,
+        g_shunt=zero,
+        b_shunt=zero,
+        substation=np.array([0]),
+        v_substation=np.array([1.0 + 0j]),
+        branch_name=("a", "b", "c", "d", "t1", "t2"),
+        kind=("line",) * 4 + ("tie",) * 2,
+        from_bus=np.array([0, 1, 0, 3, 1, 2]),
+        to_bus=np.array([1, 2, 3, 4, 3, 4]),
+        r=flat + 0.01,
+        x=flat + 0.01,
+        g_from=flat,
+        b_from=flat,
+        g_to=flat,
+        b_to=flat,
+        tap=flat + 1,
+        shift=flat,
+        rating=flat + 1.0,
+        closed=np.array([1, 1, 1, 1, 0, 0], dtype=bool),
+        open_end=np.zeros(m, dtype=np.int64),
         paper_limit_mw=1.0,
-    )  # fmt: skip
+    )
 
 
 def names(network: Network, plans: np.ndarray) -> set[str]:
@@ -54,7 +79,11 @@ def test_meshed_plans_are_all_tie_states() -> None:
     assert names(network, plans.plain(0)) == {"b c d", "b c d t1", "b c d t2", "b c d t1 t2"}
     assert plans.plain(0)[0].sum() == 3  # fewest operations first
     assert plans.n_states(0) == 4
-    assert names(network, plans.neighbours(0, plans.plain(0)[1])) == {"b c d", "b c d t1 t2", "b c d t2"}
+    assert names(network, plans.neighbours(0, plans.plain(0)[1])) == {
+        "b c d",
+        "b c d t1 t2",
+        "b c d t2",
+    }
 
 
 def test_many_ties_leave_single_ones_as_plain_plans() -> None:

@@ -61,20 +61,45 @@ def test_plain_plans_and_their_neighbours_are_among_them(name: str) -> None:
         assert states is not None
         known = {row.tobytes() for row in states}
         plain = plans.plain(fault)
-        assert {row.tobytes() for row in np.concatenate([plain, plans.neighbours(fault, plain[0])])} <= known
+        assert {
+            row.tobytes() for row in np.concatenate([plain, plans.neighbours(fault, plain[0])])
+        } <= known
 
 
 def test_a_loop_that_hangs_from_the_rest_by_one_branch_is_opened_once_in_each_place() -> None:
     """0 -- 1, then the loop 1 - 2 - 3 - 1: each of its three branches may be the open one."""
     zero, one = np.zeros(4), np.ones(4)
     values: dict[str, Any] = {
-        "name": "lasso", "base_mva": 1.0, "bus_name": tuple("0123"), "vn_kv": 10 * one, "v_min": 0.9 * one,
-        "v_max": 1.1 * one, "p_load": 0.01 * one, "q_load": zero, "p_gen": zero, "q_gen": zero, "g_shunt": zero,
-        "b_shunt": zero, "substation": [0], "v_substation": [1.0], "branch_name": tuple("abcd"),
-        "kind": ("line", "line", "line", "tie"), "from_bus": [0, 1, 2, 3], "to_bus": [1, 2, 3, 1], "r": 0.01 * one,
-        "x": 0.01 * one, "g_from": zero, "b_from": zero, "g_to": zero, "b_to": zero, "tap": one, "shift": zero,
-        "rating": np.inf * one, "closed": [True, True, True, False], "open_end": zero,
-    }  # fmt: skip
+        "name": "lasso",
+        "base_mva": 1.0,
+        "bus_name": tuple("0123"),
+        "vn_kv": 10 * one,
+        "v_min": 0.9 * one,
+        "v_max": 1.1 * one,
+        "p_load": 0.01 * one,
+        "q_load": zero,
+        "p_gen": zero,
+        "q_gen": zero,
+        "g_shunt": zero,
+        "b_shunt": zero,
+        "substation": [0],
+        "v_substation": [1.0],
+        "branch_name": tuple("abcd"),
+        "kind": ("line", "line", "line", "tie"),
+        "from_bus": [0, 1, 2, 3],
+        "to_bus": [1, 2, 3, 1],
+        "r": 0.01 * one,
+        "x": 0.01 * one,
+        "g_from": zero,
+        "b_from": zero,
+        "g_to": zero,
+        "b_to": zero,
+        "tap": one,
+        "shift": zero,
+        "rating": np.inf * one,
+        "closed": [True, True, True, False],
+        "open_end": zero,
+    }
     network = Network(**values)
     whole = np.ones(4, dtype=bool)
     states = radial_states(network, np.array([True, True, True, False]), whole, whole, 100)

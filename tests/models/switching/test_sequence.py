@@ -1,4 +1,6 @@
-"""The order of switching operations: hand-made feeders where it matters, and all orders of real decisions compared."""
+"""The order of switching operations: hand-made feeders where it matters, and all orders of real
+decisions compared.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,13 @@ import pytest
 
 from feederguard.baselines.plan_search import PlanSearch
 from feederguard.data.networks import load_network
-from feederguard.models.load_transfer import Decisions, Scenarios, judge, make_scenarios, resolve_setting
+from feederguard.models.load_transfer import (
+    Decisions,
+    Scenarios,
+    judge,
+    make_scenarios,
+    resolve_setting,
+)
 from feederguard.models.load_transfer.judge import SAFE_TOLERANCE
 from feederguard.models.network import Network
 from feederguard.models.power_flow import solve_power_flow
@@ -21,11 +29,17 @@ AMPERE_PER_MW = 1e3 / (np.sqrt(3) * 10)  # at 10 kV and unity power factor
 
 
 def write_feeder(
-    folder: Path, buses: dict[str, tuple[float, float]], branches: dict[str, tuple[str, str, int, float]]
+    folder: Path,
+    buses: dict[str, tuple[float, float]],
+    branches: dict[str, tuple[str, str, int, float]],
 ) -> Network:
-    """Return a 10 kV feeder fed at bus S; buses: load and generation in MW; branches: ends, normally open, limit in MW."""
+    """Return a 10 kV feeder fed at bus S; buses: load and generation in MW; branches: ends,
+    normally open, limit in MW.
+    """
     lines = ["bus,vn_kv,type,p_mw,q_mvar,vmin_pu,vmax_pu,sgen_p_mw", "S,10,slack,0,0,0.9,1.1,0"]
-    lines += [f"{name},10,pq,{load},0,0.9,1.1,{generation}" for name, (load, generation) in buses.items()]
+    lines += [
+        f"{name},10,pq,{load},0,0.9,1.1,{generation}" for name, (load, generation) in buses.items()
+    ]
     (folder / "buses.csv").write_text("\n".join(lines))
     lines = ["branch,from_bus,to_bus,kind,normally_open,r_ohm,x_ohm,b_us,rating_a"]
     lines += [
@@ -38,18 +52,29 @@ def write_feeder(
 
 
 def two_sections(
-    folder: Path, load_3: float = 1.0, generation_3: float = 0.0, load_5: float = 1.0, limit_4: float = 5.0
+    folder: Path,
+    load_3: float = 1.0,
+    generation_3: float = 0.0,
+    load_5: float = 1.0,
+    limit_4: float = 5.0,
 ) -> Network:
     """Return S-4 with two ties, to 3 and 5, which hang with 1 from S-1 by the lines 13 and 15.
 
-    A fault of S1 cuts off 1, 3 and 5; the decision of these tests opens 15 and feeds 3 with 1, and 5, from 4.
+    A fault of S1 cuts off 1, 3 and 5; the decision of these tests opens 15 and feeds 3 with 1, and
+    5, from 4.
     """
     return write_feeder(
         folder,
         {"1": (0, 0), "3": (load_3, generation_3), "4": (0.5, 0), "5": (load_5, 0)},
-        {"S1": ("S", "1", 0, 9), "13": ("1", "3", 0, 9), "15": ("1", "5", 0, 9), "S4": ("S", "4", 0, limit_4),
-         "t3": ("4", "3", 1, 9), "t5": ("4", "5", 1, 9)},
-    )  # fmt: skip
+        {
+            "S1": ("S", "1", 0, 9),
+            "13": ("1", "3", 0, 9),
+            "15": ("1", "5", 0, 9),
+            "S4": ("S", "4", 0, limit_4),
+            "t3": ("4", "3", 1, 9),
+            "t5": ("4", "5", 1, 9),
+        },
+    )
 
 
 def decide(
@@ -66,8 +91,9 @@ def decide(
 
 def words(network: Network, sequence: SwitchingSequence) -> list[str]:
     return [
-        o.kind if o.branch < 0 else f"{o.kind} {network.branch_name[o.branch]}" for o in sequence.operations
-    ]  # fmt: skip
+        o.kind if o.branch < 0 else f"{o.kind} {network.branch_name[o.branch]}"
+        for o in sequence.operations
+    ]
 
 
 def has_loop(network: Network, closed: np.ndarray) -> bool:
@@ -91,7 +117,9 @@ def has_loop(network: Network, closed: np.ndarray) -> bool:
 
 
 def test_a_section_is_opened_before_two_ties_feed_both_sides(tmp_path: Path) -> None:
-    """Both ties closed with 15 still closed is the loop 4-3-1-5-4; the larger section gets its supply first."""
+    """Both ties closed with 15 still closed is the loop 4-3-1-5-4; the larger section gets its
+    supply first.
+    """
     network = two_sections(tmp_path, load_3=0.4, load_5=1.0)
     scenarios, decisions = decide(network, "S1", ["15"], ["t3", "t5"], {})
 
@@ -104,7 +132,9 @@ def test_a_section_is_opened_before_two_ties_feed_both_sides(tmp_path: Path) -> 
 
 
 def test_shedding_comes_just_before_the_closing_that_would_overload(tmp_path: Path) -> None:
-    """S4 bears 2 MW; 4 and 5 take 1.5, with 3 it would be 2.5, so 0.5 MW of live bus 4 must go first, but not earlier."""
+    """S4 bears 2 MW; 4 and 5 take 1.5, with 3 it would be 2.5, so 0.5 MW of live bus 4 must go
+    first, but not earlier.
+    """
     network = two_sections(tmp_path, limit_4=2.05)
     scenarios, decisions = decide(network, "S1", ["15"], ["t3", "t5"], {"4": 1.0})
 
@@ -118,9 +148,11 @@ def test_shedding_comes_just_before_the_closing_that_would_overload(tmp_path: Pa
 
 
 def test_where_no_order_is_within_limits_the_least_overload_is_marked(tmp_path: Path) -> None:
-    """3 brings 2 MW and 5 takes 1.5: together they rest on S4 (1 MW), one without the other does not.
+    """3 brings 2 MW and 5 takes 1.5: together they rest on S4 (1 MW), one without the other does
+    not.
 
-    4 takes 0.5, so with 5 alone S4 carries 2.0 MW and with 3 alone 1.5 MW backwards: overload by 50 % for one step.
+    4 takes 0.5, so with 5 alone S4 carries 2.0 MW and with 3 alone 1.5 MW backwards: overload by 50
+    % for one step.
     """
     network = two_sections(tmp_path, load_3=0, generation_3=2.0, load_5=1.5, limit_4=1.0)
     scenarios, decisions = decide(network, "S1", ["15"], ["t3", "t5"], {})
@@ -177,18 +209,32 @@ def test_batches_must_agree(tmp_path: Path) -> None:
 
 
 def measure(
-    network: Network, scenarios: Scenarios, closed: list[np.ndarray], shed: list[np.ndarray], steps: list[str]
+    network: Network,
+    scenarios: Scenarios,
+    closed: list[np.ndarray],
+    shed: list[np.ndarray],
+    steps: list[str],
 ) -> tuple[float, int, float, int, float]:
     """Return (4) to (8) of one order, state by state and by plain loops."""
     p = scenarios.p_load[0]
     judged = [
-        judge(network, scenarios, Decisions(c[None], s[None]), "radial") for c, s in zip(closed, shed, strict=True)
+        judge(network, scenarios, Decisions(c[None], s[None]), "radial")
+        for c, s in zip(closed, shed, strict=True)
     ]
-    excess = [float(o.worst_violation[0]) if o.worst_violation[0] > SAFE_TOLERANCE else 0.0 for o in judged]
-    live = [solve_power_flow(network, p * (1 - s), closed=c).energised for c, s in zip(closed, shed, strict=True)]
+    excess = [
+        float(o.worst_violation[0]) if o.worst_violation[0] > SAFE_TOLERANCE else 0.0
+        for o in judged
+    ]
+    live = [
+        solve_power_flow(network, p * (1 - s), closed=c).energised
+        for c, s in zip(closed, shed, strict=True)
+    ]
     gone = sum(float(p[a & ~b].sum()) for a, b in itertools.pairwise(live))
     early = sum(a == "close" and b == "open" for k, a in enumerate(steps) for b in steps[k + 1 :])
-    unserved = sum(float((p * np.where(alive, s, 1.0)).sum()) for alive, s in zip(live[1:], shed[1:], strict=True))
+    unserved = sum(
+        float((p * np.where(alive, s, 1.0)).sum())
+        for alive, s in zip(live[1:], shed[1:], strict=True)
+    )
     inner = excess[1:-1]
     return max(inner, default=0.0), sum(e > 0 for e in inner), gone, early, unserved
 
@@ -217,20 +263,33 @@ def test_the_order_is_the_least_of_all_orders_on_ieee33(fault: str) -> None:
         found = measure(network, scenarios, closed, shed, [o.kind for o in order])
         best = found if best is None else min(best, found)
 
-    own = measure(network, scenarios, list(sequence.closed), list(sequence.shed), [o.kind for o in sequence.operations])
+    own = measure(
+        network,
+        scenarios,
+        list(sequence.closed),
+        list(sequence.shed),
+        [o.kind for o in sequence.operations],
+    )
     assert best is not None
     assert own == pytest.approx(best, abs=1e-9)
     assert not any(has_loop(network, state) for state in sequence.closed)
 
 
 def test_loads_alone_never_need_an_overload_on_the_way() -> None:
-    """Open, shed, close passes through parts of the final forest: with loads alone none carries more than the decision."""
+    """Open, shed, close passes through parts of the final forest: with loads alone none carries
+    more than the decision.
+    """
     network = load_network("bus69")
     scenarios = make_scenarios(network, np.flatnonzero(network.closed))
-    decisions = PlanSearch(network, resolve_setting(network, "radial"), max_rounds=1).decide(scenarios)
+    decisions = PlanSearch(network, resolve_setting(network, "radial"), max_rounds=1).decide(
+        scenarios
+    )
     safe = judge(network, scenarios, decisions, "radial").safe
 
     sequences = order_operations(network, scenarios, decisions, "radial")
 
     assert safe.sum() > 60
-    assert all((sequences[k].excess == 0).all() and not sequences[k].loop.any() for k in np.flatnonzero(safe))
+    assert all(
+        (sequences[k].excess == 0).all() and not sequences[k].loop.any()
+        for k in np.flatnonzero(safe)
+    )

@@ -25,12 +25,36 @@ def toy(energy: float = 2.0) -> VoltageCase:
     """0 --r = 0.1-- 1 on 1 MVA: 0.6 of demand, or of surplus, is too much for the band."""
     zero, one = np.zeros(2), np.zeros(1)
     network = Network(
-        name="pair", base_mva=1.0, bus_name=("0", "1"), vn_kv=zero + 10.0, v_min=zero + 0.95, v_max=zero + 1.05,
-        p_load=np.array([0, 1.0]), q_load=zero, p_gen=np.array([0, 1.0]), q_gen=zero, g_shunt=zero, b_shunt=zero,
-        substation=np.array([0]), v_substation=np.array([1.0]), branch_name=("l",), kind=("line",), from_bus=np.array([0]),
-        to_bus=np.array([1]), r=one + 0.1, x=one, g_from=one, b_from=one, g_to=one, b_to=one, tap=one + 1, shift=one,
-        rating=one + 2.0, closed=np.array([True]), open_end=np.array([0]),
-    )  # fmt: skip
+        name="pair",
+        base_mva=1.0,
+        bus_name=("0", "1"),
+        vn_kv=zero + 10.0,
+        v_min=zero + 0.95,
+        v_max=zero + 1.05,
+        p_load=np.array([0, 1.0]),
+        q_load=zero,
+        p_gen=np.array([0, 1.0]),
+        q_gen=zero,
+        g_shunt=zero,
+        b_shunt=zero,
+        substation=np.array([0]),
+        v_substation=np.array([1.0]),
+        branch_name=("l",),
+        kind=("line",),
+        from_bus=np.array([0]),
+        to_bus=np.array([1]),
+        r=one + 0.1,
+        x=one,
+        g_from=one,
+        b_from=one,
+        g_to=one,
+        b_to=one,
+        tap=one + 1,
+        shift=one,
+        rating=one + 2.0,
+        closed=np.array([True]),
+        open_end=np.array([0]),
+    )
     p = np.array([HARD, CALM, HARD])
     load, made = (np.stack([0 * p, np.maximum(side, 0)], axis=-1) for side in (p, -p))
     days = VoltageDays(load, 0 * load, made, 1.0, np.datetime64("2016-01-01") + np.arange(3))
@@ -39,11 +63,18 @@ def toy(energy: float = 2.0) -> VoltageCase:
 
 def test_a_case_that_is_as_meant() -> None:
     case = toy()
-    best, idle = optimum(case), controlled(case, compute_soc_tube(case.network, case.batteries, case.days))
+    best, idle = (
+        optimum(case),
+        controlled(case, compute_soc_tube(case.network, case.batteries, case.days)),
+    )
     assert best.n_day == 3 and not best.lost_days
     assert (idle.outside, idle.slack, idle.uncertified, idle.short_days) == (0, 0, 0, 0)
     words, fine = verdict(best, idle)
-    assert fine and words.startswith("As meant: the AC optimum holds all 3 days") and "0 of 3 days short" in words
+    assert (
+        fine
+        and words.startswith("As meant: the AC optimum holds all 3 days")
+        and "0 of 3 days short" in words
+    )
     # Without the tube nobody brings the energy back: told, and no fault of the sizes.
     words, fine = verdict(best, controlled(case, None))
     assert fine and words.endswith("the idle policy ends 2 of 3 days short of energy")
@@ -100,4 +131,7 @@ def test_a_feeder_without_a_case_is_told_of(
     with pytest.raises(SystemExit) as stopped:
         main()
     assert stopped.value.code == 2
-    assert "error: no voltage case of feeder 'nowhere'; bundled are cigre_lv18" in capsys.readouterr().err
+    assert (
+        "error: no voltage case of feeder 'nowhere'; bundled are cigre_lv18"
+        in capsys.readouterr().err
+    )

@@ -1,4 +1,6 @@
-"""Demand that is not that of the step decided: on two buses by hand, and few days of the bundled case."""
+"""Demand that is not that of the step decided: on two buses by hand, and few days of the bundled
+case.
+"""
 
 import sys
 from io import StringIO
@@ -17,8 +19,18 @@ from feederguard.models.network import Network
 from feederguard.models.soc_tube import compute_soc_tube
 from feederguard.models.voltage_regulation import VoltageDays
 from feederguard.studies.evidence import stale_demand
-from feederguard.studies.evidence.stale_demand import COLUMNS, given_days, print_stale_table, stale_table
-from feederguard.studies.trained.voltage_agents import VoltageAgentConfigs, VoltageCourse, kept_df_srl, trained_voltage
+from feederguard.studies.evidence.stale_demand import (
+    COLUMNS,
+    given_days,
+    print_stale_table,
+    stale_table,
+)
+from feederguard.studies.trained.voltage_agents import (
+    VoltageAgentConfigs,
+    VoltageCourse,
+    kept_df_srl,
+    trained_voltage,
+)
 from feederguard.studies.voltage.tube_worth import Always
 
 # 0.675 takes the voltage behind 0.1 below 0.95; the light hours leave room to charge again.
@@ -30,12 +42,36 @@ def pair() -> Network:
     """0 --r = 0.1-- 1 on 1 MVA, band 0.95..1.05."""
     zero, one = np.zeros(2), np.zeros(1)
     return Network(
-        name="pair", base_mva=1.0, bus_name=("0", "1"), vn_kv=zero + 10.0, v_min=zero + 0.95, v_max=zero + 1.05,
-        p_load=np.array([0, 1.0]), q_load=zero, p_gen=zero, q_gen=zero, g_shunt=zero, b_shunt=zero, substation=np.array([0]),
-        v_substation=np.array([1.0]), branch_name=("l",), kind=("line",), from_bus=np.array([0]), to_bus=np.array([1]),
-        r=one + 0.1, x=one, g_from=one, b_from=one, g_to=one, b_to=one, tap=one + 1, shift=one,
-        rating=one + np.inf, closed=np.array([True]), open_end=np.array([0]),
-    )  # fmt: skip
+        name="pair",
+        base_mva=1.0,
+        bus_name=("0", "1"),
+        vn_kv=zero + 10.0,
+        v_min=zero + 0.95,
+        v_max=zero + 1.05,
+        p_load=np.array([0, 1.0]),
+        q_load=zero,
+        p_gen=zero,
+        q_gen=zero,
+        g_shunt=zero,
+        b_shunt=zero,
+        substation=np.array([0]),
+        v_substation=np.array([1.0]),
+        branch_name=("l",),
+        kind=("line",),
+        from_bus=np.array([0]),
+        to_bus=np.array([1]),
+        r=one + 0.1,
+        x=one,
+        g_from=one,
+        b_from=one,
+        g_to=one,
+        b_to=one,
+        tap=one + 1,
+        shift=one,
+        rating=one + np.inf,
+        closed=np.array([True]),
+        open_end=np.array([0]),
+    )
 
 
 def some_days() -> VoltageDays:
@@ -48,7 +84,12 @@ def some_days() -> VoltageDays:
 def case() -> Any:
     network, days = pair(), some_days()
     unit = Batteries.at(network, ["1"], 0.5, 1.0)
-    return network, unit, days, SafetyLayer(network, unit, 1.0, compute_soc_tube(network, unit, days))
+    return (
+        network,
+        unit,
+        days,
+        SafetyLayer(network, unit, 1.0, compute_soc_tube(network, unit, days)),
+    )
 
 
 def test_given_days() -> None:
@@ -68,33 +109,52 @@ def test_given_days() -> None:
 def test_late_it_misses_the_first_heavy_hour_of_each_day_and_no_other(case: Any) -> None:
     """It sees 0.4 and lets 0.675 through: v (1 - v) = 0.0675."""
     _, unit, days, layer = case
-    table = stale_table(layer, days, given_days(days, 0.0), {"idle": Always(unit, 0.0)}).set_index("demand")
+    table = stale_table(layer, days, given_days(days, 0.0), {"idle": Always(unit, 0.0)}).set_index(
+        "demand"
+    )
     assert (table["steps"] == 24).all()
     for name in ("exact", "0% noise per bus"):
-        assert table.loc[name, ["steps_outside", "days_outside", "certified_outside"]].tolist() == [0, 0, 0]
+        assert table.loc[name, ["steps_outside", "days_outside", "certified_outside"]].tolist() == [
+            0,
+            0,
+            0,
+        ]
     late = table.loc["one step late"]
     assert late[["steps_outside", "days_outside", "certified_outside"]].tolist() == [2, 2, 2]
-    assert late["worst_excess_pu"] == pytest.approx(0.95 - 0.5 * (1 + np.sqrt(1 - 4 * 0.0675)), abs=1e-6)
+    assert late["worst_excess_pu"] == pytest.approx(
+        0.95 - 0.5 * (1 + np.sqrt(1 - 4 * 0.0675)), abs=1e-6
+    )
 
 
 def test_on_the_bundled_case_neither_late_nor_noisy_is_safe() -> None:
     case = load_voltage_case("cigre_lv18", "test")
     some = case.days[::15]
     layer = SafetyLayer(case.network, case.batteries, some.step_h)
-    table = stale_table(layer, some, given_days(some), {"idle": Always(case.batteries, 0.0)}).set_index("demand")
-    assert list(table.reset_index().columns) == ["demand", *(name for name in COLUMNS if name != "demand")]
+    table = stale_table(
+        layer, some, given_days(some), {"idle": Always(case.batteries, 0.0)}
+    ).set_index("demand")
+    assert list(table.reset_index().columns) == [
+        "demand",
+        *(name for name in COLUMNS if name != "demand"),
+    ]
     assert table.loc["exact", "steps_outside"] == 0
-    assert (table["steps_outside"].iloc[1:] > 5).all() and (table["worst_excess_pu"].iloc[1:] > 1e-3).all()
+    assert (table["steps_outside"].iloc[1:] > 5).all() and (
+        table["worst_excess_pu"].iloc[1:] > 1e-3
+    ).all()
 
     console = Console(width=130, record=True, file=StringIO())
     print_stale_table(table.reset_index(), console)
     assert "one step late" in console.export_text()
 
 
-def test_the_trained_agent_is_taken_from_the_cache_and_never_trained(case: Any, tmp_path: Path) -> None:
+def test_the_trained_agent_is_taken_from_the_cache_and_never_trained(
+    case: Any, tmp_path: Path
+) -> None:
     network, unit, days, layer = case
     plain = VoltageAgentConfig()
-    short = VoltageAgentConfigs(df_srl=VoltageAgentConfig(plain.learner, num_envs=3, episodes=3, learn_steps=1))
+    short = VoltageAgentConfigs(
+        df_srl=VoltageAgentConfig(plain.learner, num_envs=3, episodes=3, learn_steps=1)
+    )
     course = VoltageCourse("pair", network, unit, days, layer.tube, tmp_path, short)
     assert kept_df_srl(course) is None and not list(tmp_path.iterdir())
 
@@ -119,7 +179,10 @@ def test_the_trained_agent_is_taken_from_the_cache_and_never_trained(case: Any, 
     ],
 )
 def test_bad_options(
-    given: list[str], words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    given: list[str],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["stale_demand.py", *given])
     with pytest.raises(SystemExit):

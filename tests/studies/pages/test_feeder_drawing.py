@@ -18,20 +18,43 @@ from feederguard.studies.pages.feeder_drawing import (
 )
 
 
-def feeder(ends: list[tuple[int, int]], ties: tuple[int, ...] = (), substations: tuple[int, ...] = (0,)) -> Network:
+def feeder(
+    ends: list[tuple[int, int]], ties: tuple[int, ...] = (), substations: tuple[int, ...] = (0,)
+) -> Network:
     """Lines between the buses named, those numbered in `ties` normally open."""
     n, m = 1 + max(max(pair) for pair in ends), len(ends)
     at_bus, at_branch = np.zeros(n), np.zeros(m)
     values: dict[str, Any] = {
-        "name": "drawn", "base_mva": 1.0, "bus_name": [f"b{i}" for i in range(n)], "vn_kv": at_bus + 10.0,
-        "v_min": at_bus + 0.9, "v_max": at_bus + 1.1, "p_load": at_bus, "q_load": at_bus, "p_gen": at_bus, "q_gen": at_bus,
-        "g_shunt": at_bus, "b_shunt": at_bus, "substation": substations, "v_substation": np.ones(len(substations)),
-        "branch_name": [f"l{k}" for k in range(m)], "kind": ["tie" if k in ties else "line" for k in range(m)],
-        "from_bus": [i for i, _ in ends], "to_bus": [j for _, j in ends], "r": at_branch + 0.1, "x": at_branch,
-        "g_from": at_branch, "b_from": at_branch, "g_to": at_branch, "b_to": at_branch, "tap": at_branch + 1.0,
-        "shift": at_branch, "rating": at_branch + 1.0, "closed": [k not in ties for k in range(m)],
+        "name": "drawn",
+        "base_mva": 1.0,
+        "bus_name": [f"b{i}" for i in range(n)],
+        "vn_kv": at_bus + 10.0,
+        "v_min": at_bus + 0.9,
+        "v_max": at_bus + 1.1,
+        "p_load": at_bus,
+        "q_load": at_bus,
+        "p_gen": at_bus,
+        "q_gen": at_bus,
+        "g_shunt": at_bus,
+        "b_shunt": at_bus,
+        "substation": substations,
+        "v_substation": np.ones(len(substations)),
+        "branch_name": [f"l{k}" for k in range(m)],
+        "kind": ["tie" if k in ties else "line" for k in range(m)],
+        "from_bus": [i for i, _ in ends],
+        "to_bus": [j for _, j in ends],
+        "r": at_branch + 0.1,
+        "x": at_branch,
+        "g_from": at_branch,
+        "b_from": at_branch,
+        "g_to": at_branch,
+        "b_to": at_branch,
+        "tap": at_branch + 1.0,
+        "shift": at_branch,
+        "rating": at_branch + 1.0,
+        "closed": [k not in ties for k in range(m)],
         "open_end": np.zeros(m, dtype=int),
-    }  # fmt: skip
+    }
     return Network(**values)
 
 
@@ -49,14 +72,24 @@ def test_a_trunk_with_one_lateral_by_hand() -> None:
     network = feeder([(0, 1), (1, 2), (2, 3), (3, 4), (1, 5), (6, 5), (6, 4)], ties=(6,))
     drawing = draw_feeder(network)
     assert drawing.x.tolist() == [0, 1, 2, 3, 4, 2, 3]
-    assert drawing.y[:5].tolist() == [0] * 5 and abs(drawing.y[5]) == 1 and drawing.y[6] == drawing.y[5]
+    assert (
+        drawing.y[:5].tolist() == [0] * 5
+        and abs(drawing.y[5]) == 1
+        and drawing.y[6] == drawing.y[5]
+    )
     assert drawing.order.tolist() == [0, 1, 2, 3, 4, 5, 6]
     assert drawing.run.tolist() == [0, 0, 0, 0, 0, 1, 1]
     # The lateral turns off at b1: up or down in its column, then to the right.
     assert drawing.path[4].tolist() == [[1, 0], [1, drawing.y[5]], [2, drawing.y[5]]]
-    assert drawing.middle[0].tolist() == [0.5, 0] and drawing.middle[4].tolist() == [1.5, drawing.y[5]]
+    assert drawing.middle[0].tolist() == [0.5, 0] and drawing.middle[4].tolist() == [
+        1.5,
+        drawing.y[5],
+    ]
     # A tie is an arc between its buses, and its mark lies off the straight way.
-    assert drawing.path[6][0].tolist() == [3, drawing.y[5]] and drawing.path[6][-1].tolist() == [4, 0]
+    assert drawing.path[6][0].tolist() == [3, drawing.y[5]] and drawing.path[6][-1].tolist() == [
+        4,
+        0,
+    ]
     assert len(drawing.path[6]) > 3
     assert drawing.branch_order.tolist() == [0, 1, 2, 3, 4, 5, 6]
 
@@ -73,7 +106,9 @@ def test_a_closed_loop_is_an_arc_and_every_bus_is_drawn_once() -> None:
 
 
 def test_feeders_of_two_substations_do_not_share_a_row() -> None:
-    drawing = draw_feeder(feeder([(0, 1), (1, 2), (3, 4), (4, 5), (2, 5)], ties=(4,), substations=(0, 3)))
+    drawing = draw_feeder(
+        feeder([(0, 1), (1, 2), (3, 4), (4, 5), (2, 5)], ties=(4,), substations=(0, 3))
+    )
     assert drawing.x[[0, 3]].tolist() == [0, 0]
     assert drawing.y[:3].min() - drawing.y[3:].max() >= 2
 
@@ -92,14 +127,19 @@ def test_no_two_lines_of_a_bundled_feeder_cross(name: str) -> None:
     assert sorted(drawing.order.tolist()) == list(range(network.n_bus))
     assert sorted(drawing.branch_order.tolist()) == list(range(network.n_branch))
     segments = solid_segments(drawing)
-    assert sum(len(path) <= 3 for path in drawing.path) == network.closed.sum()  # all of them are radial
+    assert (
+        sum(len(path) <= 3 for path in drawing.path) == network.closed.sum()
+    )  # all of them are radial
     low, high = segments.min(axis=1), segments.max(axis=1)
     level = low[:, 1] == high[:, 1]
     # A level and an upright stretch cross where each lies strictly inside the other.
     a, b = low[level][:, None], low[~level][None]
     a_end, b_end = high[level][:, None], high[~level][None]
     crossed = (
-        (a[..., 0] < b[..., 0]) & (b[..., 0] < a_end[..., 0]) & (b[..., 1] < a[..., 1]) & (a[..., 1] < b_end[..., 1])
+        (a[..., 0] < b[..., 0])
+        & (b[..., 0] < a_end[..., 0])
+        & (b[..., 1] < a[..., 1])
+        & (a[..., 1] < b_end[..., 1])
     )
     assert not crossed.any()
     # No bus lies on a line that is not its own.

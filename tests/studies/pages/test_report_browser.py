@@ -1,4 +1,5 @@
-"""The report in a real browser: it loads in silence, asks nothing of the network, and its pickers change what is drawn.
+"""The report in a real browser: it loads in silence, asks nothing of the network, and its pickers
+change what is drawn.
 
 Needs a Chromium or Chrome on the path, and playwright.
 """
@@ -34,9 +35,14 @@ from feederguard.studies.voltage.tables import summarise as summarise_voltage
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-)  # fmt: skip
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 
 
 def transfer() -> Section:
@@ -52,7 +58,15 @@ def transfer() -> Section:
                 outcome = judge(network, scenario, decision, setting)
                 rows.append(
                     Row.judged(
-                        name, method.name, k, network, sampled, 1e-3, decision, outcome, getattr(method, "reports", [])
+                        name,
+                        method.name,
+                        k,
+                        network,
+                        sampled,
+                        1e-3,
+                        decision,
+                        outcome,
+                        getattr(method, "reports", []),
                     )
                 )
     # One that the radial setting does not have.
@@ -69,14 +83,25 @@ def transfer() -> Section:
 def voltage() -> Section:
     bench = load_bench(VoltageConfig(days=2, methods=("no_control", "droop", "idle_safe")))
     layer = SafetyLayer(bench.network, bench.batteries, bench.test.step_h, None)
-    methods: tuple[VoltageMethod, ...] = (NoControl(), Droop(bench.network, bench.batteries), IdleSafe(layer))
-    outcomes = {method.name: simulate(bench.network, bench.batteries, bench.test, method) for method in methods}
+    methods: tuple[VoltageMethod, ...] = (
+        NoControl(),
+        Droop(bench.network, bench.batteries),
+        IdleSafe(layer),
+    )
+    outcomes = {
+        method.name: simulate(bench.network, bench.batteries, bench.test, method)
+        for method in methods
+    }
     days = pd.concat(
-        [day_table(name, 0, bench, bench.test, outcome) for name, outcome in outcomes.items()], ignore_index=True
+        [day_table(name, 0, bench, bench.test, outcome) for name, outcome in outcomes.items()],
+        ignore_index=True,
     )
     lines = pd.DataFrame({"method": list(outcomes), "decision_s": 1e-4, "decision_outside_s": 1e-3})
     lines = lines.assign(
-        **{f"layer_{name}": np.nan for name in ("as_proposed", "corrected", "tube_left", "slack_used")}
+        **{
+            f"layer_{name}": np.nan
+            for name in ("as_proposed", "corrected", "tube_left", "slack_used")
+        }
     )
     training = pd.DataFrame(
         {"method": "idle_safe", "seed": 0, "day": np.arange(1, 6), "steps": 96, "violation_steps": [4, 1, 0, 0, 0],
@@ -112,7 +137,9 @@ def visit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visit]:
         "playwright.sync_api", reason="playwright drives the browser; pip install playwright"
     )
     folder = tmp_path_factory.mktemp("report")
-    path, _ = write_report("Both jobs", [transfer(), voltage()], find_provenance(0, ["studies/x.py"]), folder)
+    path, _ = write_report(
+        "Both jobs", [transfer(), voltage()], find_provenance(0, ["studies/x.py"]), folder
+    )
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=browser_path, args=list(QUIET))
         one = Visit(browser.new_page(viewport={"width": 1280, "height": 900}))
@@ -133,13 +160,29 @@ def test_it_loads_in_silence_and_every_figure_has_content(visit: Visit) -> None:
     assert [url for url in visit.asked if not url.startswith(("file:", "data:", "blob:"))] == []
     charts = visit.page.eval_on_selector_all(".chart", "all => all.map(one => one.id)")
     assert set(charts) == {
-        "transfer-map", "transfer-voltage", "transfer-loading", "transfer-cost-paper", "transfer-cost-radial",
-        "transfer-times", "transfer-learning", "transfer-ranking", "voltage-map", "voltage-day", "voltage-power",
-        "voltage-soc", "voltage-energy", "voltage-outside", "voltage-times", "voltage-learning", "voltage-learning-outside",
-    }  # fmt: skip
+        "transfer-map",
+        "transfer-voltage",
+        "transfer-loading",
+        "transfer-cost-paper",
+        "transfer-cost-radial",
+        "transfer-times",
+        "transfer-learning",
+        "transfer-ranking",
+        "voltage-map",
+        "voltage-day",
+        "voltage-power",
+        "voltage-soc",
+        "voltage-energy",
+        "voltage-outside",
+        "voltage-times",
+        "voltage-learning",
+        "voltage-learning-outside",
+    }
     for name in charts:
         drawn = f"#{name} .cartesianlayer .trace path"
-        widths = visit.page.eval_on_selector_all(drawn, "all => all.map(one => one.getBoundingClientRect().width)")
+        widths = visit.page.eval_on_selector_all(
+            drawn, "all => all.map(one => one.getBoundingClientRect().width)"
+        )
         assert sum(widths) > 50, name
         box = visit.page.locator(f"#{name}").bounding_box()
         assert box["height"] >= 100 and box["width"] >= 400, name
@@ -150,7 +193,10 @@ def test_the_fault_the_setting_and_the_method_change_the_map(visit: Visit) -> No
     visit.choose("transfer-decisions-1", "paper")
     visit.choose("transfer-decisions-2", "plan_search")
     charts = ("transfer-map", "transfer-voltage", "transfer-loading")
-    first, note = [visit.drawn(name) for name in charts], visit.page.inner_text("#transfer-decisions-note")
+    first, note = (
+        [visit.drawn(name) for name in charts],
+        visit.page.inner_text("#transfer-decisions-note"),
+    )
     assert "closes 33, 35;" in note and "Safe by the AC power flow" in note
     # A mark stands for each switch that is closed, the first of its points being the legend's.
     closed = "document.getElementById('transfer-map').data.find(trace => trace.name == 'switch closed').hovertext"
@@ -159,7 +205,9 @@ def test_the_fault_the_setting_and_the_method_change_the_map(visit: Visit) -> No
     second = [visit.drawn(name) for name in charts]
     assert all(one != other for one, other in zip(first, second, strict=True))
     assert visit.page.evaluate(closed) == [""]
-    assert "no_transfer leaves 7 buses (411 kW) dark" in visit.page.inner_text("#transfer-decisions-note")
+    assert "no_transfer leaves 7 buses (411 kW) dark" in visit.page.inner_text(
+        "#transfer-decisions-note"
+    )
     visit.choose("transfer-decisions-1", "radial")
     assert "not run in this setting" in visit.page.inner_text("#transfer-decisions-note")
     visit.choose("transfer-decisions-2", "plan_search")
@@ -176,14 +224,17 @@ def test_the_day_and_the_method_change_the_map(visit: Visit) -> None:
     visit.choose("voltage-days-1", "droop")
     second = [visit.drawn(name) for name in charts]
     assert all(one != other for one, other in zip(first, second, strict=True))
-    # Labels that were blank for the method before are there: one per bus, and one per battery that did something.
+    # Labels that were blank for the method before are there: one per bus, and one per battery that
+    # did something.
     texts = "[...document.querySelectorAll('#voltage-map .textpoint text')]"
     shown = f"{texts}.filter(one => one.getBoundingClientRect().width > 4)"
     told = "document.getElementById('voltage-map').data.find(trace => (trace.name || '').startsWith('battery')).text"
     working = visit.page.evaluate(f"{told}.filter(text => text.trim()).length")
     assert working and visit.page.evaluate(f"{shown}.length") >= 20 + working
     assert "droop: " in visit.page.inner_text("#voltage-days-note")
-    days = visit.page.eval_on_selector_all("#voltage-days-0 option", "all => all.map(one => one.value)")
+    days = visit.page.eval_on_selector_all(
+        "#voltage-days-0 option", "all => all.map(one => one.value)"
+    )
     shown = visit.page.input_value("#voltage-days-0")
     visit.choose("voltage-days-0", next(day for day in days if day != shown))
     assert all(one != visit.drawn(name) for name, one in zip(charts, second, strict=True))
@@ -194,4 +245,6 @@ def test_the_page_itself_never_scrolls_sideways(visit: Visit, width: int) -> Non
     visit.page.set_viewport_size({"width": width, "height": 900})
     visit.page.wait_for_timeout(300)
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
-    assert visit.page.evaluate("document.querySelector('main').getBoundingClientRect().right") <= width
+    assert (
+        visit.page.evaluate("document.querySelector('main').getBoundingClientRect().right") <= width
+    )

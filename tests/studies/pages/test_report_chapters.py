@@ -1,4 +1,6 @@
-"""The chapters of a report: their pictures show what the judge found, their figures and tables are there."""
+"""The chapters of a report: their pictures show what the judge found, their figures and tables are
+there.
+"""
 
 import base64
 from dataclasses import asdict
@@ -35,7 +37,15 @@ from feederguard.studies.voltage.tables import VoltageResults
 from feederguard.studies.voltage.tables import summarise as summarise_voltage
 
 HERE = Provenance(
-    "python study.py", "7", (("numpy", "2.0"),), "CPython 3.12", "Linux", "a processor", 2, 8.0, "2026-01-01"
+    "python study.py",
+    "7",
+    (("numpy", "2.0"),),
+    "CPython 3.12",
+    "Linux",
+    "a processor",
+    2,
+    8.0,
+    "2026-01-01",
 )
 
 
@@ -56,7 +66,11 @@ def compared(network: Network, count: int) -> tuple[SampledScenarios, list[Row]]
                 decision = method.decide(scenario)
                 outcome = judge(network, scenario, decision, setting)
                 reports: list[Report] = getattr(method, "reports", [])
-                rows.append(Row.judged(name, method.name, k, network, sampled, 0.01, decision, outcome, reports))
+                rows.append(
+                    Row.judged(
+                        name, method.name, k, network, sampled, 0.01, decision, outcome, reports
+                    )
+                )
     return sampled, rows
 
 
@@ -72,16 +86,24 @@ def table_of(rows: list[Row]) -> pd.DataFrame:
 
 def summarise(rows: list[Row], network: Network, sampled: SampledScenarios) -> pd.DataFrame:
     decisions, times = transfer_tables.table_of(rows)
-    return transfer_tables.summarise(TransferResults("ieee33", network, sampled, decisions, times, {}))
+    return transfer_tables.summarise(
+        TransferResults("ieee33", network, sampled, decisions, times, {})
+    )
 
 
 def picker_of(section: Section) -> Picker:
     return next(block for block in section.blocks if isinstance(block, Picker))
 
 
-def test_the_states_shown_are_those_the_judge_saw(transfer: tuple[Network, SampledScenarios, list[Row]]) -> None:
+def test_the_states_shown_are_those_the_judge_saw(
+    transfer: tuple[Network, SampledScenarios, list[Row]],
+) -> None:
     network, sampled, rows = transfer
-    picker = picker_of(transfer_section(network, sampled, table_of(rows), summarise(rows, network, sampled), "ieee33"))
+    picker = picker_of(
+        transfer_section(
+            network, sampled, table_of(rows), summarise(rows, network, sampled), "ieee33"
+        )
+    )
     choices = picker.layers[2].choices
     assert set(choices) == {f"{row.scenario}|{row.setting}|{row.method}" for row in rows}
     for row in rows:
@@ -104,21 +126,39 @@ def test_the_chapter_tells_the_question_the_figures_and_the_papers_own(
     network, sampled, rows = transfer
     summary = summarise(rows, network, sampled)
     genetic = summary[summary["method"] == "plan_search"].assign(method="genetic")
-    section = transfer_section(network, sampled, table_of(rows), pd.concat([summary, genetic]), "ieee33")
+    section = transfer_section(
+        network, sampled, table_of(rows), pd.concat([summary, genetic]), "ieee33"
+    )
     names = [block.name for block in section.blocks if isinstance(block, Chart)]
     assert names == ["transfer-cost-paper", "transfer-cost-radial", "transfer-times"]
     tables = [block for block in section.blocks if isinstance(block, DataTable)]
-    assert len(tables) == 3 and "0.243 ± 0.015" in tables[2].rows[0] and "587.24" in tables[2].rows[0]
+    assert (
+        len(tables) == 3 and "0.243 ± 0.015" in tables[2].rows[0] and "587.24" in tables[2].rows[0]
+    )
     assert "The conditions differ" in tables[2].note
-    times = next(block for block in section.blocks if isinstance(block, Chart) and block.name == "transfer-times")
-    assert [list(trace.x) for trace in times.figure.data if "printed" in (trace.name or "")] == [[587240.0]]
-    other = transfer_section(network, sampled, table_of(rows), pd.concat([summary, genetic]), "my_feeder")
+    times = next(
+        block
+        for block in section.blocks
+        if isinstance(block, Chart) and block.name == "transfer-times"
+    )
+    assert [list(trace.x) for trace in times.figure.data if "printed" in (trace.name or "")] == [
+        [587240.0]
+    ]
+    other = transfer_section(
+        network, sampled, table_of(rows), pd.concat([summary, genetic]), "my_feeder"
+    )
     assert len([block for block in other.blocks if isinstance(block, DataTable)]) == 2
     text = write_report("T", [section], HERE, tmp_path)[1].read_text()
-    assert "equation (1) of Zhou et al. 2024" in text and "at most 0.9 MW" in text and "| `plan_search` |" in text
+    assert (
+        "equation (1) of Zhou et al. 2024" in text
+        and "at most 0.9 MW" in text
+        and "| `plan_search` |" in text
+    )
 
 
-def test_a_scenario_without_decision_says_why(transfer: tuple[Network, SampledScenarios, list[Row]]) -> None:
+def test_a_scenario_without_decision_says_why(
+    transfer: tuple[Network, SampledScenarios, list[Row]],
+) -> None:
     network, sampled, rows = transfer
     failed = Row.failed("radial", "misocp", 1, network, sampled, 20.0, "no decision within 20 s")
     everything = [*rows, failed]
@@ -126,7 +166,10 @@ def test_a_scenario_without_decision_says_why(transfer: tuple[Network, SampledSc
         network, sampled, table_of(everything), summarise(everything, network, sampled), "ieee33"
     )
     layer = picker_of(section).layers[2]
-    assert layer.choices["1|radial|misocp"].note == "`misocp` gave no decision: no decision within 20 s"
+    assert (
+        layer.choices["1|radial|misocp"].note
+        == "`misocp` gave no decision: no decision within 20 s"
+    )
     assert not layer.choices["1|radial|misocp"].traces and "0|radial|misocp" not in layer.choices
     assert "was not run" in layer.missing
     table = [block for block in section.blocks if isinstance(block, DataTable)][1]
@@ -134,15 +177,24 @@ def test_a_scenario_without_decision_says_why(transfer: tuple[Network, SampledSc
 
 
 def curves() -> pd.DataFrame:
-    """Made-up training of one agent that tries decisions in both settings, and of the ranking in one."""
+    """Made-up training of one agent that tries decisions in both settings, and of the ranking in
+    one.
+    """
     tried = pd.DataFrame(
         {"setting": ["paper"] * 3 + ["radial"] * 3, "method": "ddpg", "unit": "decisions", "x": [128, 256, 384] * 2,
          "learned_reward": [0.0, 1.0, 2.0] * 2, "safe_pct": [10.0, 50.0, 90.0] * 2, "cost": [4000.0, 90.0, 8.0] * 2}
     )  # fmt: skip
     ranked = pd.DataFrame(
-        {"setting": "radial", "method": "ranked_switching", "unit": "epochs", "x": [1, 2], "loss": [0.8, 0.3],
-         "first_pct": [60.0, 90.0], "shortlist_pct": [95.0, 100.0]}
-    )  # fmt: skip
+        {
+            "setting": "radial",
+            "method": "ranked_switching",
+            "unit": "epochs",
+            "x": [1, 2],
+            "loss": [0.8, 0.3],
+            "first_pct": [60.0, 90.0],
+            "shortlist_pct": [95.0, 100.0],
+        }
+    )
     return pd.concat([tried, ranked], ignore_index=True).reindex(columns=list(CURVE_COLUMNS))
 
 
@@ -152,24 +204,41 @@ def test_learning_curves_are_drawn_for_what_was_kept_and_the_rest_is_named() -> 
     assert isinstance(tried, Chart) and isinstance(ranked, Chart) and isinstance(missing, Prose)
     # Row by row, setting by setting; every curve is in the legend once.
     assert [list(trace.y) for trace in tried.figure.data] == [
-        [10, 50, 90], [10, 50, 90], [4000, 90, 8], [4000, 90, 8], [0, 1, 2], [0, 1, 2],
-    ]  # fmt: skip
+        [10, 50, 90],
+        [10, 50, 90],
+        [4000, 90, 8],
+        [4000, 90, 8],
+        [0, 1, 2],
+        [0, 1, 2],
+    ]
     assert [trace.showlegend for trace in tried.figure.data] == [True] + [False] * 5
     assert {trace.name for trace in tried.figure.data} == {"ddpg"}
-    assert "exploration included" in tried.caption and "`ddpg_safe` acts on the agent of `ddpg`" in tried.caption
+    assert (
+        "exploration included" in tried.caption
+        and "`ddpg_safe` acts on the agent of `ddpg`" in tried.caption
+    )
     low, high = tried.figure.layout.yaxis3.range
     assert tried.figure.layout.yaxis3.type == "log" and 10**low < 8 and 10**high > 4000
-    looks = [(trace.line.color, trace.line.dash, trace.marker.symbol) for trace in ranked.figure.data]
+    looks = [
+        (trace.line.color, trace.line.dash, trace.marker.symbol) for trace in ranked.figure.data
+    ]
     assert len(set(looks)) == 3 and [trace.name for trace in ranked.figure.data][0] == "loss"
-    assert missing.text.startswith("No learning curve of `ranked_switching` (paper setting): trained before")
+    assert missing.text.startswith(
+        "No learning curve of `ranked_switching` (paper setting): trained before"
+    )
 
 
-def test_the_chapter_shows_learning_where_it_is_given(transfer: tuple[Network, SampledScenarios, list[Row]]) -> None:
+def test_the_chapter_shows_learning_where_it_is_given(
+    transfer: tuple[Network, SampledScenarios, list[Row]],
+) -> None:
     network, sampled, rows = transfer
     table, summary = table_of(rows), summarise(rows, network, sampled)
     without = transfer_section(network, sampled, table, summary, "ieee33")
     given = transfer_section(network, sampled, table, summary, "ieee33", curves())
-    names = [{block.name for block in section.blocks if isinstance(block, Chart)} for section in (without, given)]
+    names = [
+        {block.name for block in section.blocks if isinstance(block, Chart)}
+        for section in (without, given)
+    ]
     assert names[1] - names[0] == {"transfer-learning", "transfer-ranking"}
     # A study in which nobody learns has nothing to say.
     nothing = transfer_section(network, sampled, table, summary, "ieee33", curves()[:0])
@@ -186,13 +255,24 @@ def voltage() -> tuple[VoltageBench, VoltageResults, FloatArray]:
          "violation_steps": [3, 1, 0, 0, 0] * 2, "worst_excess_pu": 0.01, "regulation_kwh": 10.0,
          "reward": -np.arange(10.0) - 1, "training_s": 2.0}
     )  # fmt: skip
-    methods = pd.DataFrame({"method": ["no_control"], "decision_s": [1e-6], "decision_outside_s": [1e-6]})
-    layers = {f"layer_{name}": np.nan for name in ("as_proposed", "corrected", "tube_left", "slack_used", "failed")}
+    methods = pd.DataFrame(
+        {"method": ["no_control"], "decision_s": [1e-6], "decision_outside_s": [1e-6]}
+    )
+    layers = {
+        f"layer_{name}": np.nan
+        for name in ("as_proposed", "corrected", "tube_left", "slack_used", "failed")
+    }
     days = day_table("no_control", 0, bench, bench.test, outcome)
-    return bench, VoltageResults("cigre_lv18", days, training, methods.assign(**layers), {}), outcome.p_battery
+    return (
+        bench,
+        VoltageResults("cigre_lv18", days, training, methods.assign(**layers), {}),
+        outcome.p_battery,
+    )
 
 
-def test_days_are_shown_as_the_judge_saw_them(voltage: tuple[VoltageBench, VoltageResults, FloatArray]) -> None:
+def test_days_are_shown_as_the_judge_saw_them(
+    voltage: tuple[VoltageBench, VoltageResults, FloatArray],
+) -> None:
     bench, results, schedule = voltage
     summary = summarise_voltage(results)
     picker = picker_of(voltage_section(bench, results, summary, {"no_control": schedule}))
@@ -200,23 +280,35 @@ def test_days_are_shown_as_the_judge_saw_them(voltage: tuple[VoltageBench, Volta
         choice = picker.layers[1].choices[f"{line['date']:%Y-%m-%d}|no_control"]
         v_low = unpacked(choice.traces["voltage-day"][2]["y"])
         assert v_low.min() == pytest.approx(line["v_min_pu"], abs=2e-5)
-        assert f"in {line['violation_steps']} of 96 steps" in choice.note or not line["violation_steps"]
+        assert (
+            f"in {line['violation_steps']} of 96 steps" in choice.note
+            or not line["violation_steps"]
+        )
         # With batteries idle, what was done and doing nothing are the same lines.
-        idle = unpacked(picker.layers[0].choices[f"{line['date']:%Y-%m-%d}"].traces["voltage-day"][0]["y"])
+        idle = unpacked(
+            picker.layers[0].choices[f"{line['date']:%Y-%m-%d}"].traces["voltage-day"][0]["y"]
+        )
         assert idle == pytest.approx(v_low)
     with pytest.raises(
-        ValueError, match=r"the schedule of 'no_control' has shape \(1, 96, 18\); expected \(2, 96, 18\)"
+        ValueError,
+        match=r"the schedule of 'no_control' has shape \(1, 96, 18\); expected \(2, 96, 18\)",
     ):
         voltage_section(bench, results, summary, {"no_control": schedule[:1]})
 
 
-def test_the_voltage_chapter_has_its_figures(voltage: tuple[VoltageBench, VoltageResults, FloatArray]) -> None:
+def test_the_voltage_chapter_has_its_figures(
+    voltage: tuple[VoltageBench, VoltageResults, FloatArray],
+) -> None:
     bench, results, _ = voltage
     section = voltage_section(bench, results, summarise_voltage(results), {})
     charts = {block.name: block for block in section.blocks if isinstance(block, Chart)}
     assert set(charts) == {
-        "voltage-energy", "voltage-outside", "voltage-times", "voltage-learning", "voltage-learning-outside",
-    }  # fmt: skip
+        "voltage-energy",
+        "voltage-outside",
+        "voltage-times",
+        "voltage-learning",
+        "voltage-learning-outside",
+    }
     # Of two seeds: the least, the most, the mean.
     outside = charts["voltage-learning-outside"].figure.data
     assert [list(trace.y) for trace in outside] == [[3, 4, 4, 4, 4]] * 3

@@ -15,7 +15,9 @@ KEY = {"scenarios": 3, "seed": 0}
 
 
 def table(k: int) -> pd.DataFrame:
-    return pd.DataFrame({"k": [k, k + 1], "cost": [k / 7, np.nan], "note": ["", "a: b"], "safe": [True, False]})
+    return pd.DataFrame(
+        {"k": [k, k + 1], "cost": [k / 7, np.nan], "note": ["", "a: b"], "safe": [True, False]}
+    )
 
 
 def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
@@ -38,7 +40,8 @@ def test_an_interrupted_run_goes_on_or_is_refused_but_never_lost(tmp_path: Path)
     with Journal(path, KEY, 2, resume=False) as journal:
         journal.write("a", {"t": table(1)})
     with pytest.raises(
-        RunError, match="holds 1 of 2 tasks of an interrupted run .* go on with --resume, or delete the file"
+        RunError,
+        match="holds 1 of 2 tasks of an interrupted run .* go on with --resume, or delete the file",
     ):
         Journal(path, KEY, 2, resume=False)
     # Other settings are another run: neither its results are taken, nor this one's lost.
@@ -77,14 +80,19 @@ def test_a_finished_run_is_read_again_or_begins_anew(tmp_path: Path) -> None:
 
 def test_one_process_writes_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "j.sqlite"
-    with Journal(path, KEY, 1, resume=False), pytest.raises(RunError, match="is in use .* wait for the other run"):
+    with (
+        Journal(path, KEY, 1, resume=False),
+        pytest.raises(RunError, match="is in use .* wait for the other run"),
+    ):
         Journal(path, KEY, 1, resume=True)
 
 
 def test_a_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "j.sqlite"
     path.write_text("once upon a time, and much more of it than a header has" * 9)
-    with pytest.raises(RunError, match="is damaged or no journal of this version .* delete it, or name another"):
+    with pytest.raises(
+        RunError, match="is damaged or no journal of this version .* delete it, or name another"
+    ):
         Journal(path, KEY, 1, resume=True)
     older = tmp_path / "older.sqlite"
     with sqlite3.connect(older) as file:
@@ -104,7 +112,8 @@ def test_a_kill_in_the_middle_of_a_write_leaves_nothing_of_it(tmp_path: Path) ->
         "import os, sqlite3, sys; f = sqlite3.connect(sys.argv[1], isolation_level=None); "
         "f.execute('PRAGMA cache_size = 1'); f.execute('BEGIN'); "
         "key = f.execute('SELECT key FROM run').fetchone()[0]; "
-        "[f.execute('INSERT INTO result VALUES (?, ?, ?, ?)', (key, 'b', str(k), b'x' * 100000)) for k in range(50)]; "
+        "[f.execute('INSERT INTO result VALUES (?, ?, ?, ?)', (key, 'b', str(k), b'x' * 100000)) "
+        "for k in range(50)]; "
         "os.kill(os.getpid(), 9)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)])
@@ -119,6 +128,13 @@ def test_a_kill_in_the_middle_of_a_write_leaves_nothing_of_it(tmp_path: Path) ->
 def test_the_key_stands_for_every_value() -> None:
     assert key_of(KEY) == key_of({"seed": 0, "scenarios": 3})
     assert (
-        len({key_of(KEY), key_of({**KEY, "seed": 1}), key_of({"scenarios": 3}), key_of({**KEY, "path": Path("a")})})
+        len(
+            {
+                key_of(KEY),
+                key_of({**KEY, "seed": 1}),
+                key_of({"scenarios": 3}),
+                key_of({**KEY, "path": Path("a")}),
+            }
+        )
         == 4
     )

@@ -1,4 +1,6 @@
-"""The runner: same tables from one process, several, a cluster of somebody else's, and after any kill."""
+"""The runner: same tables from one process, several, a cluster of somebody else's, and after any
+kill.
+"""
 
 import os
 import re
@@ -132,14 +134,19 @@ def test_an_interrupt_says_how_to_go_on(tmp_path: Path) -> None:
         in_process(5, work, tmp_path, console=console)
     told = console.export_text()
     assert "mine: nothing to resume, starting anew" in told
-    assert "stopped: 3 of 5 tasks are left; the same command with --resume goes on from here" in told
+    assert (
+        "stopped: 3 of 5 tasks are left; the same command with --resume goes on from here" in told
+    )
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"workers": 0}, "workers is 0; use at least one process"),
-        ({"scheduler": "here:8786"}, "scheduler is 'here:8786'; give an address such as tcp://host:8786"),
+        (
+            {"scheduler": "here:8786"},
+            "scheduler is 'here:8786'; give an address such as tcp://host:8786",
+        ),
     ],
 )
 def test_wrong_options_are_refused(changes: dict[str, Any], words: str) -> None:
@@ -148,22 +155,29 @@ def test_wrong_options_are_refused(changes: dict[str, Any], words: str) -> None:
     assert n_cores() >= 1
 
 
-def test_a_scheduler_that_does_not_answer_is_named(toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scheduler_that_does_not_answer_is_named(
+    toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from feederguard.studies.running import tasks
 
     real = tasks.Client
     monkeypatch.setattr(tasks, "Client", lambda address, timeout: real(address, timeout="0.5s"))
     with pytest.raises(
-        RunError, match="no Dask scheduler answers at tcp://127.0.0.1:9 .* start one with `dask scheduler`"
+        RunError,
+        match="no Dask scheduler answers at tcp://127.0.0.1:9 .* start one with `dask scheduler`",
     ):
         toy.run(tmp_path, 1, scheduler="tcp://127.0.0.1:9")
 
 
-def test_one_process_four_workers_and_one_killed_give_the_same_table(toy: Any, tmp_path: Path) -> None:
+def test_one_process_four_workers_and_one_killed_give_the_same_table(
+    toy: Any, tmp_path: Path
+) -> None:
     one, four, killed = (new(tmp_path / name) for name in ("one", "four", "killed"))
     pids = [{int(t["times"]["pid"].iloc[0]) for t in toy.run(one, 1).values()}]
     with shared_workers(RunConfig(4)):
-        pids.append({int(t["times"]["pid"].iloc[0]) for t in toy.run(four, 4, pause_s=0.05).values()})
+        pids.append(
+            {int(t["times"]["pid"].iloc[0]) for t in toy.run(four, 4, pause_s=0.05).values()}
+        )
         toy.run(killed, 4, pause_s=0.05, victim=str(tmp_path / "victim"))
     assert pids[0] == {os.getpid()} and len(pids[1]) > 1 and os.getpid() not in pids[1]
     assert (tmp_path / "victim").read_text() == "dead"
@@ -176,8 +190,16 @@ def test_a_study_killed_again_and_again_ends_with_the_same_table(toy: Any, tmp_p
     rng = np.random.default_rng()
     deaths = 0
     for workers in (1, 1, 1, 1, 1):
-        program = [sys.executable, str(tmp_path / "toy_study.py"), str(killed), str(workers), "0.15"]
-        child = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        program = [
+            sys.executable,
+            str(tmp_path / "toy_study.py"),
+            str(killed),
+            str(workers),
+            "0.15",
+        ]
+        child = subprocess.Popen(
+            program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
         # Not before it has begun to write, then at any moment.
         wait_for(lambda: (killed / "journal.sqlite").exists() and size(killed) > 0, child)
         time.sleep(rng.uniform(0.0, 0.6))
@@ -220,7 +242,9 @@ def test_a_scheduler_and_workers_of_their_own_give_the_same_table(toy: Any, tmp_
     """As a person starts them: `dask scheduler`, and `dask worker ADDRESS` twice."""
     here, there = new(tmp_path / "here"), new(tmp_path / "there")
     toy.run(here, 1)
-    with program("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard") as scheduler:
+    with program(
+        "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"
+    ) as scheduler:
         assert scheduler.stderr is not None
         found = None
         for line in scheduler.stderr:

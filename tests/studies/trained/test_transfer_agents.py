@@ -1,4 +1,6 @@
-"""Agents kept in files: trained once, found again, told apart by all that decides them, and trained anew when damaged."""
+"""Agents kept in files: trained once, found again, told apart by all that decides them, and trained
+anew when damaged.
+"""
 
 import json
 from dataclasses import replace
@@ -32,8 +34,12 @@ from feederguard.studies.trained.transfer_agents import (
 NETWORK = load_network("ieee33")
 PAPER = resolve_setting(NETWORK, "paper")
 PROFILES = load_profiles()
-DDPG = DdpgTransferConfig(learner=TD3Config.ddpg(hidden=(16,), warmup=8, batch=8), steps=3, num_envs=8)
-TINY = AgentConfigs(DDPG, DDPG, RankedSwitchingConfig(search_beam=2, search_rounds=1, hidden=8, epochs=2))
+DDPG = DdpgTransferConfig(
+    learner=TD3Config.ddpg(hidden=(16,), warmup=8, batch=8), steps=3, num_envs=8
+)
+TINY = AgentConfigs(
+    DDPG, DDPG, RankedSwitchingConfig(search_beam=2, search_rounds=1, hidden=8, epochs=2)
+)
 
 
 def course(cache: Path, **changes: object) -> Course:
@@ -66,9 +72,13 @@ def test_what_is_found_again_decides_as_what_was_trained(kind: str, tmp_path: Pa
 
 def test_our_correction_makes_the_untaught_agent_safe(tmp_path: Path) -> None:
     scenarios = asked()
-    plain, safe = (TRAINED[kind](NETWORK, PAPER, course(tmp_path)) for kind in ("ddpg", "ddpg_safe"))
+    plain, safe = (
+        TRAINED[kind](NETWORK, PAPER, course(tmp_path)) for kind in ("ddpg", "ddpg_safe")
+    )
     assert safe.cached and safe.path == plain.path
-    outcomes = [judge(NETWORK, scenarios, one.agent.decide(scenarios), PAPER) for one in (plain, safe)]
+    outcomes = [
+        judge(NETWORK, scenarios, one.agent.decide(scenarios), PAPER) for one in (plain, safe)
+    ]
     assert not outcomes[0].safe.all()
     assert outcomes[1].safe.all()
 
@@ -122,14 +132,22 @@ def test_an_agent_without_a_readable_curve_is_used_as_before(curve: object, tmp_
     first = TRAINED["ddpg"](NETWORK, PAPER, course(tmp_path))
     sheet = json.loads(first.path.with_suffix(".json").read_text())
     del sheet["curve"]
-    first.path.with_suffix(".json").write_text(json.dumps(sheet | ({} if curve is None else {"curve": curve})))
+    first.path.with_suffix(".json").write_text(
+        json.dumps(sheet | ({} if curve is None else {"curve": curve}))
+    )
     console = Console(width=200, record=True, file=StringIO())
     methods = ("ddpg", "ddpg_safe", "ranked_switching")
-    seconds, curves = train_with_curves(NETWORK, [PAPER], methods, course(tmp_path), RunConfig(1), console)
+    seconds, curves = train_with_curves(
+        NETWORK, [PAPER], methods, course(tmp_path), RunConfig(1), console
+    )
     assert "ddpg, paper setting: from the cache, trained in" in console.export_text()
     assert seconds["paper", "ddpg"] == seconds["paper", "ddpg_safe"] == pytest.approx(first.seconds)
     assert list(curves) == list(CURVE_COLUMNS) and set(curves["method"]) == {"ranked_switching"}
-    assert curves["x"].tolist() == [1, 2] and curves["cost"].isna().all() and curves["loss"].notna().all()
+    assert (
+        curves["x"].tolist() == [1, 2]
+        and curves["cost"].isna().all()
+        and curves["loss"].notna().all()
+    )
 
 
 def test_the_pool_is_of_train_weeks_and_of_the_course_s_seed(tmp_path: Path) -> None:

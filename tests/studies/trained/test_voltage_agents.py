@@ -1,4 +1,6 @@
-"""Trained voltage agents: what decides them is in their name, what they lived through is in their record; and, slow, DF-SRL."""
+"""Trained voltage agents: what decides them is in their name, what they lived through is in their
+record; and, slow, DF-SRL.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -36,28 +38,69 @@ HARD = [-0.6, -0.6, 0.1, 0.1, 0.6, 0.6, 0.1, 0.1]
 
 
 def course(cache: Path) -> VoltageCourse:
-    """0 --r = 0.1-- 1 on 1 MVA, a battery at 1, days of eight hours, and agents that learn next to nothing."""
+    """0 --r = 0.1-- 1 on 1 MVA, a battery at 1, days of eight hours, and agents that learn next to
+    nothing.
+    """
     zero, one = np.zeros(2), np.zeros(1)
     network = Network(
-        name="pair", base_mva=1.0, bus_name=("0", "1"), vn_kv=zero + 10.0, v_min=zero + 0.95, v_max=zero + 1.05,
-        p_load=np.array([0, 1.0]), q_load=zero, p_gen=np.array([0, 1.0]), q_gen=zero, g_shunt=zero, b_shunt=zero,
-        substation=np.array([0]), v_substation=np.array([1.0]), branch_name=("l",), kind=("line",), from_bus=np.array([0]),
-        to_bus=np.array([1]), r=one + 0.1, x=one, g_from=one, b_from=one, g_to=one, b_to=one, tap=one + 1, shift=one,
-        rating=one + np.inf, closed=np.array([True]), open_end=np.array([0]),
-    )  # fmt: skip
+        name="pair",
+        base_mva=1.0,
+        bus_name=("0", "1"),
+        vn_kv=zero + 10.0,
+        v_min=zero + 0.95,
+        v_max=zero + 1.05,
+        p_load=np.array([0, 1.0]),
+        q_load=zero,
+        p_gen=np.array([0, 1.0]),
+        q_gen=zero,
+        g_shunt=zero,
+        b_shunt=zero,
+        substation=np.array([0]),
+        v_substation=np.array([1.0]),
+        branch_name=("l",),
+        kind=("line",),
+        from_bus=np.array([0]),
+        to_bus=np.array([1]),
+        r=one + 0.1,
+        x=one,
+        g_from=one,
+        b_from=one,
+        g_to=one,
+        b_to=one,
+        tap=one + 1,
+        shift=one,
+        rating=one + np.inf,
+        closed=np.array([True]),
+        open_end=np.array([0]),
+    )
     p = np.array([HARD, [0.1] * 8])
     load, made = (np.stack([0 * p, np.maximum(side, 0)], axis=-1) for side in (p, -p))
     days = VoltageDays(load, 0 * load, made, 1.0, np.datetime64("2016-02-01") + np.arange(2))
-    agent = VoltageAgentConfig(TD3Config(hidden=(8,), warmup=16, batch=16), num_envs=4, episodes=8, learn_steps=1)
-    plain = replace(agent, learner=replace(agent.learner, twin=False, policy_delay=1, target_noise=0.0))
+    agent = VoltageAgentConfig(
+        TD3Config(hidden=(8,), warmup=16, batch=16), num_envs=4, episodes=8, learn_steps=1
+    )
+    plain = replace(
+        agent, learner=replace(agent.learner, twin=False, policy_delay=1, target_noise=0.0)
+    )
     whole = VoltageAgentConfigs()
     settings = {"batch_size": 16, "learning_starts": 8, "buffer_size": 1_000}
     configs = VoltageAgentConfigs(
-        agent, agent, plain, SafeDdpgConfig(plain, LinearSafetyConfig(samples=64, hidden=(8,), epochs=2)),
+        agent,
+        agent,
+        plain,
+        SafeDdpgConfig(plain, LinearSafetyConfig(samples=64, hidden=(8,), epochs=2)),
         replace(whole.sac, steps=36, num_envs=2, hidden=(8,), settings=settings),
-        replace(whole.ppo, steps=32, num_envs=2, hidden=(8,), settings={"n_steps": 16, "batch_size": 16, "n_epochs": 1}),
-    )  # fmt: skip
-    return VoltageCourse("pair", network, Batteries.at(network, ["1"], 0.5, 2.0), days, None, cache, configs)
+        replace(
+            whole.ppo,
+            steps=32,
+            num_envs=2,
+            hidden=(8,),
+            settings={"n_steps": 16, "batch_size": 16, "n_epochs": 1},
+        ),
+    )
+    return VoltageCourse(
+        "pair", network, Batteries.at(network, ["1"], 0.5, 2.0), days, None, cache, configs
+    )
 
 
 def key(kind: str, given: VoltageCourse) -> str:
@@ -87,7 +130,8 @@ def test_a_changed_constant_is_another_key(
 
 
 @pytest.mark.parametrize(
-    ("package", "kinds"), [("torch", set(MAKERS)), ("stable-baselines3", {"sac", "ppo"}), ("numba", set())]
+    ("package", "kinds"),
+    [("torch", set(MAKERS)), ("stable-baselines3", {"sac", "ppo"}), ("numba", set())],
 )
 def test_another_version_of_what_it_learns_with_is_another_key(
     package: str, kinds: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -98,7 +142,9 @@ def test_another_version_of_what_it_learns_with_is_another_key(
     assert {kind for kind in MAKERS if key(kind, given) != before[kind]} == kinds
 
 
-def test_a_tube_of_other_prices_is_another_tube(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tube_of_other_prices_is_another_tube(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given = course(tmp_path)
     kept_tube(given.network, given.batteries, given.days, tmp_path)
     monkeypatch.setattr(soc_tube, "FORCED_PRICE", 0.1)
@@ -131,7 +177,9 @@ def test_the_record_comes_back_with_what_the_layer_did(tmp_path: Path) -> None:
     first, again = (trained_voltage("df_srl", given, 0) for _ in range(2))
     assert again.cached and not first.cached
     table = pd.read_parquet(first.path.with_suffix(".parquet"))
-    assert [name for name in table if name.startswith("layer_")] == [f"layer_{name}" for name in STATUSES]
+    assert [name for name in table if name.startswith("layer_")] == [
+        f"layer_{name}" for name in STATUSES
+    ]
     for record in (first.record, again.record):
         assert record.statuses == STATUSES and record.status_steps.shape == (8, len(STATUSES))
         assert (record.status_steps.sum(axis=1) == 8).all() and (record.n_steps == 8).all()
@@ -143,12 +191,17 @@ def test_random_days_are_days_of_training_without_a_layer(tmp_path: Path) -> Non
     record = trained_voltage("safe_ddpg", course(tmp_path), 0).record
     assert record.statuses == ("as_proposed", "corrected")
     # 64 random actions are 8 days, and 8 more are learned on.
-    assert record.status_steps.sum(axis=1).tolist() == [0] * 8 + [8] * 8 and (record.n_steps == 8).all()
+    assert (
+        record.status_steps.sum(axis=1).tolist() == [0] * 8 + [8] * 8
+        and (record.n_steps == 8).all()
+    )
 
 
 @pytest.mark.parametrize("kind", ["sac", "ppo"])
 def test_sac_and_ppo_learn_on_the_days_of_the_course(kind: str, tmp_path: Path) -> None:
-    """No bundled case is called pair: network, batteries and days are the course's own. SAC stops in its third day."""
+    """No bundled case is called pair: network, batteries and days are the course's own. SAC stops
+    in its third day.
+    """
     pytest.importorskip("stable_baselines3")
     trained = trained_voltage(kind, course(tmp_path), 0)
     assert trained.record.steps == trained.record.n_steps.sum() == (36 if kind == "sac" else 32)
@@ -161,12 +214,16 @@ def test_in_full_every_kind_has_the_same_number_of_training_days() -> None:
     assert FULL_DAYS == 2560
     random_days = -(-configs.safe_ddpg.safety.samples // steps_a_day)
     in_all = {
-        "df_srl": _rounded(configs.df_srl), "td3": _rounded(configs.td3), "ddpg": _rounded(configs.ddpg),
+        "df_srl": _rounded(configs.df_srl),
+        "td3": _rounded(configs.td3),
+        "ddpg": _rounded(configs.ddpg),
         "safe_ddpg": _rounded(configs.safe_ddpg.agent) + random_days,
-        "sac": configs.sac.steps / steps_a_day, "ppo": configs.ppo.steps / steps_a_day,
-    }  # fmt: skip
+        "sac": configs.sac.steps / steps_a_day,
+        "ppo": configs.ppo.steps / steps_a_day,
+    }
     assert in_all == dict.fromkeys(MAKERS, FULL_DAYS)
-    # PPO collects n_steps in each environment at a time: a number that does not divide would be rounded up.
+    # PPO collects n_steps in each environment at a time: a number that does not divide would be
+    # rounded up.
     assert configs.ppo.steps % (configs.ppo.num_envs * configs.ppo.settings["n_steps"]) == 0
 
 
@@ -177,18 +234,24 @@ def _rounded(config: VoltageAgentConfig) -> int:
 
 @pytest.mark.slow
 def test_df_srl_is_safe_in_training_and_test_and_near_the_optimum(tmp_path: Path) -> None:
-    """On cigre_lv18, trained as the study does: no violation ever, and at most a tenth above the AC optimum's energy."""
+    """On cigre_lv18, trained as the study does: no violation ever, and at most a tenth above the AC
+    optimum's energy.
+    """
     train, test = (load_voltage_case("cigre_lv18", weeks) for weeks in ("train", "test"))
     network, batteries = test.network, test.batteries
     tube = kept_tube(network, batteries, train.days, tmp_path)
-    given = VoltageCourse("cigre_lv18", network, batteries, train.days, tube, tmp_path, VoltageAgentConfigs.short())
+    given = VoltageCourse(
+        "cigre_lv18", network, batteries, train.days, tube, tmp_path, VoltageAgentConfigs.short()
+    )
     trained = trained_voltage("df_srl", given, 0)
     found = simulate(network, batteries, test.days, trained.agent)
     best = simulate(network, batteries, test.days, VoltageOpf(network, batteries))
     gap = _energy(network, batteries, found).sum() / _energy(network, batteries, best).sum() - 1.0
     told = (
-        f"{trained.record.n_violation_steps.sum()} steps outside in training, {found.n_violation_steps.sum()} on "
-        f"{len(test.days)} test days, {100 * gap:.2f} % above the optimum; the whole comparison is printed by  "
+        f"{trained.record.n_violation_steps.sum()} steps outside in training, "
+        f"{found.n_violation_steps.sum()} on "
+        f"{len(test.days)} test days, {100 * gap:.2f} % above the optimum; the whole comparison is "
+        "printed by  "
         "python studies/compare_methods.py --job voltage --methods df_srl ac_opf"
     )
     assert len(test.days) >= 60 and trained.record.steps >= FULL_DAYS * 96

@@ -11,15 +11,19 @@ from feederguard.studies.transfer.decision_states import read_decisions
 
 def test_decisions_are_read_back_from_their_names() -> None:
     network = load_network("ieee33")
-    names = ["tie one" if name == "33" else "tie one b" if name == "36" else name for name in network.branch_name]
+    names = [
+        "tie one" if name == "33" else "tie one b" if name == "36" else name
+        for name in network.branch_name
+    ]
     network = network.with_changes(branch_name=names)
     scenarios = make_scenarios(network, ["17", "2"])
     told = pd.DataFrame(
         {
-            "closed_branches": ["tie one tie one b", ""], "opened_branches": ["", "5 tie one"],
+            "closed_branches": ["tie one tie one b", ""],
+            "opened_branches": ["", "5 tie one"],
             "shed_mw": ["18:0.045 25:0.42", "3:0.0900001"],
         }
-    )  # fmt: skip
+    )
     found = read_decisions(network, scenarios, told)
     assert isinstance(found, Decisions)
     assert np.flatnonzero(found.closed[0] & ~network.closed).tolist() == [32, 35]

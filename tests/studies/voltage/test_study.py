@@ -1,4 +1,6 @@
-"""The voltage comparison: a drawn feeder whose optimum is known by hand, what is kept, what is refused, what is printed."""
+"""The voltage comparison: a drawn feeder whose optimum is known by hand, what is kept, what is
+refused, what is printed.
+"""
 
 from dataclasses import replace
 from io import StringIO
@@ -33,13 +35,29 @@ from feederguard.studies.trained.voltage_agents import (
     trained_voltage,
 )
 from feederguard.studies.voltage import study as voltage_study
-from feederguard.studies.voltage.study import METHODS, IdleSafe, VoltageBench, VoltageConfig, compare_voltage, day_table
-from feederguard.studies.voltage.tables import VoltageResults, gap, print_tables, summarise, with_optimum, write_results
+from feederguard.studies.voltage.study import (
+    METHODS,
+    IdleSafe,
+    VoltageBench,
+    VoltageConfig,
+    compare_voltage,
+    day_table,
+)
+from feederguard.studies.voltage.tables import (
+    VoltageResults,
+    gap,
+    print_tables,
+    summarise,
+    with_optimum,
+    write_results,
+)
 
-# Of bus 1, V^2 - V + 0.1 p = 0: at 0.6 pu V = 0.936, at -0.6 pu 1.057; p = 0.475 and -0.525 are the band's ends.
+# Of bus 1, V^2 - V + 0.1 p = 0: at 0.6 pu V = 0.936, at -0.6 pu 1.057; p = 0.475 and -0.525 are the
+# band's ends.
 HARD = [-0.6, -0.6, 0.1, 0.1, 0.6, 0.6, 0.1, 0.1]
 CALM = [0.1] * 8
-# By hand, hours of MWh: 0.125 twice at 95 % takes 0.26316 out of store, and charging 0.27701 puts it back.
+# By hand, hours of MWh: 0.125 twice at 95 % takes 0.26316 out of store, and charging 0.27701 puts
+# it back.
 OPTIMUM_KWH = 1e3 * (0.25 + 0.25 / 0.95**2)
 
 TIMES = ["decision_ms", "decision_outside_ms", "training_s", "training_s_ci95"]
@@ -49,12 +67,36 @@ def pair() -> Network:
     """0 --r = 0.1-- 1 on 1 MVA, band 0.95..1.05."""
     zero = np.zeros(2)
     values: dict[str, Any] = {
-        "name": "pair", "base_mva": 1.0, "bus_name": ("0", "1"), "vn_kv": zero + 10.0, "v_min": zero + 0.95,
-        "v_max": zero + 1.05, "p_load": [0, 1.0], "q_load": zero, "p_gen": [0, 1.0], "q_gen": zero, "g_shunt": zero,
-        "b_shunt": zero, "substation": [0], "v_substation": [1.0], "branch_name": ("l",), "kind": ("line",),
-        "from_bus": [0], "to_bus": [1], "r": [0.1], "x": [0.0], "g_from": [0], "b_from": [0], "g_to": [0], "b_to": [0],
-        "tap": [1], "shift": [0], "rating": [np.inf], "closed": [True], "open_end": [0],
-    }  # fmt: skip
+        "name": "pair",
+        "base_mva": 1.0,
+        "bus_name": ("0", "1"),
+        "vn_kv": zero + 10.0,
+        "v_min": zero + 0.95,
+        "v_max": zero + 1.05,
+        "p_load": [0, 1.0],
+        "q_load": zero,
+        "p_gen": [0, 1.0],
+        "q_gen": zero,
+        "g_shunt": zero,
+        "b_shunt": zero,
+        "substation": [0],
+        "v_substation": [1.0],
+        "branch_name": ("l",),
+        "kind": ("line",),
+        "from_bus": [0],
+        "to_bus": [1],
+        "r": [0.1],
+        "x": [0.0],
+        "g_from": [0],
+        "b_from": [0],
+        "g_to": [0],
+        "b_to": [0],
+        "tap": [1],
+        "shift": [0],
+        "rating": [np.inf],
+        "closed": [True],
+        "open_end": [0],
+    }
     return Network(**values)
 
 
@@ -68,7 +110,11 @@ def days(p: Any, first: str) -> VoltageDays:
 def toy() -> VoltageBench:
     batteries = Batteries([1], 0.5, 2.0, name=("b",))  # type: ignore[arg-type]
     return VoltageBench(
-        "pair", pair(), batteries, days([HARD, CALM, HARD], "2016-02-01"), days([HARD, CALM, HARD], "2016-02-10")
+        "pair",
+        pair(),
+        batteries,
+        days([HARD, CALM, HARD], "2016-02-01"),
+        days([HARD, CALM, HARD], "2016-02-10"),
     )
 
 
@@ -81,17 +127,27 @@ def tiny() -> VoltageAgentConfigs:
     settings = {"batch_size": 16, "learning_starts": 16, "buffer_size": 1_000}
     sac = replace(whole.sac, steps=64, num_envs=2, hidden=(8,), settings=settings)
     ppo = replace(
-        whole.ppo, steps=64, num_envs=2, hidden=(8,), settings={"n_steps": 16, "batch_size": 16, "n_epochs": 1}
+        whole.ppo,
+        steps=64,
+        num_envs=2,
+        hidden=(8,),
+        settings={"n_steps": 16, "batch_size": 16, "n_epochs": 1},
     )
     return VoltageAgentConfigs(agent, agent, plain, SafeDdpgConfig(plain, linear), sac, ppo)
 
 
 def compare(
-    folder: Path, *methods: str, bench: VoltageBench | None = None, out: Console | None = None, **changes: Any
+    folder: Path,
+    *methods: str,
+    bench: VoltageBench | None = None,
+    out: Console | None = None,
+    **changes: Any,
 ) -> VoltageResults:
     chosen = VoltageConfig(methods=methods, agents=tiny(), **changes)
     journal = folder / "journal.sqlite"
-    results = compare_voltage(chosen, folder / "kept", journal, RunConfig(1), out or console(), bench or toy())
+    results = compare_voltage(
+        chosen, folder / "kept", journal, RunConfig(1), out or console(), bench or toy()
+    )
     mark_written(journal)
     return results
 
@@ -115,17 +171,22 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[VoltageResults, 
 def test_the_bound_is_the_one_by_hand(compared: tuple[VoltageResults, pd.DataFrame]) -> None:
     table = in_rows(compared[1])
     assert table.loc["ac_opf", "regulation_kwh_day"] == pytest.approx(2 / 3 * OPTIMUM_KWH, rel=1e-4)
-    assert table.loc["ac_opf", ["violation_steps", "worst_excess_pu", "soc_short_kwh_day"]].to_list() == pytest.approx(
-        [0, 0, 0], abs=1e-5
-    )
+    assert table.loc[
+        "ac_opf", ["violation_steps", "worst_excess_pu", "soc_short_kwh_day"]
+    ].to_list() == pytest.approx([0, 0, 0], abs=1e-5)
     assert table.loc["ac_opf", "gap_pct"] == pytest.approx(0.0, abs=1e-9)
     assert table.loc["ac_opf", "gap_days"] == 3
     # Without losses the sag is believed smaller than it is.
     assert table.loc["lindistflow_opf", "violation_steps"] == 4
-    assert table.loc["lindistflow_opf", "regulation_kwh_day"] < table.loc["ac_opf", "regulation_kwh_day"]
+    assert (
+        table.loc["lindistflow_opf", "regulation_kwh_day"]
+        < table.loc["ac_opf", "regulation_kwh_day"]
+    )
 
 
-def test_every_method_has_a_row_and_the_safe_ones_are_safe(compared: tuple[VoltageResults, pd.DataFrame]) -> None:
+def test_every_method_has_a_row_and_the_safe_ones_are_safe(
+    compared: tuple[VoltageResults, pd.DataFrame],
+) -> None:
     results, summary = compared
     table = in_rows(summary)
     assert list(table.index) == [name for name in METHODS if name not in ("sac", "ppo")]
@@ -135,12 +196,18 @@ def test_every_method_has_a_row_and_the_safe_ones_are_safe(compared: tuple[Volta
     # Steps outside by hand: two of sun and two of evening on each of two days.
     assert table.loc["no_control", "violation_steps"] == 8
     assert table.loc["no_control", "violation_pct"] == pytest.approx(100 * 8 / 24)
-    assert table.loc["no_control", "worst_excess_pu"] == pytest.approx(0.95 - (1 + np.sqrt(1 - 0.24)) / 2, abs=1e-6)
+    assert table.loc["no_control", "worst_excess_pu"] == pytest.approx(
+        0.95 - (1 + np.sqrt(1 - 0.24)) / 2, abs=1e-6
+    )
     assert np.isnan(table.loc["no_control", "gap_pct"])
     safe = ["df_srl", "df_srl_no_tube", "idle_safe"]
     assert (table.loc[safe, "violation_steps"] == 0).all()
     assert (table.loc[safe, "gap_pct"] > -0.1).all()
-    assert table.loc["df_srl", "training_violation_steps"] == 0 < table.loc["ddpg", "training_violation_steps"]
+    assert (
+        table.loc["df_srl", "training_violation_steps"]
+        == 0
+        < table.loc["ddpg", "training_violation_steps"]
+    )
     # Inside the tube no energy is missing at the end of the day; without it nobody looks after it.
     assert table.loc["idle_safe", "soc_short_kwh_day"] == pytest.approx(0.0, abs=1e-3)
     assert table.loc["df_srl", "soc_short_kwh_day"] == pytest.approx(0.0, abs=1e-3)
@@ -153,7 +220,9 @@ def test_every_method_has_a_row_and_the_safe_ones_are_safe(compared: tuple[Volta
     assert results.days["soc_lowest"].min() >= 0 and results.days["soc_highest"].max() <= 1
 
 
-def test_days_of_random_actions_count_as_training(compared: tuple[VoltageResults, pd.DataFrame]) -> None:
+def test_days_of_random_actions_count_as_training(
+    compared: tuple[VoltageResults, pd.DataFrame],
+) -> None:
     table = in_rows(compared[1])
     # 64 random actions are 8 days, and the agent learns for 8 more.
     assert table.loc[["safe_ddpg", "ddpg"], "training_days"].to_list() == [16, 8]
@@ -170,7 +239,9 @@ def test_the_intervals_are_student_s(compared: tuple[VoltageResults, pd.DataFram
     assert energy.nunique() == 2
     assert line["regulation_kwh_day"] == pytest.approx(energy.mean())
     # Two values: half their distance times t(0.975, 1) = 12.7062.
-    assert line["regulation_kwh_day_ci95"] == pytest.approx(12.7062 * abs(energy[0] - energy[1]) / 2, rel=1e-4)
+    assert line["regulation_kwh_day_ci95"] == pytest.approx(
+        12.7062 * abs(energy[0] - energy[1]) / 2, rel=1e-4
+    )
     assert np.isnan(in_rows(summary).loc["droop", "regulation_kwh_day_ci95"])
 
 
@@ -179,9 +250,19 @@ def test_missing_energy_is_charged_at_what_buying_it_back_draws() -> None:
     layer = SafetyLayer(bench.network, bench.batteries, 1.0)
     parts = [
         day_table(
-            "idle_safe", 0, bench, bench.test, simulate(bench.network, bench.batteries, bench.test, IdleSafe(layer))
+            "idle_safe",
+            0,
+            bench,
+            bench.test,
+            simulate(bench.network, bench.batteries, bench.test, IdleSafe(layer)),
         ),
-        day_table("ac_opf", 0, bench, bench.test, simulate(bench.network, bench.batteries, bench.test, optimum(bench))),
+        day_table(
+            "ac_opf",
+            0,
+            bench,
+            bench.test,
+            simulate(bench.network, bench.batteries, bench.test, optimum(bench)),
+        ),
     ]
     table = with_optimum(pd.concat(parts))
     idle = table[table["method"] == "idle_safe"]
@@ -200,7 +281,12 @@ def optimum(bench: VoltageBench) -> VoltageOpf:
 
 def test_the_gap_is_over_days_that_were_held() -> None:
     lines = [("ac_opf", d, 0, 10.0, 0.0) for d in (1, 2, 3)] + [("ac_opf", 4, 1, 1.0, 0.0)]
-    lines += [("some", 1, 0, 11.0, 1.0), ("some", 2, 3, 0.0, 0.0), ("some", 3, 0, 9.0, 4.0), ("some", 4, 0, 70.0, 0.0)]
+    lines += [
+        ("some", 1, 0, 11.0, 1.0),
+        ("some", 2, 3, 0.0, 0.0),
+        ("some", 3, 0, 9.0, 4.0),
+        ("some", 4, 0, 70.0, 0.0),
+    ]
     names = ["method", "date", "violation_steps", "regulation_kwh", "refill_kwh"]
     table = with_optimum(pd.DataFrame(lines, columns=names))
     # Day 2 was not held by the method, day 4 not by the optimum: (12 + 13) / 20.
@@ -230,8 +316,9 @@ def test_same_seed_same_numbers_from_the_cache_or_trained(tmp_path: Path) -> Non
 def course(cache: Path, **changes: Any) -> VoltageCourse:
     bench = toy()
     return replace(
-        VoltageCourse("pair", bench.network, bench.batteries, bench.train, None, cache, tiny()), **changes
-    )  # fmt: skip
+        VoltageCourse("pair", bench.network, bench.batteries, bench.train, None, cache, tiny()),
+        **changes,
+    )
 
 
 def test_everything_that_decides_an_agent_is_in_its_name(tmp_path: Path) -> None:
@@ -264,7 +351,9 @@ def test_a_damaged_file_is_told_of_and_trained_anew(spoil: str, tmp_path: Path) 
     first = trained_voltage("ddpg", course(tmp_path), 0)
     first.path.with_suffix(f".{spoil}").write_bytes(b"{")
     again = trained_voltage("ddpg", course(tmp_path), 0)
-    assert not again.cached and str(first.path) in again.note and again.note.endswith("trained anew")
+    assert (
+        not again.cached and str(first.path) in again.note and again.note.endswith("trained anew")
+    )
     np.testing.assert_array_equal(again.record.reward, first.record.reward)
     assert trained_voltage("ddpg", course(tmp_path), 0).cached
 
@@ -299,13 +388,27 @@ def test_a_run_prints_and_writes(tmp_path: Path) -> None:
     printed = out.export_text()
     assert "Voltage regulation on pair: 3 test days, 24 steps" in printed
     assert "The same in training, exploration included" in printed
-    assert "df_srl_no_tube, its safety layer:" in printed and "bought" not in printed.split("outside: steps")[0]
+    assert (
+        "df_srl_no_tube, its safety layer:" in printed
+        and "bought" not in printed.split("outside: steps")[0]
+    )
     assert [path.name for path in paths] == [
-        "summary.csv", "times.csv", "days.parquet", "training.parquet", "schedules.npz", "soc_tube.csv",
-        "learning_curves.png", "test_days.png",
-    ]  # fmt: skip
+        "summary.csv",
+        "times.csv",
+        "days.parquet",
+        "training.parquet",
+        "schedules.npz",
+        "soc_tube.csv",
+        "learning_curves.png",
+        "test_days.png",
+    ]
     assert all(path.stat().st_size > 0 for path in paths)
-    assert pd.read_csv(paths[0])["method"].to_list() == ["no_control", "df_srl", "df_srl_no_tube", "ac_opf"]
+    assert pd.read_csv(paths[0])["method"].to_list() == [
+        "no_control",
+        "df_srl",
+        "df_srl_no_tube",
+        "ac_opf",
+    ]
     assert pd.read_csv(paths[1]).columns.to_list()[:2] == ["method", "training_s"]
     by_day = pd.read_parquet(paths[2])
     assert len(by_day) == 12 and by_day["optimum_kwh"].notna().all()
@@ -316,7 +419,9 @@ def test_a_run_prints_and_writes(tmp_path: Path) -> None:
     assert (tube.xs("with", level="tube") == 0).all()
     assert tube["discharges all it can", "without", "carried over"] > 0
     with np.load(paths[4]) as schedules:
-        assert {name: schedules[name].shape for name in schedules} == dict.fromkeys(summary["method"], (3, 8, 1))
+        assert {name: schedules[name].shape for name in schedules} == dict.fromkeys(
+            summary["method"], (3, 8, 1)
+        )
         assert not schedules["no_control"].any() and schedules["ac_opf"][0].any()
     # A run without agents leaves no curves of an earlier one behind.
     plain = compare(tmp_path / "plain", "no_control")
@@ -324,7 +429,9 @@ def test_a_run_prints_and_writes(tmp_path: Path) -> None:
     assert "learning_curves.png" not in [path.name for path in again] and not paths[6].exists()
 
 
-def test_a_day_without_a_plan_is_told_of_and_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_day_without_a_plan_is_told_of_and_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan = VoltageOpf.plan
 
     def failing(self: VoltageOpf, asked: VoltageDays, soc: FloatArray) -> FloatArray:
@@ -357,7 +464,9 @@ def test_one_process_and_four_workers_write_the_same_files(tmp_path: Path) -> No
     chosen = VoltageConfig(methods=names, days=12, agents=tiny())
     for workers in (1, 4):
         folder = tmp_path / str(workers)
-        results = compare_voltage(chosen, folder / "kept", folder / "j.sqlite", RunConfig(workers), console())
+        results = compare_voltage(
+            chosen, folder / "kept", folder / "j.sqlite", RunConfig(workers), console()
+        )
         write_results(summarise(results), results, folder)
     for name in ("summary.csv", "days.parquet", "training.parquet", "schedules.npz"):
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "4" / name).read_bytes()
@@ -371,40 +480,77 @@ def test_sac_and_ppo_learn_on_the_days_of_the_course(tmp_path: Path) -> None:
     assert (table["training_days"] == 8).all() and (table["training_violation_steps"] > 0).all()
 
 
-def test_what_is_missing_is_said_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_missing_is_said_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(trained_voltage_agents, "find_spec", lambda name: None)
     out = console()
     results = compare(tmp_path, "no_control", "sac", "ppo", out=out)
     told = out.export_text()
     for name in ("sac", "ppo"):
-        assert f"{name} left out: stable-baselines3 is not installed; pip install 'feederguard[sb3]'" in told
+        assert (
+            f"{name} left out: stable-baselines3 is not installed; pip install 'feederguard[sb3]'"
+            in told
+        )
     assert results.methods["method"].to_list() == ["no_control"]
 
 
 def test_every_voltage_option_arrives() -> None:
     given = parse(
-        ["--job", "voltage", "--feeder", "ieee33", "--methods", "droop", "ac_opf", "--seeds", "3", "--full", "--days", "5",
-         "--workers", "1", "--output", "here", "--agents-cache", "there"]
-    )  # fmt: skip
+        [
+            "--job",
+            "voltage",
+            "--feeder",
+            "ieee33",
+            "--methods",
+            "droop",
+            "ac_opf",
+            "--seeds",
+            "3",
+            "--full",
+            "--days",
+            "5",
+            "--workers",
+            "1",
+            "--output",
+            "here",
+            "--agents-cache",
+            "there",
+        ]
+    )
     study = VoltageConfig("ieee33", ("droop", "ac_opf"), 3, True, 5)
     assert given == CompareVoltage(study, RunConfig(1), Path("here"), Path("there"))
     assert study.seed_numbers == (0, 1, 2)
-    assert len(VoltageConfig(full=True).seed_numbers) == 10 and len(VoltageConfig().seed_numbers) == 1
-    assert VoltageConfig(full=True).agent_configs.td3.episodes > VoltageConfig().agent_configs.td3.episodes
+    assert (
+        len(VoltageConfig(full=True).seed_numbers) == 10 and len(VoltageConfig().seed_numbers) == 1
+    )
+    assert (
+        VoltageConfig(full=True).agent_configs.td3.episodes
+        > VoltageConfig().agent_configs.td3.episodes
+    )
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--job", "voltage", "--methods", "misocp"], "unknown method 'misocp'; use no_control, droop, ddpg"),
+        (
+            ["--job", "voltage", "--methods", "misocp"],
+            "unknown method 'misocp'; use no_control, droop, ddpg",
+        ),
         (
             ["--job", "voltage", "--methods", "droop", "droop"],
             "methods is droop droop; name at least one, and each once",
         ),
         (["--job", "voltage", "--seeds", "0"], "seeds is 0; it must be at least 1"),
         (["--job", "voltage", "--days", "-2"], "days is -2; it must be at least 1"),
-        (["--job", "voltage", "--agents-cache", __file__], "test_study.py is a file; name a folder"),
-        (["--job", "voltage", "--feeder", "bus70"], "error: no voltage case of feeder 'bus70'; bundled are cigre_lv18"),
+        (
+            ["--job", "voltage", "--agents-cache", __file__],
+            "test_study.py is a file; name a folder",
+        ),
+        (
+            ["--job", "voltage", "--feeder", "bus70"],
+            "error: no voltage case of feeder 'bus70'; bundled are cigre_lv18",
+        ),
     ],
 )
 def test_wrong_voltage_options_end_with_one_sentence(
@@ -428,7 +574,14 @@ def test_the_command_line_runs_the_voltage_job(
     monkeypatch.setattr(voltage_study, "_warm_up", lambda bench: None)
     monkeypatch.setattr(compare_methods, "warm_up", lambda: None)
     arguments = ["--job", "voltage", "--methods", "no_control", "--days", "2"]
-    arguments += ["--output", str(tmp_path / "out"), "--agents-cache", str(tmp_path / "kept"), "--workers", "1"]
+    arguments += [
+        "--output",
+        str(tmp_path / "out"),
+        "--agents-cache",
+        str(tmp_path / "kept"),
+        "--workers",
+        "1",
+    ]
     assert compare_methods.main(arguments) == 0
     assert "Voltage regulation on cigre_lv18: 2 test days, 192 steps" in capsys.readouterr().out
     assert (tmp_path / "out" / "summary.csv").exists()
@@ -437,23 +590,39 @@ def test_the_command_line_runs_the_voltage_job(
 def test_idle_batteries_are_judged_as_they_are(tmp_path: Path) -> None:
     bench = toy()
     table = day_table(
-        "no_control", 0, bench, bench.test, simulate(bench.network, bench.batteries, bench.test, NoControl())
+        "no_control",
+        0,
+        bench,
+        bench.test,
+        simulate(bench.network, bench.batteries, bench.test, NoControl()),
     )
     assert table["violation_steps"].to_list() == [4, 0, 4]
     assert table["grid_kwh"].to_list() == pytest.approx(
         (
-            1e3 * bench.test.p_load.sum(axis=(1, 2)) - 1e3 * bench.test.p_gen.sum(axis=(1, 2)) + table["loss_kwh"]
+            1e3 * bench.test.p_load.sum(axis=(1, 2))
+            - 1e3 * bench.test.p_gen.sum(axis=(1, 2))
+            + table["loss_kwh"]
         ).to_list(),
         abs=1e-4,
     )
     paths = write_results(*_single(table), tmp_path)
     assert [path.name for path in paths] == [
-        "summary.csv", "times.csv", "days.parquet", "training.parquet", "schedules.npz", "test_days.png",
-    ]  # fmt: skip
+        "summary.csv",
+        "times.csv",
+        "days.parquet",
+        "training.parquet",
+        "schedules.npz",
+        "test_days.png",
+    ]
 
 
 def _single(table: pd.DataFrame) -> tuple[pd.DataFrame, VoltageResults]:
-    times = {"method": "no_control", "decision_s": 1e-3, "decision_outside_s": np.nan, "layer_corrected": np.nan}
+    times = {
+        "method": "no_control",
+        "decision_s": 1e-3,
+        "decision_outside_s": np.nan,
+        "layer_corrected": np.nan,
+    }
     names = [
         "method",
         "seed",

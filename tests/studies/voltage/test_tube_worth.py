@@ -13,8 +13,21 @@ from feederguard.models.arrays import FloatArray
 from feederguard.models.battery import Batteries
 from feederguard.models.network import Network
 from feederguard.models.soc_tube import compute_soc_tube
-from feederguard.models.voltage_regulation import VoltageDays, VoltageOutcomes, VoltageState, carry_year
-from feederguard.studies.voltage.tube_worth import CARRIED, COLUMNS, FRESH, Always, main, print_tube_table, tube_table
+from feederguard.models.voltage_regulation import (
+    VoltageDays,
+    VoltageOutcomes,
+    VoltageState,
+    carry_year,
+)
+from feederguard.studies.voltage.tube_worth import (
+    CARRIED,
+    COLUMNS,
+    FRESH,
+    Always,
+    main,
+    print_tube_table,
+    tube_table,
+)
 
 # 0.675 takes the voltage behind 0.1 below 0.95; the light hours leave room to charge again.
 HEAVY = [0.4, 0.4, 0.4, 0.4, 0.675, 0.675, 0.0, 0.0]
@@ -25,12 +38,36 @@ def pair() -> Network:
     """0 --r = 0.1-- 1 on 1 MVA, band 0.95..1.05."""
     zero, one = np.zeros(2), np.zeros(1)
     return Network(
-        name="pair", base_mva=1.0, bus_name=("0", "1"), vn_kv=zero + 10.0, v_min=zero + 0.95, v_max=zero + 1.05,
-        p_load=np.array([0, 1.0]), q_load=zero, p_gen=zero, q_gen=zero, g_shunt=zero, b_shunt=zero, substation=np.array([0]),
-        v_substation=np.array([1.0]), branch_name=("l",), kind=("line",), from_bus=np.array([0]), to_bus=np.array([1]),
-        r=one + 0.1, x=one, g_from=one, b_from=one, g_to=one, b_to=one, tap=one + 1, shift=one, rating=one + np.inf,
-        closed=np.array([True]), open_end=np.array([0]),
-    )  # fmt: skip
+        name="pair",
+        base_mva=1.0,
+        bus_name=("0", "1"),
+        vn_kv=zero + 10.0,
+        v_min=zero + 0.95,
+        v_max=zero + 1.05,
+        p_load=np.array([0, 1.0]),
+        q_load=zero,
+        p_gen=zero,
+        q_gen=zero,
+        g_shunt=zero,
+        b_shunt=zero,
+        substation=np.array([0]),
+        v_substation=np.array([1.0]),
+        branch_name=("l",),
+        kind=("line",),
+        from_bus=np.array([0]),
+        to_bus=np.array([1]),
+        r=one + 0.1,
+        x=one,
+        g_from=one,
+        b_from=one,
+        g_to=one,
+        b_to=one,
+        tap=one + 1,
+        shift=one,
+        rating=one + np.inf,
+        closed=np.array([True]),
+        open_end=np.array([0]),
+    )
 
 
 def some_days() -> VoltageDays:
@@ -60,7 +97,9 @@ def table(case: Any) -> pd.DataFrame:
 
 
 def line(table: pd.DataFrame, policy: str, tube: str, days: str) -> Any:
-    (index,) = table.index[(table["policy"] == policy) & (table["tube"] == tube) & (table["days"] == days)]
+    (index,) = table.index[
+        (table["policy"] == policy) & (table["tube"] == tube) & (table["days"] == days)
+    ]
     return table.loc[index]
 
 
@@ -73,12 +112,18 @@ def test_every_policy_with_and_without_day_by_day_and_in_a_row(table: pd.DataFra
 
 
 def test_an_empty_battery_misses_the_heavy_hours_of_each_day(table: pd.DataFrame) -> None:
-    """Two heavy hours on two days each; from its half 0.5 MWh are missing at the end, every day anew or all the time."""
+    """Two heavy hours on two days each; from its half 0.5 MWh are missing at the end, every day
+    anew or all the time.
+    """
     for mode in (FRESH, CARRIED):
         found = line(table, "discharges all it can", "without", mode)
-        assert found["steps_outside"] == 4 == found["slack_steps"] and found["worst_excess_pu"] > 0.02
+        assert (
+            found["steps_outside"] == 4 == found["slack_steps"] and found["worst_excess_pu"] > 0.02
+        )
         assert found["missing_kwh_day"] == pytest.approx(500.0, abs=1e-3)
-        assert found["missing_kwh_last"] == pytest.approx(500.0, abs=1e-3) and found["short_days"] == 3
+        assert (
+            found["missing_kwh_last"] == pytest.approx(500.0, abs=1e-3) and found["short_days"] == 3
+        )
     full = line(table, "charges all it can", "without", CARRIED)
     assert full["steps_outside"] == 0 and full["missing_kwh_last"] == 0.0
 
@@ -126,9 +171,15 @@ def test_a_feeder_without_a_case_is_told_of(
     with pytest.raises(SystemExit) as stopped:
         main()
     assert stopped.value.code == 2
-    assert "error: no voltage case of feeder 'nowhere'; bundled are cigre_lv18" in capsys.readouterr().err
+    assert (
+        "error: no voltage case of feeder 'nowhere'; bundled are cigre_lv18"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_name_that_is_taken(case: Any) -> None:
-    with pytest.raises(ValueError, match="'charges all it can' is the name of a wasteful policy; name yours otherwise"):
+    with pytest.raises(
+        ValueError,
+        match="'charges all it can' is the name of a wasteful policy; name yours otherwise",
+    ):
         tube_table(*case, {"charges all it can": Odd()})

@@ -71,7 +71,8 @@ def write(folder: Path, text: str) -> Path:
 def test_every_conversion_of_a_hand_written_case(tmp_path):
     network = Network.from_matpower(write(tmp_path, FEEDER))
 
-    # z_base = 10 kV ^2 / 2 MVA = 50 ohm for every branch, as the file itself says; the isolated bus 5 is gone.
+    # z_base = 10 kV ^2 / 2 MVA = 50 ohm for every branch, as the file itself says; the isolated bus
+    # 5 is gone.
     assert network.name == "feeder" and network.base_mva == 2
     assert network.bus_name == ("1", "2", "3", "4") and network.branch_name == ("1", "2", "3", "4")
     assert network.vn_kv.tolist() == [10, 10, 0.4, 10]
@@ -81,7 +82,8 @@ def test_every_conversion_of_a_hand_written_case(tmp_path):
     np.testing.assert_allclose(network.q_load, [0, 0.075, 0.15, 0], rtol=1e-12)
     np.testing.assert_allclose(network.g_shunt, [0, 0.1, 0, 0], rtol=1e-12)
     np.testing.assert_allclose(network.b_shunt, [0, 0.2, 0, 0], rtol=1e-12)
-    # A generator at a PQ bus is dispatched like any other; the third is out of service, the fourth at the isolated bus.
+    # A generator at a PQ bus is dispatched like any other; the third is out of service, the fourth
+    # at the isolated bus.
     assert network.gen_name == ("1", "2") and network.gen_is_grid.tolist() == [True, False]
     np.testing.assert_allclose([network.gen_p_min[1], network.gen_p_max[1]], [0.5, 2], rtol=1e-12)
     np.testing.assert_allclose([network.gen_q_min[1], network.gen_q_max[1]], [-3, 4], rtol=1e-12)
@@ -116,7 +118,10 @@ def test_names_and_further_fields_are_kept_apart(tmp_path):
         ("k = find(mpc.bus(:, PD) > 150); mpc.bus(k, PD) = 7;", [100, 7]),
         ("mpc.bus(mpc.bus(:, BUS_I) == 2 & ~isinf(mpc.bus(:, VMIN)), PD) = 5;", [100, 5]),
         ("mpc.bus(:, PD) = 1 + isinf(mpc.bus(:, VMAX)) + isinf(mpc.bus(:, VMAX));", [1, 3]),
-        ("if any(mpc.bus(:, PD) > 1e3), mpc.bus(2, PD) = 1; else, mpc.bus(2, PD) = 9; end", [100, 9]),
+        (
+            "if any(mpc.bus(:, PD) > 1e3), mpc.bus(2, PD) = 1; else, mpc.bus(2, PD) = 9; end",
+            [100, 9],
+        ),
         ("if 1\n if 0\n what(1); for k = 1\n end\n end\n mpc.bus(1, PD) = 3;\nend", [3, 200]),
         ("x = [1 -2; 3 4]; mpc.bus(:, PD) = x(:, 2);", [-2, 4]),
         ("x = [1 - 2, 5]; mpc.bus(:, PD) = x';", [-1, 5]),
@@ -168,7 +173,9 @@ def test_a_statement_it_does_not_understand_is_named(tmp_path, statement, reason
 
 
 def test_the_line_of_the_fault_is_named(tmp_path):
-    with pytest.raises(NetworkError, match=r"feeder.m, line 12: cannot interpret 'x = frobnicate\(2\)'"):
+    with pytest.raises(
+        NetworkError, match=r"feeder.m, line 12: cannot interpret 'x = frobnicate\(2\)'"
+    ):
         parse_matpower(write(tmp_path, BARE + "% a comment\nx = frobnicate(2);"))
     with pytest.raises(NetworkError, match=r"line 6: .*a row has 12 values, those above have 13"):
         parse_matpower(write(tmp_path, BARE.replace(" 1 Inf 0.9", " 1 Inf")))
@@ -181,14 +188,22 @@ def test_the_line_of_the_fault_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("1 0 10 1 1.1 0.9;\n]", "1 0 0 1 1.1 0.9;\n]", "BASE_KV of bus 2 is 0; write its nominal voltage in kV"),
+        (
+            "1 0 10 1 1.1 0.9;\n]",
+            "1 0 0 1 1.1 0.9;\n]",
+            "BASE_KV of bus 2 is 0; write its nominal voltage in kV",
+        ),
         ("10 1 9 0]", "10 0 9 0]", "reference bus 1 has no generator in service"),
         ("[1 2 0.1", "[1 7 0.1", "row 1 of mpc.branch is at bus 7, which mpc.bus does not list"),
         ("gen = [1 ", "gen = [8 0 0 9 -9 1 10 1 9 0; 1 ", "row 1 of mpc.gen is at bus 8"),
         ("2 1 200", "1 1 200", "bus number 1 is used twice"),
         ("2 1 200", "2 6 200", "bus 2 is of type 6; use 1"),
         ("1 3 100", "1 1 100", "no bus is of type 3"),
-        ("1.1 0.9;\n];", "Inf 0.9;\n];", r"^.*feeder\.m: v_max of bus '2' is inf; give a finite number"),
+        (
+            "1.1 0.9;\n];",
+            "Inf 0.9;\n];",
+            r"^.*feeder\.m: v_max of bus '2' is inf; give a finite number",
+        ),
         ("0 1];", "0 1];\nmpc.dcline = [1 2];", "dcline is not supported"),
         ("'2'", "'1'", r"mpc\.version is '1', expected '2'; convert it"),
         ("baseMVA = 10", "baseMVA = 0", "mpc.baseMVA must be one positive number"),
@@ -204,15 +219,24 @@ def test_a_case_that_is_no_feeder_is_refused(tmp_path, old, new, message):
         Network.from_matpower(write(tmp_path, text.replace(old, new)))
 
 
-PRICED = BARE.replace("2 1 200", "2 2 200").replace("Inf", "1.1").replace(
-    "mpc.gen = [1 0 0 9 -9 1 10 1 9 0];", "mpc.gen = [1 0 0 9 -9 1 10 1 9 0; 2 5 1 3 -2 1 10 1 6 1; 2 5 1 3 -2 1 10 0 6 1];"
-) + "mpc.gencost = [2 0 0 3 0.1 20 5; 2 0 0 2 30 7 0; 2 0 0 3 1 1 1];\n"  # fmt: skip
+PRICED = (
+    BARE.replace("2 1 200", "2 2 200")
+    .replace("Inf", "1.1")
+    .replace(
+        "mpc.gen = [1 0 0 9 -9 1 10 1 9 0];",
+        "mpc.gen = [1 0 0 9 -9 1 10 1 9 0; 2 5 1 3 -2 1 10 1 6 1; 2 5 1 3 -2 1 10 0 6 1];",
+    )
+    + "mpc.gencost = [2 0 0 3 0.1 20 5; 2 0 0 2 30 7 0; 2 0 0 3 1 1 1];\n"
+)
 
 
 def test_generators_keep_limits_and_costs(tmp_path):
     network = Network.from_matpower(write(tmp_path, PRICED))
 
-    assert network.gen_name == ("1", "2") and network.gen_bus.tolist() == [0, 1]  # the third is out of service
+    assert network.gen_name == ("1", "2") and network.gen_bus.tolist() == [
+        0,
+        1,
+    ]  # the third is out of service
     assert network.gen_is_grid.tolist() == [True, False]
     np.testing.assert_allclose(network.gen_p_min, [0, 0.1])
     np.testing.assert_allclose(network.gen_p_max, [0.9, 0.6])
@@ -223,10 +247,14 @@ def test_generators_keep_limits_and_costs(tmp_path):
 
 
 def test_power_and_angle_limits_of_branches(tmp_path):
-    """RATE_A of 5 MVA on 10; -30 to 0 degrees is a limit on both sides, twice 0 is none, and so is a full turn."""
+    """RATE_A of 5 MVA on 10; -30 to 0 degrees is a limit on both sides, twice 0 is none, and so is
+    a full turn.
+    """
     line = "1 2 0.1 0.1 0 5 0 0 0 0 1"
     rows = f"[{line} -30 0; {line} 0 0; {line} -360 40]"
-    network = Network.from_matpower(write(tmp_path, PRICED.replace("[1 2 0.1 0.1 0 0 0 0 0 0 1]", rows)))
+    network = Network.from_matpower(
+        write(tmp_path, PRICED.replace("[1 2 0.1 0.1 0 0 0 0 0 0 1]", rows))
+    )
 
     np.testing.assert_allclose(network.s_max, 0.5)
     np.testing.assert_allclose(network.angle_min, [-np.pi / 6, -np.inf, -np.inf])
@@ -247,10 +275,17 @@ def test_a_case_without_any_base_kv_is_one_of_1_kv(tmp_path):
     [
         (
             "1 0 0 2 0 0 5; 2 0 0 3 0 0 0; 2 0 0 3 0 0 0",
-            r"row 1 of mpc.gencost is piecewise linear \(MODEL 1\), .*; fit a polynomial with MODEL 2",
+            r"row 1 of mpc.gencost is piecewise linear \(MODEL 1\), .*; fit a polynomial with "
+            r"MODEL 2",
         ),
-        ("2 0 0 3 0 0 0; 2 0 0 4 1 0 0; 2 0 0 3 0 0 0", r"row 2 of mpc.gencost .* \(MODEL 2, NCOST 4\); fit one"),
-        ("2 0 0 3 0 0 0; 2 0 0 3 0 0 0", "mpc.gencost has 2 rows and mpc.gen 3; give one row per generator"),
+        (
+            "2 0 0 3 0 0 0; 2 0 0 4 1 0 0; 2 0 0 3 0 0 0",
+            r"row 2 of mpc.gencost .* \(MODEL 2, NCOST 4\); fit one",
+        ),
+        (
+            "2 0 0 3 0 0 0; 2 0 0 3 0 0 0",
+            "mpc.gencost has 2 rows and mpc.gen 3; give one row per generator",
+        ),
         (
             "2 0 0 1 0; 2 0 0 1 0; 2 0 0 1 0; 2 0 0 1 9; 2 0 0 1 0; 2 0 0 1 0",
             "row 4 of mpc.gencost prices reactive power",
@@ -277,8 +312,10 @@ GEN_ROW = "2 5 1 3 -2 1 10 1 6 1"
         ),
         (
             "1 0 0 9 -9 1 10 1 9 0; 2 5 1 3 -2 1 10 1 6 1; 2 5 1 3 -2 1 10 0 6 1",
-            "1 0 0 9 -9 1 10 1 9 0 0 0 0 0 0 0; 2 5 1 3 -2 1 10 1 6 1 1 6 -2 3 -1 2; 2 5 1 3 -2 1 10 0 6 1 1 1 1 1 1 1",
-            r"row 2 of mpc.gen has a capability curve \(PC1 to QC2MAX\), .*; set these columns to 0",
+            "1 0 0 9 -9 1 10 1 9 0 0 0 0 0 0 0; 2 5 1 3 -2 1 10 1 6 1 1 6 -2 3 -1 2; 2 5 1 3 -2 1 "
+            "10 0 6 1 1 1 1 1 1 1",
+            r"row 2 of mpc.gen has a capability curve \(PC1 to QC2MAX\), .*; set these columns to "
+            r"0",
         ),
         (
             GEN_ROW,
@@ -294,9 +331,13 @@ def test_what_couples_or_constrains_generators_otherwise_is_refused(tmp_path, ol
 
 
 def test_a_dispatchable_load_without_reactive_power_is_a_generator(tmp_path):
-    network = Network.from_matpower(write(tmp_path, PRICED.replace(GEN_ROW, "2 -5 0 0 0 1 10 1 0 -5")))
+    network = Network.from_matpower(
+        write(tmp_path, PRICED.replace(GEN_ROW, "2 -5 0 0 0 1 10 1 0 -5"))
+    )
 
-    np.testing.assert_allclose([network.gen_p_min[1], network.gen_p_max[1], network.gen_q_max[1]], [-0.5, 0, 0])
+    np.testing.assert_allclose(
+        [network.gen_p_min[1], network.gen_p_max[1], network.gen_q_max[1]], [-0.5, 0, 0]
+    )
 
 
 def test_limits_of_interfaces_are_left_out(tmp_path):
@@ -306,7 +347,9 @@ def test_limits_of_interfaces_are_left_out(tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(NetworkError, match=r"none\.m: no such file; give the path of a MATPOWER case"):
+    with pytest.raises(
+        NetworkError, match=r"none\.m: no such file; give the path of a MATPOWER case"
+    ):
         parse_matpower(tmp_path / "none.m")
 
 
@@ -316,7 +359,9 @@ def cases() -> Path:
     return Path(matpower.path_matpower_cases)
 
 
-@pytest.mark.parametrize(("case", "feeder"), [("case33bw", "ieee33"), ("case69", "bus69"), ("case141", "caracas141")])
+@pytest.mark.parametrize(
+    ("case", "feeder"), [("case33bw", "ieee33"), ("case69", "bus69"), ("case141", "caracas141")]
+)
 def test_matpower_feeders_equal_the_bundled_ones(cases, case, feeder):
     read, bundled = Network.from_matpower(cases / f"{case}.m"), load_network(feeder)
 
@@ -329,12 +374,20 @@ def test_matpower_feeders_equal_the_bundled_ones(cases, case, feeder):
     for name in ("p_load", "q_load"):
         np.testing.assert_allclose(getattr(read, name) * scale, getattr(bundled, name), rtol=1e-9)
     for name in ("r", "x"):
-        np.testing.assert_allclose(getattr(read, name) / scale, getattr(bundled, name)[:n], rtol=1e-9)
+        np.testing.assert_allclose(
+            getattr(read, name) / scale, getattr(bundled, name)[:n], rtol=1e-9
+        )
 
 
 @pytest.mark.parametrize(
     ("case", "load_mw"),
-    [("case18", 11.6), ("case22", 0.66231), ("case85", 2.51428), ("case118zh", 22.7097), ("case136ma", 18.313807)],
+    [
+        ("case18", 11.6),
+        ("case22", 0.66231),
+        ("case85", 2.51428),
+        ("case118zh", 22.7097),
+        ("case136ma", 18.313807),
+    ],
 )
 @pytest.mark.newest
 def test_distribution_cases_come_in_megawatts(cases, case, load_mw):
@@ -350,7 +403,10 @@ def test_every_case_of_the_package_parses(cases):
     assert len(paths) > 60
     for path in paths:
         case = parse_matpower(path)
-        assert np.isin(case.gen[:, 0], case.bus[:, 0]).all() and np.isin(case.branch[:, :2], case.bus[:, 0]).all()
+        assert (
+            np.isin(case.gen[:, 0], case.bus[:, 0]).all()
+            and np.isin(case.branch[:, :2], case.bus[:, 0]).all()
+        )
         assert len(case.gencost) in (0, len(case.gen), 2 * len(case.gen))
         assert len(case.bus_name) in (0, len(case.bus))
 

@@ -1,4 +1,6 @@
-"""pandapower in and out, held against pandapower's own solution by a bus admittance matrix built here."""
+"""pandapower in and out, held against pandapower's own solution by a bus admittance matrix built
+here.
+"""
 
 import copy
 import functools
@@ -19,11 +21,16 @@ pytestmark = pytest.mark.filterwarnings("ignore:tap_dependency_table is missing:
 
 
 def bus_admittance(network):
-    """Dense bus admittance matrix in the normal state, open-ended branches included, straight from the fields."""
+    """Dense bus admittance matrix in the normal state, open-ended branches included, straight from
+    the fields.
+    """
     y = np.diag(network.g_shunt + 1j * network.b_shunt)
     for k in range(network.n_branch):
         i, j, z = network.from_bus[k], network.to_bus[k], network.z[k]
-        y_from, y_to = network.g_from[k] + 1j * network.b_from[k], network.g_to[k] + 1j * network.b_to[k]
+        y_from, y_to = (
+            network.g_from[k] + 1j * network.b_from[k],
+            network.g_to[k] + 1j * network.b_to[k],
+        )
         ratio = network.tap[k] * np.exp(1j * network.shift[k])
         if network.closed[k]:
             y[i, i] += (1 / z + y_from) / abs(ratio) ** 2
@@ -42,10 +49,16 @@ def run(net):
 
 
 def solved_voltage(net, network):
-    """pandapower's complex voltage at the buses of a network whose labels are pandapower's indices; NaN where dead."""
-    at = dict(zip(net.bus.index.astype(str), polar(net.res_bus.vm_pu, net.res_bus.va_degree), strict=True))
+    """pandapower's complex voltage at the buses of a network whose labels are pandapower's indices;
+    NaN where dead.
+    """
+    at = dict(
+        zip(net.bus.index.astype(str), polar(net.res_bus.vm_pu, net.res_bus.va_degree), strict=True)
+    )
     stars = polar(net.res_trafo3w.vm_internal_pu, net.res_trafo3w.va_internal_degree)
-    at |= {f"{name} star": voltage for name, voltage in zip(net.trafo3w["name"], stars, strict=True)}
+    at |= {
+        f"{name} star": voltage for name, voltage in zip(net.trafo3w["name"], stars, strict=True)
+    }
     return np.array([at[name] for name in network.bus_name])
 
 
@@ -54,7 +67,9 @@ def polar(vm_pu, va_degree):
 
 
 def indexed(net):
-    """A copy whose buses are named by their index, so that a network's labels lead back to pandapower's results."""
+    """A copy whose buses are named by their index, so that a network's labels lead back to
+    pandapower's results.
+    """
     net = copy.deepcopy(net)
     net.bus["name"] = net.bus.index.astype(str)
     net.trafo3w["name"] = [f"t{index}" for index in net.trafo3w.index]
@@ -86,14 +101,18 @@ def assert_same_flow(net):
 
 
 def assert_round_trip(network):
-    """The net written for this network has its voltages, and reading that net back changes no label and no flow."""
+    """The net written for this network has its voltages, and reading that net back changes no label
+    and no flow.
+    """
     net = network.to_pandapower()
     run(net)
     written = polar(net.res_bus.vm_pu, net.res_bus.va_degree)
     flow = solve_power_flow(network)
     assert list(net.bus["name"]) == list(network.bus_name)
     np.testing.assert_array_equal(~np.isnan(written), flow.energised)
-    np.testing.assert_allclose(written[flow.energised], flow.voltage[flow.energised], rtol=0, atol=1e-8)
+    np.testing.assert_allclose(
+        written[flow.energised], flow.voltage[flow.energised], rtol=0, atol=1e-8
+    )
 
     again = Network.from_pandapower(net)
     assert again.bus_name == network.bus_name
@@ -102,7 +121,9 @@ def assert_round_trip(network):
     order = [again.branch_index(name) for name in network.branch_name]
     np.testing.assert_allclose(again.rating[order], network.rating, rtol=1e-12)
     np.testing.assert_array_equal(again.closed[order], network.closed)
-    np.testing.assert_array_equal(again.open_end[order][~network.closed], network.open_end[~network.closed])
+    np.testing.assert_array_equal(
+        again.open_end[order][~network.closed], network.open_end[~network.closed]
+    )
     return again
 
 
@@ -122,8 +143,8 @@ def mv_oberrhein_halves():
 
 PUBLISHED = {
     **{
-        f"mv_oberrhein {scenario} {inside}": lambda scenario=scenario, inside=inside: examples.mv_oberrhein(
-            scenario=scenario, include_substations=inside
+        f"mv_oberrhein {scenario} {inside}": lambda scenario=scenario, inside=inside: (
+            examples.mv_oberrhein(scenario=scenario, include_substations=inside)
         )
         for scenario in ("load", "generation")
         for inside in (False, True)
@@ -158,7 +179,9 @@ def test_mv_oberrhein_keeps_its_size_and_its_open_points():
 
 
 def test_random_switch_states_and_outages_follow_pandapower():
-    """Buses, lines, transformers of two and three windings and switches of all kinds, at random off or open."""
+    """Buses, lines, transformers of two and three windings and switches of all kinds, at random off
+    or open.
+    """
     original = held(examples.example_multivoltage())
     rng = np.random.default_rng(7)
     tried = 0
@@ -201,12 +224,25 @@ def ring():
 
 
 def add_line(net, from_bus, to_bus, **options):
-    values = {"length_km": 4.0, "r_ohm_per_km": 0.2, "x_ohm_per_km": 0.3, "c_nf_per_km": 300.0, "max_i_ka": 0.3}
+    values = {
+        "length_km": 4.0,
+        "r_ohm_per_km": 0.2,
+        "x_ohm_per_km": 0.3,
+        "c_nf_per_km": 300.0,
+        "max_i_ka": 0.3,
+    }
     return pandapower.create_line_from_parameters(net, from_bus, to_bus, **values | options)
 
 
 def add_trafo(net, hv_bus, lv_bus, **options):
-    values = {"sn_mva": 0.63, "vn_hv_kv": 20.0, "vn_lv_kv": 0.41, "vkr_percent": 1.1, "vk_percent": 6.0, "pfe_kw": 1.2}
+    values = {
+        "sn_mva": 0.63,
+        "vn_hv_kv": 20.0,
+        "vn_lv_kv": 0.41,
+        "vkr_percent": 1.1,
+        "vk_percent": 6.0,
+        "pfe_kw": 1.2,
+    }
     values |= {"i0_percent": 0.3, "shift_degree": 150.0, "parallel": 2}
     return pandapower.create_transformer_from_parameters(net, hv_bus, lv_bus, **values | options)
 
@@ -241,16 +277,28 @@ def test_line_parameters_by_hand():
     assert line == 4 and network.kind[k] == "line" and network.closed[k]
     assert network.r[k] == pytest.approx(2 * 0.5 / 2 / 40)
     assert network.x[k] == pytest.approx(2 * 0.4 / 2 / 40)
-    assert network.b_from[k] == network.b_to[k] == pytest.approx(2 * 2 * 200e-9 * 2 * np.pi * 50 * 40 / 2)
+    assert (
+        network.b_from[k]
+        == network.b_to[k]
+        == pytest.approx(2 * 2 * 200e-9 * 2 * np.pi * 50 * 40 / 2)
+    )
     assert network.g_from[k] == network.g_to[k] == pytest.approx(2 * 2 * 10e-6 * 40 / 2)
     assert network.rating[k] == pytest.approx(np.sqrt(3) * 20 * 0.4 * 0.9 * 2 / 10)
 
 
 def test_transformer_parameters_by_hand():
-    """One step of +5 % on the high side, vector group 5, on the net's own 0.4 kV where the winding has 0.41 kV."""
+    """One step of +5 % on the high side, vector group 5, on the net's own 0.4 kV where the winding
+    has 0.41 kV.
+    """
     net = feeder()
     net.trafo["pfe_kw"] = net.trafo["i0_percent"] = 0.0
-    tapped = {"tap_side": "hv", "tap_pos": 1, "tap_neutral": 0, "tap_step_percent": 5.0, "tap_changer_type": "Ratio"}
+    tapped = {
+        "tap_side": "hv",
+        "tap_pos": 1,
+        "tap_neutral": 0,
+        "tap_step_percent": 5.0,
+        "tap_changer_type": "Ratio",
+    }
     for column, value in tapped.items():
         net.trafo[column] = value
 
@@ -288,9 +336,15 @@ def test_tap_changers_on_both_sides(changer, side):
 def test_tap_table_overrides_the_steps():
     net = feeder()
     net["trafo_characteristic_table"] = pd.DataFrame(
-        {"id_characteristic": [0], "step": [3], "voltage_ratio": [1.04], "angle_deg": [1.5], "vk_percent": [6.6],
-         "vkr_percent": [1.2]}
-    )  # fmt: skip
+        {
+            "id_characteristic": [0],
+            "step": [3],
+            "voltage_ratio": [1.04],
+            "angle_deg": [1.5],
+            "vk_percent": [6.6],
+            "vkr_percent": [1.2],
+        }
+    )
     net.trafo["tap_side"], net.trafo["tap_pos"], net.trafo["tap_neutral"] = "hv", 3.0, 0.0
     net.trafo["tap_changer_type"], net.trafo["tap_dependency_table"] = "Tabular", True
     net.trafo["id_characteristic_table"] = 0
@@ -301,7 +355,9 @@ def test_tap_table_overrides_the_steps():
     assert network.shift[named(network, "trafo 0")] == pytest.approx(np.deg2rad(151.5))
 
 
-@pytest.mark.parametrize(("star_point", "loss_side"), [(False, "hv"), (True, "mv"), (False, "lv"), (True, "star")])
+@pytest.mark.parametrize(
+    ("star_point", "loss_side"), [(False, "hv"), (True, "mv"), (False, "lv"), (True, "star")]
+)
 def test_three_winding_transformer_is_a_star_of_branches(star_point, loss_side):
     net = feeder()
     add_trafo3w(net)
@@ -314,7 +370,11 @@ def test_three_winding_transformer_is_a_star_of_branches(star_point, loss_side):
     star = network.bus_index("t0 star")
     assert network.from_bus[named(network, "t0 hv")] == network.bus_index("5")
     assert network.to_bus[named(network, "t0 hv")] == star
-    assert network.from_bus[named(network, "t0 lv")] == network.from_bus[named(network, "t0 mv")] == star
+    assert (
+        network.from_bus[named(network, "t0 lv")]
+        == network.from_bus[named(network, "t0 mv")]
+        == star
+    )
     assert network.rating[named(network, "t0 lv")] == pytest.approx(15.0 / 10.0)
 
 
@@ -380,7 +440,9 @@ def test_closed_bus_switches_make_one_bus():
     network = assert_same_flow(net)
 
     assert network.bus_name == ("0", "1", "2", "3", "4")
-    assert network.p_load[3] == pytest.approx((1.5 + 0.7) / 10) and network.p_gen[3] == pytest.approx(0.3 / 10)
+    assert network.p_load[3] == pytest.approx((1.5 + 0.7) / 10) and network.p_gen[
+        3
+    ] == pytest.approx(0.3 / 10)
     assert (network.v_min[3], network.v_max[3]) == (0.95, 1.06)
     assert "within" not in network.branch_name
     assert network.b_shunt[3] == pytest.approx(4 * 300e-9 * 2 * np.pi * 50 * 40)
@@ -399,7 +461,9 @@ def test_open_bus_switch_is_a_tie_that_closes_to_almost_one_bus():
     closed = solve_power_flow(network, closed=np.ones(network.n_branch, dtype=bool))
     net.switch["closed"] = True
     run(net)
-    np.testing.assert_allclose(closed.voltage, solved_voltage(indexed(net), network), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(
+        closed.voltage, solved_voltage(indexed(net), network), rtol=0, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("closed", [True, False])
@@ -431,7 +495,9 @@ def test_everything_that_hangs_on_a_bus():
     pandapower.create_load(net, 1, p_mw=0.5, q_mvar=0.1, scaling=0.6)
     pandapower.create_load(net, 1, p_mw=9.0, in_service=False)
     pandapower.create_storage(net, 1, p_mw=0.2, max_e_mwh=1.0, q_mvar=0.05)
-    pandapower.create_motor(net, 1, pn_mech_mw=0.3, cos_phi=0.9, efficiency_percent=95.0, loading_percent=80.0)
+    pandapower.create_motor(
+        net, 1, pn_mech_mw=0.3, cos_phi=0.9, efficiency_percent=95.0, loading_percent=80.0
+    )
     pandapower.create_asymmetric_load(net, 1, p_a_mw=0.02, p_b_mw=0.03, q_c_mvar=0.01, scaling=0.5)
     pandapower.create_ward(net, 1, ps_mw=0.1, qs_mvar=0.02, pz_mw=0.05, qz_mvar=-0.03)
     pandapower.create_shunt(net, 1, q_mvar=-0.3, p_mw=0.01, vn_kv=21.0, step=2, max_step=3)
@@ -444,7 +510,9 @@ def test_everything_that_hangs_on_a_bus():
 
     motor_mw = 0.3 / 0.95 * 0.8
     assert network.p_load[1] == pytest.approx((1.0 + 0.3 + 0.2 + motor_mw + 0.025 + 0.1) / 10)
-    assert (network.p_gen[1], network.q_gen[1]) == pytest.approx(((0.4 + 0.03) / 10, (-0.05 + 0.004) / 10))
+    assert (network.p_gen[1], network.q_gen[1]) == pytest.approx(
+        ((0.4 + 0.03) / 10, (-0.05 + 0.004) / 10)
+    )
     step = 2 * (20 / 21) ** 2
     assert (network.g_shunt[1], network.b_shunt[1]) == pytest.approx(
         ((0.05 + 0.01 * step) / 10, (0.03 + 0.3 * step) / 10)
@@ -514,7 +582,17 @@ def test_bypassed_regulator_draws_its_circulating_current():
 def test_impedance_elements_keep_unequal_shunts():
     net = feeder()
     pandapower.create_impedance(
-        net, 1, 3, 0.02, 0.03, sn_mva=20.0, gf_pu=1e-3, bf_pu=2e-3, gt_pu=3e-3, bt_pu=-1e-3, name="equivalent"
+        net,
+        1,
+        3,
+        0.02,
+        0.03,
+        sn_mva=20.0,
+        gf_pu=1e-3,
+        bf_pu=2e-3,
+        gt_pu=3e-3,
+        bt_pu=-1e-3,
+        name="equivalent",
     )
 
     network = assert_same_flow(net)
@@ -522,7 +600,9 @@ def test_impedance_elements_keep_unequal_shunts():
 
     k = named(network, "equivalent")
     assert network.z[k] == pytest.approx((0.02 + 0.03j) / 2)
-    assert (network.g_from[k], network.b_to[k], network.rating[k]) == pytest.approx((2e-3, -2e-3, 2.0))
+    assert (network.g_from[k], network.b_to[k], network.rating[k]) == pytest.approx(
+        (2e-3, -2e-3, 2.0)
+    )
 
 
 def test_limits_are_those_of_the_net_and_else_0_90_and_1_10():
@@ -547,7 +627,13 @@ def test_names_stay_where_they_are_unique():
 
     assert network.name == "ring"
     assert network.bus_name == ("Grid", "Street (bus 1)", "Street (bus 2)", "3", "4")
-    assert network.branch_name == ("A (line 0)", "B (line 1)", "line 2", "B (line 3)", "A (trafo 0)")
+    assert network.branch_name == (
+        "A (line 0)",
+        "B (line 1)",
+        "line 2",
+        "B (line 3)",
+        "A (trafo 0)",
+    )
 
 
 def test_another_base_changes_the_figures_but_not_the_flow():
@@ -559,7 +645,9 @@ def test_another_base_changes_the_figures_but_not_the_flow():
     np.testing.assert_allclose(other.p_load, 4 * network.p_load)
     np.testing.assert_allclose(other.z, network.z / 4)
     np.testing.assert_allclose(other.rating, 4 * network.rating)
-    np.testing.assert_allclose(solve_power_flow(other).voltage, solve_power_flow(network).voltage, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(
+        solve_power_flow(other).voltage, solve_power_flow(network).voltage, rtol=0, atol=1e-8
+    )
 
 
 def test_reading_leaves_the_net_as_it_was():
@@ -577,7 +665,9 @@ def test_buses_without_any_branch_to_an_ext_grid_are_left_out_with_a_warning():
     add_line(net, 5, 6)
     pandapower.create_load(net, 6, p_mw=0.4, q_mvar=0.1)
 
-    with pytest.warns(UserWarning, match=r"ring: left out bus far, away, .* with it 0\.4 MW and 0\.1 Mvar of load"):
+    with pytest.warns(
+        UserWarning, match=r"ring: left out bus far, away, .* with it 0\.4 MW and 0\.1 Mvar of load"
+    ):
         network = Network.from_pandapower(net)
 
     assert network.n_bus == 5 and "line 4" not in network.branch_name
@@ -587,7 +677,9 @@ def test_voltage_dependent_loads_become_constant_power_with_a_warning():
     net = feeder()
     pandapower.create_load(net, 1, p_mw=0.4, const_z_p_percent=40.0)
 
-    with pytest.warns(UserWarning, match=r"ring: load 4 depends on voltage .* taken as constant power"):
+    with pytest.warns(
+        UserWarning, match=r"ring: load 4 depends on voltage .* taken as constant power"
+    ):
         network = Network.from_pandapower(net)
 
     assert network.p_load[1] == pytest.approx(1.4 / 10)
@@ -608,33 +700,51 @@ def test_a_gen_without_costs_is_left_to_an_optimal_power_flow_with_a_warning():
     put_gen(net)
 
     with pytest.warns(
-        UserWarning, match="ring: the power of gen 0 is for an optimal power flow .*make it an sgen to keep"
+        UserWarning,
+        match="ring: the power of gen 0 is for an optimal power flow .*make it an sgen to keep",
     ):
         network = Network.from_pandapower(net)
 
-    assert network.gen_name == ("gen 0",) and network.gen_bus.tolist() == [1] and not network.p_gen.any()
+    assert (
+        network.gen_name == ("gen 0",)
+        and network.gen_bus.tolist() == [1]
+        and not network.p_gen.any()
+    )
     assert network.gen_p_max.tolist() == [np.inf] and network.gen_q_min.tolist() == [-np.inf]
 
 
 def dispatched_feeder():
-    """The drawn feeder with a cost for what it draws, a fixed and a free gen, and a free sgen, load and storage."""
+    """The drawn feeder with a cost for what it draws, a fixed and a free gen, and a free sgen, load
+    and storage.
+    """
     net = feeder()
     pandapower.create_poly_cost(net, 0, "ext_grid", cp1_eur_per_mw=50.0)
     gens = {"min_q_mvar": -0.1, "max_q_mvar": 0.2, "min_p_mw": 0.0, "max_p_mw": 0.8}
     pandapower.create_gen(net, 1, p_mw=0.4, vm_pu=1.01, controllable=False, **gens)
-    pandapower.create_gen(net, 2, p_mw=0.4, vm_pu=1.0, controllable=True, min_vm_pu=0.97, max_vm_pu=1.03, **gens)
-    pandapower.create_poly_cost(net, 1, "gen", cp1_eur_per_mw=20.0, cp2_eur_per_mw2=3.0, cp0_eur=1.0)
-    pandapower.create_sgen(net, 3, p_mw=0.2, controllable=True, min_p_mw=0.0, max_p_mw=0.3, name="roof")
-    load = pandapower.create_load(net, 3, p_mw=0.5, controllable=True, min_p_mw=0.1, max_p_mw=0.6, min_q_mvar=0.0)
+    pandapower.create_gen(
+        net, 2, p_mw=0.4, vm_pu=1.0, controllable=True, min_vm_pu=0.97, max_vm_pu=1.03, **gens
+    )
+    pandapower.create_poly_cost(
+        net, 1, "gen", cp1_eur_per_mw=20.0, cp2_eur_per_mw2=3.0, cp0_eur=1.0
+    )
+    pandapower.create_sgen(
+        net, 3, p_mw=0.2, controllable=True, min_p_mw=0.0, max_p_mw=0.3, name="roof"
+    )
+    load = pandapower.create_load(
+        net, 3, p_mw=0.5, controllable=True, min_p_mw=0.1, max_p_mw=0.6, min_q_mvar=0.0
+    )
     pandapower.create_poly_cost(net, load, "load", cp1_eur_per_mw=-80.0, cp0_eur=4.0)
-    pandapower.create_storage(net, 3, p_mw=0.1, max_e_mwh=1.0, controllable=True, min_p_mw=-0.2, max_p_mw=0.3)
+    pandapower.create_storage(
+        net, 3, p_mw=0.1, max_e_mwh=1.0, controllable=True, min_p_mw=-0.2, max_p_mw=0.3
+    )
     net.line["max_loading_percent"] = 60.0
     return net
 
 
 def read_dispatched(net):
     with pytest.warns(
-        UserWarning, match="ring: the power of (sgen|load|storage) .*; set controllable to False to keep"
+        UserWarning,
+        match="ring: the power of (sgen|load|storage) .*; set controllable to False to keep",
     ):
         return Network.from_pandapower(net)
 
@@ -658,7 +768,10 @@ def test_what_may_be_dispatched_becomes_generators_with_limits_and_costs():
     np.testing.assert_allclose(network.p_load, plain.p_load)
     np.testing.assert_allclose(network.p_gen, plain.p_gen)
     assert network.v_min[0] == network.v_max[0] == pytest.approx(abs(network.v_substation[0]))
-    assert network.v_min[1] == network.v_max[1] == 1.01 and (network.v_min[2], network.v_max[2]) == (0.97, 1.03)
+    assert network.v_min[1] == network.v_max[1] == 1.01 and (
+        network.v_min[2],
+        network.v_max[2],
+    ) == (0.97, 1.03)
     lines = np.array(network.kind) == "line"
     np.testing.assert_allclose(network.rating[lines], 0.6 * plain.rating[lines])
 
@@ -705,7 +818,9 @@ def test_two_generators_that_stand_for_the_grid_above_come_back_with_the_flow():
 
 def at_the_ext_grid(net, **slack):
     """A generator at the bus of the ext_grid, which has no cost and no limits."""
-    gen = pandapower.create_gen(net, 0, p_mw=0.2, vm_pu=1.02, min_p_mw=0.0, max_p_mw=1.0, controllable=True, **slack)
+    gen = pandapower.create_gen(
+        net, 0, p_mw=0.2, vm_pu=1.02, min_p_mw=0.0, max_p_mw=1.0, controllable=True, **slack
+    )
     pandapower.create_poly_cost(net, gen, "gen", cp1_eur_per_mw=20.0)
     return net
 
@@ -732,7 +847,8 @@ def test_a_gen_that_two_functions_of_pandapower_scale_differently_is_refused():
     pandapower.create_poly_cost(net, 0, "ext_grid", cp1_eur_per_mw=50.0)
 
     with pytest.raises(
-        NetworkError, match="gen 0 is not controllable and has scaling 0.5, .* write the product into p_mw"
+        NetworkError,
+        match="gen 0 is not controllable and has scaling 0.5, .* write the product into p_mw",
     ):
         Network.from_pandapower(net)
     net.gen["in_service"] = False
@@ -746,7 +862,8 @@ def test_a_quadratic_cost_of_a_load_is_refused():
     with (
         pytest.warns(UserWarning, match="is for an optimal power flow to choose"),
         pytest.raises(
-            NetworkError, match=r"poly_cost 2 is quadratic in what load \d consumes, .*; set cp2_eur_per_mw2 to 0"
+            NetworkError,
+            match=r"poly_cost 2 is quadratic in what load \d consumes, .*; set cp2_eur_per_mw2 to 0",
         ),
     ):
         Network.from_pandapower(net)
@@ -779,7 +896,9 @@ def put_xward(net):
 
 
 def put_dcline(net):
-    pandapower.create_dcline(net, 1, 3, p_mw=0.1, loss_percent=1.0, loss_mw=0.0, vm_from_pu=1.0, vm_to_pu=1.0)
+    pandapower.create_dcline(
+        net, 1, 3, p_mw=0.1, loss_percent=1.0, loss_mw=0.0, vm_from_pu=1.0, vm_to_pu=1.0
+    )
 
 
 def put_svc(net):
@@ -813,12 +932,25 @@ def take_ext_grid(net):
     ("change", "message"),
     [
         (put_xward, r"ring: a Network cannot hold xward 0; make it a ward"),
-        (put_dcline, r"ring: a Network cannot hold dcline 0; make it a load at one end and an sgen at the other"),
+        (
+            put_dcline,
+            r"ring: a Network cannot hold dcline 0; make it a load at one end and an sgen at the "
+            r"other",
+        ),
         (put_svc, r"ring: a Network cannot hold svc 0; replace it by loads and sgens"),
         (put_one_way_impedance, r"ring: impedance 0 differs by direction; give rtf_pu and xtf_pu"),
-        (put_switch_between_voltages, r"ring: switch 0 joins bus 2 of 20 kV to bus 4 of 0\.4 kV; give both"),
-        (put_switch_elsewhere, r"ring: switch 0 is at bus 3, where line 0 does not end; move it to the from_bus or"),
-        (put_contradicting_ext_grid, r"ring: two ext_grids hold bus 0 at different voltages; keep one"),
+        (
+            put_switch_between_voltages,
+            r"ring: switch 0 joins bus 2 of 20 kV to bus 4 of 0\.4 kV; give both",
+        ),
+        (
+            put_switch_elsewhere,
+            r"ring: switch 0 is at bus 3, where line 0 does not end; move it to the from_bus or",
+        ),
+        (
+            put_contradicting_ext_grid,
+            r"ring: two ext_grids hold bus 0 at different voltages; keep one",
+        ),
         (take_ext_grid, r"ring: no ext_grid in service at a bus in service; add one"),
     ],
 )
@@ -843,8 +975,10 @@ def test_base_must_be_positive():
 
 
 def odd_network(seed):
-    """Twelve buses with all that a Network allows: taps, shifts, unequal and capacitive shunts, branches without
-    impedance, negative resistance, ratings of none, hanging branches, two substations, two nominal voltages."""
+    """Twelve buses with all that a Network allows: taps, shifts, unequal and capacitive shunts,
+    branches without impedance, negative resistance, ratings of none, hanging branches, two
+    substations, two nominal voltages.
+    """
     rng = np.random.default_rng(seed)
     n_bus, n_branch = 12, 15
     from_bus = np.r_[[rng.integers(0, i) for i in range(1, n_bus)], 1, 3, 7, 2]
@@ -855,22 +989,45 @@ def odd_network(seed):
 
     kind = rng.choice(["line", "tie", "trafo"], n_branch)
     vn_kv = rng.choice([20.0, 10.0], n_bus)
-    r = np.where((kind == "trafo") & (rng.random(n_branch) < 0.2), -0.001, rng.uniform(0.001, 0.02, n_branch))
+    r = np.where(
+        (kind == "trafo") & (rng.random(n_branch) < 0.2), -0.001, rng.uniform(0.001, 0.02, n_branch)
+    )
     x, tap, shift = rng.uniform(-0.002, 0.02, n_branch), some(0.4, 0.97, 1.0), some(0.2, 0.02, 0.0)
     ideal = 10
     r[ideal] = x[ideal] = shift[ideal] = 0.0
     tap[ideal], vn_kv[to_bus[ideal]] = 1.0, vn_kv[from_bus[ideal]]
     b_from, g_from = rng.uniform(-0.02, 0.03, n_branch), some(0.5, 0.004, 0.0)
     return Network(
-        name=f"odd {seed}", base_mva=float(rng.choice([1.0, 100.0])), bus_name=[f"bus {i}" for i in range(n_bus)],
-        vn_kv=vn_kv, v_min=np.full(n_bus, 0.93), v_max=np.full(n_bus, 1.07), p_load=rng.uniform(0, 0.05, n_bus),
-        q_load=rng.uniform(-0.01, 0.03, n_bus), p_gen=some(0.3, 0.03, 0.0, n_bus), q_gen=some(0.3, 0.01, 0.0, n_bus),
-        g_shunt=some(0.3, 0.003, 0.0, n_bus), b_shunt=some(0.3, 0.02, 0.0, n_bus), substation=[0, 5],
-        v_substation=[1.02, 1.01 * np.exp(0.03j)], branch_name=[f"branch {k}" for k in range(n_branch)], kind=kind,
-        from_bus=from_bus, to_bus=to_bus, r=r, x=x, g_from=g_from, b_from=b_from, g_to=some(0.5, 0.002, g_from),
-        b_to=some(0.4, 0.01, b_from), tap=tap, shift=shift, rating=some(0.3, np.inf, 0.8),
-        closed=np.arange(n_branch) < rng.integers(9, n_branch), open_end=rng.integers(0, 3, n_branch),
-    )  # fmt: skip
+        name=f"odd {seed}",
+        base_mva=float(rng.choice([1.0, 100.0])),
+        bus_name=[f"bus {i}" for i in range(n_bus)],
+        vn_kv=vn_kv,
+        v_min=np.full(n_bus, 0.93),
+        v_max=np.full(n_bus, 1.07),
+        p_load=rng.uniform(0, 0.05, n_bus),
+        q_load=rng.uniform(-0.01, 0.03, n_bus),
+        p_gen=some(0.3, 0.03, 0.0, n_bus),
+        q_gen=some(0.3, 0.01, 0.0, n_bus),
+        g_shunt=some(0.3, 0.003, 0.0, n_bus),
+        b_shunt=some(0.3, 0.02, 0.0, n_bus),
+        substation=[0, 5],
+        v_substation=[1.02, 1.01 * np.exp(0.03j)],
+        branch_name=[f"branch {k}" for k in range(n_branch)],
+        kind=kind,
+        from_bus=from_bus,
+        to_bus=to_bus,
+        r=r,
+        x=x,
+        g_from=g_from,
+        b_from=b_from,
+        g_to=some(0.5, 0.002, g_from),
+        b_to=some(0.4, 0.01, b_from),
+        tap=tap,
+        shift=shift,
+        rating=some(0.3, np.inf, 0.8),
+        closed=np.arange(n_branch) < rng.integers(9, n_branch),
+        open_end=rng.integers(0, 3, n_branch),
+    )
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -885,11 +1042,15 @@ def test_odd_network_survives_pandapower(seed):
 
     written = polar(net.res_bus.vm_pu, net.res_bus.va_degree)
     np.testing.assert_array_equal(~np.isnan(written), flow.energised)
-    np.testing.assert_allclose(written[flow.energised], flow.voltage[flow.energised], rtol=0, atol=1e-8)
+    np.testing.assert_allclose(
+        written[flow.energised], flow.voltage[flow.energised], rtol=0, atol=1e-8
+    )
     again = Network.from_pandapower(net)
     kept = [network.bus_index(name) for name in again.bus_name]
     order = [network.branch_index(name) for name in again.branch_name]
-    np.testing.assert_allclose(solve_power_flow(again).voltage, flow.voltage[kept], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(
+        solve_power_flow(again).voltage, flow.voltage[kept], rtol=0, atol=1e-9
+    )
     np.testing.assert_allclose(again.rating, network.rating[order], rtol=1e-12)
     np.testing.assert_allclose(again.tap, network.tap[order], rtol=1e-12)
     np.testing.assert_allclose(again.shift, network.shift[order], atol=1e-12)
@@ -904,7 +1065,10 @@ def test_transformer_without_impedance_is_refused():
     tap = network.tap.copy()
     tap[10] = 0.95
 
-    with pytest.raises(NetworkError, match=r"odd 0: branch 'branch 10' is a transformer without impedance.* small x"):
+    with pytest.raises(
+        NetworkError,
+        match=r"odd 0: branch 'branch 10' is a transformer without impedance.* small x",
+    ):
         network.with_changes(tap=tap).to_pandapower()
 
 
@@ -924,7 +1088,9 @@ def test_pandapower_file_keeps_what_has_no_rating():
     network = Network.from_pandapower(feeder())
     network = network.with_changes(rating=np.full(network.n_branch, np.inf))
 
-    again = Network.from_pandapower(pandapower.from_json_string(pandapower.to_json(network.to_pandapower())))
+    again = Network.from_pandapower(
+        pandapower.from_json_string(pandapower.to_json(network.to_pandapower()))
+    )
 
     np.testing.assert_array_equal(again.rating, network.rating)
     np.testing.assert_allclose(again.z, network.z, rtol=1e-12)
