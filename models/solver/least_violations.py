@@ -37,6 +37,7 @@ BALANCES = ("active_balance", "reactive_balance")
 CONES = ("cone",)  # inequalities that are physics: a relaxation of an equality
 DERIVED = ("c", "s", "theta")  # variables whose bounds follow from other limits: they are lifted
 NEGLIGIBLE_PU = 1e-6
+OUT_OF_TIME = "Maximum_WallTime_Exceeded"  # as Ipopt says it
 FIRST_SHARE = 0.8  # of the time, for the attempt in which the physics stays
 
 _UNMET = ("active power balance", "reactive power balance")
@@ -214,7 +215,10 @@ def _solve(terms: NlpTerms, end: float) -> tuple[NDArray[np.float64] | None, str
     clock to stop at.
     """
     problem, settings = build_nlp_functions(terms)
-    solver = start_ipopt(problem, settings, {"max_wall_time": max(end - perf_counter(), 0.01)})
+    left_s = end - perf_counter()
+    if left_s <= 0:
+        return None, OUT_OF_TIME
+    solver = start_ipopt(problem, settings, {"max_wall_time": left_s})
     answer = solver(
         x0=terms.x_start, lbx=terms.x_lower, ubx=terms.x_upper, lbg=terms.lower, ubg=terms.upper
     )
