@@ -20,6 +20,7 @@ import sys
 import tempfile
 import venv
 from pathlib import Path
+from time import perf_counter
 
 ROOT = Path(__file__).resolve().parent
 TORCH = "torch==2.13.0"
@@ -70,12 +71,14 @@ def prepare(folder: Path, lock: Path, package: tuple[str, ...] = ("-e", str(ROOT
     enough = [_digest(lock), _digest(TEST_LOCK)]
     if stamp.exists() and stamp.read_text() in enough:
         return str(_python(folder))
+    begin = perf_counter()
     python = _environment(folder)
     uv = shutil.which("uv")
     locked = [uv, "pip", "install", "--quiet", "--python", python] if uv else _pip(python)
     subprocess.run([*locked, "--no-deps", "--require-hashes", "-r", str(lock)], check=True)
     subprocess.run([*_pip(python), "--no-deps", *package], check=True)
     stamp.write_text(_digest(lock))
+    print(f"set up in {perf_counter() - begin:.0f} s", flush=True)
     return python
 
 
