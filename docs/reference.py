@@ -1,6 +1,6 @@
-"""A hook of mkdocs: the folders seen as the package `feederguard`, and one reference page for each sub-package.
+"""A hook of mkdocs: the folders seen as the package `feederguard`, and its reference pages.
 
-The pages follow the folders, so a new file is in the reference without a list to edit. Nothing is
+A sub-package has one page. The pages follow the folders, so a new file is in the reference without a list to edit. Nothing is
 imported: mkdocstrings reads the source text.
 """
 
@@ -13,6 +13,7 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parent.parent
+ROOT_PAGES = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
 FOLDERS = ("models", "data", "baselines", "agents", "studies")  # along the import arrows
 
 
@@ -36,8 +37,16 @@ def on_config(config: Any) -> Any:
     return config
 
 
+def on_page_content(html: str, **_: Any) -> str:
+    """Name source files by their place in the repository."""
+    return html.replace("build/view/feederguard/", "")
+
+
 def on_files(files: Files, config: Any) -> Files:
-    """Make the reference pages."""
+    """Make the reference pages, and pages of two files of the root."""
+    for page, name in ROOT_PAGES.items():
+        text = (ROOT / name).read_text(encoding="utf-8").replace("](docs/", "](")
+        files.append(File.generated(config, page, content=text))
     for folder in FOLDERS:
         for package in _packages(folder):
             files.append(File.generated(config, _page(package), content=_text(package)))
