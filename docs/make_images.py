@@ -64,9 +64,8 @@ def _picture_of_map(page: Any, options: Options) -> None:
     page.wait_for_selector("#transfer-map .main-svg")
     _choose(page, options)
     page.wait_for_timeout(500)  # plotly draws the choice
-    first, last = (
-        page.locator(name).bounding_box() for name in ("#transfer-decisions-0", "#transfer-map")
-    )
+    first = page.locator("#transfer-decisions-0").bounding_box()
+    last = page.locator("#transfer-map").bounding_box()
     top = first["y"] - LABEL - MARGIN
     clip = {"x": last["x"] - MARGIN, "y": top, "width": last["width"] + 2 * MARGIN,
             "height": last["y"] + last["height"] - top}  # fmt: skip

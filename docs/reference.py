@@ -29,10 +29,8 @@ def on_startup(**_: Any) -> None:
 
 def on_config(config: Any) -> Any:
     """Add the reference pages to the navigation."""
-    sections = [
-        {folder: [{_name(package): _page(package)} for package in _packages(folder)]}
-        for folder in FOLDERS
-    ]
+    pages = {folder: [{_name(one): _page(one)} for one in _packages(folder)] for folder in FOLDERS}
+    sections = [{folder: inside} for folder, inside in pages.items()]
     config.nav.append({"Reference": ["reference/index.md", *sections]})
     return config
 
