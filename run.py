@@ -83,8 +83,9 @@ def prepare(folder: Path, lock: Path, package: tuple[str, ...] = ("-e", str(ROOT
 
 
 def prepare_newest(folder: Path) -> str:
-    """Make or refresh an environment with the newest versions that pyproject.toml admits; torch
-    stays as pinned.
+    """Make or refresh an environment of the newest versions that pyproject.toml admits.
+
+    torch stays as pinned.
     """
     python = _environment(folder)
     newest = ["--upgrade", "--upgrade-strategy", "eager", TORCH, "-e", f"{ROOT}[dev]"]
@@ -93,37 +94,21 @@ def prepare_newest(folder: Path) -> str:
 
 
 def write_locks() -> int:
-    """Write both files of exact versions and hashes, for every platform, by uv in an environment of
-    its own.
-    """
+    """Write both files of exact versions and hashes, for every platform, by a uv of its own."""
     with tempfile.TemporaryDirectory() as name:
         venv.create(name, with_pip=True)
         python = str(_python(Path(name)))
         subprocess.run([*_pip(python), "uv"], check=True)
         torch = Path(name, "torch.txt")
         torch.write_text(TORCH)
-        command = [
-            *(
-                python,
-                "-m",
-                "uv",
-                "pip",
-                "compile",
-                "pyproject.toml",
-                "-c",
-                str(torch),
-                "--no-emit-package",
-                "torch",
-            ),
-            *("--universal", "--generate-hashes", "--upgrade", "--quiet", "--no-annotate"),
-            *("--custom-compile-command", "python3 run.py lock"),
-        ]
-        subprocess.run([*command, "-o", RUN_LOCK.name], cwd=ROOT, check=True)
-        subprocess.run(
-            [*command, "--extra", "dev", "-c", RUN_LOCK.name, "-o", TEST_LOCK.name],
-            cwd=ROOT,
-            check=True,
-        )
+        options = f"--universal --generate-hashes --upgrade --quiet --no-annotate -c {torch}"
+        options += " --no-emit-package torch --custom-compile-command"
+        compiling = [python, "-m", "uv", "pip", "compile", "pyproject.toml", *options.split()]
+        run_only = [*compiling, "python3 run.py lock", "-o", RUN_LOCK.name]
+        extras = ["--extra", "dev", "--extra", "docs", "-c", RUN_LOCK.name]
+        everything = [*compiling, "python3 run.py lock", *extras, "-o", TEST_LOCK.name]
+        for command in (run_only, everything):
+            subprocess.run(command, cwd=ROOT, check=True)
     return 0
 
 

@@ -53,7 +53,10 @@ def test_the_locks_meet_the_ranges_of_pyproject():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for name, asked in (
         ("requirements.txt", project["dependencies"]),
-        ("requirements-test.txt", project["optional-dependencies"]["dev"]),
+        (
+            "requirements-test.txt",
+            [*project["optional-dependencies"]["dev"], *project["optional-dependencies"]["docs"]],
+        ),
     ):
         have = locked(name) | {"torch": torch_pins()[0]}
         for requirement in map(Requirement, asked):
