@@ -135,9 +135,8 @@ def train_transfer(config: TrainConfig, console: Console) -> Path:
     outcome = judge(bench.network, test, trained.agent.decide(test), setting)
     console.print(
         f"on 200 faults of the test weeks, {config.setting} setting: "
-        f"{100 * outcome.safe.mean():.2f} % safe by the AC power "
-        f"flow, mean shed {outcome.shed_ratio.mean():.4f} of the load, mean cost "
-        f"{outcome.cost.mean():.2f}"
+        f"{100 * outcome.safe.mean():.2f} % safe by the AC power flow, mean shed "
+        f"{outcome.shed_ratio.mean():.4f} of the load, mean cost {outcome.cost.mean():.2f}"
     )
     return trained.path
 
@@ -173,9 +172,8 @@ def train_voltage(config: TrainConfig, console: Console) -> Path:
     console.print(
         f"on {len(bench.test)} test days: {int(outcome.n_violation_steps.sum())} of {n_step} steps "
         f"outside the band by the AC power flow ({int(trained.record.n_violation_steps.sum())} of "
-        f"{trained.record.steps} in "
-        f"training), {1e3 * float(np.mean(outcome.regulation_mwh)):.1f} kWh a day through the "
-        "batteries"
+        f"{trained.record.steps} in training), {1e3 * float(np.mean(outcome.regulation_mwh)):.1f} "
+        "kWh a day through the batteries"
     )
     return trained.path
 

@@ -241,8 +241,8 @@ def _reference(
     if n_states:
         return Reference(
             cost,
-            f"the optimum that feeds all: {len(left)} scenarios by all {n_states} radial states of "
-            "their fault (mean)",
+            f"the optimum that feeds all: {len(left)} scenarios by all {n_states} radial states "
+            "of their fault (mean)",
         )
     if prove_s is None:
         return Reference(

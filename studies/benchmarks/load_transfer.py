@@ -100,8 +100,8 @@ def _radial(network: Network, with_outer: bool, console: Console) -> None:
     if with_outer:
         console.print(
             f"HiGHS outer approximation: median {np.median(outer_seconds):.2f} s, worst "
-            f"{max(outer_seconds):.2f} s, "
-            f"largest relative difference of objective {max(differences):.1e}"
+            f"{max(outer_seconds):.2f} s, largest relative difference of objective "
+            f"{max(differences):.1e}"
         )
 
 

@@ -412,8 +412,7 @@ def _check_exactness(table: Table, network: Network, batteries: Batteries, n_ite
     with_slack = sum(found[k] is not None for k in np.flatnonzero(slack))
     note = (
         f"{len(highs)} of {n_item} answered, {with_slack} of {slack.sum()} infeasible before "
-        "slack; "
-        f"{active(answer).mean():.0%} active, {answer.failed.sum()} failed"
+        f"slack; {active(answer).mean():.0%} active, {answer.failed.sum()} failed"
     )
     table.add_row(
         "worst difference to HiGHS on the Pyomo model", f"{max(highs, default=np.nan):.1e}", note
@@ -460,8 +459,7 @@ def time_decisions(feeder: str, cache: Path) -> list[tuple[str, str, str]]:
         value = f"median {np.median(taken):.2f} ms, p99 {np.quantile(taken, 0.99):.2f} ms"
         note = (
             f"{words}; {len(taken)} states, {np.mean(answer.rounds > 0):.0%} linearised at an AC "
-            "state, "
-            f"{answer.certified.mean():.0%} certified"
+            f"state, {answer.certified.mean():.0%} certified"
         )
         lines.append((f"one safe decision, {feeder}, {name}", value, note))
     return lines

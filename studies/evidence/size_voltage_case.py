@@ -159,8 +159,7 @@ def verdict(best: Held, idle: Held) -> tuple[str, bool]:
         return f"NOT as meant: {'; '.join(broken)} ({short})", False
     return (
         f"As meant: the AC optimum holds all {best.n_day} days, and the idle policy under the "
-        f"layer every step of {idle.n_day} "
-        f"days, certified and without slack; {short}",
+        f"layer every step of {idle.n_day} days, certified and without slack; {short}",
         True,
     )
 

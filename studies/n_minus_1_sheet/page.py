@@ -97,8 +97,7 @@ def _facts(sheet: Sheet) -> list[tuple[str, str]]:
         (
             "Feeder",
             f"{network.name}: {network.n_bus} buses, {network.n_branch} branches of which "
-            f"{int(network.is_tie.sum())} are "
-            f"normally open, {total_mw:.3f} MW nominal load",
+            f"{int(network.is_tie.sum())} are normally open, {total_mw:.3f} MW nominal load",
         ),
         ("Demand", sheet.demand),
         (
@@ -165,8 +164,8 @@ def _fault_section(sheet: Sheet, line: Line, steps: list[Line]) -> str:
     shown = {"a": "A", "mw": "MW"}[unit]
     parts = [
         f'<section id="{_anchor(line["fault"])}"><h3>Fault of {escape(line["kind"])} '
-        f"{escape(str(line['fault']))} "
-        f"({escape(line['from_bus'])} to {escape(line['to_bus'])}) {_badge(line)}</h3>"
+        f"{escape(str(line['fault']))} ({escape(line['from_bus'])} to {escape(line['to_bus'])}) "
+        f"{_badge(line)}</h3>"
     ]
     if line["dark_kw"] > 0 or line["dark_buses"]:
         parts.append(

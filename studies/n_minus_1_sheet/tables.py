@@ -95,9 +95,8 @@ def print_sheet(sheet: Sheet, show: int, console: Console) -> None:
     if show:
         console.print(_worst_table(sheet, show, title))
         console.print(
-            f"dark and shed: kW, and {sheet.counted.replace('_', ' ')} in brackets; beyond: states "
-            "past a limit; "
-            "gap: cost over its proven bound, ? where none is known",
+            f"dark and shed: kW, and {sheet.counted.replace('_', ' ')} in brackets; beyond: "
+            "states past a limit; gap: cost over its proven bound, ? where none is known",
             markup=False,
         )
     table = Table(

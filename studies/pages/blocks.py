@@ -104,6 +104,5 @@ class Section:
 # What both files of a report say under the command.
 SAME_AGAIN = (
     "The same command gives the same decisions on the same versions, but for methods that stop by "
-    "the clock. "
-    "Times are of this machine."
+    "the clock. Times are of this machine."
 )

@@ -123,8 +123,7 @@ def _table(table: DataTable) -> str:
     note = f"<p class='under'>{_inline(table.note)}</p>" if table.note else ""
     return (
         f"<h4>{_inline(table.caption)}</h4><div "
-        f"class='scroll'><table><thead><tr>{head}</tr></thead>"
-        f"<tbody>{rows}</tbody></table></div>{note}"
+        f"class='scroll'><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>{note}"
     )
 
 

@@ -136,8 +136,7 @@ class Journal:
             if key == self.key and done and not written and not self.resume:
                 raise RunError(
                     f"{self.path} holds {done} of {n} tasks of an interrupted run with the same "
-                    "settings: go on with "
-                    "--resume, or delete the file to start anew"
+                    "settings: go on with --resume, or delete the file to start anew"
                 )
             if (written or not done) and not (self.resume and key == self.key):
                 self._file.execute("DELETE FROM result WHERE key = ?", (key,))

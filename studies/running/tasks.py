@@ -285,8 +285,7 @@ def _client(run: RunConfig) -> Iterator[Client]:
             except TimeoutError:
                 raise RunError(
                     f"the Dask scheduler at {run.scheduler} has no workers after {WAIT_S} s; start "
-                    "some with `dask worker "
-                    f"{run.scheduler}`"
+                    f"some with `dask worker {run.scheduler}`"
                 ) from None
             yield client
         return

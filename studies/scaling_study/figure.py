@@ -165,8 +165,8 @@ def _draw_gap(axis: Axes, summary: pd.DataFrame) -> None:
     )
     axis.set_ylabel("cost above the reference, %")
     axis.set_title(
-        "Gap: to the proven optimum (filled), to the best that\nany method found (hollow); on top: "
-        "scenarios proven",
+        "Gap: to the proven optimum (filled), to the best that\nany method found (hollow); on "
+        "top: scenarios proven",
         fontsize=11,
     )
 

@@ -17,14 +17,11 @@ from feederguard.studies.pages.number_text import number
 _MARKS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star")
 _QUESTION = (
     "How do methods for load transfer grow with the feeder? Each answers random faults in the "
-    "radial setting, on one core and "
-    "in a process of its own. `NAME_xN` is N copies of a feeder side by side, tied to each other. "
-    "The exact method "
-    "(`misocp`) is stopped after {limit:g} s of its solver; `power_flow` is one flow of the judge, "
-    "the floor of all.\n\n"
-    "The gap is formed over the scenarios whose optimum is proven; a method that decided less than "
-    "it was asked, and why, is "
-    "in the table's last column."
+    "radial setting, on one core and in a process of its own. `NAME_xN` is N copies of a feeder "
+    "side by side, tied to each other. The exact method (`misocp`) is stopped after {limit:g} s of "
+    "its solver; `power_flow` is one flow of the judge, the floor of all.\n\nThe gap is formed "
+    "over the scenarios whose optimum is proven; a method that decided less than it was asked, and "
+    "why, is in the table's last column."
 )
 
 

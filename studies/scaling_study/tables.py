@@ -235,12 +235,10 @@ def print_tables(
             console.print(f"* {line['feeder']}, {line['method']}: {line['note']}", markup=False)
     console.print(
         f"stopped: decisions that the solver's time limit of {time_limit_s:g} s ended (building "
-        "the model is not under it). "
-        "gap: cost over the best proven bound, of the scenarios whose optimum is proven. excess: "
-        "cost over the cheapest safe "
-        "decision of any method, of the scenarios that all were given. memory: largest resident "
-        "memory, less that "
-        "before the feeder was loaded."
+        "the model is not under it). gap: cost over the best proven bound, of the scenarios whose "
+        "optimum is proven. excess: cost over the cheapest safe decision of any method, of the "
+        "scenarios that all were given. memory: largest resident memory, less that before the "
+        "feeder was loaded."
     )
     for line in trend.to_dict("records"):
         console.print(_growth(line), markup=False)

@@ -67,12 +67,10 @@ def cost_chart(part: pd.DataFrame, setting: Setting) -> Chart:
         f"Cost and gap to the optimum, {setting.name} setting",
         styled,
         "A point per fault, boxes from the lower to the upper quartile. Left: cost of the safe "
-        "decisions; red crosses are "
-        "decisions that are not safe, in no box; dashed: the optimum's median. Right: by how much "
-        "a safe decision costs "
-        "more than the optimum of the same fault; the thick line is the optimum itself, where all "
-        "gaps up to "
-        f"{LEAST_GAP_PCT:g} % stand.{note}",
+        "decisions; red crosses are decisions that are not safe, in no box; dashed: the optimum's "
+        "median. Right: by how much a safe decision costs more than the optimum of the same "
+        f"fault; the thick line is the optimum itself, where all gaps up to {LEAST_GAP_PCT:g} % "
+        f"stand.{note}",
         least_width_px=680,
         image="cost.png",
     )

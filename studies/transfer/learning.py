@@ -91,10 +91,9 @@ def _tried_chart(tried: pd.DataFrame, with_safe: bool) -> Chart:
         "Learning curves: what the agents tried in training",
         _panels(tried, TRIED, log_x=True),
         "Means over blocks of the decisions tried in training, exploration included: the trained "
-        "agent acts without it. "
-        "Safe: by the AC power flow, of `ddpg_corrected` after its correction. Cost: equation (1), "
-        "of safe and unsafe "
-        "decisions alike. Learned reward: 0 is no better than shedding everything, halving the "
+        "agent acts without it. Safe: by the AC power flow, of `ddpg_corrected` after its "
+        "correction. Cost: equation (1), of safe and unsafe decisions alike. Learned reward: 0 is "
+        "no better than shedding everything, halving the "
         "cost adds about 0.7." + safe,
         least_width_px=680,
     )
@@ -106,11 +105,9 @@ def _ranked_chart(ranked: pd.DataFrame) -> Chart:
         "Learning curves: the ranking of switching plans",
         _panels(ranked, RANKED, log_x=False),
         "`ranked_switching` after each epoch, on its training scenarios. Loss: cross-entropy "
-        "against what the costs of "
-        "the plans say, which stays above zero where several cost nearly the same. Below: how "
-        "often the cheapest plan "
-        "is ranked first, and how often it is among those that race by AC flow. A wrong ranking "
-        "costs money, not safety.",
+        "against what the costs of the plans say, which stays above zero where several cost "
+        "nearly the same. Below: how often the cheapest plan is ranked first, and how often it is "
+        "among those that race by AC flow. A wrong ranking costs money, not safety.",
         least_width_px=680,
     )
 

@@ -46,9 +46,8 @@ def map_chart(drawing: FeederDrawing) -> Chart:
         "transfer-map",
         "The feeder after the decision",
         figure,
-        "One column per branch from the substation on the left, lengths not to scale; hover over a "
-        "bus or a mark for its "
-        "name and figures.",
+        "One column per branch from the substation on the left, lengths not to scale; hover over "
+        "a bus or a mark for its name and figures.",
         least_width_px=drawing.width_px,
     )
 

@@ -275,11 +275,9 @@ def make_tables(
 
 _QUESTION = (
     "Zhou et al., Energy Engineering 121(6), 2024, print what a genetic algorithm and their "
-    "learned agents do after a line has "
-    "failed. Here the same methods, and ours, answer random faults of the test weeks under the "
-    "paper's setting; every "
-    "decision is judged by the same AC power flow, and the printed figures stand beside ours. "
-    "Their limits and load are not "
+    "learned agents do after a line has failed. Here the same methods, and ours, answer random "
+    "faults of the test weeks under the paper's setting; every decision is judged by the same AC "
+    "power flow, and the printed figures stand beside ours. Their limits and load are not "
     "published, so levels compare only roughly; the order of the methods does."
 )
 
@@ -502,11 +500,9 @@ def _table_1(bench: Bench, lines: list[dict[Any, Any]]) -> PaperTable:
         headings,
         rows,
         f"Mean ± standard deviation over {bench.config.seeds} seed(s), {bench.config.scenarios} "
-        "test scenarios (genetic: the "
-        f"first {n_genetic}). reward: 1 / (mean cost + {EPSILON:g}), the one comparable with the "
-        "paper's; mean (11): mean of "
-        "the rewards with their penalties, which cheap scenarios and unsafe decisions rule. "
-        "plan_search has no seed.",
+        f"test scenarios (genetic: the first {n_genetic}). reward: 1 / (mean cost + {EPSILON:g}), "
+        "the one comparable with the paper's; mean (11): mean of the rewards with their "
+        "penalties, which cheap scenarios and unsafe decisions rule. plan_search has no seed.",
     )
 
 
@@ -542,8 +538,8 @@ def _table_3(bench: Bench, lines: list[dict[Any, Any]]) -> PaperTable:
         ("method", "seconds", "paper", "training, s"),
         rows,
         f"Single decisions, the first {min(bench.config.timed_scenarios, bench.config.scenarios)} "
-        "test scenarios, one core; "
-        "the paper's on its own machine. training: of one agent, on one core.",
+        "test scenarios, one core; the paper's on its own machine. training: of one agent, on one "
+        "core.",
     )
 
 
@@ -571,8 +567,7 @@ def _table_4(bench: Bench, lines: list[dict[Any, Any]], learned: tuple[str, ...]
         tuple(headings),
         rows,
         f"Mean ± standard deviation over {bench.config.seeds} seed(s). Test scenarios in which no "
-        "tie state can be made "
-        f"safe, of {bench.config.scenarios}: {counted}.",
+        f"tie state can be made safe, of {bench.config.scenarios}: {counted}.",
     )
 
 
@@ -593,9 +588,8 @@ def _table_5(bench: Bench, lines: list[dict[Any, Any]]) -> PaperTable:
         ("feeder", "method", "mean cost", "gap %", "95 % interval"),
         rows,
         "gap: cost of the safe decisions over that of the best of all tie states with its least "
-        "shedding (plan_search), in the "
-        f"same scenarios. Interval: percentiles of {N_DRAWS} draws of scenarios and, "
-        "independently, of seeds."
+        f"shedding (plan_search), in the same scenarios. Interval: percentiles of {N_DRAWS} draws "
+        "of scenarios and, independently, of seeds."
         + (
             f" Too many states to try all, the best found instead: {', '.join(searched)}."
             if searched

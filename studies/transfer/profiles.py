@@ -173,8 +173,7 @@ def loading_chart(drawing: FeederDrawing) -> Chart:
         "Loading of every branch",
         figure,
         "Current over rating in the radial setting, active power over the uniform limit in the "
-        "paper setting. No bar: "
-        "nothing flows, or the branch has no limit.",
+        "paper setting. No bar: nothing flows, or the branch has no limit.",
         least_width_px=760,
     )
 

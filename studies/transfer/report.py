@@ -74,16 +74,12 @@ def _question(network: Network, feeder: str, settings: Sequence[Setting], n_scen
     rules = "\n".join(f"- {_rules(network, setting)}" for setting in settings)
     return (
         "A line of the feeder fails and is isolated. Which switches should be operated, and how "
-        "much load shed, so that "
-        "everyone else is supplied at once and nothing is overloaded or under voltage? Shedding "
-        "and switching both cost: "
-        "22 (shed power / 0.1 MW)² + 3 (number of operations)², equation (1) of Zhou et al. "
-        "2024.\n\n"
-        f"{feeder} has {network.n_bus} buses, {int(network.closed.sum())} branches in service and "
-        f"{int(network.is_tie.sum())} normally open ties. Every method met the same {n_scenario} "
-        "random faults, each at a "
-        "random hour of the test weeks, and every decision was judged by the same AC power "
-        f"flow.\n\n{rules}"
+        "much load shed, so that everyone else is supplied at once and nothing is overloaded or "
+        "under voltage? Shedding and switching both cost: 22 (shed power / 0.1 MW)² + 3 (number of "
+        f"operations)², equation (1) of Zhou et al. 2024.\n\n{feeder} has {network.n_bus} buses, "
+        f"{int(network.closed.sum())} branches in service and {int(network.is_tie.sum())} normally "
+        f"open ties. Every method met the same {n_scenario} random faults, each at a random hour "
+        f"of the test weeks, and every decision was judged by the same AC power flow.\n\n{rules}"
     )
 
 
@@ -98,8 +94,7 @@ def _rules(network: Network, setting: Setting) -> str:
     )
     return (
         f"**{setting.name} setting**: {shape}; {n_free} branches may be switched; "
-        f"{setting.v_min_pu:.2f} to "
-        f"{setting.v_max_pu:.2f} pu; {limit}."
+        f"{setting.v_min_pu:.2f} to {setting.v_max_pu:.2f} pu; {limit}."
     )
 
 
@@ -116,8 +111,8 @@ def _brief(summary: pd.DataFrame) -> str:
             fast = near.iloc[int(near["seconds_mean"].argmin())]
             words += (
                 f"; the cheapest of them cost {number(best['cost'], 4)} on average, and "
-                f"`{fast['method']}` reached that "
-                f"within 0.1 % in {milliseconds(float(fast['seconds_mean']))} a decision"
+                f"`{fast['method']}` reached that within 0.1 % in "
+                f"{milliseconds(float(fast['seconds_mean']))} a decision"
             )
         unsafe = part[part["safe_pct"] < 100 - 1e-9]
         if len(unsafe):
@@ -139,15 +134,13 @@ def _reading(rows: pd.DataFrame) -> str:
     if any("`misocp`" in source for source in sources):
         optimum += (
             " A bound holds for decisions without any violation; the judge allows 1e-5, so that a "
-            "gap can come out a few "
-            "hundredths of a percent below zero."
+            "gap can come out a few hundredths of a percent below zero."
         )
     return (
         "**How to read it.** A decision is safe when the AC power flow finds a solution in which "
-        "every voltage and branch "
-        "limit holds (and, in the radial setting, no loop is closed). A cheap decision that is not "
-        "safe is no bargain: on "
-        f"the map, look for thick red lines and for buses outside the band. {optimum}\n\n{told}"
+        "every voltage and branch limit holds (and, in the radial setting, no loop is closed). A "
+        "cheap decision that is not safe is no bargain: on the map, look for thick red lines and "
+        f"for buses outside the band. {optimum}\n\n{told}"
     )
 
 

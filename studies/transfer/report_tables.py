@@ -60,9 +60,8 @@ def summary_table(lines: pd.DataFrame, setting: Setting, feeder: str, n_scenario
         f"{feeder}, {setting.name} setting, {n_scenario} faults",
         headings,
         tuple(rows),
-        "Gap: total cost of the safe decisions over the total of their optima. All supplied: every "
-        "bus that some path "
-        f"could reach is energised.{missing}",
+        "Gap: total cost of the safe decisions over the total of their optima. All supplied: "
+        f"every bus that some path could reach is energised.{missing}",
     )
 
 
@@ -112,12 +111,9 @@ def paper_table(summary: pd.DataFrame, feeder: str, n_scenario: int) -> DataTabl
         headings,
         tuple(rows),
         "printed: Zhou et al., Energy Engineering 121(6), 2024, Tables 1 to 3. The conditions "
-        "differ: theirs are means "
-        "over their own test set and several trainings, on hourly loads and branch limits that are "
-        "not published, and on "
-        f"their machine; ours are {n_scenario} faults of one seed, on the bundled load year, with "
-        "a uniform branch limit "
-        f"calibrated to their level. reward: 1 / (mean cost + {EPSILON:g}), the one comparable "
-        "with theirs. `--tables "
-        "paper` makes the full comparison over seeds.",
+        "differ: theirs are means over their own test set and several trainings, on hourly loads "
+        f"and branch limits that are not published, and on their machine; ours are {n_scenario} "
+        "faults of one seed, on the bundled load year, with a uniform branch limit calibrated to "
+        f"their level. reward: 1 / (mean cost + {EPSILON:g}), the one comparable with theirs. "
+        "`--tables paper` makes the full comparison over seeds.",
     )

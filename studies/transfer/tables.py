@@ -260,16 +260,14 @@ def print_tables(summary: pd.DataFrame, feeder: str, n_scenarios: int, console: 
             if line["repaired"] or line["failed"]:
                 console.print(
                     f"  {line['method']}: {line['repaired']} decision(s) made AC-exact after "
-                    "solving, "
-                    f"{line['failed']} scenario(s) without a decision (left out of its means); see "
-                    "decisions.parquet"
+                    f"solving, {line['failed']} scenario(s) without a decision (left out of its "
+                    "means); see decisions.parquet"
                 )
     console.print(
         "cost (1) and reward (11) as in Zhou et al. 2024; s: seconds per decision; gap: total cost "
-        "of the safe decisions "
-        "over the total of their best bounds (radial: proven by the MISOCP; paper: the enumerated "
-        "AC optimum, or where that is "
-        f"left out and every state was tried, the cost of {SEARCH})."
+        "of the safe decisions over the total of their best bounds (radial: proven by the MISOCP; "
+        "paper: the enumerated AC optimum, or where that is left out and every state was tried, "
+        f"the cost of {SEARCH})."
     )
 
 

@@ -67,12 +67,10 @@ def energy_chart(days: pd.DataFrame) -> Chart:
         "Energy of a day and gap to the optimum",
         styled,
         "A point per day (and seed), boxes from the lower to the upper quartile. Energy: through "
-        "the batteries' "
-        "terminals, and what buying back the energy missing at the end of the day would draw. "
-        "Dashed: the optimum's "
-        "median. Right: only days on which the method held the band; the thick line is the optimum "
-        "itself, where all gaps "
-        f"up to {LEAST_GAP_PCT:g} % stand.",
+        "the batteries' terminals, and what buying back the energy missing at the end of the day "
+        "would draw. Dashed: the optimum's median. Right: only days on which the method held the "
+        f"band; the thick line is the optimum itself, where all gaps up to {LEAST_GAP_PCT:g} % "
+        "stand.",
         least_width_px=680,
         image="test_days.png",
     )
@@ -204,7 +202,6 @@ def times_chart(summary: pd.DataFrame) -> Chart:
         "Time of a decision",
         figure,
         "Median of single decisions, safety layer and AC check included where there are any; of "
-        "the optima, a day's time "
-        "over its steps. A step of the axis is a factor of ten.",
+        "the optima, a day's time over its steps. A step of the axis is a factor of ten.",
         least_width_px=620,
     )

@@ -77,8 +77,7 @@ def _cost_chart(cost: list[go.Scatter]) -> Chart:
             yaxis={"title": {"text": "cost of a day = −reward"}, **decades(*ends_of_cost)},
         ),
         "Moving mean over a twentieth of the training, exploration included; mean over seeds, "
-        "shaded from the least "
-        "to the most where there are several.",
+        "shaded from the least to the most where there are several.",
         least_width_px=480,
         image="learning_curves.png",
     )

@@ -74,10 +74,8 @@ def map_chart(bench: VoltageBench, drawing: FeederDrawing) -> Chart:
         "The feeder on that day",
         new_figure(traces, **layout),
         "One column per branch from the substation on the left, lengths not to scale. Each bus "
-        "shows the voltage at which "
-        "it came nearest to a limit, or went furthest beyond it, and hovering tells when; the "
-        "squares under the buses are "
-        "the batteries.",
+        "shows the voltage at which it came nearest to a limit, or went furthest beyond it, and "
+        "hovering tells when; the squares under the buses are the batteries.",
         least_width_px=drawing.width_px,
     )
 

@@ -58,8 +58,7 @@ def voltage_section(
         if np.shape(schedule) != shape:
             raise ValueError(
                 f"report: the schedule of {name!r} has shape {np.shape(schedule)}; expected "
-                f"{shape}, days, steps and "
-                "batteries"
+                f"{shape}, days, steps and batteries"
             )
     blocks: list[Block] = [Prose(_question(bench)), Prose(_brief(summary, days))]
     if schedules:
@@ -79,16 +78,12 @@ def _question(bench: VoltageBench) -> str:
     energy = 1e3 * network.base_mva * batteries.energy
     return (
         "Sunshine lifts the voltage at noon and the evening's demand pulls it down. How should the "
-        "batteries of a feeder "
-        f"be charged and discharged so that every bus stays between {low:.2f} and {high:.2f} pu "
-        "all day, with as little "
-        "energy through the batteries as possible?\n\n"
-        f"{bench.feeder} has {network.n_bus} buses and {len(batteries)} batteries ({_range(power)} "
-        f"kW and {_range(energy)} "
-        f"kWh each). Every method met the same {len(test)} test days, {test.n_step} steps of "
-        f"{60 * test.step_h:g} minutes "
-        "each, and every step was judged by the same AC power flow. Learned methods never saw "
-        "those days."
+        "batteries of a feeder be charged and discharged so that every bus stays between "
+        f"{low:.2f} and {high:.2f} pu all day, with as little energy through the batteries as "
+        f"possible?\n\n{bench.feeder} has {network.n_bus} buses and {len(batteries)} batteries "
+        f"({_range(power)} kW and {_range(energy)} kWh each). Every method met the same "
+        f"{len(test)} test days, {test.n_step} steps of {60 * test.step_h:g} minutes each, and "
+        "every step was judged by the same AC power flow. Learned methods never saw those days."
     )
 
 
@@ -115,8 +110,8 @@ def _brief(summary: pd.DataFrame, days: pd.DataFrame) -> str:
         best = online.iloc[int(online["gap_pct"].argmin())]
         said.append(
             f"- Of those that do not know the day beforehand, `{best['method']}` came nearest to "
-            "the optimum: "
-            f"{best['gap_pct']:.0f} % more energy, {number(best['decision_ms'])} ms a decision."
+            f"the optimum: {best['gap_pct']:.0f} % more energy, {number(best['decision_ms'])} ms a "
+            "decision."
         )
     if len(worst):
         share = ", ".join(
@@ -136,10 +131,8 @@ def _reading(summary: pd.DataFrame) -> str:
     told = "\n".join(f"- `{name}`: {WHAT[name]}" for name in names if name in WHAT)
     return (
         "**How to read it.** First the band: a method that leaves it spends less energy by not "
-        "doing its job, so compare "
-        "energy only between methods that hold it. Then the gap: how much more energy a method "
-        "needs than the optimum, "
-        "which knew the whole day beforehand; no method that decides step by step can be expected "
-        "to reach it. Energy "
-        f"missing at the end of a day has to be bought back, and is charged as such.\n\n{told}"
+        "doing its job, so compare energy only between methods that hold it. Then the gap: how "
+        "much more energy a method needs than the optimum, which knew the whole day beforehand; no "
+        "method that decides step by step can be expected to reach it. Energy missing at the end "
+        f"of a day has to be bought back, and is charged as such.\n\n{told}"
     )

@@ -63,9 +63,8 @@ def summary_table(summary: pd.DataFrame, results: VoltageResults) -> DataTable:
         headings,
         tuple(rows),
         "Outside: a bus beyond its band by over 1e-5 pu by the AC power flow. Gap: energy, with "
-        "what is missing at the "
-        f"end bought back, over that of `{BOUND}` on the days that the method "
-        f"held.{several}{missing}",
+        f"what is missing at the end bought back, over that of `{BOUND}` on the days that the "
+        f"method held.{several}{missing}",
     )
 
 

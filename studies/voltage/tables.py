@@ -257,10 +257,9 @@ def _print_notes(summary: pd.DataFrame, results: VoltageResults, console: Consol
         if not np.isnan(line["layer_corrected"]):
             console.print(
                 f"  {line['method']}, its safety layer: {_percent(line['layer_as_proposed'])} of "
-                "the test decisions as "
-                f"proposed, {_percent(line['layer_corrected'])} corrected, "
-                f"{_percent(line['layer_tube_left'])} outside the SOC "
-                f"tube for the voltage's sake, {_percent(line['layer_slack_used'])} with slack, "
+                f"the test decisions as proposed, {_percent(line['layer_corrected'])} corrected, "
+                f"{_percent(line['layer_tube_left'])} outside the SOC tube for the voltage's "
+                f"sake, {_percent(line['layer_slack_used'])} with slack, "
                 f"{_percent(line['layer_failed'])} failed",
                 soft_wrap=True,
                 markup=False,
@@ -275,14 +274,12 @@ def _print_notes(summary: pd.DataFrame, results: VoltageResults, console: Consol
     several = f" Learned methods: means over {seeds} seeds +- 95 % interval." if seeds > 1 else ""
     console.print(
         "outside: steps with a bus outside its band by over 1e-5 pu by the AC power flow; energy: "
-        "that passes through the "
-        "batteries' terminals; SOC short: stored energy missing at the end of the day. gap: energy "
-        "and what buying the missing "
-        "energy back would draw, missing / charging efficiency, over that of ac_opf (perfect "
-        "information, same start and "
-        "end), on the days that the method held; energy left over is no credit. decision: median "
-        "of single ones with layer and "
-        f"AC check where there are any; of the optima, a day's time over its steps.{several}",
+        "that passes through the batteries' terminals; SOC short: stored energy missing at the "
+        "end of the day. gap: energy and what buying the missing energy back would draw, missing "
+        "/ charging efficiency, over that of ac_opf (perfect information, same start and end), on "
+        "the days that the method held; energy left over is no credit. decision: median of single "
+        "ones with layer and AC check where there are any; of the optima, a day's time over its "
+        f"steps.{several}",
         soft_wrap=True,
         markup=False,
     )

@@ -283,8 +283,7 @@ def write_generator_feeder(folder: Path, load_4: float = 0.5, generation_4: floa
     """
     folder.mkdir()
     (folder / "buses.csv").write_text(
-        "bus,vn_kv,type,p_mw,q_mvar,vmin_pu,vmax_pu,sgen_p_mw\nS,10,slack,0,0,0.9,1.1,0\n1,10,pq,0,0,0.9,1.1,0\n"
-        f"3,10,pq,0,0,0.9,1.1,2\n4,10,pq,{load_4},0,0.9,1.1,{generation_4}\n5,10,pq,1.5,0,0.9,1.1,0\n"
+        f"bus,vn_kv,type,p_mw,q_mvar,vmin_pu,vmax_pu,sgen_p_mw\nS,10,slack,0,0,0.9,1.1,0\n1,10,pq,0,0,0.9,1.1,0\n3,10,pq,0,0,0.9,1.1,2\n4,10,pq,{load_4},0,0.9,1.1,{generation_4}\n5,10,pq,1.5,0,0.9,1.1,0\n"
     )
     rows = [
         ("S1", "S", "1", 0, 9.0),

@@ -110,11 +110,9 @@ def test_a_kill_in_the_middle_of_a_write_leaves_nothing_of_it(tmp_path: Path) ->
     # A process dies with half of a task written and not committed.
     code = (
         "import os, sqlite3, sys; f = sqlite3.connect(sys.argv[1], isolation_level=None); "
-        "f.execute('PRAGMA cache_size = 1'); f.execute('BEGIN'); "
-        "key = f.execute('SELECT key FROM run').fetchone()[0]; "
-        "[f.execute('INSERT INTO result VALUES (?, ?, ?, ?)', (key, 'b', str(k), b'x' * 100000)) "
-        "for k in range(50)]; "
-        "os.kill(os.getpid(), 9)"
+        "f.execute('PRAGMA cache_size = 1'); f.execute('BEGIN'); key = f.execute('SELECT key FROM "
+        "run').fetchone()[0]; [f.execute('INSERT INTO result VALUES (?, ?, ?, ?)', (key, 'b', "
+        "str(k), b'x' * 100000)) for k in range(50)]; os.kill(os.getpid(), 9)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)])
     assert done.returncode == -9

@@ -249,10 +249,9 @@ def test_df_srl_is_safe_in_training_and_test_and_near_the_optimum(tmp_path: Path
     gap = _energy(network, batteries, found).sum() / _energy(network, batteries, best).sum() - 1.0
     told = (
         f"{trained.record.n_violation_steps.sum()} steps outside in training, "
-        f"{found.n_violation_steps.sum()} on "
-        f"{len(test.days)} test days, {100 * gap:.2f} % above the optimum; the whole comparison is "
-        "printed by  "
-        "python studies/compare_methods.py --job voltage --methods df_srl ac_opf"
+        f"{found.n_violation_steps.sum()} on {len(test.days)} test days, {100 * gap:.2f} % above "
+        "the optimum; the whole comparison is printed by  python studies/compare_methods.py --job "
+        "voltage --methods df_srl ac_opf"
     )
     assert len(test.days) >= 60 and trained.record.steps >= FULL_DAYS * 96
     assert best.n_violation_steps.sum() == 0 and best.soc_short_mwh.max() < 1e-9, told
