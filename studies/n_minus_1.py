@@ -50,7 +50,7 @@ from feederguard.studies.n_minus_1_sheet.rows import fault_rows, step_rows
 from feederguard.studies.n_minus_1_sheet.tables import Sheet, print_sheet
 from feederguard.studies.running.command_line import console_of, parse_options, user_error
 from feederguard.studies.running.journal import RunError, Tables, mark_written
-from feederguard.studies.running.tasks import RunConfig, absolute, run_tasks
+from feederguard.studies.running.tasks import RunConfig, TaskList, absolute, run_tasks
 
 FAULTS_A_TASK = 8
 
@@ -186,15 +186,10 @@ def make_sheet(config: NMinus1Config, console: Console) -> Sheet:
         customers=customers,
     )
     parts = run_tasks(
-        tasks,
-        _do_faults,
-        _set_up,
-        (here,),
+        TaskList("faults", tasks, _do_faults, _set_up, (here,), key),
         config.folder / "journal.sqlite",
-        key,
         config.run,
         console,
-        "faults",
     )
     tables = {
         name: pd.concat([part[name] for part in parts.values()], ignore_index=True)

@@ -43,7 +43,7 @@ from feederguard.models.network.graph import refuse_fixed_loops
 from feederguard.studies.pages.report import write_report
 from feederguard.studies.running.journal import RunError, Tables, mark_written
 from feederguard.studies.running.provenance import find_provenance
-from feederguard.studies.running.tasks import RunConfig, absolute, run_tasks
+from feederguard.studies.running.tasks import RunConfig, TaskList, absolute, run_tasks
 from feederguard.studies.scaling_study.figure import draw
 from feederguard.studies.scaling_study.measure import MODULES, SETTING, Piece, measure
 from feederguard.studies.scaling_study.report import scaling_section
@@ -183,15 +183,10 @@ def run_scaling(config: ScalingConfig, console: Console) -> list[Path]:
     settings["agents_cache"] = config.agents_cache.resolve()
     settings["profiles"] = absolute(config.profiles)
     done = run_tasks(
-        _tasks(config, sizes),
-        measure_task,
-        _settings,
-        (settings,),
+        TaskList("scaling", _tasks(config, sizes), measure_task, _settings, (settings,), key),
         config.output / "journal.sqlite",
-        key,
         config.run,
         console,
-        "scaling",
     )
     tables = {
         name: pd.concat([part[name] for part in done.values()], ignore_index=True)

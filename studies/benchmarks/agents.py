@@ -49,9 +49,10 @@ from feederguard.models.network import Network
 from feederguard.models.solver import NotSolvedError
 from feederguard.models.switching.plans import SwitchPlans
 from feederguard.models.switching.search import search_plans
+from feederguard.studies.running.cores import n_cores
 from feederguard.studies.running.files import hash_of
 from feederguard.studies.running.journal import Tables
-from feederguard.studies.running.tasks import RunConfig, n_cores, run_tasks
+from feederguard.studies.running.tasks import RunConfig, TaskList, run_tasks
 from feederguard.studies.trained.transfer_agents import TRAINED, Course, course_parts, train_agents
 
 FEEDERS = ("ieee33", "bus69_zhou", "caracas141")
@@ -307,15 +308,10 @@ def _bounds(
         "network": network_fingerprint(network),
     }
     done = run_tasks(
-        tasks,
-        _prove,
-        _Prover,
-        (network, setting, scenarios, prove_s),
+        TaskList("proofs", tasks, _prove, _Prover, (network, setting, scenarios, prove_s), key),
         path,
-        key,
         run,
         Console(),
-        "proofs",
     )
     return {int(k): float(tables["bound"]["bound"].iloc[0]) for k, tables in done.items()}
 

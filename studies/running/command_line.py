@@ -1,6 +1,4 @@
-"""What the programs of this folder share as programs: options from a dataclass, a console, and
-errors in one sentence.
-"""
+"""What the programs share: options from a dataclass, errors in one sentence, and a console."""
 
 from __future__ import annotations
 
@@ -18,11 +16,10 @@ Options = TypeVar("Options")
 def parse_options(
     kind: type[Options], arguments: Sequence[str] | None, prog: str, description: str | None = None
 ) -> Options:
-    """Return the options of a command line (default: this program's), a dataclass whose fields'
-    docstrings are the help.
+    """Return the options of a command line (default: this program's) as a dataclass.
 
-    What cannot be read, and a ValueError of the dataclass, ends the program with status 2 and the
-    reason on standard error.
+    The docstrings of its fields are the help texts. An option that cannot be read, or a ValueError
+    of the dataclass, ends the program with status 2 and the reason on standard error.
     """
     with user_error():
         return tyro.cli(
@@ -36,10 +33,10 @@ def parse_options(
 
 @contextmanager
 def user_error(kinds: tuple[type[Exception], ...] = (ValueError, OSError)) -> Iterator[None]:
-    """End the program with one sentence and status 2 where what the user gave cannot be used.
+    """End the program with one sentence and status 2 if the user's input cannot be used.
 
-    kinds: exceptions that say so. Around what computes, name the narrower one that is meant:
-    anything else that goes wrong there is ours and keeps its traceback.
+    kinds: exceptions that blame the input. Around computations, name a narrow one: other errors
+    there are bugs and keep their traceback.
     """
     try:
         yield
@@ -49,5 +46,5 @@ def user_error(kinds: tuple[type[Exception], ...] = (ValueError, OSError)) -> It
 
 
 def console_of(width: int) -> Console:
-    """Return a console: the terminal's own width, or `width` where output goes to a file."""
+    """Return a console as wide as the terminal, or of `width` columns if output goes to a file."""
     return Console() if sys.stdout.isatty() else Console(width=width)

@@ -10,14 +10,12 @@ from typing import Any
 
 
 def hash_of(parts: dict[str, Any]) -> str:
-    """Return 16 hexadecimal digits that stand for named values: numbers, words, lists and
-    dictionaries of them.
-    """
+    """Return a hash of 16 hexadecimal digits of named values that JSON can hold."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that is there whole or not at all, whatever interrupts; raises OSError."""
+    """Write a file so that it is there whole or not at all after a crash; raises OSError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_bytes(content)
     os.replace(temporary, path)

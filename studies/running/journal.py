@@ -1,10 +1,10 @@
-"""What a run has finished, kept in one SQLite file: a task is in it whole or not at all, whatever
-interrupts.
+"""The finished tasks of a run, kept in one SQLite file: each is in it whole or not at all.
 
-A run is known by its key, a hash of all that decides its tables, of this package's source text and
-of the versions of what computes, so that results of other settings or of other code are never taken
-for one's own. Each table of a task is kept as the bytes of a Parquet file and read back from there,
-in an undisturbed run as in a resumed one. One process writes at a time.
+A run is known by its key: a hash of the settings that decide its tables, of this package's source
+text and of the versions of the libraries that compute. Results of other settings or other code are
+therefore never reused. Each table of a task is kept as the bytes of a Parquet file. It is read back
+from there in an undisturbed run too, so that a resumed run gives the same tables. One process
+writes at a time.
 """
 
 from __future__ import annotations
@@ -37,24 +37,26 @@ _COMPUTING = (
 )
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS run (key TEXT PRIMARY KEY, n_task INTEGER NOT NULL, written INTEGER NOT NULL DEFAULT 0);
-CREATE TABLE IF NOT EXISTS result (key TEXT, task TEXT, name TEXT, content BLOB NOT NULL, PRIMARY KEY (key, task, name));
+CREATE TABLE IF NOT EXISTS run (
+    key TEXT PRIMARY KEY, n_task INTEGER NOT NULL, written INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS result (
+    key TEXT, task TEXT, name TEXT, content BLOB NOT NULL, PRIMARY KEY (key, task, name));
 """
 
 
 class RunError(ValueError):
-    """A run that cannot begin as asked: its journal or its workers are not to be had."""
+    """A run that cannot begin as asked, because of its journal or its workers."""
 
 
 class Journal:
-    """The finished tasks of one run. A context manager: the file is ours alone until it is left.
+    """The finished tasks of one run. As a context manager it locks the file until it is left.
 
-    path: made if it is not there. key: named values that decide the tables, JSON's kinds of value.
-    n_task: tasks of the whole run. resume: go on with what an interrupted run of the same key left.
+    path: made if it does not exist. key: named values that decide the tables and that JSON can
+    hold. n_task: tasks of the whole run. resume: go on with an interrupted run of the same key.
 
-    Raises RunError where the file is no journal, another process writes to it, or a run of this key
-    lies in it whose tables were not written (`mark_written`) and resume is False: what was computed
-    is not thrown away unasked.
+    Raises RunError if the file is no journal or another process writes to it. Raises it too if
+    resume is False and the file holds a run of this key whose tables were not written
+    (`mark_written`): results are not thrown away unasked.
     """
 
     def __init__(self, path: Path, key: Mapping[str, Any], n_task: int, resume: bool) -> None:
@@ -80,7 +82,10 @@ class Journal:
                     f"is in use ({error}): wait for the other run, or name another output folder"
                 )
             else:
-                remedy = f"is damaged or no journal of this version ({error}); delete it, or name another folder"
+                remedy = (
+                    f"is damaged or no journal of this version ({error}); delete it, or name "
+                    "another folder"
+                )
             raise RunError(f"{path} {remedy}") from None
         except RunError:
             self._file.close()
@@ -103,9 +108,9 @@ class Journal:
         return {task for (task,) in found}
 
     def write(self, task: str, tables: Tables) -> None:
-        """Keep the tables of a task; they are all there when this returns, and none before.
+        """Keep the tables of a task, all in one transaction.
 
-        Raises ValueError for a task without a table, which could not be told from one not done.
+        Raises ValueError for a task without a table: it would look like one that is not done.
         """
         if not tables:
             raise ValueError(
@@ -117,8 +122,9 @@ class Journal:
             self._file.executemany("INSERT OR REPLACE INTO result VALUES (?, ?, ?, ?)", rows)
 
     def read(self, task: str) -> Tables:
-        """Return the tables of a finished task in the order they were written; raises KeyError for
-        another.
+        """Return the tables of a finished task in the order they were written.
+
+        Raises KeyError for another task.
         """
         found = self._file.execute(
             "SELECT name, content FROM result WHERE key = ? AND task = ? ORDER BY rowid",
@@ -129,7 +135,7 @@ class Journal:
         return {name: pd.read_parquet(io.BytesIO(content)) for name, content in found}
 
     def _begin(self, n_task: int) -> None:
-        """Make room for this run: runs whose tables were written give way, interrupted ones stay."""
+        """Delete runs whose tables were written, keep interrupted ones, and add this run."""
         runs = self._file.execute("SELECT key, n_task, written FROM run").fetchall()
         for key, n, written in runs:
             done = self._count(key)
@@ -151,9 +157,7 @@ class Journal:
 
 
 def mark_written(path: Path) -> None:
-    """Say that the tables of every finished run in the journal are written, so that the next run
-    may begin anew.
-    """
+    """Note that the tables of every finished run are written, so that the next may begin anew."""
     with sqlite3.connect(path) as file:
         file.execute(
             "UPDATE run SET written = 1 WHERE n_task <= (SELECT COUNT(DISTINCT task) FROM result "
@@ -163,20 +167,23 @@ def mark_written(path: Path) -> None:
 
 
 def key_of(parts: Mapping[str, Any]) -> str:
-    """Return a hash of named values, JSON's kinds and paths, of this package's source text and of
-    versions.
-    """
+    """Return a hash of named values (paths or what JSON can hold) and of `code_digest`."""
     text = json.dumps({**parts, "code": code_digest()}, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @cache
 def code_digest() -> str:
-    """Return a hash of this package's source text as it was first asked for, and of the versions of
-    what computes.
+    """Return the `source_digest` of this package, as its files were at the first call."""
+    return source_digest(Path(__file__).resolve().parents[2])
+
+
+def source_digest(root: Path) -> str:
+    """Return a hash of the package's source text below root and of the computing libraries' versions.
+
+    The files of all sub-packages count, each with its path below root.
     """
     digest = hashlib.sha256(" ".join(f"{name} {version(name)}" for name in _COMPUTING).encode())
-    root = Path(__file__).resolve().parents[2]
     for folder in ("agents", "baselines", "data", "models", "studies"):
         for path in sorted((root / folder).rglob("*.py")):
             digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())

@@ -1,6 +1,4 @@
-"""What a study ran on and with: enough for someone else to run it again and to know how far times
-can be compared.
-"""
+"""What a study ran on and with, so that others can run it again and compare its times."""
 
 from __future__ import annotations
 
@@ -14,7 +12,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from feederguard.studies.running.tasks import n_cores
+from feederguard.studies.running.cores import n_cores
 
 PACKAGES = (
     "feederguard",
@@ -50,7 +48,7 @@ class Provenance:
     date: str  # UTC, to the minute
 
     def lines(self) -> list[tuple[str, str]]:
-        """Return what there is to say, each a name and a value; the command is not among them."""
+        """Return each fact as a name and a value, but for the command."""
         memory = (
             "not told by the system"
             if self.memory_gib != self.memory_gib
@@ -70,8 +68,7 @@ class Provenance:
 def find_provenance(seed: int | str, arguments: Sequence[str] | None = None) -> Provenance:
     """Return the provenance of this process.
 
-    arguments: the command line, program first; default the one that this process was started with.
-    A program that lies under the current folder is named relative to it.
+    arguments: the command line, program first; default: that of this process.
     """
     return Provenance(
         command=command_line(sys.argv if arguments is None else arguments),
@@ -87,8 +84,9 @@ def find_provenance(seed: int | str, arguments: Sequence[str] | None = None) -> 
 
 
 def command_line(arguments: Sequence[str]) -> str:
-    """Return a command that can be pasted into a shell: `python studies/x.py ...`, or a console
-    command by its name.
+    """Return a command to paste into a shell: `python studies/x.py ...` or a console command.
+
+    A program under the current folder is named relative to it.
     """
     program, *rest = arguments
     path = Path(program)
@@ -108,7 +106,7 @@ def _version(package: str) -> str:
 
 
 def _cpu() -> str:
-    """Return the processor's name; Linux alone keeps it where anyone may read it."""
+    """Return the processor's name; only Linux has a file that tells it."""
     try:
         told = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:

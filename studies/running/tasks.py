@@ -1,16 +1,13 @@
-"""Studies as lists of independent tasks: done in this process, by processes of our own, or by a
-Dask cluster that is there.
+"""Studies as lists of independent tasks, done in this process, by worker processes or by a cluster.
 
-A task depends on its arguments and on what `setup` makes of the context, and on nothing else, so
-that it gives the same tables wherever and whenever it is done. Every one computes on one core. What
-is finished is in a `Journal` before anything else happens: a run that is killed loses the tasks in
-the making and no more, a worker that is killed has its task done again by another (Dask gives a
-task up when three workers died of it).
+A task depends only on its arguments and on what `setup` makes of the context. It therefore gives
+the same tables wherever and whenever it is done. Each task computes on one core. A finished task is
+written to a `Journal` at once. A run that is killed loses only the tasks in progress. When a worker
+is killed, another worker repeats its task; Dask gives a task up after three workers died of it.
 
-A cluster's workers need this package as the client has it, which is checked, and see the same files
-under the same paths
-(`absolute`; trained agents that a worker does not see it trains itself). On Slurm, with dask-jobqueue (`pip install
-dask-jobqueue`):
+The workers of a Dask cluster must have the same package as the client, which is checked. They must
+see the same files under the same paths (`absolute`). Trained agents are an exception: a worker that
+does not find one trains it. On Slurm, with dask-jobqueue (`pip install dask-jobqueue`):
 
     from dask_jobqueue import SLURMCluster
     cluster = SLURMCluster(cores=1, processes=1, memory="4GB", walltime="02:00:00")
@@ -21,20 +18,17 @@ dask-jobqueue`):
 from __future__ import annotations
 
 import logging
-import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 from typing import Any
 from uuid import uuid4
 
 import dask
-import numba
-import torch
 from dask.base import tokenize
 from distributed import Client, KilledWorker, LocalCluster, as_completed
 from rich.console import Console
@@ -46,22 +40,17 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from threadpoolctl import threadpool_limits
 
+from feederguard.studies.running.cores import n_cores, one_core
 from feederguard.studies.running.journal import Journal, RunError, Tables, code_digest
 
-
-def n_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-WAIT_S = 60  # for the first worker of somebody else's cluster
+WAIT_S = 60  # for the first worker of a cluster that the user started
 
 
 def absolute(name: str) -> str:
-    """Return a name as it is, or the whole path where it names a file or folder: workers may stand
-    elsewhere.
+    """Return the whole path if the name is a file or folder, since workers may run elsewhere.
+
+    Other names are returned as they are.
     """
     return str(Path(name).resolve()) if Path(name).exists() else name
 
@@ -71,9 +60,9 @@ class RunConfig:
     """Where the tasks of a study are done, and whether an interrupted run goes on."""
 
     workers: int = n_cores()
-    """Processes that work side by side; 1: this process alone."""
+    """Number of worker processes; 1: this process alone."""
     scheduler: str | None = None
-    """Address of a running Dask scheduler, such as tcp://host:8786, to use its workers instead."""
+    """Address of a running Dask scheduler, such as tcp://host:8786; its workers are used."""
     resume: bool = False
     """Go on with an interrupted run in the same output folder."""
 
@@ -86,78 +75,77 @@ class RunConfig:
             )
 
 
-def run_tasks(
-    tasks: Mapping[str, tuple[Any, ...]],
-    work: Callable[..., Tables],
-    setup: Callable[..., Any],
-    context: tuple[Any, ...],
-    journal: Path | None,
-    key: Mapping[str, Any],
-    run: RunConfig,
-    console: Console,
-    label: str,
-) -> dict[str, Tables]:
-    """Return the tables of every task, in the order of `tasks`, after doing those that the journal
-    does not hold.
+@dataclass(frozen=True)
+class TaskList:
+    """Independent tasks, and how one is done.
 
-    tasks: unique names and arguments. work(bench, *arguments) returns the tables of one;
-    setup(*context) returns the bench, once per process: both functions of a module, context small
-    enough to be sent with every task. key: all that decides the tables, to know an interrupted run
-    by; where they are computed is no part of it. journal: None where the tasks keep what they make
-    themselves, as training does.
-
-    Raises RunError as `Journal` and for a scheduler that does not answer, KeyboardInterrupt after
-    saying how to go on, RuntimeError where a task killed its workers, and whatever a task raises;
-    what was finished stays in the journal.
+    `work` and `setup` are functions of a module, so that workers can import them. The context is
+    sent with every task and should be small.
     """
-    for function in (work, setup):
-        assert function.__module__ != "__main__", (
-            "run through the module, so that workers can import it"
-        )
+
+    label: str  # shown at the progress bar
+    tasks: Mapping[str, tuple[Any, ...]]  # unique name -> arguments
+    work: Callable[..., Tables]  # work(bench, *arguments) returns the tables of one task
+    setup: Callable[..., Any]  # setup(*context) returns the bench, once per process
+    context: tuple[Any, ...]
+    # All that decides the tables: an interrupted run is known by it. Where they are computed is no
+    # part of it.
+    key: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for function in (self.work, self.setup):
+            assert function.__module__ != "__main__", (
+                "run through the module, so that workers can import it"
+            )
+
+
+def run_tasks(
+    todo: TaskList, journal: Path | None, run: RunConfig, console: Console
+) -> dict[str, Tables]:
+    """Return the tables of every task in their order; those in the journal are not done again.
+
+    journal: None if the tasks keep what they make themselves, as training does.
+
+    Raises RunError as `Journal` does and if a scheduler does not answer, KeyboardInterrupt after
+    saying how to go on, RuntimeError if a task killed its workers, and whatever a task raises. What
+    was finished stays in the journal.
+    """
     if journal is None:
         try:
-            found = dict(_watched(tasks, work, setup, context, run, console, label, len(tasks)))
+            found = dict(_watched(todo, todo.tasks, run, console))
         except KeyboardInterrupt:
-            console.print(f"stopped while {label}; the same command finds what was finished")
+            console.print(f"stopped while {todo.label}; the same command finds what was finished")
             raise
-        return {name: found[name] for name in tasks}
-    with Journal(journal, {"label": label, **key}, len(tasks), run.resume) as kept:
-        done = kept.tasks() & tasks.keys()
-        todo = {name: arguments for name, arguments in tasks.items() if name not in done}
-        if run.resume and tasks:
+        return {name: found[name] for name in todo.tasks}
+    n_task = len(todo.tasks)
+    with Journal(journal, {"label": todo.label, **todo.key}, n_task, run.resume) as kept:
+        done = kept.tasks() & todo.tasks.keys()
+        left = {name: arguments for name, arguments in todo.tasks.items() if name not in done}
+        if run.resume and todo.tasks:
             told = (
-                f"{len(done)} of {len(tasks)} tasks are done already"
+                f"{len(done)} of {n_task} tasks are done already"
                 if done
                 else "nothing to resume, starting anew"
             )
-            console.print(f"{label}: {told} ({journal})", soft_wrap=True, markup=False)
+            console.print(f"{todo.label}: {told} ({journal})", soft_wrap=True, markup=False)
         try:
-            for name, tables in _watched(
-                todo, work, setup, context, run, console, label, len(tasks)
-            ):
+            for name, tables in _watched(todo, left, run, console):
                 kept.write(name, tables)
         except KeyboardInterrupt:
-            left = len(tasks.keys() - kept.tasks())
+            n_left = len(todo.tasks.keys() - kept.tasks())
             console.print(
-                f"stopped: {left} of {len(tasks)} tasks are left; the same command with --resume "
+                f"stopped: {n_left} of {n_task} tasks are left; the same command with --resume "
                 "goes on from here"
             )
             raise
-        return {name: kept.read(name) for name in tasks}
+        return {name: kept.read(name) for name in todo.tasks}
 
 
 def _watched(
-    todo: Mapping[str, tuple[Any, ...]],
-    work: Callable[..., Tables],
-    setup: Callable[..., Any],
-    context: tuple[Any, ...],
-    run: RunConfig,
-    console: Console,
-    label: str,
-    n_task: int,
+    todo: TaskList, left: Mapping[str, tuple[Any, ...]], run: RunConfig, console: Console
 ) -> Iterator[tuple[str, Tables]]:
-    """Yield tasks as they come, under a bar that counts those done before."""
-    if not todo:
+    """Yield the tasks left as they finish, under a progress bar that counts all."""
+    if not left:
         return
     columns = (
         TextColumn("{task.description:24}"),
@@ -167,45 +155,36 @@ def _watched(
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    alone = run.scheduler is None and min(run.workers, len(todo)) == 1
-    finished = (
-        _in_process(todo, work, setup, context)
-        if alone
-        else _on_cluster(todo, work, setup, context, run)
-    )
+    alone = run.scheduler is None and min(run.workers, len(left)) == 1
+    finished = _in_process(todo, left) if alone else _on_cluster(todo, left, run)
+    n_task = len(todo.tasks)
     with Progress(*columns, console=console, speed_estimate_period=3600) as progress:
-        bar = progress.add_task(label, total=n_task, completed=n_task - len(todo))
+        bar = progress.add_task(todo.label, total=n_task, completed=n_task - len(left))
         for name, tables in finished:
             yield name, tables
             progress.advance(bar)
 
 
 def _in_process(
-    todo: Mapping[str, tuple[Any, ...]],
-    work: Callable[..., Tables],
-    setup: Callable[..., Any],
-    context: tuple[Any, ...],
+    todo: TaskList, left: Mapping[str, tuple[Any, ...]]
 ) -> Iterator[tuple[str, Tables]]:
-    with _one_core():
-        bench = setup(*context)
-    for name, arguments in todo.items():
-        with _one_core():
-            tables = work(bench, *arguments)
+    with one_core():
+        bench = todo.setup(*todo.context)
+    for name, arguments in left.items():
+        with one_core():
+            tables = todo.work(bench, *arguments)
         yield name, tables
 
 
 def _on_cluster(
-    todo: Mapping[str, tuple[Any, ...]],
-    work: Callable[..., Tables],
-    setup: Callable[..., Any],
-    context: tuple[Any, ...],
-    run: RunConfig,
+    todo: TaskList, left: Mapping[str, tuple[Any, ...]], run: RunConfig
 ) -> Iterator[tuple[str, Tables]]:
-    """Yield tasks as workers finish them, each sent with its context: what is scattered dies with
-    the worker that held it.
+    """Yield tasks as workers finish them.
+
+    Each is sent with its context: scattered data would die with the worker that holds them.
     """
-    digest = str(tokenize(setup.__module__, setup.__qualname__, context))[:16]
-    # Tasks of another run on the same scheduler are other tasks, whatever they are called.
+    digest = str(tokenize(todo.setup.__module__, todo.setup.__qualname__, todo.context))[:16]
+    # Another run on the same scheduler may use the same names for other tasks.
     own = uuid4().hex
     # Contexts of some MB are sent a few times at most; Dask would warn of them.
     with (
@@ -214,14 +193,14 @@ def _on_cluster(
     ):
         # Earlier tasks first where a worker is free: they are the longer ones.
         futures = {}
-        for k, (name, arguments) in enumerate(todo.items()):
+        for k, (name, arguments) in enumerate(left.items()):
             future = client.submit(
                 _on_worker,
                 code_digest(),
                 digest,
-                work,
-                setup,
-                context,
+                todo.work,
+                todo.setup,
+                todo.context,
                 arguments,
                 key=f"{name}-{own}",
                 pure=False,
@@ -249,10 +228,9 @@ _shared: ContextVar[Client | None] = ContextVar("shared workers", default=None)
 
 @contextmanager
 def shared_workers(run: RunConfig) -> Iterator[None]:
-    """Keep one set of workers for every `run_tasks` inside, since each must load what it computes
-    with.
+    """Keep one set of workers for every `run_tasks` inside, since starting them takes seconds.
 
-    Raises RunError for a scheduler that does not answer.
+    Raises RunError if a scheduler does not answer.
     """
     if run.scheduler is None and run.workers == 1:
         yield
@@ -289,9 +267,8 @@ def _client(run: RunConfig) -> Iterator[Client]:
                 ) from None
             yield client
         return
-    # Threads and processes inherit what their maker blocks: Ctrl-C reaches every process of a
-    # terminal, and only this one should tell about it. One that comes while the workers start is
-    # heard when they are there.
+    # Ctrl-C reaches every process of a terminal, and only this one should report it. Threads and
+    # processes inherit blocked signals. One that comes while the workers start is delivered later.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         cluster = LocalCluster(
@@ -309,10 +286,10 @@ def _client(run: RunConfig) -> Iterator[Client]:
         yield client
 
 
-# What this process has loaded, whatever becomes of the files.
+# The code that this process has loaded, even if the files change later.
 _LOADED = code_digest()
 
-# What a worker process holds, by what it was made of.
+# The benches of a worker process, by a digest of what they were made of.
 _benches: dict[str, Any] = {}
 _making = Lock()
 
@@ -329,7 +306,7 @@ def _on_worker(
         raise RunError(
             "a worker runs other code or versions than this program; start the workers anew"
         )
-    with _one_core():
+    with one_core():
         with _making:
             if digest not in _benches:
                 try:
@@ -340,19 +317,3 @@ def _on_worker(
                         "same paths"
                     ) from None
         return work(_benches[digest], *arguments)
-
-
-@contextmanager
-def _one_core() -> Iterator[None]:
-    """Compute on one core: the processes share the cores already, and sums come out the same
-    wherever they are formed.
-    """
-    numba_threads, torch_threads = numba.get_num_threads(), torch.get_num_threads()
-    with threadpool_limits(1):
-        numba.set_num_threads(1)
-        torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            numba.set_num_threads(numba_threads)
-            torch.set_num_threads(torch_threads)

@@ -44,7 +44,7 @@ from feederguard.models.load_transfer import Decisions, Method, Scenarios, Setti
 from feederguard.models.network import Network
 from feederguard.studies.running.files import hash_of, write_whole
 from feederguard.studies.running.journal import Tables
-from feederguard.studies.running.tasks import RunConfig, run_tasks
+from feederguard.studies.running.tasks import RunConfig, TaskList, run_tasks
 
 # A line per point of a learning curve: x counts what `unit` says, figures that an agent does not
 # have are NaN.
@@ -225,15 +225,10 @@ def train_with_curves(
         for setting in settings
     }
     done = run_tasks(
-        pieces,
-        _train_piece,
-        _Classroom,
-        (network, course),
+        TaskList("training agents", pieces, _train_piece, _Classroom, (network, course)),
         None,
-        {},
         run,
         console,
-        "training agents",
     )
     seconds: dict[tuple[str, str], float] = {}
     for name, (setting, kind) in pieces.items():

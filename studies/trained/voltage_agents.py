@@ -67,7 +67,7 @@ from feederguard.models.voltage_regulation.judge import (
 )
 from feederguard.studies.running.files import hash_of, write_whole
 from feederguard.studies.running.journal import Tables
-from feederguard.studies.running.tasks import RunConfig, run_tasks
+from feederguard.studies.running.tasks import RunConfig, TaskList, run_tasks
 
 # Those that take longest first, so that no core waits for the last one.
 KINDS = ("df_srl", "sac", "ppo", "safe_ddpg", "td3", "ddpg")
@@ -347,7 +347,7 @@ def train_voltage_agents(
     """
     pieces = {f"{kind}/{seed}": (kind, seed) for kind in KINDS if kind in kinds for seed in seeds}
     done = run_tasks(
-        pieces, _train_piece, _same, (course,), None, {}, run, console, "training agents"
+        TaskList("training agents", pieces, _train_piece, _same, (course,)), None, run, console
     )
     for name, (kind, seed) in pieces.items():
         told = done[name]["training"].iloc[0]

@@ -50,7 +50,7 @@ from feederguard.studies.pages.report import write_report
 from feederguard.studies.running.files import write_whole
 from feederguard.studies.running.journal import Tables, mark_written
 from feederguard.studies.running.provenance import find_provenance
-from feederguard.studies.running.tasks import RunConfig, absolute, run_tasks
+from feederguard.studies.running.tasks import RunConfig, TaskList, absolute, run_tasks
 from feederguard.studies.trained.transfer_agents import TRAINED, AgentConfigs, Course, course_parts
 
 FEEDERS = ("ieee33", "bus69_zhou", "caracas141")
@@ -230,15 +230,17 @@ def make_tables(
     bench = Bench(config, agents_cache)
     jobs = {f"{job.feeder}/{'+'.join(job.methods)}/{job.seed}": job for job in bench.jobs()}
     done = run_tasks(
-        {name: (job,) for name, job in jobs.items()},
-        work,
-        Bench,
-        (config, agents_cache.resolve()),
+        TaskList(
+            "training and judging",
+            {name: (job,) for name, job in jobs.items()},
+            work,
+            Bench,
+            (config, agents_cache.resolve()),
+            bench.key(),
+        ),
         output / "journal.sqlite",
-        bench.key(),
         run,
         console,
-        "training and judging",
     )
     trained, cached, seconds = 0, 0, 0.0
     for tables in done.values():

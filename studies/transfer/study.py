@@ -47,7 +47,7 @@ from feederguard.models.network import Network
 from feederguard.models.network.graph import refuse_fixed_loops
 from feederguard.models.solver import NotSolvedError, SolverMissingError
 from feederguard.studies.running.journal import Tables
-from feederguard.studies.running.tasks import RunConfig, absolute, run_tasks
+from feederguard.studies.running.tasks import RunConfig, TaskList, absolute, run_tasks
 from feederguard.studies.trained.transfer_agents import (
     TRAINED,
     AgentConfigs,
@@ -239,15 +239,17 @@ def compare_transfer(
         for first in range(0, config.scenarios, BLOCK)
     }
     done = run_tasks(
-        tasks,
-        decide_block,
-        TransferBench,
-        (here, agents_cache.resolve()),
+        TaskList(
+            "load transfer",
+            tasks,
+            decide_block,
+            TransferBench,
+            (here, agents_cache.resolve()),
+            bench.key(),
+        ),
         journal,
-        bench.key(),
         run,
         console,
-        "load transfer",
     )
     decisions, times = (
         pd.concat([tables[name] for tables in done.values()], ignore_index=True) for name in TABLES

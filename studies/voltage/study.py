@@ -58,7 +58,7 @@ from feederguard.models.voltage_regulation import (
 from feederguard.models.voltage_regulation.demand import net_demand
 from feederguard.models.voltage_regulation.judge import SAFE_TOLERANCE_PU, band_excess
 from feederguard.studies.running.journal import Tables
-from feederguard.studies.running.tasks import RunConfig, run_tasks
+from feederguard.studies.running.tasks import RunConfig, TaskList, run_tasks
 from feederguard.studies.trained.voltage_agents import (
     KINDS,
     TrainedVoltage,
@@ -183,15 +183,17 @@ def compare_voltage(
     kinds = {RESTS_ON.get(name, name) for name in names} & set(KINDS)
     trained = train_voltage_agents(course, sorted(kinds), config.seed_numbers, run, console)
     done = run_tasks(
-        dict(_tasks(config, here, names)),
-        work,
-        Room,
-        (config, agents_cache.resolve(), bench),
+        TaskList(
+            "voltage regulation",
+            dict(_tasks(config, here, names)),
+            work,
+            Room,
+            (config, agents_cache.resolve(), bench),
+            _key(config, course, here),
+        ),
         journal,
-        _key(config, course, here),
         run,
         console,
-        "voltage regulation",
     )
     days, times, layers = (
         pd.concat([tables[kind] for tables in done.values() if kind in tables], ignore_index=True)

@@ -9,7 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from feederguard.studies.running.journal import Journal, RunError, key_of, mark_written
+from feederguard.studies.running import journal as journal_module
+from feederguard.studies.running.journal import (
+    Journal,
+    RunError,
+    key_of,
+    mark_written,
+    source_digest,
+)
 
 KEY = {"scenarios": 3, "seed": 0}
 
@@ -136,3 +143,23 @@ def test_the_key_stands_for_every_value() -> None:
         )
         == 4
     )
+
+
+def test_a_changed_file_of_a_sub_package_is_another_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "models" / "network" / "pandapower" / "read.py"
+    file.parent.mkdir(parents=True)
+    digests = []
+    for text in ("a = 1", "a = 2"):
+        file.write_text(text)
+        digests.append(source_digest(tmp_path))
+    file.rename(tmp_path / "models" / "network" / "read.py")
+    digests.append(source_digest(tmp_path))
+    assert len(set(digests)) == 3
+    # The digest is part of the key.
+    keys = set()
+    for digest in digests:
+        monkeypatch.setattr(journal_module, "code_digest", lambda digest=digest: digest)
+        keys.add(key_of(KEY))
+    assert len(keys) == 3
