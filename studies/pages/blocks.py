@@ -1,16 +1,15 @@
-"""What a study's report is made of: sections, each a row of blocks.
+"""The parts of a report: sections, each a sequence of blocks.
 
-A block is `Prose`, a `DataTable`, a `Chart` (a plotly figure) or a `Picker` (charts that change
-with what a reader chooses).
+A block is `Prose`, a `DataTable`, a `Chart` (a plotly figure) or a `Picker` (charts that follow
+what the reader chooses).
 
-A picker holds layers. Each layer looks at some of the selectors and knows, by the chosen values
-joined with "|", a note and for every chart what changes: trace number -> attributes, merged into
-those of the trace. The attribute "at" stands for
-(kind, numbers): the page draws those branches or buses, whose coordinates it has once, in `places`. Arrays go through
-`figure_style.packed`.
+A picker has layers. Each layer depends on some of the selectors. For the chosen values, joined with
+"|", it holds a note and the changes of every chart: trace number -> attributes, merged into those
+of the trace. The attribute "at" is (kind, numbers): the page draws those branches or buses, whose
+coordinates are in `places`. Arrays go through `figure_style.packed`.
 
-The text of `Prose`, notes and captions knows `code`, **bold**, paragraphs and lists ("- "), no
-more, so that it reads the same in both files of a report.
+The text of `Prose`, notes and captions may hold `code`, **bold**, paragraphs and lists ("- ") and
+nothing else, so that it reads the same in both files of a report.
 """
 
 from __future__ import annotations
@@ -41,14 +40,14 @@ class DataTable:
 
 @dataclass(frozen=True, eq=False)
 class Chart:
-    """A figure with its heading and what must be known to read it."""
+    """A figure with its heading, and a caption that says how to read it."""
 
     name: str  # unique on the page
     title: str
     figure: go.Figure
     caption: str = ""
     least_width_px: int = 0  # on a narrower screen the figure scrolls, not the page
-    image: str = ""  # a picture of the same in the report's folder, for report.md
+    image: str = ""  # a picture of the same thing in the report's folder, for report.md
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class Selector:
 
 @dataclass(frozen=True)
 class Choice:
-    """What one choice says and shows: chart name -> trace number -> attributes."""
+    """The note of one choice, and its changes: chart name -> trace number -> attributes."""
 
     note: str
     traces: Mapping[str, Mapping[int, Mapping[str, Any]]] = field(default_factory=dict)
@@ -103,6 +102,6 @@ class Section:
 
 # What both files of a report say under the command.
 SAME_AGAIN = (
-    "The same command gives the same decisions on the same versions, but for methods that stop by "
-    "the clock. Times are of this machine."
+    "The same command gives the same decisions on the same versions, except for methods that stop "
+    "by the clock. Times are of this machine."
 )

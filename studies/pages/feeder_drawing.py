@@ -1,17 +1,13 @@
-"""Where a feeder's buses and branches go in a one-line drawing, and the marks that every such
-drawing shares.
+"""The one-line drawing of a feeder: places of buses and branches, and the traces all maps share.
 
-The substation stands at the left; a bus lies as many columns to the right as branches lie between
-the two (one column per branch, whatever its length). The longest way out of the substation is the
-trunk, a straight line; what leaves it goes up or down and then runs to the right on a row of its
-own, and so again for what leaves that. Runs are laid from the far end towards the near one, each on
-the nearest row that is free over all its columns, so no two solid lines ever cross: a run that
-leaves nearer the substation turns off before the columns of those already laid. Ties and closed
-loops, which belong to no tree, are arcs.
+The substation is at the left. A bus is one column to the right of the bus that feeds it, whatever
+the length of the branch. The longest way out of the substation is the trunk, a straight line. A
+lateral leaves its run upwards or downwards and then goes to the right on a row of its own; its own
+laterals do the same. Runs are placed from the far end to the near end, each on the nearest row that
+is free over all its columns. No two solid lines cross: a run that leaves nearer the substation
+turns off before the columns of those already placed. Ties and closed loops are arcs.
 
-Columns and rows are the units of all coordinates; rows count upwards.
-
-Longer than other files: where things go and how they look there are one drawing.
+Coordinates are in columns and rows; rows count upwards.
 """
 
 from __future__ import annotations
@@ -27,11 +23,11 @@ from feederguard.models.arrays import BoolArray, FloatArray, IntArray
 from feederguard.models.network import Network
 
 INK, PALE, PAPER = "#22303c", "#b9c2cb", "#ffffff"
-NO_TEXT = "\u00a0"  # where a mark has no label: plotly keeps hidden what was once without text
-MOST_LABELS = 80  # buses that are named in the drawing itself; beyond that by hovering alone
+NO_TEXT = "\u00a0"  # of a mark without label: plotly would keep a mark once without text hidden
+MOST_LABELS = 80  # a feeder of more buses shows their names on hovering only
 _ROW_PX, _COLUMN_PX = (12, 62), 38  # least and most room of a row
 _MOST_WIDTH_PX = 940  # the width of the page's text
-_MAP_PX = 1300  # what the rows of a large feeder share
+_MAP_PX = 1300  # height that the rows of a large feeder share
 _ARC_POINTS = 13
 
 
@@ -43,15 +39,13 @@ class FeederDrawing:
     x: FloatArray  # (n_bus,)
     y: FloatArray  # (n_bus,)
     run: IntArray  # (n_bus,) which horizontal run a bus lies on, 0 the trunk
-    order: IntArray  # (n_bus,) buses as one reads them: run by run, from the substation outwards
+    order: IntArray  # (n_bus,) buses in reading order: run by run, from the substation outwards
     path: tuple[FloatArray, ...]  # (n_branch,) corners of each branch, (n_point, 2)
-    middle: FloatArray  # (n_branch, 2) where a branch carries its mark
+    middle: FloatArray  # (n_branch, 2) where the mark of a branch is
 
     @property
     def branch_order(self) -> IntArray:
-        """Branches as one reads them, (n_branch,): those of the tree by the bus that they feed,
-        ties at the end.
-        """
+        """Branches in reading order, (n_branch,): by the bus that they feed, ties at the end."""
         place = np.empty(self.network.n_bus, dtype=np.int64)
         place[self.order] = np.arange(self.network.n_bus)
         ends = np.stack([place[self.network.from_bus], place[self.network.to_bus]])
@@ -65,7 +59,7 @@ class FeederDrawing:
 
     @property
     def height_px(self) -> int:
-        """A height that gives every row its room."""
+        """A height with room for every row."""
         rows = float(self.y.max() - self.y.min())
         return int(150 + rows * np.clip(_MAP_PX / max(rows, 1.0), *_ROW_PX))
 
@@ -76,8 +70,9 @@ class FeederDrawing:
 
 
 def draw_feeder(network: Network) -> FeederDrawing:
-    """Return the drawing of a feeder, radial or meshed, with one substation or several (below one
-    another).
+    """Return the drawing of a feeder, radial or meshed.
+
+    The feeders of several substations are drawn below one another.
     """
     parent, children = _tree(network)
     depth = np.zeros(network.n_bus, dtype=np.int64)
@@ -109,9 +104,7 @@ def draw_feeder(network: Network) -> FeederDrawing:
 
 
 def places(drawing: FeederDrawing) -> dict[str, dict[str, list[Any]]]:
-    """Return what a page needs to draw some branches or buses by their numbers: kind -> x, y and
-    name of each.
-    """
+    """Return the `places` of a `Picker`: kind -> x, y and name of each branch or bus."""
     network = drawing.network
     ends = zip(network.from_bus.tolist(), network.to_bus.tolist(), strict=True)
     branch = [branch_label(network, b, i, j) for b, (i, j) in enumerate(ends)]
@@ -135,13 +128,15 @@ def places(drawing: FeederDrawing) -> dict[str, dict[str, list[Any]]]:
 
 
 def branch_label(network: Network, branch: int, i: int, j: int) -> str:
-    """Return how a branch is named to a reader: its name, kind and the buses i, j that it joins."""
-    return f"{network.kind[branch]} {network.branch_name[branch]} ({network.bus_name[i]}–{network.bus_name[j]})"
+    """Return the label of a branch: its kind, its name and the buses i, j that it joins."""
+    ends = f"{network.bus_name[i]}–{network.bus_name[j]}"
+    return f"{network.kind[branch]} {network.branch_name[branch]} ({ends})"
 
 
 def lines_trace(drawing: FeederDrawing, which: BoolArray, **look: Any) -> go.Scatter:
-    """Return the branches of a mask (n_branch,) as one trace of lines; look: `line`, `name` and so
-    on.
+    """Return the branches of a mask (n_branch,) as one trace of lines.
+
+    look: further keywords of the trace, such as `line` and `name`.
     """
     x: list[float | None] = [None]
     y: list[float | None] = [None]
@@ -152,7 +147,7 @@ def lines_trace(drawing: FeederDrawing, which: BoolArray, **look: Any) -> go.Sca
 
 
 def base_traces(drawing: FeederDrawing) -> list[go.Scatter]:
-    """Return the feeder in its normal state: its lines, its ties (dashed), and the substation."""
+    """Return the traces of the feeder in its normal state: lines, ties (dashed), substation."""
     network = drawing.network
     at = network.substation
     return [
@@ -192,9 +187,7 @@ def base_traces(drawing: FeederDrawing) -> list[go.Scatter]:
 
 
 def bus_labels(drawing: FeederDrawing) -> go.Scatter:
-    """Return the names of the buses as a trace of text, empty for a feeder of more than
-    `MOST_LABELS`.
-    """
+    """Return the names of the buses as a trace of text, empty beyond `MOST_LABELS` buses."""
     if drawing.network.n_bus > MOST_LABELS:
         return go.Scatter(
             x=[None], y=[None], mode="text", text=[""], hoverinfo="skip", showlegend=False
@@ -216,7 +209,7 @@ def bus_labels(drawing: FeederDrawing) -> go.Scatter:
 
 
 def map_layout(drawing: FeederDrawing, legend_rows: int = 2) -> dict[str, Any]:
-    """Return the layout of a drawing's figure: no axes, room for the marks, the legend above."""
+    """Return the layout of a drawing's figure: no axes, room for marks, the legend above."""
     hidden = {"visible": False, "fixedrange": False, "autorange": False}
     x, y = drawing.x, drawing.y
     arcs = np.concatenate([*drawing.path, np.stack([x, y], axis=1)])
@@ -241,8 +234,9 @@ def map_layout(drawing: FeederDrawing, legend_rows: int = 2) -> dict[str, Any]:
 
 @dataclass
 class _Block:
-    """A run with everything that hangs from it, rows counted from its own; columns from the one
-    where it turns off.
+    """A run with everything that hangs from it.
+
+    Rows count from the run's own, columns from the one where it turns off.
     """
 
     row: dict[int, int]
@@ -280,9 +274,7 @@ def _lay_run(
 
 
 def _tree(network: Network) -> tuple[IntArray, dict[int, list[int]]]:
-    """Return the parent of each bus, -1 for a root, and the children of each, those of -1 being the
-    roots.
-    """
+    """Return the parent of each bus (-1 for a root) and the children of each (-1: the roots)."""
     graph = nx.Graph()
     graph.add_nodes_from(range(network.n_bus))
     # A bus that only a tie reaches is drawn at its end.
@@ -337,5 +329,5 @@ def _path(
 
 
 def _middle(path: FloatArray) -> FloatArray:
-    """Return where a branch carries its mark: an arc's crown, else half way along its last stretch."""
+    """Return where the mark of a branch is: an arc's crown, or the middle of the last segment."""
     return np.asarray(path[len(path) // 2] if len(path) > 3 else path[-2:].mean(axis=0))

@@ -1,6 +1,4 @@
-"""The look of the reports' figures: colours, line styles, axes, and the short form of the numbers
-they keep.
-"""
+"""The look of the reports' figures: colours, line styles, axes, and a short form of numbers."""
 
 from __future__ import annotations
 
@@ -12,8 +10,8 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
-# Okabe and Ito's colours, which the colour-blind tell apart; never the only thing that tells two
-# things apart.
+# Okabe and Ito's colours, which the colour-blind can tell apart. Two things never differ by colour
+# alone.
 ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE, YELLOW, BLACK = (
     "#E69F00",
     "#56B4E9",
@@ -41,7 +39,7 @@ CURVES = (
 
 
 def new_figure(traces: Sequence[Any] = (), **layout: Any) -> go.Figure:
-    """Return a figure in the page's style; layout as plotly's."""
+    """Return a figure in the page's style; layout: keywords of plotly's layout."""
     axis = {
         "gridcolor": GRID,
         "zeroline": False,
@@ -75,8 +73,9 @@ def new_figure(traces: Sequence[Any] = (), **layout: Any) -> go.Figure:
 
 
 def packed(values: ArrayLike) -> dict[str, Any]:
-    """Return numbers (n,) in the short form that a choice keeps them in: 16 bits each of the
-    largest; NaN is a gap.
+    """Return numbers (n,) in the short form of a choice: 16 bits each; NaN is a gap.
+
+    The step between two neighbouring values is the largest size over 32766.
     """
     array = np.asarray(values, dtype=float).ravel()
     known = np.isfinite(array)
@@ -89,8 +88,9 @@ _GAP = -32768
 
 
 def decades(low: float, high: float, zero: str = "") -> dict[str, Any]:
-    """Return the ticks of a logarithmic axis, a power of ten each; zero: what the lowest one stands
-    for, if not itself.
+    """Return the ticks of a logarithmic axis from 10^low to 10^high, one a power of ten.
+
+    zero: the label of the lowest tick, if it is not its number.
     """
     powers = list(range(int(np.floor(low)), int(np.ceil(high)) + 1))
     raised = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

@@ -13,7 +13,7 @@ from feederguard.studies.running.provenance import Provenance
 def markdown_page(
     title: str, sections: Sequence[Section], provenance: Provenance, folder: Path
 ) -> str:
-    """Return the text; folder: where pictures lie that it may link."""
+    """Return the text; folder: where the pictures are that it may link."""
     parts = [
         f"# {title}",
         f"FeederGuard · {provenance.date}. The figures move in `report.html` beside this file.",

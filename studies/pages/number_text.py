@@ -6,8 +6,9 @@ import numpy as np
 
 
 def number(value: float, digits: int = 3) -> str:
-    """Return a number to that many significant digits without exponents where it is of common size,
-    "–" for NaN.
+    """Return a number to that many significant digits, "–" for NaN.
+
+    Only very small and very large numbers get an exponent.
     """
     if value != value:
         return "–"

@@ -48,9 +48,12 @@ def html_page(
     # A closing tag inside the data would end its element.
     data = json.dumps(held, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
     return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{html.escape(title)}</title><link rel="icon" href="data:,"><style>{STYLE}</style></head><body>
-<nav aria-label="Contents"><b>Contents</b><ol>{contents}<li><a href="#reproduce">Run it again</a></li></ol></nav>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{html.escape(title)}</title><link rel="icon" href="data:,">
+<style>{STYLE}</style></head><body>
+<nav aria-label="Contents"><b>Contents</b>
+<ol>{contents}<li><a href="#reproduce">Run it again</a></li></ol></nav>
 <main><header><h1>{_inline(title)}</h1><p class="by">FeederGuard · {provenance.date}</p></header>
 {body}
 {_reproduce(provenance)}</main>
@@ -94,10 +97,10 @@ def _block(block: Block) -> str:
 
 
 def _options(selector: Selector) -> str:
+    chosen = [" selected" if k == selector.first else "" for k in range(len(selector.options))]
     return "".join(
-        "<option "
-        f'value="{html.escape(value)}"{" selected" if k == selector.first else ""}>{html.escape(label)}</option>'
-        for k, (value, label) in enumerate(selector.options)
+        f'<option value="{html.escape(value)}"{mark}>{html.escape(label)}</option>'
+        for (value, label), mark in zip(selector.options, chosen, strict=True)
     )
 
 
@@ -122,8 +125,8 @@ def _table(table: DataTable) -> str:
     )
     note = f"<p class='under'>{_inline(table.note)}</p>" if table.note else ""
     return (
-        f"<h4>{_inline(table.caption)}</h4><div "
-        f"class='scroll'><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>{note}"
+        f"<h4>{_inline(table.caption)}</h4><div class='scroll'>"
+        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>{note}"
     )
 
 

@@ -1,5 +1,4 @@
-"""A study as a page for people: one report.html that needs no network, and report.md with the same
-text and tables.
+"""A study's report: report.html, which needs no network, and report.md with the same text.
 
 A study makes `Section`s of `blocks.py`; `write_report` puts them on one page.
 """
@@ -21,11 +20,10 @@ __all__ = ["Section", "write_report"]
 def write_report(
     title: str, sections: Sequence[Section], provenance: Provenance, folder: Path
 ) -> list[Path]:
-    """Write report.html and report.md into the folder, each whole or not at all, and return their
-    paths.
+    """Write report.html and report.md into the folder and return their paths.
 
-    Pictures that a chart names are linked from report.md where they lie in the folder. Raises
-    ValueError when two sections, charts or pickers bear one name.
+    Each file is written whole or not at all. report.md links the picture that a chart names if it
+    is in the folder. Raises ValueError if two sections, charts or pickers have the same name.
     """
     charts = [chart for section in sections for block in section.blocks for chart in _charts(block)]
     pickers = [

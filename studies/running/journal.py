@@ -179,9 +179,10 @@ def code_digest() -> str:
 
 
 def source_digest(root: Path) -> str:
-    """Return a hash of the package's source text below root and of the computing libraries' versions.
+    """Return a hash of the package's source text below root and of the libraries' versions.
 
-    The files of all sub-packages count, each with its path below root.
+    The files of all sub-packages count, each with its path below root. The libraries are those that
+    compute.
     """
     digest = hashlib.sha256(" ".join(f"{name} {version(name)}" for name in _COMPUTING).encode())
     for folder in ("agents", "baselines", "data", "models", "studies"):
