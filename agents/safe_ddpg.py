@@ -48,7 +48,7 @@ from feederguard.models.network import Network
 from feederguard.models.soc_tube import SocTube
 from feederguard.models.voltage_regulation import VoltageState
 from feederguard.models.voltage_regulation.days import check_steps
-from feederguard.models.voltage_regulation.judge import judged_buses
+from feederguard.models.voltage_regulation.rules import judged_buses
 
 _SLOPE_FLOOR = (
     1e-3  # of g' g: below it a bus is out of the batteries' reach, and what g says of it is noise

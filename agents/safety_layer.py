@@ -68,7 +68,7 @@ from feederguard.models.soc_tube.plan import charging_factor
 from feederguard.models.soc_tube.tube import check_tube, tube_interval
 from feederguard.models.voltage_regulation import VoltageState
 from feederguard.models.voltage_regulation.days import check_steps
-from feederguard.models.voltage_regulation.judge import judged_buses
+from feederguard.models.voltage_regulation.rules import judged_buses
 
 ROUNDS = 6  # linearisations at AC states; those an item does not need are not spent
 

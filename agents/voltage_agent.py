@@ -72,7 +72,8 @@ from feederguard.models.battery import Batteries
 from feederguard.models.network import Network
 from feederguard.models.voltage_regulation import VoltageDays, VoltageState
 from feederguard.models.voltage_regulation.days import check_steps
-from feederguard.models.voltage_regulation.judge import SAFE_TOLERANCE_PU, judged_buses
+from feederguard.models.voltage_regulation.judge import SAFE_TOLERANCE_PU
+from feederguard.models.voltage_regulation.rules import judged_buses, step_rules
 
 DEAD_ZONE = 0.02  # of p_max
 EXCESS_SCALE = 5.0  # of (4), in units of half the band
@@ -347,7 +348,8 @@ def _new_learner(
     """Return an untrained learner that knows (1), (2) and the known part of (3)."""
     n_bus, n_judged = network.n_bus, len(judged_buses(network))
     p_max = torch.from_numpy(np.array(batteries.p_max, dtype=np.float32))
-    price = -0.001 * config.reward_scale * 1e3 * network.base_mva * p_max  # of a whole p_max
+    per_kw = step_rules(network).price_per_kw * config.reward_scale
+    price = -per_kw * 1e3 * network.base_mva * p_max  # of a whole p_max
     nothing = VoltageState(
         np.zeros((1, n_bus)),
         np.zeros((1, n_bus)),

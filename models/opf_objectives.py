@@ -32,6 +32,7 @@ import pyomo.environ as pyo
 from numpy.typing import ArrayLike
 
 from feederguard.models.arrays import FloatArray
+from feederguard.models.equations.battery import terminal_power
 
 
 def generation_cost(model: Any) -> Any:
@@ -61,10 +62,7 @@ def regulation_power(model: Any) -> Any:
     """Return (3), the power that batteries charge or discharge with, MW summed over steps and
     batteries.
     """
-    base = model.periods.network.base_mva
-    return base * sum(
-        model.p_charge[t, k] + model.p_discharge[t, k] for t in model.time for k in model.battery
-    )
+    return model.periods.network.base_mva * terminal_power(model)
 
 
 def curtailment(model: Any, generators: Sequence[str] | None = None) -> Any:

@@ -49,12 +49,8 @@ from feederguard.models.power_flow import solve_power_flow
 from feederguard.models.voltage_regulation import VoltageDays, VoltageState
 from feederguard.models.voltage_regulation.days import check_feeder
 from feederguard.models.voltage_regulation.demand import battery_demand, idle_voltages, net_demand
-from feederguard.models.voltage_regulation.judge import (
-    SAFE_TOLERANCE_PU,
-    band_excess,
-    bus_excess,
-    regulation_reward,
-)
+from feederguard.models.voltage_regulation.judge import SAFE_TOLERANCE_PU
+from feederguard.models.voltage_regulation.rules import step_rules
 
 __all__ = ["VoltageEnv", "VoltageVectorEnv", "observe", "read_observations"]
 
@@ -204,6 +200,7 @@ class _Feeders:
         check_observable(network, days)
         self.network, self.batteries, self.days = network, batteries, days
         self.correct, self.carry_soc = correct, carry_soc
+        self.rules = step_rules(network)
         p_net, q_net = (net.reshape(-1, network.n_bus) for net in net_demand(network, days))
         v_idle = idle_voltages(network, days).reshape(p_net.shape)
         step = np.tile(np.arange(days.n_step), len(days))
@@ -314,11 +311,11 @@ class _Feeders:
                 power, batteries.p_max, out=np.zeros_like(power), where=batteries.p_max > 0
             ).astype(np.float32),
             "v": v,
-            "n_violations": (bus_excess(network, v) > SAFE_TOLERANCE_PU).sum(axis=1),
-            "worst_excess_pu": np.maximum(band_excess(network, v), 0.0),
+            "n_violations": (self.rules.bus_excess(v) > SAFE_TOLERANCE_PU).sum(axis=1),
+            "worst_excess_pu": np.maximum(self.rules.band_excess(v), 0.0),
             "regulation_kwh": step_h * np.abs(p_kw).sum(axis=1),
         }
-        return regulation_reward(network, p_kw, v), terminated, truncated, info
+        return self.rules.reward(p_kw, v), terminated, truncated, info
 
     def _asked_soc(self, asked: ArrayLike | None, n: int) -> FloatArray:
         batteries, n_bat = self.batteries, len(self.batteries)

@@ -25,7 +25,7 @@ from feederguard.models.battery import Batteries
 from feederguard.models.battery.step import power_interval
 from feederguard.models.network import Network
 from feederguard.models.voltage_regulation import VoltageDays, VoltageState
-from feederguard.models.voltage_regulation.judge import judged_buses
+from feederguard.models.voltage_regulation.rules import judged_buses
 
 Float32Array = NDArray[np.float32]
 

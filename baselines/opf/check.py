@@ -23,6 +23,7 @@ from feederguard.models.battery.netting import simultaneous_use
 from feederguard.models.network import Network
 from feederguard.models.network.pi_model import held_substations
 from feederguard.models.power_flow import PowerFlow, solve_power_flow
+from feederguard.models.voltage_regulation.rules import judged_buses, outside_band
 
 LIMIT_TOLERANCE_PU = (
     1e-5  # limits are held to this; Ipopt loosens bounds by 1e-8 and meets equations as closely
@@ -62,8 +63,8 @@ def check_opf(model: Any) -> OpfCheck:
     w = values_of(model.w, periods.n_step, network.n_bus)
     flow = _run(model, w)
     magnitude = np.abs(flow.voltage)
-    v_excess = np.maximum(network.v_min - magnitude, magnitude - network.v_max)
-    v_excess[:, network.substation[held_substations(network)]] = -np.inf
+    judged = judged_buses(network)
+    v_excess = outside_band(magnitude[:, judged], network.v_min[judged], network.v_max[judged])
     s = np.maximum(np.abs(flow.s_from), np.abs(flow.s_to))
     s_loading = s / np.where(network.s_max > 0, network.s_max, np.finfo(float).tiny)
     angle_excess = _angle_excess(network, flow)

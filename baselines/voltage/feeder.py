@@ -12,7 +12,7 @@ from feederguard.models.power_flow.voltage_sensitivity import voltage_sensitivit
 from feederguard.models.safety_qp.matrices import SafetyMatrices
 from feederguard.models.voltage_regulation import VoltageDays
 from feederguard.models.voltage_regulation.demand import battery_demand, net_demand
-from feederguard.models.voltage_regulation.judge import judged_buses
+from feederguard.models.voltage_regulation.rules import outside_band, step_rules
 
 
 class FeederDay:
@@ -27,7 +27,8 @@ class FeederDay:
         exact: bool,
     ) -> None:
         self.network, self.batteries, self.exact = network, batteries, exact
-        self.bus: IntArray = judged_buses(network)
+        self.rules = step_rules(network)
+        self.bus: IntArray = self.rules.bus
         free = np.setdiff1d(self.bus, matrices.bus)
         if free.size:
             raise ValueError(
@@ -40,7 +41,7 @@ class FeederDay:
         self.p_net, self.q_net = (net[0] for net in net_demand(network, day))
         self.lossless = matrices.lossless(self.p_net, self.q_net)[:, place]
         self.linear_slope = (matrices.columns / matrices.p_max[:, None])[:, place]
-        self.low, self.high = network.v_min[self.bus] ** 2, network.v_max[self.bus] ** 2
+        self.low, self.high = self.rules.v_min**2, self.rules.v_max**2
 
     def voltages(self, p: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return squared voltages (T, m) at powers p (T, n_bat) and their slopes (T, n_bat, m).
@@ -64,4 +65,4 @@ class FeederDay:
     def excess(self, w: FloatArray) -> FloatArray:
         """Return how far outside its band each voltage is, (T, m) pu; negative inside."""
         v = np.sqrt(np.maximum(w, 0.0))
-        return np.asarray(np.maximum(np.sqrt(self.low) - v, v - np.sqrt(self.high)))
+        return outside_band(v, self.rules.v_min, self.rules.v_max)

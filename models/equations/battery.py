@@ -69,6 +69,13 @@ def add_batteries(model: pyo.ConcreteModel, batteries: Batteries, step_h: float)
         return m.p_charge[t, k] + m.p_discharge[t, k] <= p_max[k]
 
 
+def terminal_power(model: Any) -> Any:
+    """Return the sum of c + d over all steps and batteries, in the unit of the model's powers."""
+    return sum(
+        model.p_charge[t, k] + model.p_discharge[t, k] for t in model.time for k in model.battery
+    )
+
+
 def forbid_simultaneous_by_binaries(model: pyo.ConcreteModel) -> None:
     """Add (4) exactly: a binary `charges[t, k]` says which way each battery may work. For HiGHS
     (linear) or SCIP.

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from feederguard.models.arrays import BoolArray, FloatArray, IntArray
 from feederguard.models.battery import Batteries
 from feederguard.models.network import Network
-from feederguard.models.network.pi_model import held_substations
 from feederguard.models.voltage_regulation.days import VoltageDays
 from feederguard.models.voltage_regulation.demand import battery_demand, flow_of_days, net_demand
+from feederguard.models.voltage_regulation.rules import step_rules
 
 SAFE_TOLERANCE_PU = 1e-5  # of voltage magnitude
-# Asked for several times in every step of an environment.
-_judged: WeakKeyDictionary[Network, IntArray] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,41 +41,6 @@ class VoltageOutcomes:
         return len(self.reward)
 
 
-def regulation_reward(network: Network, p_kw: ArrayLike, v: ArrayLike) -> FloatArray:
-    """Return (3) of each item: p_kw (..., n_bat) in kW, v (..., n_bus) in pu, NaN where there is no
-    AC solution.
-    """
-    magnitude = np.nan_to_num(np.asarray(v, dtype=float)[..., judged_buses(network)], nan=0.0)
-    low, high = (limit[judged_buses(network)] for limit in (network.v_min, network.v_max))
-    distance = np.minimum(magnitude - low, high - magnitude)
-    penalty = np.minimum(0.0, 1000.0 * distance).sum(axis=-1)
-    return np.asarray(-0.001 * np.abs(np.asarray(p_kw, dtype=float)).sum(axis=-1) + penalty)
-
-
-def band_excess(network: Network, v: FloatArray) -> FloatArray:
-    """Return how far the worst judged bus lies outside its band, (...) pu; below zero inside, inf
-    without AC solution.
-    """
-    return np.asarray(bus_excess(network, v).max(axis=-1))
-
-
-def bus_excess(network: Network, v: FloatArray) -> FloatArray:
-    """Return how far each judged bus lies outside its band, (..., n_judged) pu, as `band_excess`."""
-    buses = judged_buses(network)
-    excess = np.maximum(network.v_min[buses] - v[..., buses], v[..., buses] - network.v_max[buses])
-    return np.where(np.isnan(excess), np.inf, excess)
-
-
-def judged_buses(network: Network) -> IntArray:
-    """Return the buses whose voltage is judged: all but substations held by the grid above,
-    ascending.
-    """
-    if network not in _judged:
-        held = network.substation[held_substations(network)]
-        _judged[network] = np.setdiff1d(np.arange(network.n_bus), held)
-    return _judged[network]
-
-
 def judge_days(
     network: Network,
     batteries: Batteries,
@@ -91,7 +52,8 @@ def judge_days(
 ) -> VoltageOutcomes:
     p_net, q_net = net_demand(network, days)
     v, loss, grid = flow_of_days(network, p_net + battery_demand(network, batteries, p), q_net)
-    excess = band_excess(network, v)
+    rules = step_rules(network)
+    excess = rules.band_excess(v)
     mwh = network.base_mva * days.step_h
     to_heat = (1 - batteries.efficiency_charge) * np.maximum(p, 0.0)
     to_heat = to_heat + (1 / batteries.efficiency_discharge - 1) * np.maximum(-p, 0.0)
@@ -109,7 +71,7 @@ def judge_days(
         loss_mwh=days.step_h * loss.sum(axis=1),
         battery_loss_mwh=mwh * to_heat.sum(axis=(1, 2)),
         grid_mwh=days.step_h * grid.sum(axis=1),
-        reward=regulation_reward(network, 1e3 * network.base_mva * p, v).sum(axis=1),
+        reward=rules.reward(1e3 * network.base_mva * p, v).sum(axis=1),
         soc_short_mwh=network.base_mva * missing.sum(axis=1),
         seconds_per_decision=seconds,
     )

@@ -58,7 +58,8 @@ from feederguard.models.soc_tube import compute_soc_tube
 from feederguard.models.solver import NotSolvedError, solve
 from feederguard.models.voltage_regulation import VoltageDays, VoltageState, simulate
 from feederguard.models.voltage_regulation.demand import net_demand
-from feederguard.models.voltage_regulation.judge import SAFE_TOLERANCE_PU, band_excess
+from feederguard.models.voltage_regulation.judge import SAFE_TOLERANCE_PU
+from feederguard.models.voltage_regulation.rules import band_excess
 from feederguard.studies.trained.voltage_agents import VoltageCourse, kept_df_srl, kept_tube
 
 BATCH = 1024

@@ -46,7 +46,8 @@ from feederguard.models.safe_powers.answers import STATUSES
 from feederguard.models.soc_tube import SocTube, compute_soc_tube
 from feederguard.models.voltage_regulation import VoltageOutcomes, VoltageState, simulate
 from feederguard.models.voltage_regulation.demand import battery_demand, idle_voltages, net_demand
-from feederguard.models.voltage_regulation.judge import SAFE_TOLERANCE_PU, judged_buses
+from feederguard.models.voltage_regulation.judge import SAFE_TOLERANCE_PU
+from feederguard.models.voltage_regulation.rules import judged_buses
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,8 @@ from feederguard.models.arrays import FloatArray
 from feederguard.models.network import Network
 from feederguard.models.voltage_regulation import VoltageDays, VoltageState, simulate
 from feederguard.models.voltage_regulation.demand import idle_voltages, net_demand
-from feederguard.models.voltage_regulation.judge import SAFE_TOLERANCE_PU, band_excess
+from feederguard.models.voltage_regulation.judge import SAFE_TOLERANCE_PU
+from feederguard.models.voltage_regulation.rules import band_excess
 from feederguard.studies.trained.voltage_agents import VoltageCourse, kept_df_srl, kept_tube
 from feederguard.studies.voltage.tube_worth import Always, Proposer
 

@@ -60,11 +60,8 @@ from feederguard.models.network import Network
 from feederguard.models.soc_tube import SocTube, compute_soc_tube
 from feederguard.models.soc_tube import plan as soc_tube
 from feederguard.models.voltage_regulation import VoltageDays, VoltageMethod
-from feederguard.models.voltage_regulation.judge import (
-    SAFE_TOLERANCE_PU,
-    band_excess,
-    regulation_reward,
-)
+from feederguard.models.voltage_regulation.judge import SAFE_TOLERANCE_PU
+from feederguard.models.voltage_regulation.rules import band_excess, regulation_reward
 from feederguard.studies.running.files import hash_of, write_whole
 from feederguard.studies.running.journal import Tables
 from feederguard.studies.running.tasks import RunConfig, TaskList, run_tasks

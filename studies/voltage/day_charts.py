@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 
 from feederguard.models.arrays import FloatArray
 from feederguard.models.network import Network
-from feederguard.models.voltage_regulation.judge import judged_buses
+from feederguard.models.voltage_regulation.rules import judged_buses
 from feederguard.studies.pages.blocks import Chart
 from feederguard.studies.pages.figure_style import (
     BLUE,

@@ -11,7 +11,8 @@ import plotly.graph_objects as go
 
 from feederguard.models.arrays import FloatArray, IntArray
 from feederguard.models.network import Network
-from feederguard.models.voltage_regulation.judge import SAFE_TOLERANCE_PU, judged_buses
+from feederguard.models.voltage_regulation.judge import SAFE_TOLERANCE_PU
+from feederguard.models.voltage_regulation.rules import judged_buses
 from feederguard.studies.pages.blocks import Chart
 from feederguard.studies.pages.feeder_drawing import (
     NO_TEXT,

@@ -15,7 +15,7 @@ import pandas as pd
 
 from feederguard.models.arrays import FloatArray
 from feederguard.models.voltage_regulation import VoltageDays, VoltageOutcomes, simulate
-from feederguard.models.voltage_regulation.judge import judged_buses
+from feederguard.models.voltage_regulation.rules import judged_buses
 from feederguard.studies.pages.blocks import Choice, Layer, Picker, Selector
 from feederguard.studies.pages.feeder_drawing import draw_feeder, places
 from feederguard.studies.pages.number_text import counted, number

@@ -56,7 +56,8 @@ from feederguard.models.voltage_regulation import (
     simulate,
 )
 from feederguard.models.voltage_regulation.demand import net_demand
-from feederguard.models.voltage_regulation.judge import SAFE_TOLERANCE_PU, band_excess
+from feederguard.models.voltage_regulation.judge import SAFE_TOLERANCE_PU
+from feederguard.models.voltage_regulation.rules import band_excess
 from feederguard.studies.running.journal import Tables
 from feederguard.studies.running.tasks import RunConfig, TaskList, run_tasks
 from feederguard.studies.trained.voltage_agents import (

@@ -18,7 +18,7 @@ from feederguard.models.safety_qp.matrices import safety_matrices
 from feederguard.models.safety_qp.projection import FAILED, SLACK, project
 from feederguard.models.soc_tube import SocTube
 from feederguard.models.voltage_regulation import VoltageState
-from feederguard.models.voltage_regulation.judge import band_excess
+from feederguard.models.voltage_regulation.rules import band_excess
 from feederguard.studies.benchmarks.safety_layer import (
     REFERENCE_RHO,
     SAG_LOADS,

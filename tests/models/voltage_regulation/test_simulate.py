@@ -14,7 +14,7 @@ from feederguard.models.network import Network
 from feederguard.models.opf_objectives import regulation_power
 from feederguard.models.power_flow import solve_power_flow
 from feederguard.models.voltage_regulation import VoltageDays, VoltageState, carry_year, simulate
-from feederguard.models.voltage_regulation.judge import band_excess, judged_buses, regulation_reward
+from feederguard.models.voltage_regulation.rules import band_excess, judged_buses, regulation_reward
 
 
 def pair(**changes) -> Network:
