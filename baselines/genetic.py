@@ -28,6 +28,7 @@ from pymoo.optimize import minimize
 from feederguard.models.arrays import FloatArray
 from feederguard.models.load_transfer import Decisions, Scenarios, Setting, judge, resolve_setting
 from feederguard.models.load_transfer.judge import SAFE_TOLERANCE
+from feederguard.models.load_transfer.shedding import can_shed
 from feederguard.models.network import Network
 from feederguard.models.network.graph import reachable_buses, refuse_fixed_loops
 from feederguard.models.switching.forests import spanning_forests
@@ -124,7 +125,7 @@ class _Transfer(Problem):  # type: ignore[misc]
     def __init__(self, method: Genetic, scenario: Scenarios) -> None:
         self.method = method
         self.scenario = scenario
-        self.load_bus = np.flatnonzero(scenario.p_load[0] > 0)
+        self.load_bus = np.flatnonzero(can_shed(scenario.p_load[0]))
         super().__init__(
             n_var=len(method.switchable) + len(self.load_bus),
             n_obj=1,

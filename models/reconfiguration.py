@@ -34,12 +34,12 @@ from feederguard.models.equations.radiality import add_topology
 from feederguard.models.equations.switched_distflow import add_branch_flow
 from feederguard.models.load_transfer import Scenarios, Setting, resolve_setting
 from feederguard.models.load_transfer.rules import (
-    COST_BASE_MVA,
-    COST_LOAD,
-    COST_SWITCH,
     add_cost,
     add_limits,
+    cost_of_squares,
+    shed_per_base,
 )
+from feederguard.models.load_transfer.shedding import can_shed, kept
 from feederguard.models.network import Network, NetworkError
 
 LOSS_WEIGHT = 1e-4  # cost per MW lost
@@ -140,9 +140,7 @@ def build_load_transfer(
     _add_squares(model, network, free & intact, setting.radial)
     loss_mw = network.base_mva * _series_loss(model, network)
     model.objective = pyo.Objective(
-        expr=COST_LOAD * model.shed_squared
-        + COST_SWITCH * model.operations_squared
-        + LOSS_WEIGHT * loss_mw
+        expr=cost_of_squares(model.shed_squared, model.operations_squared) + LOSS_WEIGHT * loss_mw
     )
     return model
 
@@ -160,24 +158,28 @@ def _add_shedding(model: pyo.ConcreteModel, scenario: Scenarios) -> None:
         return m.shed[i] >= p[i] * (1 - m.energised[m.zone_of[i]])
 
     def active(m: Any, i: int) -> Any:
-        return p[i] - m.shed[i] - g[i] * m.energised[m.zone_of[i]]
+        # The bounds of shed keep (1) of `shedding.py`.
+        return kept(p[i], 1.0, m.shed[i]) - g[i] * m.energised[m.zone_of[i]]
 
     def reactive(m: Any, i: int) -> Any:
-        # Reactive demand without active demand cannot be shed, only darkened.
-        return q[i] / p[i] * (p[i] - m.shed[i]) if p[i] > 0 else q[i] * m.energised[m.zone_of[i]]
+        # What cannot be shed is dark where its bus is.
+        if not can_shed(p[i]):
+            return q[i] * m.energised[m.zone_of[i]]
+        return q[i] / p[i] * kept(p[i], 1.0, m.shed[i])
 
     model.p_net = pyo.Expression(model.bus, rule=active)
     model.q_net = pyo.Expression(model.bus, rule=reactive)
 
 
 def _add_squares(model: pyo.ConcreteModel, network: Network, free: BoolArray, radial: bool) -> None:
-    per_base = network.base_mva / COST_BASE_MVA
-    most = sum(model.shed[i].ub for i in model.bus) * per_base
+    most = shed_per_base(network, sum(model.shed[i].ub for i in model.bus))
     model.shed_squared = pyo.Var(
         bounds=(0, max(most, 1.0) ** 2), initialize=0.0, doc="t of the module"
     )
     model.operations_squared = pyo.Var(bounds=(0, None), initialize=0.0, doc="n of the module")
-    model.shed_cone = pyo.Constraint(expr=(per_base * model.total_shed) ** 2 <= model.shed_squared)
+    model.shed_cone = pyo.Constraint(
+        expr=shed_per_base(network, model.total_shed) ** 2 <= model.shed_squared
+    )
     first, step = 0, 1
     if radial:
         first, step = model.least_operations, 2

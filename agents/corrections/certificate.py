@@ -23,6 +23,7 @@ from feederguard.models.load_transfer import (
     Setting,
     judge_with_flow,
 )
+from feederguard.models.load_transfer.shedding import can_shed
 from feederguard.models.network import Network
 
 STATUSES = ("as_proposed", "corrected", "replaced", "impossible")
@@ -104,7 +105,7 @@ def certify(
     """
     outcome, flow = judge_with_flow(network, scenarios, applied, setting)
     same = (proposed.closed == applied.closed).all(axis=1)
-    live = flow.energised & (scenarios.p_load > 0)
+    live = flow.energised & can_shed(scenarios.p_load)
     # A dark bus sheds everything whatever the fraction says.
     extra = (np.abs(applied.shed - proposed.shed) * live).max(axis=1, initial=0.0) > 1e-9
     status = np.where(impossible, 3, np.where(~same, 2, np.where(extra, 1, 0)))

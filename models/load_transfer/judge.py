@@ -35,7 +35,12 @@ from numpy.typing import NDArray
 from feederguard.models.arrays import BoolArray, FloatArray
 from feederguard.models.load_transfer.ac_state import read_state
 from feederguard.models.load_transfer.rules import TransferRules, transfer_rules
-from feederguard.models.load_transfer.scenario import Decisions, Scenarios, net_demand
+from feederguard.models.load_transfer.scenario import (
+    Decisions,
+    Scenarios,
+    demand_after_shedding,
+    shed_power,
+)
 from feederguard.models.load_transfer.setting import Setting, resolve_setting
 from feederguard.models.network import Network
 from feederguard.models.network.graph import energised_buses
@@ -111,10 +116,10 @@ def judge_with_flow(
     rules = transfer_rules(network, resolve_setting(network, setting))
     scenarios, decisions = _as_arrays(scenarios, decisions)
     _check(network, rules, scenarios, decisions, "decision")
-    p, q = net_demand(scenarios, decisions)
+    p, q = demand_after_shedding(scenarios, decisions)
     flow = solve_power_flow(network, p, q, decisions.closed)
     state = read_state(rules, scenarios, flow, decisions.closed)
-    shed = _shed_power(scenarios, decisions, flow.energised)
+    shed = shed_power(scenarios, decisions.shed, flow.energised)
     failed = np.zeros(decisions.closed.shape)
     failed[np.arange(len(scenarios)), scenarios.fault] = 1.0
     operated = (
@@ -253,11 +258,6 @@ def _check_states(name: str, states: NDArray[Any]) -> None:
         )
 
 
-def _shed_power(scenarios: Scenarios, decisions: Decisions, energised: BoolArray) -> FloatArray:
-    """Return the shed active power of each bus in pu, (B, n_bus): all of it where the bus is dark."""
-    return np.where(energised, decisions.shed, 1.0) * scenarios.p_load
-
-
 def _relabelled(
     network: Network, scenarios: Scenarios, decisions: Decisions, before: BoolArray
 ) -> BoolArray:
@@ -302,7 +302,9 @@ def _surcharge(
     def load_cost(power: FloatArray) -> FloatArray:
         return rules.cost.objective(rules.cost.point(shed=power, y=rules.normal, failed=0.0))
 
-    return np.maximum(load_cost(shed) - load_cost(_shed_power(scenarios, proposed, energised)), 0.0)
+    return np.maximum(
+        load_cost(shed) - load_cost(shed_power(scenarios, proposed.shed, energised)), 0.0
+    )
 
 
 _BAD_FAULT, _BAD_DEMAND, _BAD_SHED, _RECLOSED, _NOT_SWITCHABLE = range(1, 6)

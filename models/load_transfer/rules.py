@@ -27,6 +27,16 @@ COST_BASE_MVA = (
 _known_rules: WeakKeyDictionary[Network, dict[Setting, TransferRules]] = WeakKeyDictionary()
 
 
+def cost_of_squares(shed_squared: Any, operations_squared: Any) -> Any:
+    """Return the cost (1) of (S / S_base)^2 and N^2; numbers or Pyomo expressions."""
+    return COST_LOAD * shed_squared + COST_SWITCH * operations_squared
+
+
+def shed_per_base(network: Network, shed_pu: Any) -> Any:
+    """Return S / S_base of (1) for a shed power in pu; a number or a Pyomo expression."""
+    return network.base_mva / COST_BASE_MVA * shed_pu
+
+
 def add_cost(model: pyo.ConcreteModel, network: Network, fault: int | None = None) -> None:
     """Add (1), (2) to a model that has `shed` (buses) and `y` (branches): the one place where the
     cost is written.
@@ -50,11 +60,8 @@ def add_cost(model: pyo.ConcreteModel, network: Network, fault: int | None = Non
         ),
         doc="(2)",
     )
-    per_base = network.base_mva / COST_BASE_MVA
-    model.cost = pyo.Expression(
-        expr=COST_LOAD * (per_base * model.total_shed) ** 2 + COST_SWITCH * model.n_operations**2,
-        doc="(1)",
-    )
+    shed = shed_per_base(network, model.total_shed)
+    model.cost = pyo.Expression(expr=cost_of_squares(shed**2, model.n_operations**2), doc="(1)")
 
 
 def add_limits(model: pyo.ConcreteModel, network: Network, setting: Setting) -> tuple[str, ...]:

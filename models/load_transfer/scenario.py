@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from feederguard.models.arrays import BoolArray, FloatArray, IntArray
+from feederguard.models.load_transfer.shedding import can_shed, kept
 from feederguard.models.network import Network
 from feederguard.models.network.checks import warn_of_idle_generators
 
@@ -127,11 +128,14 @@ def _branch(network: Network, fault: Any) -> int:
     return int(fault)
 
 
-def net_demand(scenarios: Scenarios, decisions: Decisions) -> tuple[FloatArray, FloatArray]:
-    """Return net active and reactive demand in pu, (B, n_bus) each, after shedding at constant
-    power factor.
+def demand_after_shedding(
+    scenarios: Scenarios, decisions: Decisions
+) -> tuple[FloatArray, FloatArray]:
+    """Return the net active and reactive demand in pu, (B, n_bus) each; the law is `shedding.py`."""
+    share = kept(1.0, can_shed(scenarios.p_load), decisions.shed)
+    return scenarios.p_load * share - scenarios.p_gen, scenarios.q_load * share
 
-    Reactive demand without active demand is no load that could be shed, as in `reconfiguration.py`.
-    """
-    kept = np.where(scenarios.p_load > 0, 1.0 - decisions.shed, 1.0)
-    return scenarios.p_load * kept - scenarios.p_gen, scenarios.q_load * kept
+
+def shed_power(scenarios: Scenarios, shed: FloatArray, energised: BoolArray) -> FloatArray:
+    """Return the shed active power of each bus in pu, (B, n_bus): all of it where the bus is dark."""
+    return np.where(energised, shed, 1.0) * scenarios.p_load

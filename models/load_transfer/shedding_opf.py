@@ -29,19 +29,20 @@ from feederguard.models.arrays import BoolArray, FloatArray
 from feederguard.models.load_transfer.rules import add_limits
 from feederguard.models.load_transfer.scenario import Scenarios
 from feederguard.models.load_transfer.setting import Setting, resolve_setting
+from feederguard.models.load_transfer.shedding import can_shed, kept
 from feederguard.models.network import Network
 from feederguard.models.network.graph import reachable_buses
 from feederguard.models.network.pi_model import branch_admittances
 from feederguard.models.solver.ipopt import PreparedNlp
 
-DATA = ("y", "live", "p_load", "q_load", "p_gen")
+DATA = ("y", "live", "sheds", "p_load", "q_load", "p_gen")
 LEAST_IMPEDANCE_PU = (
     1e-6  # a branch of no impedance has no admittance; at this one it drops nothing worth counting
 )
 
 
 @dataclass(frozen=True, eq=False)
-class LeastShedding:
+class SheddingOptimum:
     """The least shedding of one topology: fractions per bus (dark buses 0), or why there is none."""
 
     found: bool
@@ -71,6 +72,9 @@ def build_transfer_opf(network: Network, setting: str | Setting) -> pyo.Concrete
         initialize=dict(enumerate(rest)),
     )
     model.s = pyo.Var(model.bus, bounds=(0, 1), initialize=0.1, doc="shed fraction")
+    model.kept = pyo.Expression(
+        model.bus, rule=lambda m, i: kept(1.0, m.sheds[i], m.s[i]), doc="(2) of `shedding.py`"
+    )
     for bus, v in zip(network.substation.tolist(), network.v_substation.tolist(), strict=True):
         model.v[bus].setlb(None)
         model.v[bus].setub(None)
@@ -100,7 +104,7 @@ class LeastSheddingSolver:
 
     def solve(
         self, scenario: Scenarios, closed: BoolArray, time_limit_s: float = 10.0
-    ) -> LeastShedding:
+    ) -> SheddingOptimum:
         """Return the least shedding of one scenario, a batch of one, with these branches closed,
         (n_branch,).
 
@@ -111,9 +115,11 @@ class LeastSheddingSolver:
                 f"least shedding takes one scenario, got {len(scenario)}; pass scenarios[k : k + 1]"
             )
         live = reachable_buses(self.network, closed)
+        sheds = can_shed(scenario.p_load[0])
         data = {
             "y": closed.astype(float),
             "live": live.astype(float),
+            "sheds": sheds.astype(float),
             "p_load": scenario.p_load[0],
             "q_load": scenario.q_load[0],
             "p_gen": scenario.p_gen[0],
@@ -123,12 +129,10 @@ class LeastSheddingSolver:
             # Near the all-shed state, which most often is feasible, Ipopt finds its way where the
             # usual start fails.
             result = self._nlp.solve(time_limit_s=time_limit_s, start=self._all_shed, **data)
-        shed = np.clip(
-            np.where(live & (scenario.p_load[0] > 0), self._nlp.value("s"), 0.0), 0.0, 1.0
-        )
+        shed = np.clip(np.where(live & sheds, self._nlp.value("s"), 0.0), 0.0, 1.0)
         # Interior-point answers keep a hair's breadth from zero.
         shed[shed < 1e-7] = 0.0
-        return LeastShedding(
+        return SheddingOptimum(
             result.converged and bool(np.isfinite(shed).all()), result.reason, shed
         )
 
@@ -140,6 +144,7 @@ def _add_data(model: pyo.ConcreteModel, network: Network) -> None:
         "q_load": network.q_load,
         "p_gen": network.p_gen,
         "live": np.ones(network.n_bus),
+        "sheds": can_shed(network.p_load).astype(float),
     }
     for name in DATA:
         index = model.branch if name == "y" else model.bus
@@ -208,7 +213,7 @@ def _add_balance(model: pyo.ConcreteModel, network: Network) -> None:
         away = sum(m.P[k] for k in out_of[n]) - sum(
             m.P[k] - float(network.r[k]) * m.ell[k] for k in into[n]
         )
-        return away + shunt(m, n, "real") == m.live[n] * (m.p_gen[n] - m.p_load[n] * (1 - m.s[n]))
+        return away + shunt(m, n, "real") == m.live[n] * (m.p_gen[n] - m.p_load[n] * m.kept[n])
 
     @model.Constraint(model.bus, doc="(2)")
     def reactive_balance(m: Any, n: int) -> Any:
@@ -217,4 +222,4 @@ def _add_balance(model: pyo.ConcreteModel, network: Network) -> None:
         away = sum(m.Q[k] for k in out_of[n]) - sum(
             m.Q[k] - float(network.x[k]) * m.ell[k] for k in into[n]
         )
-        return away - shunt(m, n, "imag") == -m.live[n] * m.q_load[n] * (1 - m.s[n])
+        return away - shunt(m, n, "imag") == -m.live[n] * m.q_load[n] * m.kept[n]

@@ -44,6 +44,8 @@ from feederguard.models.load_transfer import (
     resolve_setting,
 )
 from feederguard.models.load_transfer.judge import SAFE_TOLERANCE
+from feederguard.models.load_transfer.scenario import shed_power
+from feederguard.models.load_transfer.shedding import can_shed
 from feederguard.models.network import Network
 
 MOST_COUNTED = 12  # operations of one fault whose orders are all compared: 4096 states
@@ -99,7 +101,7 @@ def order_operations(
             "one decision for each"
         )
     outcome_flow = judge_with_flow(network, scenarios, decisions, setting)[1]
-    shed = np.where(outcome_flow.energised & (scenarios.p_load > 0), decisions.shed, 0.0)
+    shed = np.where(outcome_flow.energised & can_shed(scenarios.p_load), decisions.shed, 0.0)
     cases = [
         _Case.of(network, scenarios[k : k + 1], decisions.closed[k], shed[k])
         for k in range(len(scenarios))
@@ -209,7 +211,7 @@ def _judge(
     worst = np.where(outcomes.converged, outcomes.worst_violation, np.inf)
     live = flow.energised
     joined = (closed & live[:, network.from_bus] & live[:, network.to_bus]).sum(axis=1)
-    unserved = (np.where(live, shed, 1.0) * scenarios.p_load).sum(axis=1)
+    unserved = shed_power(scenarios, shed, live).sum(axis=1)
     everything = _States(
         np.where(worst <= SAFE_TOLERANCE, 0.0, worst),
         joined > live.sum(axis=1) - len(network.substation),

@@ -30,7 +30,7 @@ from feederguard.models.load_transfer import (
     make_scenarios,
 )
 from feederguard.models.load_transfer.judge import SAFE_TOLERANCE
-from feederguard.models.load_transfer.scenario import net_demand
+from feederguard.models.load_transfer.scenario import demand_after_shedding
 from feederguard.models.load_transfer.setting import faultable_branches
 from feederguard.models.network import Network
 from feederguard.models.power_flow import solve_power_flow
@@ -228,7 +228,9 @@ def plain_loop(
     loaded = p > 0
     drawn = np.where(loaded, (p + 1j * q) / np.where(loaded, p, 1.0), 0.0)
     for step in range(100_000):
-        flow = solve_power_flow(network, *net_demand(scenarios, Decisions(closed, shed)), closed)
+        flow = solve_power_flow(
+            network, *demand_after_shedding(scenarios, Decisions(closed, shed)), closed
+        )
         broken = limit_violations(network, setting, flow)[0]
         if broken.max() <= SAFE_TOLERANCE:
             return shed[0], step

@@ -14,7 +14,7 @@ from feederguard.models.load_transfer import (
     judge,
     make_scenarios,
 )
-from feederguard.models.load_transfer.scenario import net_demand
+from feederguard.models.load_transfer.scenario import demand_after_shedding
 from feederguard.models.load_transfer.setting import faultable_branches
 from feederguard.models.network import Network, NetworkError
 from feederguard.models.network.graph import energised_buses
@@ -225,7 +225,7 @@ def test_generation_is_not_shed_and_does_not_lower_the_ratio() -> None:
     network = ring_and_leaf()
     scenario = make_scenarios(network, "b", p_gen=[0.0, 0.0, 0.04, 0.0, 0.0, 0.0])
     decisions = decide(network, "acdef", b3=0.5)
-    p, q = net_demand(scenario, decisions)
+    p, q = demand_after_shedding(scenario, decisions)
     assert p[0] == pytest.approx([0.0, 0.05, 0.02, 0.03, 0.05, 0.02])
     assert not q.any()
     found = judge(network, scenario, decisions, "paper")
@@ -236,7 +236,7 @@ def test_generation_is_not_shed_and_does_not_lower_the_ratio() -> None:
 
 def test_shed_load_keeps_its_power_factor() -> None:
     network = ring_and_leaf().with_changes(q_load=np.array([0.0, 0.0, 0.04, 0.0, 0.0, 0.0]))
-    _, q = net_demand(make_scenarios(network, "b"), decide(network, "acdef", b2=0.25))
+    _, q = demand_after_shedding(make_scenarios(network, "b"), decide(network, "acdef", b2=0.25))
     assert q[0] == pytest.approx([0.0, 0.0, 0.03, 0.0, 0.0, 0.0])
 
 
@@ -473,7 +473,7 @@ def test_taps_and_charging_are_judged_at_the_ends_of_the_branch(setting: str) ->
         rating=0.5 * network.rating,
     )
     found = judge(network, scenarios, decisions, setting)
-    flow = solve_power_flow(network, *net_demand(scenarios, decisions), decisions.closed)
+    flow = solve_power_flow(network, *demand_after_shedding(scenarios, decisions), decisions.closed)
     ok = flow.converged
     assert ok.sum() > 20
     assert found.v_min_pu[ok] == pytest.approx(flow.v_min_pu[ok], rel=1e-12)

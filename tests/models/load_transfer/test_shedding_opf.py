@@ -152,6 +152,21 @@ def test_generation_that_lifts_the_voltage_out_of_the_band_has_no_answer() -> No
     assert answer.reason == "Infeasible_Problem_Detected"
 
 
+def test_reactive_demand_alone_cannot_be_shed() -> None:
+    # 2 Mvar at a bus without active demand pull the voltage down, and nothing there can be shed.
+    network = load_network("ieee33")
+    bus = network.bus_name.index("18")
+    p, q = network.p_load.copy(), network.q_load.copy()
+    p[bus], q[bus] = 0.0, 2.0 / network.base_mva
+    scenario = make_scenarios(network, "33", p, q)
+    closed = np.array(network.closed)
+    closed[scenario.fault[0]] = False
+    answer = LeastSheddingSolver(network, "radial").solve(scenario, closed)
+    everything = Decisions(closed[None], np.ones((1, network.n_bus)))
+    assert not answer.found and answer.shed[bus] == 0
+    assert not judge(network, scenario, everything, "radial").safe[0]
+
+
 def test_one_solver_serves_many_scenarios_in_any_order() -> None:
     network = line([1.0], [0.0], [0.12])
     solver = LeastSheddingSolver(network, "radial")
