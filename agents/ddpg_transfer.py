@@ -39,9 +39,8 @@ from feederguard.agents.learning.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from feederguard.agents.learning.replay import Float32Array
 from feederguard.agents.learning.td3 import Td3, TD3Config
-from feederguard.models.arrays import FloatArray
+from feederguard.models.arrays import Float32Array, FloatArray
 from feederguard.models.load_transfer import Decisions, Scenarios, Setting, judge, resolve_setting
 from feederguard.models.load_transfer.judge import EPSILON
 from feederguard.models.network import Network

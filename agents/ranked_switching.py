@@ -41,7 +41,7 @@ from feederguard.agents.learning.checkpoint import (
     save_checkpoint,
 )
 from feederguard.agents.learning.one_thread import one_thread
-from feederguard.models.arrays import BoolArray, FloatArray, IntArray
+from feederguard.models.arrays import BoolArray, Float32Array, FloatArray, IntArray, StrArray
 from feederguard.models.load_transfer import Decisions, Scenarios, Setting, resolve_setting
 from feederguard.models.load_transfer.least_shedding import Candidates, limit_names, race_topologies
 from feederguard.models.network import Network
@@ -51,7 +51,6 @@ from feederguard.models.switching.search import Found, search_plans
 
 KIND = "ranked_switching"
 TEMPERATURE = 0.02  # two per cent more cost is worth a factor e less
-Float32Array = NDArray[np.float32]
 Layers = list[tuple[Float32Array, Float32Array]]
 Progress = Callable[[str, int, int], None]  # what is going on, steps done, steps in all
 
@@ -275,7 +274,7 @@ class RankedSwitching:
                 values = np.maximum(values, 0.0)
         return values
 
-    def _decide(self, scenarios: Scenarios) -> tuple[Found, Decisions, BoolArray, NDArray[np.str_]]:
+    def _decide(self, scenarios: Scenarios) -> tuple[Found, Decisions, BoolArray, StrArray]:
         start = self._shortlists(scenarios, self.scores(observe(self.network, scenarios)))
         config = self.config
         # Where all states can be listed the teacher knew them all, and the ranking leaves nothing

@@ -34,14 +34,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from feederguard.agents.environments.voltage import VoltageVectorEnv
-from feederguard.agents.environments.voltage_observation import (
-    Float32Array,
-    cut_to_limits,
-    observe,
-    soc_columns,
-)
+from feederguard.agents.environments.voltage_observation import cut_to_limits, observe, soc_columns
 from feederguard.agents.learning.one_thread import one_thread
-from feederguard.models.arrays import FloatArray, IntArray
+from feederguard.models.arrays import Float32Array, FloatArray, IntArray
 from feederguard.models.battery import Batteries
 from feederguard.models.battery.step import allowed_power
 from feederguard.models.network import Network

@@ -51,7 +51,6 @@ from torch import Tensor
 
 from feederguard.agents.environments.voltage import VoltageVectorEnv
 from feederguard.agents.environments.voltage_observation import (
-    Float32Array,
     batteries_text,
     cut_to_limits,
     observe,
@@ -67,7 +66,7 @@ from feederguard.agents.learning.checkpoint import (
 )
 from feederguard.agents.learning.td3 import Td3, TD3Config
 from feederguard.agents.training_record import TrainingLog, TrainingRecord, WatchedLayer
-from feederguard.models.arrays import BoolArray, FloatArray
+from feederguard.models.arrays import BoolArray, Float32Array, FloatArray
 from feederguard.models.battery import Batteries
 from feederguard.models.network import Network
 from feederguard.models.voltage_regulation import VoltageDays, VoltageState

@@ -30,7 +30,7 @@ from feederguard.models.load_transfer import Decisions, Scenarios, Setting, judg
 from feederguard.models.load_transfer.judge import SAFE_TOLERANCE
 from feederguard.models.load_transfer.shedding import can_shed
 from feederguard.models.network import Network
-from feederguard.models.network.graph import reachable_buses, refuse_fixed_loops
+from feederguard.models.network.graph import energised_buses, refuse_fixed_loops
 from feederguard.models.switching.forests import spanning_forests
 
 
@@ -150,7 +150,7 @@ class _Transfer(Problem):  # type: ignore[misc]
             closed = spanning_forests(network, keys, usable, network.closed & ~free)
             # What no path can reach keeps its normal state: switching there would only cost
             # operations.
-            reached = reachable_buses(network, usable[0])
+            reached = energised_buses(network, usable[0])
             dead = ~reached[network.from_bus] & ~reached[network.to_bus]
             closed[:, dead] = network.closed[dead]
         else:

@@ -34,7 +34,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import networkx as nx
 import numpy as np
 import pyomo.environ as pyo
 from numpy.typing import ArrayLike
@@ -49,6 +48,7 @@ from feederguard.models.equations.ac import (
 )
 from feederguard.models.equations.periods import read_periods, start_opf
 from feederguard.models.network import Network, NetworkError
+from feederguard.models.network.graph import energised_buses
 from feederguard.models.network.pi_model import held_substations
 from feederguard.models.opf_objectives import set_objective
 
@@ -108,18 +108,8 @@ def build_ac_opf(
 
 
 def _refuse_unfed(network: Network) -> None:
-    graph = nx.Graph()
-    graph.add_nodes_from(range(network.n_bus))
-    ends = zip(
-        network.from_bus[network.closed].tolist(),
-        network.to_bus[network.closed].tolist(),
-        strict=True,
-    )
-    graph.add_edges_from(ends)
-    sources = network.substation.tolist()
-    graph.add_edges_from((sources[0], other) for other in sources[1:])
-    fed = nx.node_connected_component(graph, sources[0])
-    dark = [network.bus_name[i] for i in range(network.n_bus) if i not in fed]
+    fed = energised_buses(network, network.closed)
+    dark = [network.bus_name[i] for i in np.flatnonzero(~fed)]
     if dark:
         raise NetworkError(
             f"{network.name}: no closed branch joins bus {dark[0]!r} to a substation ({len(dark)} "

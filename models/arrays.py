@@ -1,30 +1,39 @@
-"""Array types, and how many threads a compiled loop is worth: waking a second one costs more than a
-small batch takes.
-"""
+"""Array types, arrays as compiled kernels take them, and how many threads a kernel is worth."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 FloatArray = NDArray[np.float64]
+Float32Array = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 ComplexArray = NDArray[np.complex128]
+StrArray = NDArray[np.str_]
+TimeArray = NDArray[np.datetime64]
 
-
+# Waking a second thread costs more than a smaller batch takes.
 WORTH_SHARING_US = 2000.0
+
+
+def plain(array: ArrayLike, dtype: DTypeLike = None) -> NDArray[Any]:
+    """Return the array contiguous and writable, as kernels are compiled for; a copy where needed.
+
+    A read-only or strided array would compile the kernel anew.
+    """
+    contiguous: NDArray[Any] = np.ascontiguousarray(array, dtype)
+    return contiguous if contiguous.flags.writeable else contiguous.copy()
 
 
 @contextmanager
 def threads_for(estimated_us: float) -> Iterator[None]:
-    """Run compiled loops inside on one thread when the work is estimated below WORTH_SHARING_US,
-    else on all.
-    """
+    """Run kernels on one thread when their work is below WORTH_SHARING_US, else on all."""
     if estimated_us >= WORTH_SHARING_US:
         yield
         return

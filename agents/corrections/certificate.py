@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
-from numpy.typing import NDArray
 
-from feederguard.models.arrays import BoolArray, FloatArray, IntArray
+from feederguard.models.arrays import BoolArray, FloatArray, IntArray, StrArray
 from feederguard.models.load_transfer import (
     Decisions,
     Outcomes,
@@ -36,7 +35,7 @@ class Certificates:
     fault: IntArray  # (B,) failed branch
     proposed: Decisions
     applied: Decisions
-    status: NDArray[np.str_]  # (B,) one of STATUSES
+    status: StrArray  # (B,) one of STATUSES
     outcome: Outcomes  # of what is applied, by the judge: cost, safe, v_min_pu, max_loading, ...
     residual_mva: FloatArray  # (B,) largest power mismatch of the AC solution at any bus
     n_flows: IntArray  # (B,) AC power flows spent on the decision, the last check included
@@ -44,7 +43,7 @@ class Certificates:
     live_load: BoolArray  # (B, n_bus) buses that demand something and are energised
     active: BoolArray  # (B, n_limit) limits that the shedding was sought against
     limit_names: tuple[str, ...]  # (n_limit,) as the Pyomo model names them
-    reason: NDArray[np.str_]  # (B,) why it is impossible; empty otherwise
+    reason: StrArray  # (B,) why it is impossible; empty otherwise
 
     def __len__(self) -> int:
         return len(self.status)
@@ -93,7 +92,7 @@ def certify(
     applied: Decisions,
     *,
     impossible: BoolArray,
-    reason: NDArray[np.str_],
+    reason: StrArray,
     n_flows: IntArray,
     active: BoolArray,
     limit_names: tuple[str, ...],

@@ -40,14 +40,13 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 
 from feederguard.agents.environments.load_transfer_actions import (
-    Float32Array,
     action_layout,
     check_feeder,
     decode_actions,
     encode_decisions,
     observe,
 )
-from feederguard.models.arrays import BoolArray, FloatArray, IntArray
+from feederguard.models.arrays import BoolArray, Float32Array, FloatArray, IntArray
 from feederguard.models.load_transfer import (
     Decisions,
     Outcomes,

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from feederguard.models.arrays import BoolArray, FloatArray, IntArray
+from feederguard.models.arrays import BoolArray, Float32Array, FloatArray, IntArray
 from feederguard.models.load_transfer import Decisions, Scenarios, Setting, resolve_setting
 from feederguard.models.network import Network
 from feederguard.models.network.graph import energised_buses, refuse_fixed_loops
+from feederguard.models.once_per_object import once_per_object
 from feederguard.models.switching.forests import spanning_forests
-
-Float32Array = NDArray[np.float32]
-_known_layouts: WeakKeyDictionary[Network, dict[Setting, ActionLayout]] = WeakKeyDictionary()
 
 
 def observe(network: Network, scenarios: Scenarios) -> Float32Array:
@@ -102,19 +99,18 @@ class ActionLayout:
         return len(self.load_bus) + len(self.switchable)
 
 
+@once_per_object
 def action_layout(network: Network, setting: Setting) -> ActionLayout:
-    known = _known_layouts.setdefault(network, {})
-    if setting not in known:
-        free = setting.switchable_branches(network)
-        fixed_closed = network.closed & ~free
-        if setting.radial:
-            refuse_fixed_loops(network, fixed_closed)
-        usable = network.closed | free
-        fed = energised_buses(network, usable & ~np.eye(network.n_branch, dtype=bool))
-        dead = ~fed[:, network.from_bus] & ~fed[:, network.to_bus]
-        load_bus = np.flatnonzero(network.p_load > 0)
-        known[setting] = ActionLayout(load_bus, np.flatnonzero(free), usable, fixed_closed, dead)
-    return known[setting]
+    """Return the layout of the network's actions under the setting."""
+    free = setting.switchable_branches(network)
+    fixed_closed = network.closed & ~free
+    if setting.radial:
+        refuse_fixed_loops(network, fixed_closed)
+    usable = network.closed | free
+    fed = energised_buses(network, usable & ~np.eye(network.n_branch, dtype=bool))
+    dead = ~fed[:, network.from_bus] & ~fed[:, network.to_bus]
+    load_bus = np.flatnonzero(network.p_load > 0)
+    return ActionLayout(load_bus, np.flatnonzero(free), usable, fixed_closed, dead)
 
 
 def _mean_load(network: Network) -> float:

@@ -34,13 +34,12 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 
 from feederguard.agents.environments.voltage_observation import (
-    Float32Array,
     check_observable,
     observe,
     read_observations,
     soc_columns,
 )
-from feederguard.models.arrays import BoolArray, FloatArray, IntArray
+from feederguard.models.arrays import BoolArray, Float32Array, FloatArray, IntArray
 from feederguard.models.battery import Batteries
 from feederguard.models.battery.batteries import check_batteries
 from feederguard.models.battery.step import allowed_power, next_soc

@@ -13,21 +13,19 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, fields
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
-from feederguard.models.arrays import FloatArray, IntArray
+from feederguard.models.arrays import Float32Array, FloatArray, IntArray
 from feederguard.models.battery import Batteries
 from feederguard.models.battery.step import power_interval
 from feederguard.models.network import Network
+from feederguard.models.once_per_object import once_per_object
 from feederguard.models.voltage_regulation import VoltageDays, VoltageState
 from feederguard.models.voltage_regulation.rules import judged_buses
-
-Float32Array = NDArray[np.float32]
 
 STEPS_A_DAY = 96
 
@@ -134,25 +132,15 @@ class _Layout:
         return len(self.p_bus) + len(self.q_bus) + len(self.v_bus) + n_bat + 2
 
 
-_known_layouts: WeakKeyDictionary[Network, _Layout] = WeakKeyDictionary()
-
-
+@once_per_object
 def _layout(network: Network) -> _Layout:
-    if network not in _known_layouts:
-        active = np.maximum(np.abs(network.p_load), np.abs(network.p_gen))
-        reactive = np.maximum(np.abs(network.q_load), np.abs(network.q_gen))
-        p_bus, q_bus, v_bus = (
-            np.flatnonzero(active),
-            np.flatnonzero(reactive),
-            judged_buses(network),
-        )
-        low, high = network.v_min[v_bus], network.v_max[v_bus]
-        # A band of no width would leave nothing to measure by.
-        reach = np.maximum((high - low) / 2, 1e-3)
-        _known_layouts[network] = _Layout(
-            p_bus, active[p_bus], q_bus, reactive[q_bus], v_bus, (low + high) / 2, reach
-        )
-    return _known_layouts[network]
+    active = np.maximum(np.abs(network.p_load), np.abs(network.p_gen))
+    reactive = np.maximum(np.abs(network.q_load), np.abs(network.q_gen))
+    p_bus, q_bus, v_bus = np.flatnonzero(active), np.flatnonzero(reactive), judged_buses(network)
+    low, high = network.v_min[v_bus], network.v_max[v_bus]
+    # A band of no width would leave nothing to measure by.
+    reach = np.maximum((high - low) / 2, 1e-3)
+    return _Layout(p_bus, active[p_bus], q_bus, reactive[q_bus], v_bus, (low + high) / 2, reach)
 
 
 def _column_name(network: Network, batteries: Batteries, layout: _Layout, column: int) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Float32Array = NDArray[np.float32]
+from feederguard.models.arrays import Float32Array
 
 
 @dataclass(frozen=True, eq=False)

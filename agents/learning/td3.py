@@ -47,11 +47,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from feederguard.agents.learning.one_thread import one_thread
 from feederguard.agents.learning.replay import Replay
+from feederguard.models.arrays import Float32Array
 
 Projection = Callable[
     [Tensor, Tensor], Tensor
@@ -175,7 +176,7 @@ class Td3:
         )
         self._n_learned = 0
 
-    def act(self, observations: ArrayLike, explore: bool = False) -> NDArray[np.float32]:
+    def act(self, observations: ArrayLike, explore: bool = False) -> Float32Array:
         """Return actions (B, n_action) in [0, 1] for observations (B, n_observation), projected.
 
         Raises ValueError for observations of another shape, or that are not finite.
@@ -187,7 +188,7 @@ class Td3:
             seen = torch.from_numpy(np.asarray(observations, dtype=np.float32))
             return np.asarray(self._projected(seen, torch.from_numpy(proposed)).numpy())
 
-    def propose(self, observations: ArrayLike, explore: bool = False) -> NDArray[np.float32]:
+    def propose(self, observations: ArrayLike, explore: bool = False) -> Float32Array:
         """Return the policy's own actions, before any projection: for an environment that corrects
         by itself.
 

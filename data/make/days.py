@@ -39,6 +39,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from feederguard.models.arrays import FloatArray
+
 CODE = "1-complete_data-mixed-all-0-sw"
 OUTPUT = Path(__file__).resolve().parents[1] / "days" / "simbench_2016.npz"
 N_STEP = 365 * 96
@@ -90,7 +92,7 @@ def _check_clock(label: pd.Series[str]) -> None:
         )
 
 
-def _counts(values: NDArray[np.float64]) -> NDArray[np.uint16]:
+def _counts(values: FloatArray) -> NDArray[np.uint16]:
     if not (np.isfinite(values).all() and values.min() >= 0.0 and values.max() <= 1.0):
         sys.exit(f"{CODE}: a series leaves 0..1; choose other columns")
     return np.rint(values * SCALE).astype(np.uint16)

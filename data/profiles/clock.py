@@ -28,11 +28,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from feederguard.models.arrays import FloatArray, IntArray
-
-TimeArray = NDArray[np.datetime64]
+from feederguard.models.arrays import FloatArray, IntArray, TimeArray
 
 MINUTES_A_DAY = 1440
 

@@ -34,13 +34,12 @@ import pandas as pd
 from feederguard.data.profiles.clock import (
     Clock,
     ProfileError,
-    TimeArray,
     listed,
     looks_like_time,
     read_clock,
     words,
 )
-from feederguard.models.arrays import FloatArray
+from feederguard.models.arrays import FloatArray, TimeArray
 
 TEXT_ENDINGS = (".csv", ".tsv", ".txt")
 SMD_SHEET = "ISO NE CA"

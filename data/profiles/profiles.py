@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from feederguard.data.profiles.clock import MINUTES_A_DAY, ProfileError, TimeArray
+from feederguard.data.profiles.clock import MINUTES_A_DAY, ProfileError
 from feederguard.data.profiles.files import read_profile_file
-from feederguard.models.arrays import BoolArray, FloatArray, IntArray
+from feederguard.models.arrays import BoolArray, FloatArray, IntArray, TimeArray
 from feederguard.models.network import Network
 
 __all__ = ["ProfileError", "Profiles", "bus_series", "list_profiles", "load_profiles"]

@@ -27,7 +27,7 @@ from numba import njit, prange
 from numpy.typing import ArrayLike
 from pyomo.repn import generate_standard_repn
 
-from feederguard.models.arrays import FloatArray, IntArray, threads_for
+from feederguard.models.arrays import FloatArray, IntArray, plain, threads_for
 
 
 class CompileError(ValueError):
@@ -129,7 +129,7 @@ class CompiledModel:
             return np.asarray(kernel(points, *_flat(rows), *more))
 
     def _checked(self, points: FloatArray) -> FloatArray:
-        points = np.ascontiguousarray(points, dtype=float)
+        points = plain(points, np.float64)
         if points.ndim != 2 or points.shape[1] != self.n_column:
             raise CompileError(
                 f"{self.name}: points have shape {points.shape}; expected (B, {self.n_column})"

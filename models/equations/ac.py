@@ -35,7 +35,7 @@ import pyomo.environ as pyo
 
 from feederguard.models.arrays import ComplexArray, FloatArray, IntArray
 from feederguard.models.network import Network
-from feederguard.models.network.pi_model import branch_admittances
+from feederguard.models.network.pi_model import bus_shunts, hanging_shunts
 
 LEAST_IMPEDANCE_PU = (
     1e-6  # a branch of no impedance has no admittance; at this one it drops nothing worth counting
@@ -147,7 +147,7 @@ def add_branch_flows(
     model.ell = pyo.Expression(
         model.time, model.branch, rule=lambda m, t, b: terms(m, t, b, rows[b]), doc="(5)"
     )
-    hanging = [(i, g) for i, g in enumerate(_hanging_shunts(network).real.tolist()) if g]
+    hanging = [(i, g) for i, g in enumerate(hanging_shunts(network).real.tolist()) if g]
     model.loss = pyo.Expression(
         model.time,
         doc="active power lost in branches",
@@ -161,17 +161,17 @@ def add_branch_flows(
 def add_balance(model: pyo.ConcreteModel, network: Network) -> None:
     """Add (6) and (7) to a model with the injections of `start_opf`."""
     out_of, into = _incident(network, network.from_bus), _incident(network, network.to_bus)
-    shunt = network.g_shunt + 1j * network.b_shunt + _hanging_shunts(network)
+    g, b = (values.tolist() for values in bus_shunts(network))
 
     @model.Constraint(model.time, model.bus, doc="(6)")
     def active_balance(m: Any, t: int, i: int) -> Any:
         away = [m.P[t, b] for b in out_of[i]] + [m.P_to[t, b] for b in into[i]]
-        return pyo.quicksum(away) + float(shunt[i].real) * m.w[t, i] == m.p_injected[t, i].expr
+        return pyo.quicksum(away) + g[i] * m.w[t, i] == m.p_injected[t, i].expr
 
     @model.Constraint(model.time, model.bus, doc="(7)")
     def reactive_balance(m: Any, t: int, i: int) -> Any:
         away = [m.Q[t, b] for b in out_of[i]] + [m.Q_to[t, b] for b in into[i]]
-        return pyo.quicksum(away) - float(shunt[i].imag) * m.w[t, i] == m.q_injected[t, i].expr
+        return pyo.quicksum(away) - b[i] * m.w[t, i] == m.q_injected[t, i].expr
 
 
 def _products(network: Network, coefficients: BranchCoefficients, v: ComplexArray) -> FloatArray:
@@ -188,13 +188,3 @@ def _incident(network: Network, end: IntArray) -> list[list[int]]:
     for b in np.flatnonzero(network.closed).tolist():
         at[end[b]].append(b)
     return at
-
-
-def _hanging_shunts(network: Network) -> ComplexArray:
-    """Return what open branches that hang from a bus are worth to ground there, (n_bus,)."""
-    total, y = np.zeros(network.n_bus, dtype=np.complex128), branch_admittances(network)
-    for end, at, hangs in ((0, network.from_bus, 2), (1, network.to_bus, 1)):
-        np.add.at(
-            total, at, np.where(~network.closed & (network.open_end == hangs), y.open[:, end], 0)
-        )
-    return total

@@ -30,7 +30,7 @@ import pyomo.environ as pyo
 
 from feederguard.models.arrays import BoolArray, IntArray
 from feederguard.models.network import Network
-from feederguard.models.network.graph import reachable_buses, refuse_fixed_loops, zones
+from feederguard.models.network.graph import energised_buses, refuse_fixed_loops, zones
 
 
 def add_topology(
@@ -102,7 +102,7 @@ def _add_forest(
     """
     a, b = zone[network.from_bus], zone[network.to_bus]
     reached = np.zeros(len(model.zone), dtype=bool)
-    reached[zone[reachable_buses(network, free | fixed_closed)]] = True
+    reached[zone[energised_buses(network, free | fixed_closed)]] = True
     for z in model.zone:
         model.energised[z].fix(int(reached[z]))
     within = [k for k in range(network.n_branch) if free[k] and a[k] == b[k]]

@@ -157,10 +157,10 @@ def _add_charging(
     y = branch_admittances(network)
     ends = []
     for b in range(network.n_branch):
-        for column, bus, hangs in ((0, network.from_bus[b], 2), (1, network.to_bus[b], 1)):
-            hanging = y.open[b, column] if network.open_end[b] == hangs else 0.0
-            if y.closed[b, column] or hanging:
-                ends.append((b, int(bus), complex(y.closed[b, column]), complex(hanging)))
+        for column, bus in enumerate((network.from_bus[b], network.to_bus[b])):
+            closed, hanging = complex(y.closed[b, column]), complex(y.hanging[b, column])
+            if closed or hanging:
+                ends.append((b, int(bus), closed, hanging))
     free = {k for k, (b, *_) in enumerate(ends) if not model.y[b].fixed}
     model.u = pyo.Var(
         sorted(free),

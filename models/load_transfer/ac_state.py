@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numba import njit, prange
@@ -19,12 +18,13 @@ from feederguard.models.arrays import BoolArray, ComplexArray, FloatArray, IntAr
 from feederguard.models.load_transfer.rules import TransferRules
 from feederguard.models.load_transfer.scenario import Scenarios
 from feederguard.models.load_transfer.shedding_sweep import COLUMN_ELL, COLUMN_P, COLUMN_W, COLUMN_Y
+from feederguard.models.once_per_object import once_per_object
 from feederguard.models.power_flow import PowerFlow
 
 _KINDS = {"w": COLUMN_W, "P": COLUMN_P, "ell": COLUMN_ELL, "y": COLUMN_Y}
-_known: WeakKeyDictionary[TransferRules, tuple[Any, ...]] = WeakKeyDictionary()
 
 
+@once_per_object
 def lay_out_limits(rules: TransferRules) -> tuple[Any, ...]:
     """Return (by_power, kind, index, constant, start, column, value, lower, upper), the same tuple
     every time.
@@ -36,26 +36,22 @@ def lay_out_limits(rules: TransferRules) -> tuple[Any, ...]:
 
     Raises ValueError when a limit is quadratic.
     """
-    if rules not in _known:
-        limits, rows = rules.limits, rules.limits.limits
-        if len(rows.product_value):
-            raise ValueError(
-                f"{limits.name}: a limit is quadratic; write it linear in w, P, ell and y"
-            )
-        kind, index = _columns(rules)
-        by_power = rules.setting.active_limit_mw is not None
-        _known[rules] = (
-            by_power,
-            kind,
-            index,
-            rows.constant,
-            rows.start,
-            rows.column,
-            rows.value,
-            limits.lower,
-            limits.upper,
-        )
-    return _known[rules]
+    limits, rows = rules.limits, rules.limits.limits
+    if len(rows.product_value):
+        raise ValueError(f"{limits.name}: a limit is quadratic; write it linear in w, P, ell and y")
+    kind, index = _columns(rules)
+    by_power = rules.setting.active_limit_mw is not None
+    return (
+        by_power,
+        kind,
+        index,
+        rows.constant,
+        rows.start,
+        rows.column,
+        rows.value,
+        limits.lower,
+        limits.upper,
+    )
 
 
 def _columns(rules: TransferRules) -> tuple[IntArray, IntArray]:

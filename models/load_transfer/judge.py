@@ -32,7 +32,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from feederguard.models.arrays import BoolArray, FloatArray
+from feederguard.models.arrays import BoolArray, FloatArray, IntArray, plain
 from feederguard.models.load_transfer.ac_state import read_state
 from feederguard.models.load_transfer.rules import TransferRules, transfer_rules
 from feederguard.models.load_transfer.scenario import (
@@ -62,7 +62,7 @@ class Outcomes:
     cost: FloatArray
     reward: FloatArray  # equations (10), (11); with a proposal (21)
     shed_ratio: FloatArray  # shed active power over demand; what is dark counts as shed
-    n_operations: NDArray[np.int64]
+    n_operations: IntArray
     connected: BoolArray  # every bus that some path could reach is energised
     converged: BoolArray
     # converged, every limit held to SAFE_TOLERANCE, and radial where the setting asks for it
@@ -180,11 +180,6 @@ def _as_arrays(scenarios: Scenarios, decisions: Decisions) -> tuple[Scenarios, D
     """Return both as the kernels want them: contiguous, writable (a read-only array would compile
     them anew).
     """
-
-    def plain(value: Any, dtype: Any = None) -> NDArray[Any]:
-        array: NDArray[Any] = np.ascontiguousarray(value, dtype)
-        return array if array.flags.writeable else array.copy()
-
     return (
         Scenarios(
             plain(scenarios.fault, np.int64),

@@ -10,14 +10,11 @@ judge's tolerance. The same problem with the full equations, solved by Ipopt, is
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
-from weakref import WeakKeyDictionary
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
 
-from feederguard.models.arrays import BoolArray, FloatArray, IntArray, threads_for
+from feederguard.models.arrays import BoolArray, FloatArray, IntArray, plain, threads_for
 from feederguard.models.load_transfer.ac_state import lay_out_limits
 from feederguard.models.load_transfer.judge import SAFE_TOLERANCE
 from feederguard.models.load_transfer.rules import TransferRules, transfer_rules
@@ -25,6 +22,7 @@ from feederguard.models.load_transfer.scenario import Scenarios
 from feederguard.models.load_transfer.setting import Setting, resolve_setting
 from feederguard.models.load_transfer.shedding_sweep import SAFE, race
 from feederguard.models.network import Network
+from feederguard.models.once_per_object import once_per_object
 from feederguard.models.power_flow.layout import prepare
 
 FLOW_TOLERANCE_MVA = 1e-8  # of the AC flows inside, as in `power_flow/solve.py`
@@ -146,7 +144,7 @@ def race_topologies(
     prepared, limits, load_cost = (
         prepare(network),
         lay_out_limits(rules),
-        _load_cost(network, rules),
+        _load_cost(rules),
     )
     # With one candidate there is nothing to screen.
     one_each = bool((np.diff(candidates.first) == 1).all())
@@ -154,13 +152,13 @@ def race_topologies(
     with threads_for(1.0 * n_candidate * network.n_bus):
         n_chunk = max(1, min(8 * numba.get_num_threads(), n))
         race(
-            _plain(scenarios.p_load, float),
-            _plain(scenarios.q_load, float),
-            _plain(scenarios.p_gen, float),
+            plain(scenarios.p_load, float),
+            plain(scenarios.q_load, float),
+            plain(scenarios.p_gen, float),
             floor,
             cutoff,
-            _plain(candidates.first, np.int64),
-            _plain(candidates.closed, bool),
+            plain(candidates.first, np.int64),
+            plain(candidates.closed, bool),
             fixed_cost,
             load_cost,
             prepared.graph,
@@ -187,14 +185,6 @@ def race_topologies(
 def limit_names(network: Network, setting: str | Setting) -> tuple[str, ...]:
     """Return the names of the compiled limits, the columns of `active`."""
     return transfer_rules(network, resolve_setting(network, setting)).limits.limit_name
-
-
-def _plain(array: NDArray[Any], dtype: type) -> NDArray[Any]:
-    """Return the array as the kernel was compiled for it: contiguous and writable; any other kind
-    compiles it anew.
-    """
-    plain: NDArray[Any] = np.ascontiguousarray(array, dtype)
-    return plain if plain.flags.writeable else plain.copy()
 
 
 def _check_scenarios(network: Network, scenarios: Scenarios) -> None:
@@ -235,21 +225,14 @@ def _check_floor(network: Network, floor: FloatArray) -> None:
         )
 
 
-_known_costs: WeakKeyDictionary[TransferRules, FloatArray] = WeakKeyDictionary()
-
-
-def _load_cost(network: Network, rules: TransferRules) -> FloatArray:
+@once_per_object
+def _load_cost(rules: TransferRules) -> FloatArray:
     """Return the cost of total shed power S (pu) alone as a polynomial, read once off the compiled
     cost at three points.
     """
-    if rules not in _known_costs:
-        shed = np.zeros((3, network.n_bus))
-        shed[:, 0] = [0.0, 1.0, 2.0]
-        points = rules.cost.point(
-            shed=shed, y=network.closed.astype(float), failed=np.zeros(network.n_branch)
-        )
-        zero, one, two = rules.cost.objective(points)
-        _known_costs[rules] = np.array(
-            [0.0, 2 * one - 0.5 * two - 1.5 * zero, 0.5 * two - one + 0.5 * zero]
-        )
-    return _known_costs[rules]
+    n_branch, n_bus = rules.reachable.shape
+    shed = np.zeros((3, n_bus))
+    shed[:, 0] = [0.0, 1.0, 2.0]
+    points = rules.cost.point(shed=shed, y=rules.normal.astype(float), failed=np.zeros(n_branch))
+    zero, one, two = rules.cost.objective(points)
+    return np.array([0.0, 2 * one - 0.5 * two - 1.5 * zero, 0.5 * two - one + 0.5 * zero])

@@ -6,25 +6,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import pyomo.environ as pyo
-from numpy.typing import NDArray
 
-from feederguard.models.arrays import BoolArray
+from feederguard.models.arrays import BoolArray, IntArray
 from feederguard.models.compiled import CompiledModel, compile_model
 from feederguard.models.load_transfer.setting import Setting, resolve_setting
 from feederguard.models.network import Network, NetworkError
 from feederguard.models.network.graph import energised_buses
 from feederguard.models.network.pi_model import branch_admittances
+from feederguard.models.once_per_object import once_per_object
 
 COST_LOAD = 22.0
 COST_SWITCH = 3.0
 COST_BASE_MVA = (
     0.1  # implied by the rewards of Zhou et al., Table 1, at nominal 33-bus load; our inference
 )
-_known_rules: WeakKeyDictionary[Network, dict[Setting, TransferRules]] = WeakKeyDictionary()
 
 
 def cost_of_squares(shed_squared: Any, operations_squared: Any) -> Any:
@@ -108,8 +106,8 @@ class LimitPlaces:
     """
 
     name: tuple[str, ...]  # (m,) of the constraint in the Pyomo model
-    bus: NDArray[np.int64]  # (m,) bus of a voltage limit, else -1
-    branch: NDArray[np.int64]  # (m,) branch of a power or current limit, else -1
+    bus: IntArray  # (m,) bus of a voltage limit, else -1
+    branch: IntArray  # (m,) branch of a power or current limit, else -1
 
 
 def limit_places(network: Network, setting: str | Setting) -> LimitPlaces:
@@ -140,14 +138,9 @@ class TransferRules:
     reading: tuple[Any, ...]  # arguments of `_read_items` that stay
 
 
+@once_per_object
 def transfer_rules(network: Network, setting: Setting) -> TransferRules:
-    known = _known_rules.setdefault(network, {})
-    if setting not in known:
-        known[setting] = _build_rules(network, setting)
-    return known[setting]
-
-
-def _build_rules(network: Network, setting: Setting) -> TransferRules:
+    """Return the compiled rules of the network under the setting."""
     model = pyo.ConcreteModel(f"limits of {network.name}, {setting.name} setting")
     model.bus, model.branch = (
         pyo.RangeSet(0, network.n_bus - 1),

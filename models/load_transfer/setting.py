@@ -14,7 +14,7 @@ import numpy as np
 
 from feederguard.models.arrays import BoolArray, IntArray
 from feederguard.models.network import Network, NetworkError
-from feederguard.models.network.graph import reachable_buses
+from feederguard.models.network.graph import energised_buses
 
 SETTING_NAMES = ("paper", "radial")
 
@@ -106,6 +106,6 @@ def faultable_branches(network: Network) -> IntArray:
     for b in candidates:
         available = np.ones(network.n_branch, dtype=bool)
         available[b] = False
-        if not bridge[b] or (reachable_buses(network, available) & loaded).any():
+        if not bridge[b] or (energised_buses(network, available) & loaded).any():
             keep.append(b)
     return np.array(keep, dtype=np.int64)

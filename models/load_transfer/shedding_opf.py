@@ -31,7 +31,7 @@ from feederguard.models.load_transfer.scenario import Scenarios
 from feederguard.models.load_transfer.setting import Setting, resolve_setting
 from feederguard.models.load_transfer.shedding import can_shed, kept
 from feederguard.models.network import Network
-from feederguard.models.network.graph import reachable_buses
+from feederguard.models.network.graph import energised_buses
 from feederguard.models.network.pi_model import branch_admittances
 from feederguard.models.solver.ipopt import PreparedNlp
 
@@ -114,7 +114,7 @@ class LeastSheddingSolver:
             raise ValueError(
                 f"least shedding takes one scenario, got {len(scenario)}; pass scenarios[k : k + 1]"
             )
-        live = reachable_buses(self.network, closed)
+        live = energised_buses(self.network, closed)
         sheds = can_shed(scenario.p_load[0])
         data = {
             "y": closed.astype(float),
@@ -196,12 +196,10 @@ def _add_balance(model: pyo.ConcreteModel, network: Network) -> None:
 
     def shunt(m: Any, n: int, part: str) -> Any:
         total: Any = float(network.g_shunt[n] if part == "real" else network.b_shunt[n])
-        for ends, column, hangs in ((out_of[n], 0, 2), (into[n], 1, 1)):
+        for column, ends in enumerate((out_of[n], into[n])):
             for k in ends:
                 closed = float(getattr(y.closed[k, column], part))
-                hanging = (
-                    float(getattr(y.open[k, column], part)) if network.open_end[k] == hangs else 0.0
-                )
+                hanging = float(getattr(y.hanging[k, column], part))
                 if closed or hanging:
                     total += m.y[k] * closed + (1 - m.y[k]) * hanging
         return m.live[n] * m.v[n] ** 2 * total

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 
-import networkx as nx
 import numpy as np
 
 from feederguard.models.network.fields import (
@@ -16,6 +15,7 @@ from feederguard.models.network.fields import (
     NetworkError,
     NetworkFields,
 )
+from feederguard.models.network.graph import energised_buses
 
 
 def check_shapes(network: NetworkFields) -> None:
@@ -180,14 +180,8 @@ def check_substations(network: NetworkFields) -> None:
 
 
 def check_reachable(network: NetworkFields) -> None:
-    graph = nx.Graph()
-    graph.add_nodes_from(range(network.n_bus))
-    graph.add_edges_from(zip(network.from_bus.tolist(), network.to_bus.tolist(), strict=True))
-    fed: set[int] = set()
-    for bus in network.substation.tolist():
-        if bus not in fed:
-            fed |= nx.node_connected_component(graph, bus)
-    island = [network.bus_name[i] for i in range(network.n_bus) if i not in fed]
+    fed = energised_buses(network, np.ones(network.n_branch, dtype=bool))
+    island = [network.bus_name[i] for i in np.flatnonzero(~fed)]
     if island:
         shown = ", ".join(island[:5]) + (", ..." if len(island) > 5 else "")
         raise NetworkError(

@@ -8,24 +8,46 @@ import networkx as nx
 import numpy as np
 from numba import njit, prange
 
-from feederguard.models.arrays import BoolArray, FloatArray, IntArray, threads_for
+from feederguard.models.arrays import BoolArray, FloatArray, IntArray, plain, threads_for
 from feederguard.models.network.fields import NetworkError, NetworkFields
 
 
-def reachable_buses(network: NetworkFields, available: BoolArray) -> BoolArray:
-    """Return which buses a path of `available` branches (n_branch,) joins to a substation,
-    (n_bus,).
+def energised_buses(network: NetworkFields, closed: BoolArray) -> BoolArray:
+    """Return which buses a path of closed branches joins to a substation, (..., n_bus).
+
+    closed: (n_branch,) or (B, n_branch), the branches that conduct, or that might in a question of
+    what could be reached.
     """
-    graph = nx.Graph()
-    graph.add_nodes_from(range(network.n_bus))
-    graph.add_edges_from(
-        zip(network.from_bus[available].tolist(), network.to_bus[available].tolist(), strict=True)
-    )
-    reached = np.zeros(network.n_bus, dtype=bool)
-    for bus in network.substation.tolist():
-        if not reached[bus]:
-            reached[list(nx.node_connected_component(graph, bus))] = True
+    states = plain(closed, np.bool_)
+    ends = network.from_bus.copy(), network.to_bus.copy()
+    reached = np.zeros((*states.shape[:-1], network.n_bus), dtype=np.bool_)
+    reached[..., network.substation] = True
+    if states.ndim == 1:
+        _spread(states, *ends, reached)
+        return reached
+    # A comparison takes about a nanosecond, and a few sweeps over the branches reach everything.
+    with threads_for(4e-3 * states.size):
+        _spread_each(states, *ends, reached)
     return reached
+
+
+@njit(cache=True)
+def _spread(closed, from_bus, to_bus, reached):  # type: ignore[no-untyped-def]
+    """Add to `reached` (n_bus,) what closed branches join to it."""
+    grew = True
+    while grew:
+        grew = False
+        for b in range(closed.shape[0]):
+            i, j = from_bus[b], to_bus[b]
+            if closed[b] and reached[i] != reached[j]:
+                reached[i] = reached[j] = True
+                grew = True
+
+
+@njit(cache=True, parallel=True)
+def _spread_each(closed, from_bus, to_bus, reached):  # type: ignore[no-untyped-def]
+    for item in prange(closed.shape[0]):
+        _spread(closed[item], from_bus, to_bus, reached[item])
 
 
 def zones(network: NetworkFields, joined: BoolArray) -> IntArray:
@@ -90,45 +112,17 @@ def feeding_tree(network: NetworkFields) -> list[FedBranch]:
             )
         known.union(i, j)
         graph.add_edge(i, j, branch=b)
-    for i in range(network.n_bus):
-        if known[i] != known[grid_above]:
-            raise NetworkError(
-                f"{network.name}: no closed branch feeds bus {network.bus_name[i]!r}; "
-                "close one with network.with_changes(closed=...), or remove the bus"
-            )
+    dark = np.flatnonzero(~energised_buses(network, network.closed))
+    if dark.size:
+        raise NetworkError(
+            f"{network.name}: no closed branch feeds bus {network.bus_name[dark[0]]!r}; "
+            "close one with network.with_changes(closed=...), or remove the bus"
+        )
     return [
         FedBranch(graph.edges[i, j]["branch"], i, j)
         for i, j in nx.bfs_edges(graph, grid_above)
         if i != grid_above
     ]
-
-
-def energised_buses(network: NetworkFields, closed: BoolArray) -> BoolArray:
-    """Return which buses a path of closed branches (B, n_branch) joins to a substation, (B, n_bus)."""
-    # A comparison takes about a nanosecond, and a few sweeps over the branches reach everything.
-    ends = network.from_bus.copy(), network.to_bus.copy()
-    with threads_for(4e-3 * closed.size):
-        return np.asarray(
-            _reached(np.array(closed), *ends, network.substation.copy(), network.n_bus)
-        )
-
-
-@njit(cache=True, parallel=True)
-def _reached(closed, from_bus, to_bus, substation, n_bus):  # type: ignore[no-untyped-def]
-    n_item = closed.shape[0]
-    reached = np.zeros((n_item, n_bus), np.bool_)
-    for item in prange(n_item):
-        for bus in substation:
-            reached[item, bus] = True
-        grew = True
-        while grew:
-            grew = False
-            for b in range(closed.shape[1]):
-                i, j = from_bus[b], to_bus[b]
-                if closed[item, b] and reached[item, i] != reached[item, j]:
-                    reached[item, i] = reached[item, j] = True
-                    grew = True
-    return reached
 
 
 def branches_on_loop(network: NetworkFields) -> BoolArray:

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
-from feederguard.models.arrays import BoolArray, ComplexArray, FloatArray
+from feederguard.models.arrays import BoolArray, ComplexArray, FloatArray, IntArray
 from feederguard.models.network import Network
 from feederguard.models.network.pi_model import branch_admittances
 
@@ -24,9 +23,9 @@ class PowerFlow:
     network: Network
     voltage: ComplexArray  # (B, n_bus) pu
     series_current: ComplexArray  # (B, n_branch) pu, from -> to, through r + jx
-    converged: NDArray[np.bool_]  # (B,)
+    converged: BoolArray  # (B,)
     energised: BoolArray  # (B, n_bus)
-    iterations: NDArray[np.int64]  # (B,) Newton steps, -1 where it failed
+    iterations: IntArray  # (B,) Newton steps, -1 where it failed
     closed: BoolArray  # (B, n_branch) or (n_branch,), as asked
     p: FloatArray  # (B, n_bus) or (n_bus,) net active demand as asked, pu
     q: FloatArray  # (B, n_bus) or (n_bus,) net reactive demand as asked, pu
@@ -60,7 +59,7 @@ class PowerFlow:
         )
 
     @cached_property
-    def loss_mw(self) -> NDArray[np.float64]:
+    def loss_mw(self) -> FloatArray:
         """Active power lost in branches, MW, (B,)."""
         return np.asarray(self.network.base_mva * (self.s_from.real + self.s_to.real).sum(axis=-1))
 
@@ -75,23 +74,23 @@ class PowerFlow:
         return np.asarray(network.base_mva * at_bus[..., network.substation])
 
     @cached_property
-    def lost_load_mw(self) -> NDArray[np.float64]:
+    def lost_load_mw(self) -> FloatArray:
         """Net active demand of de-energised buses that are not net producers, MW, (B,)."""
         dark = np.where(self.energised, 0.0, np.maximum(self.p, 0.0))
         return np.asarray(self.network.base_mva * dark.sum(axis=-1))
 
     @cached_property
-    def v_min_pu(self) -> NDArray[np.float64]:
+    def v_min_pu(self) -> FloatArray:
         """Lowest voltage magnitude over energised buses, pu, (B,)."""
         return np.asarray(np.where(self.energised, np.abs(self.voltage), np.inf).min(axis=-1))
 
     @cached_property
-    def v_max_pu(self) -> NDArray[np.float64]:
+    def v_max_pu(self) -> FloatArray:
         """Highest voltage magnitude over energised buses, pu, (B,)."""
         return np.asarray(np.where(self.energised, np.abs(self.voltage), -np.inf).max(axis=-1))
 
     @cached_property
-    def mismatch_mva(self) -> NDArray[np.float64]:
+    def mismatch_mva(self) -> FloatArray:
         """Largest difference at any energised bus between its demand and what its branches bring,
         MVA, (B,).
 
@@ -134,12 +133,6 @@ class PowerFlow:
         network = self.network
         ratio = network.tap * np.exp(1j * network.shift)
         v_from, v_to = self.voltage[..., network.from_bus], self.voltage[..., network.to_bus]
-        y = branch_admittances(network)
-        at_from = (
-            self.series_current / np.conj(ratio) + np.where(self.closed, y.closed[:, 0], 0) * v_from
-        )
-        at_to = -self.series_current + np.where(self.closed, y.closed[:, 1], 0) * v_to
-        if network.open_end.any():
-            at_from += np.where(~self.closed & (network.open_end == 2), y.open[:, 0], 0) * v_from
-            at_to += np.where(~self.closed & (network.open_end == 1), y.open[:, 1], 0) * v_to
-        return at_from, at_to
+        y_from, y_to = branch_admittances(network).at_ends(self.closed)
+        at_from = self.series_current / np.conj(ratio) + y_from * v_from
+        return at_from, -self.series_current + y_to * v_to

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from feederguard.models.arrays import BoolArray, ComplexArray, IntArray
 from feederguard.models.network import Network
 from feederguard.models.network.pi_model import branch_admittances
-from feederguard.models.power_flow.newton_sweep import find_forest
-
-_prepared: WeakKeyDictionary[Network, Prepared] = WeakKeyDictionary()
+from feederguard.models.once_per_object import once_per_object
+from feederguard.models.power_flow.newton_sweep import collect_shunts, find_forest
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,9 +25,9 @@ class Prepared:
     v_substation: ComplexArray
 
 
+@once_per_object
 def prepare(network: Network) -> Prepared:
-    if network in _prepared:
-        return _prepared[network]
+    """Return the network laid out for the kernels."""
     ends = np.concatenate([network.from_bus, network.to_bus])
     others = np.concatenate([network.to_bus, network.from_bus])
     by_bus = np.argsort(ends, kind="stable")
@@ -37,7 +35,7 @@ def prepare(network: Network) -> Prepared:
         np.int64
     )
     y = branch_admittances(network)
-    prepared = Prepared(
+    return Prepared(
         (start, (by_bus % network.n_branch).astype(np.int64), others[by_bus]),
         (
             network.from_bus.copy(),
@@ -46,7 +44,7 @@ def prepare(network: Network) -> Prepared:
             network.tap * np.exp(1j * network.shift),
         ),
         (
-            bool(np.any(y.closed) or np.any(network.open_end[:, None] * y.open)),
+            bool(np.any(y.closed) or np.any(y.hanging)),
             network.open_end.copy(),
             y.closed,
             y.open,
@@ -55,8 +53,6 @@ def prepare(network: Network) -> Prepared:
         network.substation.copy(),
         network.v_substation.copy(),
     )
-    _prepared[network] = prepared
-    return prepared
 
 
 def radial_forest(prepared: Prepared, closed: BoolArray) -> tuple[IntArray, Any] | None:
@@ -76,11 +72,7 @@ def radial_forest(prepared: Prepared, closed: BoolArray) -> tuple[IntArray, Any]
     order, parent, branch = order[:n_live].copy(), parent[:n_live].copy(), branch[:n_live].copy()
     total = y_bus.copy()
     if any_branch_shunt:
-        for end, column, hanging_end in ((from_bus, 0, 2), (to_bus, 1, 1)):
-            np.add.at(total, end, np.where(closed, y_closed[:, column], 0))
-            np.add.at(
-                total, end, np.where(~closed & (open_end == hanging_end), y_open[:, column], 0)
-            )
+        collect_shunts(closed, from_bus, to_bus, open_end, y_closed, y_open, y_bus, total)
     root = parent < 0
     forward = ~root & (from_bus[branch] == order[parent])
     near = np.where(forward, 1.0 / ratio[branch], 1.0 + 0j)

@@ -38,7 +38,14 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import ArrayLike
 
-from feederguard.models.arrays import BoolArray, ComplexArray, FloatArray, IntArray, threads_for
+from feederguard.models.arrays import (
+    BoolArray,
+    ComplexArray,
+    FloatArray,
+    IntArray,
+    plain,
+    threads_for,
+)
 from feederguard.models.network import Network, NetworkError
 from feederguard.models.power_flow.flow import PowerFlow
 from feederguard.models.power_flow.layout import prepare
@@ -187,7 +194,7 @@ def _fill(
     with threads_for(2e-2 * len(closed) * network.n_bus**2):
         return np.asarray(
             _fill_slots(
-                np.ascontiguousarray(closed),
+                plain(closed),
                 slots,
                 prepared.graph,
                 prepared.branches,

@@ -16,7 +16,14 @@ import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from feederguard.models.arrays import BoolArray, ComplexArray, FloatArray, IntArray, threads_for
+from feederguard.models.arrays import (
+    BoolArray,
+    ComplexArray,
+    FloatArray,
+    IntArray,
+    plain,
+    threads_for,
+)
 from feederguard.models.network import Network
 from feederguard.models.network.checks import warn_of_idle_generators
 from feederguard.models.power_flow.flow import PowerFlow
@@ -169,7 +176,7 @@ def _as_batch(
     value: ArrayLike, name: str, width: int, label: str, dtype: type = float
 ) -> NDArray[Any]:
     try:
-        array: NDArray[Any] = np.ascontiguousarray(value, dtype=dtype)
+        array = plain(value, dtype)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"solve_power_flow: {name} must hold numbers, one per {label}: {error}"
@@ -184,5 +191,4 @@ def _as_batch(
             f"solve_power_flow: {name} has shape {array.shape}; expected ({width},) or (B, "
             f"{width}), one per {label}"
         )
-    # The kernels are compiled for writable arrays; a read-only one would compile them anew.
-    return array if array.flags.writeable else array.copy()
+    return array

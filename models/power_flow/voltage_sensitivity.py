@@ -18,14 +18,13 @@ exact to rounding: no difference quotient, no matrix inverse. Per unit. The func
 
 from __future__ import annotations
 
-from weakref import WeakKeyDictionary
-
 import numba
 import numpy as np
 from numba import njit, prange
 
-from feederguard.models.arrays import ComplexArray, FloatArray, IntArray, threads_for
+from feederguard.models.arrays import ComplexArray, FloatArray, IntArray, plain, threads_for
 from feederguard.models.network import Network, NetworkError
+from feederguard.models.once_per_object import once_per_object
 from feederguard.models.power_flow.layout import prepare
 from feederguard.models.power_flow.newton_sweep import (
     collect_shunts,
@@ -66,9 +65,9 @@ def voltage_sensitivity(
     with threads_for(0.02 * len(voltage) * network.n_bus * len(bus)):
         n_chunk = max(1, min(8 * numba.get_num_threads(), len(voltage)))
         _sensitivity(
-            np.ascontiguousarray(voltage),
-            np.ascontiguousarray(p),
-            np.ascontiguousarray(q),
+            plain(voltage),
+            plain(p),
+            plain(q),
             walk,
             n_live,
             prepared.branches,
@@ -82,15 +81,9 @@ def voltage_sensitivity(
     return out
 
 
-_trees: WeakKeyDictionary[Network, tuple[IntArray, int, ComplexArray]] = WeakKeyDictionary()
-
-
+@once_per_object
 def _tree(network: Network) -> tuple[IntArray, int, ComplexArray]:
-    """Return the walk over the tree, the number of live buses and the shunt at each bus, found once
-    per network.
-    """
-    if network in _trees:
-        return _trees[network]
+    """Return the walk over the tree, the number of live buses and the shunt at each bus."""
     prepared, closed = prepare(network), network.closed.copy()
     walk = np.empty((4, network.n_bus), np.int64)
     links, seen = np.empty(network.n_branch, np.int64), np.empty(network.n_branch, np.bool_)
@@ -116,8 +109,7 @@ def _tree(network: Network) -> tuple[IntArray, int, ComplexArray]:
         collect_shunts(
             closed, prepared.branches[0], prepared.branches[1], *prepared.shunts[1:], shunt
         )
-    _trees[network] = walk, n_live, shunt
-    return _trees[network]
+    return walk, n_live, shunt
 
 
 @njit(cache=True, parallel=True, error_model="numpy")

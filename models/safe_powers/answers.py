@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from feederguard.models.arrays import BoolArray, FloatArray, IntArray
+from feederguard.models.arrays import BoolArray, FloatArray, IntArray, StrArray
 from feederguard.models.safety_qp.projection import Projection
 
 AS_PROPOSED, CORRECTED, TUBE_LEFT, SLACK_USED, FAILED_ITEM = range(5)
@@ -30,7 +29,7 @@ class SafeActions:
         return len(self.status)
 
     @property
-    def words(self) -> NDArray[np.str_]:
+    def words(self) -> StrArray:
         """The status of each item in words, (B,)."""
         return np.array(STATUSES)[self.status]
 

@@ -40,7 +40,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from feederguard.models.arrays import BoolArray, FloatArray, IntArray, threads_for
+from feederguard.models.arrays import BoolArray, FloatArray, IntArray, plain, threads_for
 
 ByteArray = NDArray[np.int8]
 
@@ -126,12 +126,12 @@ def project(
     with threads_for(1.0 * n_item):
         n_chunk = max(1, min(8 * numba.get_num_threads(), n_item))
         _project(
-            _plain(proposal),
-            _plain(lo),
-            _plain(hi),
-            _plain(stacked),
-            _plain(low),
-            _plain(high),
+            plain(proposal, np.float64),
+            plain(lo, np.float64),
+            plain(hi, np.float64),
+            plain(stacked, np.float64),
+            plain(low, np.float64),
+            plain(high, np.float64),
             float(cap),
             n_chunk,
             answer.a,
@@ -155,17 +155,15 @@ def pull_back(answer: Projection, columns: FloatArray, gradient: FloatArray) -> 
     with threads_for(0.2 * len(out)):
         n_chunk = max(1, min(8 * numba.get_num_threads(), len(out)))
         _pull_back(
-            _plain(gradient), answer.status, answer.side, answer.kind, _plain(stacked), n_chunk, out
+            plain(gradient, np.float64),
+            answer.status,
+            answer.side,
+            answer.kind,
+            plain(stacked, np.float64),
+            n_chunk,
+            out,
         )
     return out
-
-
-def _plain(array: FloatArray) -> FloatArray:
-    """Return the array as the kernel was compiled for it; a read-only or strided one would compile
-    it anew.
-    """
-    plain = np.ascontiguousarray(array, dtype=np.float64)
-    return plain if plain.flags.writeable else plain.copy()
 
 
 @njit(cache=True, parallel=True, error_model="numpy")

@@ -26,9 +26,9 @@ from typing import Any
 import casadi
 import numpy as np
 import pyomo.environ as pyo
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from feederguard.models.arrays import FloatArray
+from feederguard.models.arrays import FloatArray, IntArray
 from feederguard.models.compiled.terms import read_terms
 from feederguard.models.solver.ipopt_functions import build_nlp_functions
 from feederguard.models.solver.ipopt_routes import IpoptRoute
@@ -133,7 +133,7 @@ class PreparedNlp:
             for v in fixed:
                 v.fix()
         place = {id(v): k for k, v in enumerate(self._variables)}
-        self._place: dict[str, NDArray[np.int64]] = {}
+        self._place: dict[str, IntArray] = {}
         for component in model.component_objects(pyo.Var):
             self._place[component.name] = np.array(
                 [place.get(id(v), -1) for v in component.values()], dtype=np.int64

@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import pyomo.environ as pyo
-from numpy.typing import NDArray
 from scipy import sparse  # type: ignore[import-untyped]
 
 from feederguard.models.arrays import BoolArray, FloatArray, IntArray
@@ -210,7 +209,7 @@ def _join(
     )
 
 
-def _solve(terms: NlpTerms, end: float) -> tuple[NDArray[np.float64] | None, str]:
+def _solve(terms: NlpTerms, end: float) -> tuple[FloatArray | None, str]:
     """Return the point of least violations, or None and why there is none; end: the time of the
     clock to stop at.
     """

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from feederguard.models.arrays import BoolArray
+from feederguard.models.arrays import BoolArray, StrArray
 from feederguard.models.load_transfer import Decisions, Scenarios, judge
 from feederguard.models.load_transfer.least_shedding import least_shedding
 from feederguard.models.switching.plans import SwitchPlans
@@ -24,9 +23,7 @@ def search_lost(
         found.put(lost, search_plans(plans, scenarios[lost], beam=beam, max_rounds=max_rounds))
 
 
-def fall_back(
-    plans: SwitchPlans, scenarios: Scenarios, found: Found
-) -> tuple[BoolArray, NDArray[np.str_]]:
+def fall_back(plans: SwitchPlans, scenarios: Scenarios, found: Found) -> tuple[BoolArray, StrArray]:
     """Leave dark what is behind the fault wherever no plan was found; return where that is (B,),
     and why (B,).
 

@@ -8,12 +8,9 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from feederguard.models.arrays import BoolArray, FloatArray, IntArray
+from feederguard.models.arrays import BoolArray, FloatArray, IntArray, TimeArray
 from feederguard.models.network import Network
-
-DateArray = NDArray[np.datetime64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +26,7 @@ class VoltageDays:
     q_load: FloatArray  # (B, T, n_bus) reactive demand
     p_gen: FloatArray  # (B, T, n_bus) local generation, at unity power factor
     step_h: float
-    date: DateArray  # (B,) calendar day
+    date: TimeArray  # (B,) calendar day
 
     def __post_init__(self) -> None:
         for name in ("p_load", "q_load", "p_gen"):
@@ -113,7 +110,7 @@ def check_steps(
         )
 
 
-def _dates(given: Any) -> DateArray:
+def _dates(given: Any) -> TimeArray:
     try:
         return np.atleast_1d(np.array(given, dtype="datetime64[D]"))
     except (TypeError, ValueError):

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import pyomo.environ as pyo
@@ -32,6 +31,7 @@ from feederguard.models.compiled import CompiledModel, compile_model
 from feederguard.models.equations.battery import terminal_power
 from feederguard.models.network import Network
 from feederguard.models.network.pi_model import held_substations
+from feederguard.models.once_per_object import once_per_object
 
 PRICE_PER_KW = 0.001
 PRICE_PER_PU = 1000.0
@@ -101,15 +101,11 @@ class StepRules:
         return _inf_for_nan(outside_band(v[..., self.bus], self.v_min, self.v_max).max(axis=-1))
 
 
-_known: WeakKeyDictionary[Network, StepRules] = WeakKeyDictionary()
-
-
+@once_per_object
 def step_rules(network: Network) -> StepRules:
     """Return the compiled rules of a feeder; each feeder's are compiled once."""
-    if network not in _known:
-        model = build_step_rules(network)
-        _known[network] = _read(model, compile_model(model))
-    return _known[network]
+    model = build_step_rules(network)
+    return _read(model, compile_model(model))
 
 
 def regulation_reward(network: Network, p_kw: ArrayLike, v: ArrayLike) -> FloatArray:

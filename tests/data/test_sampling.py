@@ -9,7 +9,7 @@ from feederguard.data.sampling import SampledScenarios, sample_scenarios
 from feederguard.models.load_transfer import Scenarios
 from feederguard.models.load_transfer.setting import faultable_branches
 from feederguard.models.network import Network
-from feederguard.models.network.graph import reachable_buses
+from feederguard.models.network.graph import energised_buses
 
 PEAK_HOUR = 18
 
@@ -120,7 +120,7 @@ def test_no_fault_darkens_every_load(name: str, bundled: Profiles) -> None:
     assert network.closed[fault].all()
     for b in fault:
         available = np.arange(network.n_branch) != b
-        assert (reachable_buses(network, available) & (network.p_load > 0)).any()
+        assert (energised_buses(network, available) & (network.p_load > 0)).any()
 
 
 def test_every_useful_fault_is_drawn_and_no_other() -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from feederguard.models.arrays import FloatArray
+from feederguard.models.arrays import FloatArray, IntArray
 from feederguard.models.network.fields import NetworkError
 
 # What the idx_* functions of MATPOWER return, in the order in which they return it.
@@ -425,7 +425,7 @@ def _call(name: str, value: NDArray[Any]) -> NDArray[Any]:
         return np.asarray(_ELEMENTWISE[name](value + 0.0))  # a mask counts as zeros and ones
 
 
-def _positions(subscript: Value, length: int) -> NDArray[np.int64]:
+def _positions(subscript: Value, length: int) -> IntArray:
     """Return places from 0 for a subscript that is a colon, a mask or numbers from 1."""
     if isinstance(subscript, str) and subscript == ":":
         return np.arange(length)

@@ -19,7 +19,7 @@ from feederguard.models.load_transfer.least_shedding import (
 )
 from feederguard.models.load_transfer.shedding_opf import LeastSheddingSolver
 from feederguard.models.network import Network
-from feederguard.models.network.graph import reachable_buses
+from feederguard.models.network.graph import energised_buses
 
 
 def row(p_mw: list[float], r: float = 0.0, x: float = 0.01, gen_mw: float = 0.0) -> Network:
@@ -83,7 +83,7 @@ def agrees_with_ipopt(
     for k in range(len(scenarios)):
         exact = solver.solve(scenarios[k : k + 1], closed[k])
         assert exact.found
-        live = scenarios.p_load[k] * reachable_buses(network, closed[k])
+        live = scenarios.p_load[k] * energised_buses(network, closed[k])
         assert live @ ours.shed[k] == pytest.approx(live @ exact.shed, rel=rel, abs=1e-6)
 
 

@@ -8,7 +8,7 @@ from feederguard.data.networks import load_network
 from feederguard.models.load_transfer import Setting, resolve_setting
 from feederguard.models.load_transfer.setting import faultable_branches
 from feederguard.models.network import NetworkError
-from feederguard.models.network.graph import reachable_buses, zones
+from feederguard.models.network.graph import energised_buses, zones
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_reach_and_zones_are_those_of_the_graph(network, seed):
         (network.from_bus[b], network.to_bus[b]) for b in np.flatnonzero(available)
     )
 
-    reached, zone = reachable_buses(two, available), zones(network, available)
+    reached, zone = energised_buses(two, available), zones(network, available)
 
     expected = [
         nx.has_path(graph, 0, bus) or nx.has_path(graph, 24, bus) for bus in range(network.n_bus)
