@@ -1,23 +1,25 @@
-"""Which switches to operate: minimum-loss reconfiguration and load transfer after a fault, as Pyomo
-MISOCPs.
+"""Which switches to operate: minimum-loss reconfiguration and load transfer, as Pyomo MISOCPs.
 
-Load transfer (source: Zhou et al., Energy Engineering 121(6), 2024, equations (1)-(6), on the
-DistFlow of `equations/switched_distflow.py` and the topology of `equations/radiality.py`). Per
-unit; p, q demand and g local generation of a bus, s_i its shed active power (a shed load keeps its
-power factor), e_i whether it is energised, f_b whether branch b failed.
+Both are built on the DistFlow of `equations/switched_distflow.py` and the topology of
+`equations/radiality.py`. Per unit.
 
-    (1)  cost = C_load (S / S_base)^2 + C_sw N^2
-    (2)  S = sum of s_i,   N = sum over ties of y_b + sum over the other branches of (1 - y_b - f_b)
-    (3)  p_i (1 - e_i) <= s_i <= p_i:  what is not energised is shed
-    (4)  v_min^2 <= w_i <= v_max^2
-    (5)  |P_b|, |P_b - r_b ell_b| <= P_limit y_b (paper setting),   ell_b <= I_rating^2 y_b (radial setting)
+Minimum loss: the radial topology with the least sum of r_b ell_b.
 
-S^2 and N^2 are carried to the solver by t >= (S / S_base)^2, a cone, and by n above the chords of
-N^2 between the values that N can take: every whole number, and when radial every second one, since
-a forest has a fixed number of branches, so that each tie closed beyond the first ones opens another
-branch (N = N_least + 2 K, K whole). A tie-breaking loss term in the objective (LOSS_WEIGHT per MW,
-orders of magnitude below any difference in cost that matters) makes the cones tight: without it,
-current in excess costs nothing.
+Load transfer after a fault (source: Zhou et al., Energy Engineering 121(6), 2024, equations
+(1)-(6)): least cost (1), (2) within the limits (4), (5), all of `load_transfer/rules.py`. p_i and
+s_i are the demand and the shed active power of bus i, e_i tells whether it is energised.
+
+    (1)  cost = C_load (S / S_base)^2 + C_sw N^2,   S the shed power, N the number of operations
+    (3)  p_i (1 - e_i) <= s_i <= p_i:   what is not energised is shed
+
+What a bus then draws is the law of `load_transfer/shedding.py`.
+
+S^2 and N^2 reach the solver as t >= (S / S_base)^2, a cone, and as n above the chords of N^2
+between the values that N can take. In a meshed setting these are all whole numbers. In a radial one
+they are every second number: a forest has a fixed number of branches, so each tie closed beyond the
+first ones opens another branch (N = N_least + 2 K, K whole). A loss term in the objective
+(LOSS_WEIGHT per MW, orders of magnitude below any difference in cost that matters) makes the cones
+tight: without it, excess current would cost nothing.
 """
 
 from __future__ import annotations
@@ -29,9 +31,13 @@ import pyomo.environ as pyo
 from numpy.typing import ArrayLike
 
 from feederguard.models.arrays import BoolArray, FloatArray
-from feederguard.models.equations.feeding_direction import add_feeding_direction
+from feederguard.models.equations.feeding_direction import add_feeding_direction, only_consumes
 from feederguard.models.equations.radiality import add_topology
-from feederguard.models.equations.switched_distflow import add_branch_flow
+from feederguard.models.equations.switched_distflow import (
+    add_branch_flow,
+    highest_voltage,
+    largest_current,
+)
 from feederguard.models.load_transfer import Scenarios, Setting, resolve_setting
 from feederguard.models.load_transfer.rules import (
     add_cost,
@@ -53,13 +59,14 @@ def build_loss_reconfiguration(
     v_min_pu: float = 0.9,
     v_max_pu: float = 1.1,
 ) -> pyo.ConcreteModel:
-    """Return the radial topology problem of least active loss, in kW; unsolved.
+    """Return the problem of the radial topology with the least active loss, unsolved.
 
     p, q: net demand in pu, (n_bus,), default nominal. switchable: names or a mask (n_branch,) of
-    branches; default ties and every line on a loop. Variables: y, P, Q, ell, w; expression:
-    loss_kw. Ratings are not enforced.
+    branches; default ties and every line on a loop. Variables: y, P, Q, ell[b], w[i]; expression:
+    loss_kw, which is the objective. Ratings are not enforced.
 
-    Raises `NetworkError` for an unknown branch or when no radial topology exists.
+    Raises `NetworkError` for an unknown branch, a net demand of another shape, and where no radial
+    topology exists.
     """
     free = _as_mask(
         network, switchable, network.is_tie | (network.on_loop & (np.array(network.kind) == "line"))
@@ -69,22 +76,27 @@ def build_loss_reconfiguration(
     for name, array in (("p", p_net), ("q", q_net)):
         if array.shape != (network.n_bus,) or not np.isfinite(array).all():
             raise NetworkError(
-                f"{network.name}: {name} has shape {array.shape}; expected ({network.n_bus},), a "
-                "finite number per bus"
+                f"{network.name}: {name} has shape {array.shape}; expected ({network.n_bus},), "
+                "a finite number per bus"
             )
     model = _empty_model(f"minimum loss of {network.name}", network)
     add_topology(model, network, free, network.closed & ~free, radial=True)
     model.p_net = pyo.Expression(model.bus, rule=lambda m, i: p_net[i] * m.energised[m.zone_of[i]])
     model.q_net = pyo.Expression(model.bus, rule=lambda m, i: q_net[i] * m.energised[m.zone_of[i]])
     current = np.full(
-        network.n_branch, _largest_current(network, p_net, q_net, v_min_pu, v_max_pu, radial=True)
+        network.n_branch, largest_current(network, p_net, q_net, v_min_pu, v_max_pu, radial=True)
     )
     add_branch_flow(
-        model, network, current, v_min_pu, _ceiling(network, p_net, q_net, v_max_pu), angles=False
+        model,
+        network,
+        current,
+        v_min_pu,
+        highest_voltage(network, p_net, q_net, v_max_pu),
+        angles=False,
     )
-    if _only_consumes(network, p_net, q_net):
+    if only_consumes(network, p_net, q_net):
         add_feeding_direction(model, network)
-    # In kW the objective is of the order of 100, where solver tolerances are meant to be.
+    # In kW the objective is of the order of 100, for which solver tolerances are made.
     model.loss_kw = pyo.Expression(expr=1e3 * network.base_mva * _series_loss(model, network))
     model.objective = pyo.Objective(expr=model.loss_kw)
     return model
@@ -100,16 +112,16 @@ def build_load_transfer(
     """Return the load-transfer problem of one scenario, unsolved.
 
     scenario: a batch of one. switchable: names or a mask (n_branch,) that overrides the setting's.
-    angles: whether a meshed setting carries the linearised angle equation; without it the model is
-    a true relaxation and its optimum a proven lower bound of the cost. Variables: y, shed,
-    energised, P, Q, ell, w; expression: cost.
+    angles: whether a meshed setting carries the linearised angle equation. Without it the model is
+    a true relaxation, and its optimum a proven lower bound of the cost. Variables: y[b], shed[i],
+    energised[zone], P, Q, ell[b], w[i]; expression: cost.
 
-    Raises ValueError when the scenario is not single, and as `resolve_setting`.
+    Raises ValueError for any other number of scenarios, and as `resolve_setting`.
     """
     if len(scenario) != 1:
         raise ValueError(
-            f"build_load_transfer takes one scenario, got {len(scenario)}; pass scenarios[k : k + "
-            "1]"
+            f"build_load_transfer takes one scenario, got {len(scenario)}; "
+            "pass scenarios[k : k + 1]"
         )
     setting = resolve_setting(network, setting)
     free = _as_mask(network, switchable, setting.switchable_branches(network))
@@ -119,22 +131,22 @@ def build_load_transfer(
         f"load transfer on {network.name} after loss of {network.branch_name[fault]}", network
     )
     add_topology(model, network, free & intact, network.closed & ~free & intact, setting.radial)
-    _add_shedding(model, scenario)
-    add_cost(model, network, fault)
     p, q, g = scenario.p_load[0], scenario.q_load[0], scenario.p_gen[0]
+    _add_shedding(model, p, q, g)
+    add_cost(model, network, fault)
     current = np.full(
         network.n_branch,
-        _largest_current(network, p + g, q, setting.v_min_pu, setting.v_max_pu, setting.radial),
+        largest_current(network, p + g, q, setting.v_min_pu, setting.v_max_pu, setting.radial),
     )
     if setting.active_limit_mw is None:
         current = np.minimum(current, network.rating)
     # With its load shed a bus produces all that it generates.
     least = np.where(g > 0, -g, p)
-    ceiling = _ceiling(network, least, q, setting.v_max_pu)
+    ceiling = highest_voltage(network, least, q, setting.v_max_pu)
     add_branch_flow(
         model, network, current, setting.v_min_pu, ceiling, angles=angles and not setting.radial
     )
-    if setting.radial and _only_consumes(network, least, q):
+    if setting.radial and only_consumes(network, least, q):
         add_feeding_direction(model, network)
     add_limits(model, network, setting)
     _add_squares(model, network, free & intact, setting.radial)
@@ -145,8 +157,8 @@ def build_load_transfer(
     return model
 
 
-def _add_shedding(model: pyo.ConcreteModel, scenario: Scenarios) -> None:
-    p, q, g = scenario.p_load[0], scenario.q_load[0], scenario.p_gen[0]
+def _add_shedding(model: pyo.ConcreteModel, p: FloatArray, q: FloatArray, g: FloatArray) -> None:
+    """Add shed[i] with (3), and what the buses then draw, p_net and q_net[i]; p, q, g in pu."""
     model.shed = pyo.Var(
         model.bus, bounds=lambda m, i: (0, float(p[i])), initialize=0.0, doc="s of (3)"
     )
@@ -172,6 +184,7 @@ def _add_shedding(model: pyo.ConcreteModel, scenario: Scenarios) -> None:
 
 
 def _add_squares(model: pyo.ConcreteModel, network: Network, free: BoolArray, radial: bool) -> None:
+    """Add t and n of the module, above the squares of shed power and of operations."""
     most = shed_per_base(network, sum(model.shed[i].ub for i in model.bus))
     model.shed_squared = pyo.Var(
         bounds=(0, max(most, 1.0) ** 2), initialize=0.0, doc="t of the module"
@@ -208,52 +221,8 @@ def _series_loss(model: pyo.ConcreteModel, network: Network) -> Any:
     return sum(network.r[b] * model.ell[b] for b in model.branch)
 
 
-def _ceiling(network: Network, p_net: FloatArray, q_net: FloatArray, v_max: float) -> float:
-    """Return the highest voltage a bus can have: where everything only consumes, that of the
-    highest substation.
-    """
-    if not _only_consumes(network, p_net, q_net):
-        return v_max
-    return min(v_max, float(np.abs(network.v_substation).max()))
-
-
-def _only_consumes(network: Network, p_net: FloatArray, q_net: FloatArray) -> bool:
-    """Return whether no bus, branch or tap can raise a voltage or send power back, whatever is
-    switched or shed.
-    """
-    produces = (
-        (p_net < 0).any()
-        or (q_net < 0).any()
-        or (network.b_shunt > 0).any()
-        or (network.g_shunt < 0).any()
-    )
-    charging = (np.concatenate([network.b_from, network.b_to]) > 0).any()
-    negative = (np.concatenate([network.g_from, network.g_to, network.r, network.x]) < 0).any()
-    return not (produces or charging or negative or (network.tap != 1).any())
-
-
-def _largest_current(
-    network: Network, p: FloatArray, q: FloatArray, v_min: float, v_max: float, radial: bool
-) -> float:
-    """Return a bound on any branch's current: in a tree, all demand and generation drawn at the
-    lowest voltage.
-    """
-    highest = max(v_max, float(np.abs(network.v_substation).max()))
-    shunts = np.abs(network.g_shunt + 1j * network.b_shunt).sum()
-    charging = np.abs(
-        np.concatenate([network.b_from, network.b_to, network.g_from, network.g_to])
-    ).sum()
-    # In a mesh currents may also go round.
-    return (
-        float(
-            (1.0 if radial else 1.5)
-            * (np.hypot(p, q).sum() / v_min + (shunts + 2 * charging) * highest)
-        )
-        + 1e-6
-    )
-
-
 def _as_mask(network: Network, switchable: ArrayLike | None, default: BoolArray) -> BoolArray:
+    """Return which branches are switchable, (n_branch,), from names, a mask or None."""
     if switchable is None:
         return default
     array = np.atleast_1d(np.asarray(switchable))

@@ -1,16 +1,15 @@
-"""Optimal power flow as a method: solve the model, put the answer into tables, and judge it by the
-AC power flow.
+"""Optimal power flow as a method: solve a model, tabulate the answer, judge it by the AC power flow.
 
-    method                  model                            what it is
-    ac_opf                  build_ac_opf "polar"             a local optimum of the AC equations, radial or meshed
-    ac_opf_soc              build_ac_opf "soc"               a lower bound of it
-    distflow_opf            build_distflow_opf "exact"       the same on radial feeders
-    distflow_opf_soc        build_distflow_opf "soc"         a lower bound of it
-    lindistflow_opf         build_distflow_opf "linear"      without losses, so its voltages are optimistic under load
+    method              model                          what it is
+    ac_opf              build_ac_opf "polar"           a local optimum of the AC equations
+    ac_opf_soc          build_ac_opf "soc"             a lower bound of it
+    distflow_opf        build_distflow_opf "exact"     the same on radial feeders
+    distflow_opf_soc    build_distflow_opf "soc"       a lower bound of it
+    lindistflow_opf     build_distflow_opf "linear"    lossless: its voltages are too high under load
 
-Whatever the model believed, `OpfResult.check` is what the AC power flow says of its setpoints:
-generators and batteries inject what was decided, each substation is held at the voltage the model
-gave it, and supplies what is left.
+The first two take radial and meshed networks. Whatever the model says, `OpfResult.check` is what
+the AC power flow says of its setpoints. Generators and batteries inject what was decided. Each
+substation is held at the voltage that the model gave it, and supplies what is left.
 """
 
 from __future__ import annotations
@@ -18,18 +17,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any, Protocol, Unpack
 
 import pandas as pd
 import pyomo.environ as pyo
-from numpy.typing import ArrayLike
 
 from feederguard.baselines.opf.check import OpfCheck, check_opf
 from feederguard.baselines.opf.one_way import settle_batteries
 from feederguard.baselines.opf.tables import battery_table, branch_table, bus_table, generator_table
 from feederguard.models.ac_opf import build_ac_opf
-from feederguard.models.battery import Batteries
 from feederguard.models.distflow_opf import NEAR_START, build_distflow_opf, start_from
+from feederguard.models.equations.periods import OpfData
 from feederguard.models.network import Network
 from feederguard.models.solver import (
     NotSolvedError,
@@ -52,12 +50,9 @@ class OpfResult:
     method: str
     solution: Solution
     bus: pd.DataFrame  # step, bus, v_pu, v_pu_ac, angle_deg_ac, p_load_mw, q_load_mvar, p_gen_mw
-    # step, branch, from_bus, to_bus, p_mw, q_mvar, p_mw_ac, q_mvar_ac, loss_kw_ac, current_a_ac,
-    # ...
+    # step, branch, from_bus, to_bus, closed, p_mw, q_mvar, p_mw_ac, q_mvar_ac, loss_kw_ac, and more
     branch: pd.DataFrame
-    generator: (
-        pd.DataFrame
-    )  # step, generator, kind (generator, substation), bus, p_mw, q_mvar, cost_per_h
+    generator: pd.DataFrame  # step, generator, kind, bus, p_mw, q_mvar, cost_per_h
     battery: pd.DataFrame  # step, battery, bus, p_charge_mw, p_discharge_mw, energy_mwh, soc
     check: OpfCheck
     model: pyo.ConcreteModel  # solved, in per unit
@@ -69,60 +64,53 @@ class OpfMethod(Protocol):
     @property
     def name(self) -> str: ...
 
-    def solve(self, network: Network, **data: Any) -> OpfResult: ...
+    def solve(
+        self,
+        network: Network,
+        *,
+        objective: Callable[[Any], Any] | None = None,
+        change: Callable[[Any], None] | None = None,
+        **data: Unpack[OpfData],
+    ) -> OpfResult: ...
 
 
 @dataclass(frozen=True)
 class Opf:
-    """One of the models above with its solver's settings; a frozen recipe that serves any network."""
+    """One of the models above with its solver's settings; it serves any network."""
 
     name: str
     build: Callable[..., pyo.ConcreteModel]
     form: str
     solver: str = "auto"
     time_limit_s: float = 300.0  # of all its solves together
-    first_form: str | None = (
-        None  # solved first over many periods, to start from: see `distflow_opf.start_from`
-    )
+    # the form to solve first over many periods, as a start: see `distflow_opf.start_from`
+    first_form: str | None = None
 
     def solve(
         self,
         network: Network,
         *,
-        p_load: ArrayLike | None = None,
-        q_load: ArrayLike | None = None,
-        p_gen: ArrayLike | None = None,
-        gen_p_max: ArrayLike | None = None,
-        step_h: float = 1.0,
-        batteries: Batteries | None = None,
         objective: Callable[[Any], Any] | None = None,
         change: Callable[[Any], None] | None = None,
+        **data: Unpack[OpfData],
     ) -> OpfResult:
         """Return the optimum over the given periods, in tables and checked.
 
-        p_load, q_load, p_gen, gen_p_max: pu, (n,) or (T, n) for T steps of step_h hours; default
-        the network's. objective: a sum of `models.opf_objectives`. change: called with the unsolved
-        model, to add constraints to it. Batteries that charge and discharge at once are netted, and
-        where that is not for nothing excluded with a warning
-        (`one_way.py`). Where an answer of `first_form` was tried as a start, `solution.solver` says whether it served.
+        data: p_load, q_load, p_gen, gen_p_max in pu, step_h in hours, batteries; see `OpfData`.
+        objective: a sum of `models.opf_objectives`. change: called with the unsolved model, to add
+        constraints to it.
 
-        Raises `NotSolvedError` naming the limits that would have to give when there is no answer,
+        Batteries that charge and discharge at once are netted where that costs nothing. Elsewhere
+        the model is solved again with that forbidden, and a warning says so (`one_way.py`). Where
+        an answer of `first_form` was tried as a start, `solution.solver` says whether it served.
+
+        Raises `NotSolvedError` when there is no answer, naming the limits that would have to give,
         and as the builders do.
         """
         begin = perf_counter()
 
         def built(form: str) -> Any:
-            model = self.build(
-                network,
-                form,
-                p_load=p_load,
-                q_load=q_load,
-                p_gen=p_gen,
-                gen_p_max=gen_p_max,
-                step_h=step_h,
-                batteries=batteries,
-                objective=objective,
-            )
+            model = self.build(network, form, objective=objective, **data)
             if change is not None:
                 change(model)
             return model
@@ -144,7 +132,7 @@ class Opf:
     def _solve(
         self, model: pyo.ConcreteModel, built: Callable[[str], Any], budget: _Budget
     ) -> Solution:
-        """Solve the model, from the answer of `first_form` where there is one to Ipopt's use."""
+        """Solve the model, from the answer of `first_form` where Ipopt solves several periods."""
         if (
             self.first_form is None
             or model.periods.n_step == 1
@@ -161,8 +149,7 @@ class Opf:
                 raise
             raise NotSolvedError(
                 f"{error.solution.model}: {error.solution.solver} stopped with time_limit without "
-                "any feasible "
-                f"point, the solve of its {self.first_form} form included; raise "
+                f"any feasible point, the solve of its {self.first_form} form included; raise "
                 f"time_limit_s={self.time_limit_s:g}",
                 error.solution,
             ) from None
@@ -171,13 +158,13 @@ class Opf:
     def _solve_from_first(
         self, model: pyo.ConcreteModel, first: pyo.ConcreteModel, budget: _Budget
     ) -> Solution | None:
-        """Solve from the answer of `first`; None where there is no such answer, or none near it."""
+        """Solve from the answer of `first`; None where it has none, or Ipopt finds none near it."""
         try:
             solve(first, "ipopt", budget.left(), explain=False)
         except NotSolvedError as error:
             if error.solution.reason == "infeasible" and self.first_form == "soc":
-                # What no point of a relaxation meets, no point of this form does; and the
-                # relaxation says so faster.
+                # Where the relaxation has no point, this form has none, and the relaxation says so
+                # faster.
                 told = explain_infeasible(first, error.solution, self.time_limit_s)
                 raise NotSolvedError(
                     f"{model_name(model)}: infeasible, as its relaxation is. {told}", told.solution
@@ -186,13 +173,13 @@ class Opf:
         try:
             start_from(model, first)
         except ValueError:
-            # A caller's change may add variables that have no value, or that one form lacks.
+            # A caller's change may add variables without a value, or to one form only.
             return None
         try:
             return solve(model, "ipopt", budget.left(), options=NEAR_START, explain=False)
         except NotSolvedError:
-            # The solve from the usual start says why; values left by the attempt are no worse a
-            # start than the usual one.
+            # The solve from the usual start gives the reason. Values left by this attempt are no
+            # worse a start than the usual one.
             return None
 
 
@@ -203,9 +190,7 @@ class _Budget:
         self._end = perf_counter() + time_limit_s
 
     def left(self) -> float:
-        """Return the seconds that are left; a solver takes no limit of zero, so never less than a
-        hundredth.
-        """
+        """Return the seconds that are left, at least 0.01: a solver takes no limit of zero."""
         return max(self._end - perf_counter(), 0.01)
 
 
@@ -243,6 +228,13 @@ def opf_method(name: str) -> Opf:
     return OPF_METHODS[name]
 
 
-def solve_opf(network: Network, method: str = "ac_opf", **data: Any) -> OpfResult:
-    """Return the optimum of `network` by one of OPF_METHODS; `data` as for `Opf.solve`."""
-    return opf_method(method).solve(network, **data)
+def solve_opf(
+    network: Network,
+    method: str = "ac_opf",
+    *,
+    objective: Callable[[Any], Any] | None = None,
+    change: Callable[[Any], None] | None = None,
+    **data: Unpack[OpfData],
+) -> OpfResult:
+    """Return the optimum of `network` by one of OPF_METHODS; arguments and errors of `Opf.solve`."""
+    return opf_method(method).solve(network, objective=objective, change=change, **data)

@@ -1,10 +1,9 @@
-"""The AC equations of closed branches and of buses, with the products of two voltages written once
-for every form.
+"""The AC equations of closed branches and of buses, written once for every form of voltages.
 
-Source: MATPOWER User's Manual 8.1, branch model (the pi-model with an ideal transformer at the from
-end), and, for the products c and s as unknowns of their own, Jabr, IEEE Trans. Power Systems 21(3),
-2006. Per unit. Branch b runs from bus i to bus j behind the ratio t_b at the angle shift_b; y_b =
-g_b + j b_b = 1 / z_b; g_f + j b_f and g_t + j b_t go to ground at its ends. Time is left out.
+Source: MATPOWER User's Manual 8.1, branch model: the pi-model with an ideal transformer at the from
+end. For the products c and s as unknowns: Jabr, IEEE Trans. Power Systems 21(3), 2006. Per unit.
+Branch b runs from bus i to bus j behind the ratio t_b at the angle shift_b. y_b = g_b + j b_b =
+1 / z_b; g_f + j b_f and g_t + j b_t go to ground at its ends. The step t is left out.
 
     w_i = |V_i|^2,   c_ij + j s_ij = V_i conj(V_j)
     C_b + j S_b = e^{-j shift_b} (c_ij + j s_ij) / t_b
@@ -15,9 +14,9 @@ g_b + j b_b = 1 / z_b; g_f + j b_f and g_t + j b_t go to ground at its ends. Tim
     (4)  Q_to_b = -(b_b + b_t) w_j + b_b C_b + g_b S_b
     (5)  ell_b  =  |y_b|^2 (w_i / t_b^2 + w_j - 2 C_b)
 
-P, Q are what enters a branch at its from end and P_to, Q_to at its to end, charging included; ell
-is the squared current through r + jx; p_i, q_i is what is injected at i (`periods.py`). A pair is
-two buses that branches join; parallel branches share its c and s.
+P, Q enter a branch at its from end, and P_to, Q_to at its to end, charging included. ell is the
+squared current through r + jx. p_i, q_i are the injections of `periods.py`. A pair is two buses
+that branches join; parallel branches share its c and s. `ac_voltages.py` adds w, c and s.
 
     (6)  p_i = sum of P_b out of i + sum of P_to_b into i + g_i w_i
     (7)  q_i = sum of Q_b out of i + sum of Q_to_b into i - b_i w_i
@@ -37,22 +36,18 @@ from feederguard.models.arrays import ComplexArray, FloatArray, IntArray
 from feederguard.models.network import Network
 from feederguard.models.network.pi_model import bus_shunts, hanging_shunts
 
-LEAST_IMPEDANCE_PU = (
-    1e-6  # a branch of no impedance has no admittance; at this one it drops nothing worth counting
-)
+# A branch without impedance has no admittance. At this impedance its voltage drop is negligible.
+LEAST_IMPEDANCE_PU = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
 class BranchCoefficients:
-    """What (1)-(5) multiply: columns are w_i, w_j, c_ij, s_ij; rows are closed branches in the
-    order of `branch`.
-    """
+    """The coefficients of (1)-(5): a row per closed branch, columns w_i, w_j, c_ij, s_ij."""
 
     branch: IntArray  # (n_closed,) positions in the Network
-    pair: tuple[tuple[int, int], ...]  # pairs of buses, each as its first branch has it
-    pair_of: IntArray  # (n_closed,)
-    # (n_closed,) 1, or -1 for a branch that has its pair the other way round: s_ji = -s_ij
-    sign: FloatArray
+    pair: tuple[tuple[int, int], ...]  # from and to bus of the first branch of each pair
+    pair_of: IntArray  # (n_closed,) number of the branch's pair
+    sign: FloatArray  # (n_closed,) 1, or -1 where the branch runs from j to i: s_ji = -s_ij
     P: FloatArray  # (n_closed, 4)
     Q: FloatArray
     P_to: FloatArray
@@ -109,10 +104,10 @@ def add_branch_flows(
     coefficients: BranchCoefficients,
     start: ComplexArray,
 ) -> None:
-    """Add P, Q, P_to, Q_to with (1)-(4), ell of (5) and loss as expressions, to a model that has w,
-    c and s.
+    """Add P, Q, P_to, Q_to[t, b] with (1)-(4); ell[t, b] of (5) and loss[t] are expressions.
 
-    start: (n_bus,) the voltages from whose flows the variables start.
+    The model has w, c and s. start: (n_bus,) complex voltages in pu; the variables start at the
+    flows of these.
     """
     products = _products(network, coefficients, start)
     row_of = {b: row for row, b in enumerate(coefficients.branch.tolist())}
@@ -159,7 +154,7 @@ def add_branch_flows(
 
 
 def add_balance(model: pyo.ConcreteModel, network: Network) -> None:
-    """Add (6) and (7) to a model with the injections of `start_opf`."""
+    """Add (6), (7) as active_balance, reactive_balance[t, i]; the injections are `start_opf`'s."""
     out_of, into = _incident(network, network.from_bus), _incident(network, network.to_bus)
     g, b = (values.tolist() for values in bus_shunts(network))
 
@@ -183,7 +178,7 @@ def _products(network: Network, coefficients: BranchCoefficients, v: ComplexArra
 
 
 def _incident(network: Network, end: IntArray) -> list[list[int]]:
-    """Return for every bus the closed branches that have it at this end."""
+    """Return for every bus the closed branches that have it at this end, from_bus or to_bus."""
     at: list[list[int]] = [[] for _ in range(network.n_bus)]
     for b in np.flatnonzero(network.closed).tolist():
         at[end[b]].append(b)

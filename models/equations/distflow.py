@@ -1,19 +1,70 @@
-"""DistFlow, (1) to (4) of `distflow_opf.py`: exact, relaxed to a cone, or linear."""
+"""DistFlow: the AC equations of a radial feeder in powers and squares; also as a cone, or linear.
+
+Source of the equations: Baran & Wu, IEEE Trans. Power Delivery 4(2), 1989; of the cone: Farivar &
+Low, IEEE Trans. Power Systems 28(3), 2013. Per unit. Branch b runs from bus i to bus j. P_b, Q_b
+enter it at i, and Pj_b, Qj_b at j. w = |V|^2, and ell is the squared current through the series
+impedance r + jx. u_b = w_i / tap_b^2 is the squared voltage behind its transformer. Ps_b = P_b -
+g_from u_b and Qs_b = Q_b + b_from u_b enter the series impedance there.
+
+    (1)  p_i = g_i w_i + sum of P_b out of i + sum of Pj_b into i,    Pj_b = r ell_b - Ps_b + g_to w_j
+    (2)  q_i = -b_i w_i + sum of Q_b out of i + sum of Qj_b into i,   Qj_b = x ell_b - Qs_b - b_to w_j
+    (3)  w_j = u_b - 2 (r Ps_b + x Qs_b) + |z|^2 ell_b
+    (4)  Ps_b^2 + Qs_b^2 = u_b ell_b                              exact;   <= in soc
+    (5)  v_min^2 <= w_i <= v_max^2;   w_i = |v_s|^2 at a substation that the grid above holds
+
+p_i, q_i are the injections of `periods.py`. g_i, b_i are the shunt of bus i and of the open
+branches that hang from it. In linear form ell = 0 in (1)-(3). `series_end`, `voltage_change` and
+`cone_excess` state (1)-(4) of one branch. `switched_distflow.py` and `lossless.py` use them too.
+
+So that current that costs nothing is bounded, soc has
+
+    (6)  ell_b <= (2 S_b tap_b / v_min_i)^2
+
+S_b is the largest power that the buses behind the branch can draw or feed. A current above (6)
+would lose more than is delivered.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyomo.environ as pyo
 
 from feederguard.models.arrays import FloatArray
+from feederguard.models.equations.periods import voltage_bands
 from feederguard.models.network import Network
-from feederguard.models.network.pi_model import bus_shunts, hanging_shunts
+from feederguard.models.network.pi_model import bus_shunts, hanging_shunts, held_substations
+
+
+@dataclass(frozen=True, eq=False)
+class FlowState:
+    """Values of the variables of DistFlow over T steps."""
+
+    p: FloatArray  # (T, n_branch) into each branch at its from bus
+    q: FloatArray  # (T, n_branch)
+    w: FloatArray  # (T, n_bus) squared voltage
+    ell: FloatArray  # (T, n_branch) squared series current
+
+
+def series_end(r: float, x: float, P: Any, Q: Any, ell: Any) -> tuple[Any, Any]:
+    """Return the powers that leave a series impedance, where P, Q enter it: (1), (2)."""
+    return P - r * ell, Q - x * ell
+
+
+def voltage_change(r: float, x: float, P: Any, Q: Any, ell: Any) -> Any:
+    """Return w_j - u of (3): how the squared voltage changes along a series impedance."""
+    return -2 * (r * P + x * Q) + (r**2 + x**2) * ell
+
+
+def cone_excess(u: Any, P: Any, Q: Any, ell: Any) -> Any:
+    """Return P^2 + Q^2 - u ell of (4)."""
+    return P**2 + Q**2 - u * ell
 
 
 def series_flow(m: Any, network: Network, t: int, b: int) -> tuple[Any, Any]:
-    """Return Ps and Qs: what enters the series impedance behind the tap."""
+    """Return Ps and Qs: the powers that enter the series impedance behind the tap."""
     i, tap2 = int(network.from_bus[b]), float(network.tap[b]) ** 2
     g, c = float(network.g_from[b]) / tap2, float(network.b_from[b]) / tap2
     return (m.P[t, b] - g * m.w[t, i] if g else m.P[t, b]), (
@@ -21,23 +72,64 @@ def series_flow(m: Any, network: Network, t: int, b: int) -> tuple[Any, Any]:
     )
 
 
+def add_state(model: pyo.ConcreteModel, network: Network, form: str, start: FlowState) -> None:
+    """Add P, Q, ell[t, b] and w[t, i] within (5), with the values of `start`.
+
+    In linear form ell is an expression: the squared current at nominal voltage.
+    """
+    low, high = (band.tolist() for band in voltage_bands(network))
+    held = set(network.substation[held_substations(network)].tolist())
+    index, tap2 = (model.time, model.branch), (network.tap**2).tolist()
+    p, q, w, ell = (values.tolist() for values in (start.p, start.q, start.w, start.ell))
+    model.P = pyo.Var(
+        *index, initialize=lambda m, t, b: p[t][b], doc="active power into b at its from bus"
+    )
+    model.Q = pyo.Var(
+        *index, initialize=lambda m, t, b: q[t][b], doc="reactive power into b at its from bus"
+    )
+
+    def bounds(m: Any, t: int, i: int) -> tuple[float | None, float | None]:
+        return (None, None) if i in held else (low[i] ** 2, high[i] ** 2)
+
+    def w_start(m: Any, t: int, i: int) -> float:
+        return float(w[t][i] if i in held else min(max(w[t][i], low[i] ** 2), high[i] ** 2))
+
+    model.w = pyo.Var(model.time, model.bus, bounds=bounds, initialize=w_start, doc="(5)")
+    for t in model.time:
+        for i in held:
+            model.w[t, i].fix()
+    if form == "linear":
+
+        def estimate(m: Any, t: int, b: int) -> Any:
+            return tap2[b] * sum(power**2 for power in series_flow(m, network, t, b))
+
+        model.ell = pyo.Expression(*index, rule=estimate, doc="squared current at nominal voltage")
+    else:
+        model.ell = pyo.Var(
+            *index, bounds=(0, None), initialize=lambda m, t, b: ell[t][b], doc="squared current"
+        )
+
+
 def add_far_ends(model: pyo.ConcreteModel, network: Network, form: str) -> None:
-    """Add Pj, Qj of (1), (2), and the loss in branches."""
+    """Add expressions P_to, Q_to[t, b], the Pj and Qj of (1), (2), and loss[t] in branches."""
     r, x, tap2 = network.r.tolist(), network.x.tolist(), (network.tap**2).tolist()
     near, far = network.from_bus.tolist(), network.to_bus.tolist()
     g_from, g_to, b_to = network.g_from.tolist(), network.g_to.tolist(), network.b_to.tolist()
-    loses = form != "linear"
     shunts = [(g_from[b] / tap2[b], near[b]) for b in model.branch] + [
         (g_to[b], far[b]) for b in model.branch
     ]
     shunts += [(g, i) for i, g in enumerate(hanging_shunts(network).real.tolist())]
 
+    def leaving(m: Any, t: int, b: int) -> tuple[Any, Any]:
+        ell = 0.0 if form == "linear" else m.ell[t, b]
+        return series_end(r[b], x[b], *series_flow(m, network, t, b), ell)
+
     def p_far(m: Any, t: int, b: int) -> Any:
-        into = -series_flow(m, network, t, b)[0] + (r[b] * m.ell[t, b] if loses else 0.0)
+        into = -leaving(m, t, b)[0]
         return into + g_to[b] * m.w[t, far[b]] if g_to[b] else into
 
     def q_far(m: Any, t: int, b: int) -> Any:
-        into = -series_flow(m, network, t, b)[1] + (x[b] * m.ell[t, b] if loses else 0.0)
+        into = -leaving(m, t, b)[1]
         return into - b_to[b] * m.w[t, far[b]] if b_to[b] else into
 
     def loss(m: Any, t: int) -> Any:
@@ -50,6 +142,7 @@ def add_far_ends(model: pyo.ConcreteModel, network: Network, form: str) -> None:
 
 
 def add_balance(model: pyo.ConcreteModel, network: Network) -> None:
+    """Add (1) and (2) as active_balance and reactive_balance[t, i]."""
     out_of: list[list[int]] = [[] for _ in range(network.n_bus)]
     into: list[list[int]] = [[] for _ in range(network.n_bus)]
     for b in model.branch:
@@ -57,8 +150,7 @@ def add_balance(model: pyo.ConcreteModel, network: Network) -> None:
         into[network.to_bus[b]].append(b)
     g, c = (values.tolist() for values in bus_shunts(network))
 
-    # The expressions' contents rather than the expressions: solver files then hold plain linear
-    # rows.
+    # `.expr` takes the contents of an expression: solver files then hold plain linear rows.
     @model.Constraint(model.time, model.bus, doc="(1)")
     def active_balance(m: Any, t: int, i: int) -> Any:
         away = sum(m.P[t, b] for b in out_of[i]) + sum(m.P_to[t, b].expr for b in into[i])
@@ -71,25 +163,29 @@ def add_balance(model: pyo.ConcreteModel, network: Network) -> None:
 
 
 def add_drop(model: pyo.ConcreteModel, network: Network, form: str) -> None:
-    r, x, z2 = network.r.tolist(), network.x.tolist(), (np.abs(network.z) ** 2).tolist()
-    near, far, tap2 = network.from_bus.tolist(), network.to_bus.tolist(), (network.tap**2).tolist()
-    loses = form != "linear"
+    """Add (3) as voltage_drop[t, b]."""
+    r, x, tap2 = network.r.tolist(), network.x.tolist(), (network.tap**2).tolist()
+    near, far = network.from_bus.tolist(), network.to_bus.tolist()
 
     @model.Constraint(model.time, model.branch, doc="(3)")
     def voltage_drop(m: Any, t: int, b: int) -> Any:
-        p, q = series_flow(m, network, t, b)
-        drop = 2 * r[b] * p + 2 * x[b] * q - (z2[b] * m.ell[t, b] if loses else 0.0)
-        return m.w[t, far[b]] == m.w[t, near[b]] / tap2[b] - drop
+        ell = 0.0 if form == "linear" else m.ell[t, b]
+        change = voltage_change(r[b], x[b], *series_flow(m, network, t, b), ell)
+        return m.w[t, far[b]] == m.w[t, near[b]] / tap2[b] + change
 
 
 def add_cone(model: pyo.ConcreteModel, network: Network, form: str, reach: FloatArray) -> None:
+    """Add (4) as cone[t, b] in exact or soc form, and (6) as upper bounds of ell in soc.
+
+    reach: (T, n_branch) S of (6); infinite where nothing limits it.
+    """
     near, tap2 = network.from_bus.tolist(), (network.tap**2).tolist()
 
     @model.Constraint(model.time, model.branch, doc="(4)")
     def cone(m: Any, t: int, b: int) -> Any:
-        p, q = series_flow(m, network, t, b)
-        product = m.w[t, near[b]] * m.ell[t, b] / tap2[b]
-        return p**2 + q**2 - product == 0 if form == "exact" else p**2 + q**2 - product <= 0
+        u = m.w[t, near[b]] / tap2[b]
+        excess = cone_excess(u, *series_flow(m, network, t, b), m.ell[t, b])
+        return excess == 0 if form == "exact" else excess <= 0
 
     if form == "soc":
         v_low = np.minimum(network.v_min, np.abs(network.v_substation).min())[network.from_bus]

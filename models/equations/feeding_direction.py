@@ -1,28 +1,47 @@
-"""Which way a radial feeder is fed: inequalities that hold where nothing generates, and shorten
-proofs.
+"""Which way a radial feeder is fed: inequalities that shorten proofs where nothing generates.
 
-d_b tells whether branch b (from zone i to zone j) feeds j; where it is closed and does not, it
-feeds i.
+d_b tells whether branch b (from zone i to zone j) feeds j. Where it is closed and does not feed j,
+it feeds i.
 
     (1)  d_b <= y_b, and every zone without a substation is fed by exactly one branch
     (2)  power flows the way it feeds:      -S (y_b - d_b) <= P_b, Q_b <= S d_b
-    (3)  voltage falls along the way:       w_j <= w_i + M (1 - d_b),   w_i <= w_j + M (1 - y_b + d_b)
+    (3)  voltage falls along the way:       w_j <= w_i + M (1 - d_b)
+                                            w_i <= w_j + M (1 - y_b + d_b)
 
-(2) and (3) need demand, impedances and shunts that only consume, and no off-nominal taps.
+(2) and (3) hold where demand, impedances and shunts only consume and no tap is off nominal.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pyomo.environ as pyo
 
+from feederguard.models.arrays import FloatArray
 from feederguard.models.network import Network
 
 
+def only_consumes(network: Network, p_net: FloatArray, q_net: FloatArray) -> bool:
+    """Return whether nothing can raise a voltage or send power back, whatever is switched or shed.
+
+    p_net, q_net: (n_bus,) net demand in pu.
+    """
+    produces = (
+        (p_net < 0).any()
+        or (q_net < 0).any()
+        or (network.b_shunt > 0).any()
+        or (network.g_shunt < 0).any()
+    )
+    charging = (np.concatenate([network.b_from, network.b_to]) > 0).any()
+    negative = (np.concatenate([network.g_from, network.g_to, network.r, network.x]) < 0).any()
+    return not (produces or charging or negative or (network.tap != 1).any())
+
+
 def add_feeding_direction(model: pyo.ConcreteModel, network: Network) -> None:
-    """Add d and (1)-(3) to a radial model that has its topology and branch flow; the caller vouches
-    for consumption.
+    """Add feeds[b], d of the module, and (1)-(3) to a radial model with topology and branch flow.
+
+    The caller has asked `only_consumes`.
     """
     ends: dict[int, tuple[int, int]] = model.live_ends
     free = [b for b in ends if not model.y[b].fixed]

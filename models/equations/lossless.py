@@ -1,8 +1,7 @@
-"""A radial feeder walked from its substations outwards: what lies behind each branch, and the flow
-without losses.
+"""A radial feeder without losses, as arrays: what may flow in each branch, and what does.
 
-Radial means that the closed branches form one tree per substation and reach every bus. Per unit
-throughout.
+Radial means that the closed branches form one tree per substation and reach every bus. Per unit.
+The voltages are (3) of `distflow.py` with ell = 0.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from feederguard.models.arrays import FloatArray
+from feederguard.models.equations.distflow import FlowState, voltage_change
 from feederguard.models.equations.periods import Periods
 from feederguard.models.network import Network
 from feederguard.models.network.graph import FedBranch
@@ -19,19 +19,10 @@ from feederguard.models.network.pi_model import bus_shunts
 
 
 @dataclass(frozen=True, eq=False)
-class LosslessFlow:
-    """The flow of the fixed demand and generation when nothing is lost: where an OPF may start."""
-
-    p: FloatArray  # (T, n_branch) into each branch at its from bus
-    q: FloatArray  # (T, n_branch)
-    w: FloatArray  # (T, n_bus) squared voltage
-    ell: FloatArray  # (T, n_branch) squared series current
-
-
-@dataclass(frozen=True, eq=False)
 class LosslessRange:
-    """Bounds of the power into each branch at its from bus when nothing is lost, (T, n_branch);
-    infinite if unlimited.
+    """Bounds of the power into each branch at its from bus without losses, (T, n_branch) each.
+
+    They are infinite where nothing limits the power.
     """
 
     p_low: FloatArray
@@ -55,8 +46,9 @@ class LosslessRange:
 
 
 def lossless_range(periods: Periods, tree: list[FedBranch]) -> LosslessRange:
-    """Return what can flow into each branch when generators, batteries, shunts and charging do all
-    that they may.
+    """Return what can flow into each branch, whatever generators, batteries and shunts do.
+
+    tree: the closed branches as `feeding_tree` returns them.
     """
     network = periods.network
     p_low, p_high = (np.array(periods.p_load - periods.p_gen) for _ in range(2))
@@ -84,9 +76,11 @@ def lossless_range(periods: Periods, tree: list[FedBranch]) -> LosslessRange:
     return LosslessRange(*into)
 
 
-def lossless_flow(periods: Periods, tree: list[FedBranch]) -> LosslessFlow:
-    """Return the flow of the fixed demand and generation, generators and batteries idle, losses and
-    shunts left out.
+def lossless_flow(periods: Periods, tree: list[FedBranch]) -> FlowState:
+    """Return the flow of the fixed demand and generation, without losses and shunts.
+
+    Generators and batteries are idle. An OPF may start from this flow. tree: the closed branches as
+    `feeding_tree` returns them.
     """
     network = periods.network
     shape = (periods.n_step, network.n_branch)
@@ -101,20 +95,21 @@ def lossless_flow(periods: Periods, tree: list[FedBranch]) -> LosslessFlow:
         q[:, step.near] += q[:, step.far]
     for step in tree:
         b, tap2 = step.branch, network.tap[step.branch] ** 2
-        drop = 2 * (network.r[b] * P[:, b] + network.x[b] * Q[:, b])
+        change = voltage_change(network.r[b], network.x[b], P[:, b], Q[:, b], 0.0)
         if network.from_bus[b] == step.near:
-            w[:, step.far] = w[:, step.near] / tap2 - drop
+            w[:, step.far] = w[:, step.near] / tap2 + change
         else:
-            w[:, step.far] = tap2 * (w[:, step.near] + drop)
+            w[:, step.far] = tap2 * (w[:, step.near] - change)
         # Far beyond what the feeder can carry the lossless voltage may fall below zero.
         w[:, step.far] = np.maximum(w[:, step.far], 0.25)
         ell[:, b] = (P[:, b] ** 2 + Q[:, b] ** 2) * tap2 / w[:, network.from_bus[b]]
-    return LosslessFlow(P, Q, w, ell)
+    return FlowState(P, Q, w, ell)
 
 
 def _shunt_power(network: Network) -> tuple[FloatArray, FloatArray]:
-    """Return the most that shunts take, either way: by bus with the charging of closed branches,
-    and by branch that alone.
+    """Return the largest power of shunts in pu: by bus, (n_bus,), and by branch, (n_branch,).
+
+    That of a bus includes the charging of the closed branches that end there.
     """
     w_top = np.maximum(network.v_max, np.abs(network.v_substation).max()) ** 2
     y_from = (
@@ -132,6 +127,7 @@ def _shunt_power(network: Network) -> tuple[FloatArray, FloatArray]:
 
 
 def _most(factor: float, low: FloatArray, high: FloatArray) -> FloatArray:
+    """Return the largest factor * power within low and high."""
     # An infinite bound times a cosine that is zero is no limit and no power.
     return (
         np.zeros_like(low)

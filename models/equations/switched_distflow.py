@@ -1,22 +1,22 @@
-"""DistFlow on branches that can be switched: the network equations of the reconfiguration models.
+"""DistFlow on branches that can be switched: the network equations of reconfiguration.
 
 Source: Baran & Wu, IEEE Trans. Power Delivery 4(2), 1989, relaxed to a second-order cone as in
 Farivar & Low, IEEE Trans. Power Systems 28(3), 2013. Per unit. Branch b runs from bus i to bus j
-behind a ratio t_b; P_b, Q_b enter its series impedance at i, w = |V|^2, ell = |J|^2, y_b tells
-whether it is closed, p and q are net demand.
+behind a ratio t_b. P_b, Q_b enter its series impedance at i; w = |V|^2 and ell = |J|^2. y_b tells
+whether b is closed; p and q are net demand. The equations of one branch are those of `distflow.py`.
 
     (1)  sum into j of (P_b - r_b ell_b) - sum out of j of P_b = p_j + g_j w_j + branch conductances
     (2)  sum into j of (Q_b - x_b ell_b) - sum out of j of Q_b = q_j - b_j w_j - branch susceptances
     (3)  w_j = w_i / t_b^2 - 2 (r_b P_b + x_b Q_b) + |z_b|^2 ell_b        where y_b = 1
     (4)  P_b^2 + Q_b^2 <= ell_b w_i / t_b^2
     (5)  |P_b|, |Q_b| <= v_max I_b y_b,  ell_b <= I_b^2 y_b
-    (6)  theta_i - theta_j - shift_b = x_b P_b - r_b Q_b                    where y_b = 1, in meshed operation only
+    (6)  theta_i - theta_j - shift_b = x_b P_b - r_b Q_b      where y_b = 1, in meshed operation
 
-(3) and (6) are held off an open branch by the widest difference that its two buses' bands allow: between two ordinary
-buses of a feeder without taps that is v_max^2 - v_min^2. Angles are bounded about those at no load.
-Line charging is exact: the product u = y w of a switchable branch is linearised (y is binary).
-Without (6), (1)-(5) relax the AC equations of any topology; with it, meshed flows are right to
-first order only.
+On an open branch (3) and (6) are relaxed by the widest difference that the bands of its two buses
+allow. Between two ordinary buses without a tap that is v_max^2 - v_min^2. Angles are bounded about
+those at no load. Line charging is exact: the product u = y w of a switchable branch is linearised,
+which is exact for binary y. Without (6), (1)-(5) relax the AC equations of any topology. With it,
+meshed flows are right to first order only.
 """
 
 from __future__ import annotations
@@ -27,10 +27,12 @@ import numpy as np
 import pyomo.environ as pyo
 
 from feederguard.models.arrays import FloatArray
+from feederguard.models.equations.distflow import cone_excess, series_end, voltage_change
+from feederguard.models.equations.feeding_direction import only_consumes
 from feederguard.models.network import Network
 from feederguard.models.network.pi_model import branch_admittances
 
-THETA_MAX_RAD = 0.35
+THETA_MAX_RAD = 0.35  # about the angle at no load
 
 
 def add_branch_flow(
@@ -41,11 +43,10 @@ def add_branch_flow(
     v_max: float,
     angles: bool,
 ) -> None:
-    """Add (1)-(5), and (6) when `angles`, to a model that has `y` (branches) and expressions
-    `p_net`, `q_net` (buses).
+    """Add (1)-(5), and (6) when `angles`, to a model with bus, branch, y[b], p_net and q_net[i].
 
-    current: (n_branch,) I_b of (5), pu. Adds variables P, Q, ell, w (and theta, u) and sets bus,
-    branch if absent.
+    current: (n_branch,) I_b of (5) in pu. v_min, v_max: the band of w in pu. Adds the variables P,
+    Q, ell[b] and w[i], and theta[i] and u where they are needed.
     """
     low, high = v_min**2, v_max**2
     capacity = max(v_max, float(np.abs(network.v_substation).max())) * current
@@ -63,8 +64,7 @@ def add_branch_flow(
     )
     model.w = pyo.Var(model.bus, bounds=(low, high), initialize=1.0, doc="squared voltage")
     for bus, v in zip(network.substation.tolist(), network.v_substation.tolist(), strict=True):
-        # A substation is held where the grid above holds it, even outside the band asked of the
-        # feeder.
+        # The grid above may hold a substation outside the feeder's band.
         model.w[bus].setlb(None)
         model.w[bus].setub(None)
         model.w[bus].fix(abs(v) ** 2)
@@ -78,6 +78,38 @@ def add_branch_flow(
         _add_angles(model, network)
 
 
+def highest_voltage(network: Network, p_net: FloatArray, q_net: FloatArray, v_max: float) -> float:
+    """Return the highest voltage that a bus can have in pu, at most v_max.
+
+    Where everything only consumes, it is that of the highest substation.
+    """
+    if not only_consumes(network, p_net, q_net):
+        return v_max
+    return min(v_max, float(np.abs(network.v_substation).max()))
+
+
+def largest_current(
+    network: Network, p: FloatArray, q: FloatArray, v_min: float, v_max: float, radial: bool
+) -> float:
+    """Return a bound in pu of the current of any branch.
+
+    In a tree, no branch carries more than all demand p and q, (n_bus,) pu, drawn at v_min.
+    """
+    highest = max(v_max, float(np.abs(network.v_substation).max()))
+    shunts = np.abs(network.g_shunt + 1j * network.b_shunt).sum()
+    charging = np.abs(
+        np.concatenate([network.b_from, network.b_to, network.g_from, network.g_to])
+    ).sum()
+    # In a mesh current may also circulate.
+    return (
+        float(
+            (1.0 if radial else 1.5)
+            * (np.hypot(p, q).sum() / v_min + (shunts + 2 * charging) * highest)
+        )
+        + 1e-6
+    )
+
+
 def _add_balance(model: pyo.ConcreteModel, network: Network) -> None:
     into: list[list[int]] = [[] for _ in range(network.n_bus)]
     out_of: list[list[int]] = [[] for _ in range(network.n_bus)]
@@ -86,22 +118,23 @@ def _add_balance(model: pyo.ConcreteModel, network: Network) -> None:
         out_of[network.from_bus[b]].append(b)
     substations = set(network.substation.tolist())
 
+    def leaving(m: Any, b: int) -> tuple[Any, Any]:
+        return series_end(network.r[b], network.x[b], m.P[b], m.Q[b], m.ell[b])
+
     @model.Constraint(model.bus, doc="(1)")
     def active_balance(m: Any, j: int) -> Any:
         if j in substations:
             return pyo.Constraint.Skip
-        supply = sum(m.P[b] - network.r[b] * m.ell[b] for b in into[j]) - sum(
-            m.P[b] for b in out_of[j]
-        )
+        supply = sum(leaving(m, b)[0] for b in into[j])
+        supply -= sum(m.P[b] for b in out_of[j])
         return supply == m.p_net[j] + network.g_shunt[j] * m.w[j] + m.charging[j][0]
 
     @model.Constraint(model.bus, doc="(2)")
     def reactive_balance(m: Any, j: int) -> Any:
         if j in substations:
             return pyo.Constraint.Skip
-        supply = sum(m.Q[b] - network.x[b] * m.ell[b] for b in into[j]) - sum(
-            m.Q[b] for b in out_of[j]
-        )
+        supply = sum(leaving(m, b)[1] for b in into[j])
+        supply -= sum(m.Q[b] for b in out_of[j])
         return supply == m.q_net[j] - network.b_shunt[j] * m.w[j] - m.charging[j][1]
 
 
@@ -113,10 +146,9 @@ def _add_drop(
     narrowest = lows[far] - highs[near] / tap2
 
     def far_minus_near(m: Any, b: int) -> Any:
-        r, x = network.r[b], network.x[b]
         near = m.w[int(network.from_bus[b])] / network.tap[b] ** 2
-        drop = -2 * (r * m.P[b] + x * m.Q[b]) + (r**2 + x**2) * m.ell[b]
-        return m.w[int(network.to_bus[b])] - near - drop
+        change = voltage_change(network.r[b], network.x[b], m.P[b], m.Q[b], m.ell[b])
+        return m.w[int(network.to_bus[b])] - near - change
 
     @model.Constraint(model.branch, doc="(3), upper side")
     def drop_above(m: Any, b: int) -> Any:
@@ -133,7 +165,7 @@ def _add_drop(
     @model.Constraint(model.branch, doc="(4)")
     def cone(m: Any, b: int) -> Any:
         near = m.w[int(network.from_bus[b])] / network.tap[b] ** 2
-        return m.P[b] ** 2 + m.Q[b] ** 2 <= near * m.ell[b]
+        return cone_excess(near, m.P[b], m.Q[b], m.ell[b]) <= 0
 
 
 def _add_capacity(model: pyo.ConcreteModel, capacity: FloatArray, current: FloatArray) -> None:
@@ -149,11 +181,8 @@ def _add_capacity(model: pyo.ConcreteModel, capacity: FloatArray, current: Float
 def _add_charging(
     model: pyo.ConcreteModel, network: Network, lows: FloatArray, highs: FloatArray
 ) -> None:
-    """Collect per bus the squared voltages that branch shunts see: `charging[j]` = (conductance,
-    susceptance) terms.
-    """
-    # Both ends of every branch that has a shunt: (branch, bus, admittance closed, admittance while
-    # hanging open).
+    """Set charging[j]: what the shunts of branches draw at bus j, (conductances, susceptances)."""
+    # An end that has a shunt: (branch, bus, admittance while closed, while it hangs from this end).
     y = branch_admittances(network)
     ends = []
     for b in range(network.n_branch):
