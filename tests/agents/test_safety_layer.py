@@ -1,34 +1,27 @@
-"""The safety layer: nearest, safe by the AC flow, honest where it cannot be; and its gradient."""
+"""The safety layer in torch: its projections, their gradients, and its decisions timed.
 
-import inspect
+What it answers is tested in tests/models/safe_powers/test_nearest.py.
+"""
+
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from feederguard.agents import safety_layer
 from feederguard.agents.safety_layer import SafetyLayer
 from feederguard.data.networks import load_network
 from feederguard.models.battery import Batteries
 from feederguard.models.battery.step import power_interval
 from feederguard.models.power_flow import solve_power_flow
-from feederguard.models.safe_powers.answers import STATUSES
-from feederguard.models.safety_qp.matrices import safety_matrices
-from feederguard.models.safety_qp.projection import FAILED, SLACK, project
+from feederguard.models.safe_powers import nearest
+from feederguard.models.safety_qp.projection import FAILED
 from feederguard.models.soc_tube import SocTube
 from feederguard.models.voltage_regulation import VoltageState
 from feederguard.models.voltage_regulation.rules import band_excess
 from feederguard.studies.benchmarks.safety_layer import (
-    REFERENCE_RHO,
-    SAG_LOADS,
-    SAG_PROPOSALS,
-    active,
     benchmark_feeder,
-    deep_sag,
     draw_items,
-    solve_by_daqp,
-    solve_by_highs,
     time_decisions,
 )
 
@@ -50,116 +43,6 @@ def flow_excess(layer, state, power):
     return band_excess(
         layer.network, np.abs(solve_power_flow(layer.network, p, state.q_net).voltage)
     )
-
-
-class TestCorrect:
-    def test_every_answer_is_safe_by_an_independent_flow(self, layer):
-        state, power = drawn(layer)
-        answer = layer.correct(state, power)
-
-        assert answer.certified.all()
-        assert (flow_excess(layer, state, power) > 1e-5).mean() > 0.3  # the proposals were not
-        assert flow_excess(layer, state, answer.p).max() <= 1e-5
-        assert set(answer.words) == {"as_proposed", "corrected"}
-        assert (answer.slack_pu == 0).all()
-
-    def test_a_safe_proposal_stays_as_it_is(self, layer):
-        state, power = drawn(layer)
-        answer = layer.correct(state, power)
-        safe = flow_excess(layer, state, power) <= 1e-5
-
-        assert safe.any()
-        assert answer.p[safe] == pytest.approx(power[safe], abs=1e-12)
-        assert (answer.status[safe] == STATUSES.index("as_proposed")).all()
-
-    def test_it_is_the_nearest_safe_action(self, layer):
-        """From the answer, no short way towards the proposal is safe; and 300 random safe actions
-        are all farther.
-        """
-        state, power = drawn(layer, 60)
-        answer = layer.correct(state, power)
-        moved = np.flatnonzero(answer.words == "corrected")
-        part, wanted, got = state[moved], power[moved], answer.p[moved]
-        nearer = got + 0.02 * (wanted - got)
-        far_enough = np.abs(wanted - got).max(axis=1) > 1e-3 * layer.batteries.p_max[0]
-        assert (flow_excess(layer, part, nearer)[far_enough] > 0).all()
-
-        rng = np.random.default_rng(0)
-        distance = ((got - wanted) ** 2).sum(axis=1)
-        for _ in range(300):
-            other = got + rng.normal(0, 0.02, got.shape) * layer.batteries.p_max * rng.choice(
-                [0.1, 1.0]
-            )
-            other = np.clip(other, -layer.batteries.p_max, layer.batteries.p_max)
-            closer = ((other - wanted) ** 2).sum(axis=1) < distance - 1e-5 * layer.batteries.p_max[
-                0
-            ] ** 2
-            assert (flow_excess(layer, part, other)[closer] > -1e-6).all()
-
-    def test_soc_limits_are_kept(self, layer):
-        state, power = drawn(layer, 50)
-        empty = VoltageState(
-            state.p_net, state.q_net, state.v_idle, np.zeros_like(state.soc), state.step
-        )
-        assert (layer.correct(empty, power).p >= 0).all()
-
-    def test_what_nothing_can_hold_is_said(self, layer):
-        state, power = drawn(layer, 30, heavy=6.0)
-        answer = layer.correct(state, power)
-        lost = ~answer.certified
-
-        assert lost.any()
-        assert set(answer.words[lost]) <= {"slack_used", "failed"}
-        assert (answer.slack_pu[answer.words == "slack_used"] > 0).all()
-        assert np.isfinite(answer.p).all()
-        excess = flow_excess(layer, state, answer.p)
-        assert ((excess <= 1e-5) == answer.certified).all()
-
-    def test_few_items_have_the_flows_of_many(self, layer):
-        """The short way to the kernel is the same kernel, to the last bit, with the same limits; no
-        solution is NaN.
-        """
-        state, power = drawn(layer, 5)
-        p = state.p_net + power @ layer._drawn / layer.batteries.p_max[0]
-        p[4] *= 1e3
-        found = layer._voltages(p, state.q_net)
-        np.testing.assert_array_equal(
-            found, solve_power_flow(layer.network, p, state.q_net).voltage
-        )
-        assert np.isnan(found[4]).all() and np.isfinite(found[:4]).all()
-        known = inspect.signature(solve_power_flow).parameters
-        assert known["tolerance_mva"].default == safety_layer.FLOW_TOLERANCE_MVA
-        assert known["max_iterations"].default == safety_layer.FLOW_ITERATIONS
-
-    def test_a_batch_is_its_items(self, layer):
-        state, power = drawn(layer, 12)
-        whole = layer.correct(state, power)
-        for k in range(12):
-            one = layer.correct(state[k : k + 1], power[k : k + 1])
-            assert one.p[0] == pytest.approx(whole.p[k], abs=1e-9)
-            assert one.status[0] == whole.status[k]
-
-
-def test_the_published_margin_fails_at_deep_sag_and_ours_does_not():
-    sag = deep_sag()
-    assert sag.lindistflow_error_pu > 0.002
-    assert sag.published_excess_pu > 1e-3
-    assert sag.derived_excess_pu <= 1e-5  # one projection against one, with the margin derived
-    assert sag.layer_excess_pu <= 1e-5 and sag.layer_certified
-
-
-@pytest.mark.parametrize("load", SAG_LOADS)
-@pytest.mark.parametrize("name", SAG_PROPOSALS)
-def test_the_layer_holds_the_band_where_charging_breaks_the_derived_margin(load, name):
-    """The margin is that of the idle feeder: enough for small powers, not for the losses that
-    charging adds.
-    """
-    sag = deep_sag(load, SAG_PROPOSALS[name])
-    assert sag.layer_excess_pu <= 1e-5 and sag.layer_certified
-    if name != "charging":
-        assert sag.derived_excess_pu <= 1e-5
-    elif load <= 1.0:
-        assert sag.derived_excess_pu > 1e-3 and sag.published_excess_pu > 1e-3
 
 
 def test_decisions_say_whose_they_are(tmp_path, monkeypatch):
@@ -277,7 +160,7 @@ class TestProject:
         """
         state, power = drawn(layer, 40, seed=3)
         lost = np.flatnonzero(layer.correct(state, power).words == "corrected")[:3]
-        real = safety_layer.project
+        real = nearest.project
 
         def failing(*arguments):
             answer = real(*arguments)
@@ -285,7 +168,7 @@ class TestProject:
             answer.status[:] = FAILED
             return answer
 
-        monkeypatch.setattr(safety_layer, "project", failing)
+        monkeypatch.setattr(nearest, "project", failing)
         fresh = SafetyLayer(layer.network, layer.batteries)
         wide = 40.0 * power[lost]
         proposed = torch.tensor(wide, requires_grad=True)
@@ -313,107 +196,3 @@ class TestProject:
         cut = (status == 0)[:, None] & (answer > -np.abs(power))
         assert cut.any()
         assert (proposed.grad.numpy()[cut] == 0.0).all()
-
-
-class TestBadInput:
-    def test_named(self, layer):
-        state, power = drawn(layer, 3)
-        broken = power.copy()
-        broken[1, 2] = np.nan
-        with pytest.raises(ValueError, match="p_proposed of battery 'R3' in item 1 is nan"):
-            layer.correct(state, broken)
-        with pytest.raises(ValueError, match="p_proposed has shape"):
-            layer.correct(state, power[:, :4])
-        with pytest.raises(ValueError, match="rounds of the safety layer is -1"):
-            SafetyLayer(layer.network, layer.batteries, rounds=-1)
-        with pytest.raises(ValueError, match="tube is of 2 batteries"):
-            SafetyLayer(
-                layer.network, layer.batteries, tube=SocTube(np.zeros((3, 2)), np.ones((3, 2)))
-            )
-
-    def test_a_step_outside_the_tube(self, layer):
-        n = len(layer.batteries)
-        short = SafetyLayer(
-            layer.network, layer.batteries, tube=SocTube(np.zeros((3, n)), np.ones((3, n)))
-        )
-        state, power = drawn(layer, 3)
-        late = VoltageState(state.p_net, state.q_net, state.v_idle, state.soc, np.array([0, 1, 2]))
-        with pytest.raises(ValueError, match="step 2 lies outside the 2 steps"):
-            short.correct(late, power)
-
-    def test_without_an_idle_solution_the_layer_still_answers(self):
-        network = load_network("ieee33")
-        batteries = Batteries.at(network, ["18", "33"], 2.0, 8.0)
-        layer = SafetyLayer(network, batteries)
-        p, q = 5.0 * network.p_load[None], 5.0 * network.q_load[None]
-        v = np.abs(solve_power_flow(network, p, q).voltage)
-        state = VoltageState(p, q, v, np.full((1, 2), 0.5), np.zeros(1, dtype=np.int64))
-        answer = layer.correct(state, np.zeros((1, 2)))
-
-        assert not answer.certified[0] and np.isfinite(answer.p).all()
-        assert answer.words[0] in ("slack_used", "failed")
-
-
-def test_what_the_layer_answers_to_states_is_what_highs_answers_on_the_pyomo_model():
-    """States in, some of which no action holds: limits, margin and intervals are the layer's own;
-    its price is HiGHS's.
-    """
-    network, batteries = benchmark_feeder()
-    # (7) of `safety_qp.py` the other way round: the tolerance whose price HiGHS stands.
-    layer = SafetyLayer(
-        network,
-        batteries,
-        tolerance_pu=4 * len(batteries) / (2 * network.v_min.min() * REFERENCE_RHO),
-    )
-    assert layer.matrices.rho == pytest.approx(REFERENCE_RHO)
-    items = draw_items(network, batteries, layer.matrices, 60, seed=1, heavy=2.5)
-    found, status = layer.project_batch(items.state, items.proposal * batteries.p_max)
-    low, high = power_interval(batteries, items.state.soc, 0.25)
-    asked = replace(items, lo=low / batteries.p_max, hi=high / batteries.p_max)
-    by_highs = {k: solve_by_highs(network, batteries, asked, k) for k in range(60)}
-    answered = [k for k, a in by_highs.items() if a is not None]
-
-    assert (
-        len(answered) > 50
-        and (status[answered] == SLACK).sum() > 5
-        and (status[answered] != SLACK).sum() > 5
-    )
-    for k in answered:
-        assert np.abs(by_highs[k] - found[k] / batteries.p_max).max() < 1e-7
-
-
-@pytest.mark.slow
-def test_two_thousand_projections_equal_independent_solvers():
-    """HiGHS on the Pyomo model where it answers, DAQP on the feasible ones: 1e-7; a third active,
-    some infeasible.
-    """
-    daqp = pytest.importorskip("daqp")
-    assert daqp is not None
-    network, batteries = benchmark_feeder()
-    matrices = safety_matrices(network, batteries, rho=REFERENCE_RHO)
-    items = draw_items(network, batteries, matrices, 2000, seed=1, heavy=2.5)
-    answer = project(
-        items.proposal,
-        items.lo,
-        items.hi,
-        matrices.columns,
-        items.low,
-        items.high,
-        0.5 * matrices.rho,
-    )
-    assert (
-        active(answer).mean() >= 0.3 and (answer.status == SLACK).any() and not answer.failed.any()
-    )
-    answered = slack_by_highs = 0
-    for k in range(2000):
-        by_highs = solve_by_highs(network, batteries, items, k)
-        slack_by_highs += by_highs is not None and answer.status[k] == SLACK
-        for reference in (
-            by_highs,
-            None if answer.status[k] == SLACK else solve_by_daqp(items, k, matrices),
-        ):
-            if reference is not None:
-                answered += 1
-                assert np.abs(reference - answer.a[k]).max() < 1e-7
-    assert answered > 2500
-    assert slack_by_highs > 0.5 * (answer.status == SLACK).sum() > 50

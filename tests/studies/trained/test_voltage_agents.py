@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from feederguard.agents import safe_ddpg, safety_layer, voltage_agent
+from feederguard.agents import safe_ddpg, voltage_agent
 from feederguard.agents.learning.td3 import TD3Config
 from feederguard.agents.safe_ddpg import LinearSafetyConfig
 from feederguard.agents.voltage_agent import VoltageAgentConfig
@@ -20,6 +20,7 @@ from feederguard.models.arrays import FloatArray
 from feederguard.models.battery import Batteries
 from feederguard.models.battery.batteries import battery_digest
 from feederguard.models.network import Network
+from feederguard.models.safe_powers import nearest
 from feederguard.models.safe_powers.answers import STATUSES
 from feederguard.models.soc_tube import plan as soc_tube
 from feederguard.models.voltage_regulation import VoltageDays, VoltageOutcomes, simulate
@@ -113,9 +114,9 @@ def key(kind: str, given: VoltageCourse) -> str:
     [
         (voltage_agent, "DEAD_ZONE", ("df_srl", "td3", "ddpg", "safe_ddpg")),
         (voltage_agent, "EXCESS_SCALE", ("df_srl", "td3", "ddpg", "safe_ddpg")),
-        (safety_layer, "ROUNDS", ("df_srl",)),
-        (safety_layer, "TOLERANCE_PU", ("df_srl",)),
-        (safety_layer, "_SETTLED", ("df_srl",)),
+        (nearest, "ROUNDS", ("df_srl",)),
+        (nearest, "TOLERANCE_PU", ("df_srl",)),
+        (nearest, "SETTLED", ("df_srl",)),
         (safe_ddpg, "_SLOPE_FLOOR", ("safe_ddpg",)),
     ],
 )
