@@ -32,7 +32,7 @@ from feederguard.studies.running.command_line import console_of, parse_options, 
 from feederguard.studies.running.journal import RunError, mark_written
 from feederguard.studies.running.provenance import find_provenance
 from feederguard.studies.running.tasks import RunConfig, shared_workers
-from feederguard.studies.transfer.paper_tables import Bench, PaperTablesConfig, make_tables
+from feederguard.studies.transfer.paper_study import Bench, PaperTablesConfig, make_tables
 from feederguard.studies.transfer.report import transfer_section
 from feederguard.studies.transfer.study import (
     TransferBench,

@@ -25,7 +25,7 @@ from feederguard.studies.pages.number_text import milliseconds
 from feederguard.studies.transfer.paper_tables import PRINTED
 from feederguard.studies.transfer.report_tables import is_papers
 
-LEAST_GAP_PCT = 0.01  # where the axis of gaps begins
+LEAST_GAP_PCT = 0.01  # the axis of gaps begins here
 
 
 def cost_chart(part: pd.DataFrame, setting: Setting) -> Chart:
@@ -69,8 +69,8 @@ def cost_chart(part: pd.DataFrame, setting: Setting) -> Chart:
         "A point per fault, boxes from the lower to the upper quartile. Left: cost of the safe "
         "decisions; red crosses are decisions that are not safe, in no box; dashed: the optimum's "
         "median. Right: by how much a safe decision costs more than the optimum of the same "
-        f"fault; the thick line is the optimum itself, where all gaps up to {LEAST_GAP_PCT:g} % "
-        f"stand.{note}",
+        f"fault; the thick line is the optimum itself, and gaps up to {LEAST_GAP_PCT:g} % are "
+        f"drawn on it.{note}",
         least_width_px=680,
         image="cost.png",
     )
@@ -149,31 +149,9 @@ def _without_template(figure: go.Figure) -> dict[str, Any]:
 
 
 def times_chart(summary: pd.DataFrame, feeder: str) -> Chart:
-    """Return the bars of decision times."""
+    """Return the bars of decision times, beside the printed ones on the paper's feeder."""
     methods = list(dict.fromkeys(summary["method"]))
-    traces = []
-    looks = ((BLUE, ""), (ORANGE, "/"), (GREEN, "x"), (VERMILLION, "."))
-    for k, (setting, part) in enumerate(summary.groupby("setting", sort=False)):
-        mean = 1e3 * part["seconds_mean"].to_numpy()
-        colour, shape = looks[k % len(looks)]
-        traces.append(
-            go.Bar(
-                y=part["method"],
-                x=mean,
-                orientation="h",
-                name=f"{setting} setting, mean",
-                offsetgroup=str(k),
-                marker={
-                    "color": colour,
-                    "pattern": {"shape": shape, "bgcolor": colour, "fgcolor": "#fff", "size": 6},
-                },
-                text=[f" {milliseconds(float(t) / 1e3)} " for t in mean],
-                textposition="outside",
-                cliponaxis=False,
-                textfont={"size": 11},
-                hovertemplate="%{y}: %{x:.3g} ms<extra>" + str(setting) + " setting, mean</extra>",
-            )
-        )
+    traces = _time_bars(summary)
     printed = {name: float(PRINTED[name]["seconds"]) for name in methods if name in PRINTED}
     if is_papers(summary, feeder) and printed:
         traces.append(
@@ -212,3 +190,31 @@ def times_chart(summary: pd.DataFrame, feeder: str) -> Chart:
         "axis is a factor of ten.",
         least_width_px=620,
     )
+
+
+def _time_bars(summary: pd.DataFrame) -> list[Any]:
+    """Return the bars of each setting."""
+    traces: list[Any] = []
+    looks = ((BLUE, ""), (ORANGE, "/"), (GREEN, "x"), (VERMILLION, "."))
+    for k, (setting, part) in enumerate(summary.groupby("setting", sort=False)):
+        mean = 1e3 * part["seconds_mean"].to_numpy()
+        colour, shape = looks[k % len(looks)]
+        traces.append(
+            go.Bar(
+                y=part["method"],
+                x=mean,
+                orientation="h",
+                name=f"{setting} setting, mean",
+                offsetgroup=str(k),
+                marker={
+                    "color": colour,
+                    "pattern": {"shape": shape, "bgcolor": colour, "fgcolor": "#fff", "size": 6},
+                },
+                text=[f" {milliseconds(float(t) / 1e3)} " for t in mean],
+                textposition="outside",
+                cliponaxis=False,
+                textfont={"size": 11},
+                hovertemplate="%{y}: %{x:.3g} ms<extra>" + str(setting) + " setting, mean</extra>",
+            )
+        )
+    return traces

@@ -1,8 +1,8 @@
-"""The AC states of decisions that a table tells by name.
+"""The AC states of the decisions in a table.
 
-A table row keeps a decision by the names of what it switches and the MW that it sheds at each bus.
-The states that a page shows are computed anew from those, all of a setting in one batched AC power
-flow, the judge's own.
+A table row holds a decision as names of switched branches and MW shed at each bus. The states that
+a page shows are computed again from these, all of a setting in one batched AC power flow, by the
+judge.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ class DecisionStates:
 
 
 def read_decisions(network: Network, scenarios: Scenarios, rows: pd.DataFrame) -> Decisions:
-    """Return the decisions that rows (one per scenario) tell by name; raises ValueError for a name
-    of another feeder.
+    """Return the decisions of rows, one per scenario.
+
+    Raises ValueError for the name of a bus or branch that the feeder does not have.
     """
     branch = {name: b for b, name in enumerate(network.branch_name)}
     bus = {name: i for i, name in enumerate(network.bus_name)}
@@ -49,7 +50,8 @@ def read_decisions(network: Network, scenarios: Scenarios, rows: pd.DataFrame) -
         for name, mw in re.findall(r"(.+?):([0-9.eE+-]+)(?: |$)", sheds):
             if name not in bus:
                 raise ValueError(
-                    f"report: a decision sheds at bus {name!r}, which {network.name} does not have"
+                    f"report: a decision sheds load at bus {name!r}, which {network.name} does not "
+                    "have"
                 )
             demand = network.base_mva * scenarios.p_load[k, bus[name]]
             # The table keeps six digits, which may round a whole load up.
@@ -60,7 +62,7 @@ def read_decisions(network: Network, scenarios: Scenarios, rows: pd.DataFrame) -
 def solve_states(
     network: Network, scenarios: Scenarios, decisions: Decisions, setting: Setting
 ) -> DecisionStates:
-    """Return the states that decisions lead to, one per scenario, by the judge's own AC power flow."""
+    """Return the states after decisions, one per scenario, by the judge's AC power flow."""
     outcome, flow = judge_with_flow(network, scenarios, decisions, setting)
     limited = np.isfinite(network.rating)
     loading = flow.loading
@@ -85,8 +87,8 @@ def solve_states(
 
 
 def _numbers(told: str, known: Mapping[str, int], label: str) -> list[int]:
-    """Return the positions of names joined by spaces, which names themselves may hold."""
-    # Names may hold several spaces in a row.
+    """Return the positions of names that are joined by spaces; a name may hold spaces too."""
+    # A name may hold several spaces in a row.
     known = {" ".join(name.split()): position for name, position in known.items()}
     words, found = told.split(), []
     while words:

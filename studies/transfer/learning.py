@@ -16,14 +16,9 @@ from feederguard.studies.pages.blocks import Block, Chart, Prose
 from feederguard.studies.pages.figure_style import CURVES, INK, decades, new_figure
 from feederguard.studies.trained.transfer_agents import agents_to_train
 
-ROW_PX = 190  # of panels
-HEAD_PX, FOOT_PX = 74, 58  # for legend and headings, and for the axis below
-MARKERS = (
-    "circle",
-    "diamond",
-    "square",
-    "triangle-up",
-)  # of one curve after another, as their colours and dashes
+ROW_PX = 190  # height of a row of panels
+HEAD_PX, FOOT_PX = 74, 58  # height of legend and headings, and of the axis below
+MARKERS = ("circle", "diamond", "square", "triangle-up")  # of the first curve, the second, ...
 
 
 @dataclass(frozen=True)
@@ -31,9 +26,7 @@ class _Row:
     """A row of panels."""
 
     title: str  # of its axis
-    curves: Mapping[
-        str, str
-    ]  # column of the table -> name in the legend, empty for the method's own
+    curves: Mapping[str, str]  # column of the table -> name in the legend, "" for the method's
     log: bool = False
 
 
@@ -57,8 +50,7 @@ RANKED = (
 def learning_blocks(
     training: pd.DataFrame, methods: Sequence[str], settings: Sequence[str]
 ) -> list[Block]:
-    """Return the learning curves of the agents behind these methods, and a word on those whose
-    curve nobody kept.
+    """Return the learning curves of the agents behind these methods, and name missing ones.
 
     training: CURVE_COLUMNS of `trained/transfer_agents.py`.
     """
@@ -75,8 +67,12 @@ def learning_blocks(
         f"`{kind}` ({setting} setting)" for setting, kind in wanted if (setting, kind) not in kept
     ]
     if missing:
-        told = f"No learning curve of {', '.join(missing)}: trained before curves were kept, and taken from the cache."
-        blocks.append(Prose(told))
+        blocks.append(
+            Prose(
+                f"No learning curve of {', '.join(missing)}: the agent was taken from the cache, "
+                "where no curve was kept."
+            )
+        )
     return blocks
 
 

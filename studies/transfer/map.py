@@ -1,4 +1,4 @@
-"""The map of the load-transfer chapter: the feeder, and on it what a decision does."""
+"""The map of the load-transfer chapter: the feeder, and what a decision changes on it."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from feederguard.studies.pages.figure_style import (
 )
 from feederguard.studies.transfer.decision_states import DecisionStates
 
-LEAST_SHED_KW = 0.05  # smaller amounts are a solver's crumbs and are not drawn
-OVERLOADED = 1.0001  # of the limit, for what rounding and the judge's tolerance leave
+LEAST_SHED_KW = 0.05  # smaller amounts are a solver's inaccuracy and are not drawn
+OVERLOADED = 1.0001  # share of the limit, above rounding and the judge's tolerance
 
 # Traces of the map after those of the bare feeder.
 OVER, TIE, DEAD, BUS, DARK, SHED, NAMES, CLOSED, OPENED, FAULT = range(4, 14)
@@ -53,34 +53,13 @@ def map_chart(drawing: FeederDrawing) -> Chart:
 
 
 def _states_of(drawing: FeederDrawing) -> list[go.Scatter]:
-    """Return the traces of branches and buses that a decision leaves overloaded, without supply, or
-    with less load.
-    """
+    """Return the traces of overloaded, closed and dead branches, of buses and of lost loads."""
     network = drawing.network
     large = network.n_bus > MOST_LABELS
-    grey = "#c3cad1"
     return [
-        go.Scatter(
-            **_EMPTY,
-            mode="lines",
-            name="over its limit",
-            line={"color": VERMILLION, "width": 7},
-            hoverinfo="skip",
-        ),
-        go.Scatter(
-            **_EMPTY,
-            mode="lines",
-            showlegend=False,
-            line={"color": GREEN, "width": 3.5},
-            hoverinfo="skip",
-        ),
-        go.Scatter(
-            **_EMPTY,
-            mode="lines",
-            name="without supply",
-            line={"color": grey, "width": 4},
-            hoverinfo="skip",
-        ),
+        _lines(VERMILLION, 7, name="over its limit"),
+        _lines(GREEN, 3.5, showlegend=False),
+        _lines("#c3cad1", 4, name="without supply"),
         go.Scatter(
             x=drawing.x,
             y=drawing.y,
@@ -95,41 +74,42 @@ def _states_of(drawing: FeederDrawing) -> list[go.Scatter]:
                 "line": {"width": 1.6, "color": INK},
             },
         ),
-        go.Scatter(
-            **_EMPTY,
-            mode="markers+text",
-            name="dark bus, kW lost (size)",
-            text=NO_TEXT,
-            textposition="bottom center",
-            textfont={"size": 11, "color": MUTED},
-            hovertemplate="%{hovertext} is dark: %{customdata} kW lost<extra></extra>",
-            marker={
-                "size": 14,
-                "color": "#dfe3e7",
-                "opacity": 0.9,
-                "line": {"width": 1.6, "color": "#8a97a3"},
-            },
+        _lost_loads(
+            "dark bus, kW lost (size)",
+            "%{hovertext} is dark: %{customdata} kW lost<extra></extra>",
+            MUTED,
+            {"color": "#dfe3e7", "line": {"width": 1.6, "color": "#8a97a3"}},
         ),
-        go.Scatter(
-            **_EMPTY,
-            mode="markers+text",
-            name="load shed, kW (size)",
-            text=NO_TEXT,
-            textposition="bottom center",
-            textfont={"size": 11, "color": "#8a5a00"},
-            hovertemplate="%{hovertext}: %{customdata} kW shed<extra></extra>",
-            marker={
-                "color": ORANGE,
-                "size": 14,
-                "opacity": 0.9,
-                "line": {"width": 1, "color": "#8a5a00"},
-            },
+        _lost_loads(
+            "load shed, kW (size)",
+            "%{hovertext}: %{customdata} kW shed<extra></extra>",
+            "#8a5a00",
+            {"color": ORANGE, "line": {"width": 1, "color": "#8a5a00"}},
         ),
     ]
 
 
+def _lines(colour: str, width: float, **look: Any) -> go.Scatter:
+    return go.Scatter(
+        **_EMPTY, mode="lines", line={"color": colour, "width": width}, hoverinfo="skip", **look
+    )
+
+
+def _lost_loads(name: str, hover: str, ink: str, marker: dict[str, Any]) -> go.Scatter:
+    return go.Scatter(
+        **_EMPTY,
+        mode="markers+text",
+        name=name,
+        text=NO_TEXT,
+        textposition="bottom center",
+        textfont={"size": 11, "color": ink},
+        hovertemplate=hover,
+        marker={"size": 14, "opacity": 0.9, **marker},
+    )
+
+
 def _switches() -> list[go.Scatter]:
-    """Return the traces of what is operated, and of the fault."""
+    """Return the traces of operated switches, and of the fault."""
 
     def marks(name: str, symbol: str, colour: str, **marker: Any) -> go.Scatter:
         return go.Scatter(
@@ -154,12 +134,8 @@ def map_changes(
     network: Network, states: DecisionStates, row: int, fault: int
 ) -> dict[int, dict[str, Any]]:
     """Return what a decision changes in the traces of the map."""
-    closed, v, lost, live = (
-        states.closed[row],
-        states.v[row],
-        states.lost_kw[row],
-        states.flow.energised[row],
-    )
+    closed, v, lost = states.closed[row], states.v[row], states.lost_kw[row]
+    live = states.flow.energised[row]
     dead = network.closed & (~closed | ~(live[network.from_bus] & live[network.to_bus]))
     tie_closed, opened = np.flatnonzero(network.is_tie & closed), network.closed & ~closed
     opened[fault] = False
@@ -188,18 +164,18 @@ def map_changes(
 
 
 def marks_at(items: list[int], labels: list[str]) -> dict[str, Any]:
-    """Return what puts labelled marks onto branches."""
-    # A line higher than the names of the buses beside it.
+    """Return the change that puts labelled marks onto branches."""
+    # The label is one line above the names of the buses beside it.
     return {"at": ["middle", items], "text": [NO_TEXT, *(f"{label}<br> " for label in labels)]}
 
 
 def _loads(buses: IntArray, lost_kw: FloatArray, size: FloatArray, label: bool) -> dict[str, Any]:
-    """Return the marks of loads that are lost; what has no load is a small mark without figure."""
+    """Return the marks of lost loads; a bus without load gets a small mark without a number."""
     told = [
         NO_TEXT if kw < LEAST_SHED_KW else f"{kw:.0f}" if kw >= 9.95 else f"{kw:.1f}"
         for kw in lost_kw[buses]
     ]
-    # The first is no point, but what the legend shows.
+    # The first point is not drawn: it is the mark in the legend.
     return {
         "at": ["bus", buses.tolist()],
         "customdata": [None, *lost_kw[buses].round(1).tolist()],

@@ -1,64 +1,44 @@
-"""Tables 1 to 4 of Zhou et al., Energy Engineering 121(6), 2024, with our numbers beside the
-printed ones, and a fifth.
+"""Tables 1 to 4 of Zhou et al., Energy Engineering 121(6), 2024, beside our figures, and a fifth.
 
-    python studies/compare_methods.py --tables paper                                    all of it: hours
-    python studies/compare_methods.py --tables paper --seeds 1 --scenarios 20 --tables-feeders
-    ieee33
-
-Learned methods are trained anew for every seed; all seeds answer the same test scenarios. Every
-(feeder, method, seed) is a task of `feederguard.studies.running.tasks`; a run that was stopped goes
-on with --resume, and so does one with more seeds. With c the costs of the safe decisions of a
-method, c* those of the same scenarios by `plan_search`, which tries every tie state here,
+With c the costs of the safe decisions of a method, and c* those of the same scenarios by
+`plan_search`, which tries every tie state here,
 
     (a)  gap = sum c / sum c* - 1, sums over scenarios and seeds
 
-and its 95 % interval holds the middle 95 % of (a) over N_DRAWS draws, with replacement, of the
-seeds and, independently, of the scenarios (a crossed bootstrap: all seeds share the scenarios, so
-neither alone holds independent costs).
-
-Longer than other files: what is measured, how it is kept and what it is printed beside are one
-text.
+Its 95 % interval holds the middle 95 % of (a) over N_DRAWS draws, with replacement, of the seeds
+and, independently, of the scenarios. This is a crossed bootstrap: all seeds share the scenarios, so
+the costs of one seed, or of one scenario, are not independent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import tyro
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from feederguard.baselines.genetic import Genetic, GeneticConfig
-from feederguard.baselines.plan_search import PlanSearch
-from feederguard.data.networks import load_network
-from feederguard.data.profiles import load_profiles
-from feederguard.data.sampling import PV_SHARE, sample_scenarios
 from feederguard.models.arrays import BoolArray, FloatArray
-from feederguard.models.load_transfer import Decisions, Method, judge, resolve_setting
+from feederguard.models.load_transfer import Setting
 from feederguard.models.load_transfer.judge import EPSILON
 from feederguard.models.network import Network
 from feederguard.models.switching.plans import MOST_STATES
-from feederguard.studies.pages.blocks import Block, DataTable, Prose, Section
-from feederguard.studies.pages.report import write_report
 from feederguard.studies.running.files import write_whole
-from feederguard.studies.running.journal import Tables, mark_written
-from feederguard.studies.running.provenance import find_provenance
-from feederguard.studies.running.tasks import RunConfig, TaskList, absolute, run_tasks
-from feederguard.studies.trained.transfer_agents import TRAINED, AgentConfigs, Course, course_parts
+from feederguard.studies.trained.transfer_agents import TRAINED
 
 FEEDERS = ("ieee33", "bus69_zhou", "caracas141")
 METHODS = ("genetic", "ddpg", "ddpg_corrected", "ddpg_safe", "ranked_switching", "plan_search")
 REFERENCE = "plan_search"
-TEST_SEED = 0
 N_DRAWS = 2000
 JUDGED = ("cost", "reward", "shed_ratio", "n_operations", "connected", "converged", "safe")
+
+# (feeder, method) -> quantity -> (n_seed, n_scenario)
+Trials = dict[tuple[str, str], dict[str, FloatArray]]
 
 # As printed: shed ratio, switch actions, reward x 1e-4; connected, converged, safe in %; seconds;
 # safe in % by feeder.
@@ -99,270 +79,26 @@ PRINTED: dict[str, dict[str, Any]] = {
 }
 
 
-@dataclass(frozen=True)
-class PaperTablesConfig:
-    """Settings of the paper's tables."""
+@dataclass(frozen=True, eq=False)
+class PaperResults:
+    """What the study found, and on how many seeds and scenarios."""
 
-    seeds: int = 10
-    """Trainings of each learned method, and runs of the genetic one."""
-    scenarios: int = 1000
-    """Test scenarios, the same for all seeds."""
-    genetic_scenarios: int = 100
-    """The first of them, for the genetic algorithm."""
-    timed_scenarios: int = 100
-    """The first of them, decided one by one and timed."""
-    tables_feeders: tuple[str, ...] = FEEDERS
-    """Bundled feeders by name, or paths."""
-    methods: tuple[str, ...] = METHODS
-    """Methods to compare."""
-    profiles: str = "simbench_2016"
-    """Bundled year by name, or a load file."""
-    pv_share: float = PV_SHARE
-    """Installed PV over nominal load, where the feeder has none."""
-    train_scenarios: int = 4000
-    """Training pool of each agent, from the train weeks."""
-    agents: Annotated[AgentConfigs, tyro.conf.Suppress] = field(default_factory=AgentConfigs)
-    """How agents are trained."""
-    genetic: Annotated[GeneticConfig, tyro.conf.Suppress] = field(default_factory=GeneticConfig)
-    """How the genetic algorithm searches."""
-
-    def __post_init__(self) -> None:
-        for name in (
-            "seeds",
-            "scenarios",
-            "genetic_scenarios",
-            "timed_scenarios",
-            "train_scenarios",
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for method in self.methods:
-            if method not in METHODS:
-                raise ValueError(
-                    f"method {method!r} is not in the paper's tables; use {', '.join(METHODS)}"
-                )
-        for name, values in (("methods", self.methods), ("tables_feeders", self.tables_feeders)):
-            if not values or len(set(values)) < len(values):
-                raise ValueError(
-                    f"{name} is {' '.join(values) or 'empty'}; name at least one, and each once"
-                )
-
-
-@dataclass(frozen=True)
-class Job:
-    """Pieces that one process makes in one go: `ddpg_safe` rests on the agent of `ddpg`."""
-
-    feeder: str
-    methods: tuple[str, ...]
-    seed: int
-
-
-class Bench:
-    """The feeders of a configuration.
-
-    Raises as `load_network`, `resolve_setting` and `load_profiles`.
-    """
-
-    def __init__(self, config: PaperTablesConfig, agents_cache: Path) -> None:
-        self.config, self.agents_cache = config, agents_cache
-        self.networks = {name: load_network(name) for name in config.tables_feeders}
-        self.settings = {
-            name: resolve_setting(network, "paper") for name, network in self.networks.items()
-        }
-        self.profiles = load_profiles(config.profiles)
-
-    def course(self, seed: int) -> Course:
-        """Return what the agents of a seed are trained on."""
-        config = self.config
-        return Course(
-            self.profiles,
-            config.pv_share,
-            config.train_scenarios,
-            seed,
-            self.agents_cache,
-            config.agents,
-        )
-
-    def key(self) -> dict[str, Any]:
-        """Return what decides each task beside its name, to be hashed."""
-        known = asdict(self.config)
-        for name in ("seeds", "methods", "tables_feeders"):
-            del known[name]
-        parts = {
-            name: course_parts(network, self.settings[name], self.course(0))
-            for name, network in self.networks.items()
-        }
-        return {**known, "feeders": parts, "test_seed": TEST_SEED}
-
-    def jobs(self) -> Iterator[Job]:
-        """Yield every job: the reference first, then seed by seed."""
-        wanted = self.config.methods
-        if REFERENCE in wanted:
-            yield from (Job(feeder, (REFERENCE,), 0) for feeder in self.networks)
-        for seed in range(self.config.seeds):
-            for feeder in self.networks:
-                for methods in (
-                    ("ddpg_corrected",),
-                    ("ranked_switching",),
-                    ("ddpg", "ddpg_safe"),
-                    ("genetic",),
-                ):
-                    kept = tuple(name for name in methods if name in wanted)
-                    # One decision of the genetic algorithm takes a second and more: the paper has
-                    # it on this feeder only.
-                    if kept and (kept != ("genetic",) or feeder == FEEDERS[0]):
-                        yield Job(feeder, kept, seed)
-
-
-def make_tables(
-    config: PaperTablesConfig, output: Path, agents_cache: Path, run: RunConfig, console: Console
-) -> list[Path]:
-    """Do what is missing, print the tables, and return the files written.
-
-    Raises NetworkError where a feeder lacks its limit of the paper setting, ValueError and OSError
-    for what else cannot be used, and KeyboardInterrupt after saying how to go on.
-    """
-    config = replace(
-        config,
-        tables_feeders=tuple(map(absolute, config.tables_feeders)),
-        profiles=absolute(config.profiles),
-    )
-    bench = Bench(config, agents_cache)
-    jobs = {f"{job.feeder}/{'+'.join(job.methods)}/{job.seed}": job for job in bench.jobs()}
-    done = run_tasks(
-        TaskList(
-            "training and judging",
-            {name: (job,) for name, job in jobs.items()},
-            work,
-            Bench,
-            (config, agents_cache.resolve()),
-            bench.key(),
-        ),
-        output / "journal.sqlite",
-        run,
-        console,
-    )
-    trained, cached, seconds = 0, 0, 0.0
-    for tables in done.values():
-        for told in tables["training"].to_dict("records"):
-            trained, cached = trained + (not told["cached"]), cached + told["cached"]
-            seconds += 0.0 if told["cached"] else told["training_s"]
-            if told["note"]:
-                console.print(told["note"], soft_wrap=True, markup=False)
-    if trained or cached:
-        console.print(
-            f"agents: {trained} trained in {seconds:.0f} s in all, {cached} taken from "
-            f"{agents_cache}"
-        )
-    trials = gather(jobs, done)
-    shown = paper_tables(bench, trials)
-    for table in shown:
-        table.show(console)
-    written = _write(shown, figures(bench, trials), output)
-    blocks: list[Block] = [
-        DataTable(table.title, table.headings, tuple(table.rows), table.footnote) for table in shown
-    ]
-    section = Section(
-        "paper",
-        "Load transfer after a fault: the tables of Zhou et al. 2024",
-        (Prose(_QUESTION), *blocks),
-    )
-    seeds = f"0 to {config.seeds - 1}, test scenarios {TEST_SEED}"
-    report = write_report(
-        "FeederGuard: the paper's tables", [section], find_provenance(seeds), output
-    )
-    mark_written(output / "journal.sqlite")
-    return [*written, *report]
-
-
-_QUESTION = (
-    "Zhou et al., Energy Engineering 121(6), 2024, print what a genetic algorithm and their "
-    "learned agents do after a line has failed. Here the same methods, and ours, answer random "
-    "faults of the test weeks under the paper's setting; every decision is judged by the same AC "
-    "power flow, and the printed figures stand beside ours. Their limits and load are not "
-    "published, so levels compare only roughly; the order of the methods does."
-)
-
-
-def work(bench: Bench, job: Job) -> Tables:
-    """Return the judged test scenarios of a job's methods, their seconds, and how its agents were
-    come by.
-    """
-    course, network, setting = (
-        bench.course(job.seed),
-        bench.networks[job.feeder],
-        bench.settings[job.feeder],
-    )
-    tables: Tables = {}
-    training = []
-    for name in job.methods:
-        method: Method
-        if name in TRAINED:
-            trained = TRAINED[name](network, setting, course)
-            method = trained.agent
-            training.append([name, trained.seconds, trained.cached, trained.note])
-        elif name == "genetic":
-            method = Genetic(network, setting, bench.config.genetic, job.seed)
-        else:
-            method = PlanSearch(network, setting)
-        tables[name], tables[f"{name} seconds"] = _measure(bench, network, method)
-    tables["training"] = pd.DataFrame(training, columns=["method", "training_s", "cached", "note"])
-    return tables
-
-
-def _measure(bench: Bench, network: Network, method: Method) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the judge's findings of each test scenario, and the seconds of single decisions."""
-    config = bench.config
-    slow = method.name == "genetic"
-    count = min(config.genetic_scenarios, config.scenarios) if slow else config.scenarios
-    # All of them are sampled even where few are used, since the first of many are not those of a
-    # small sample.
-    drawn = sample_scenarios(
-        network, bench.profiles, config.scenarios, TEST_SEED, pv_share=config.pv_share
-    )
-    scenarios = drawn.scenarios[:count]
-    # What is compiled or built at the first decision is no part of a decision's time.
-    method.decide(scenarios[:1])
-    seconds, singles = [], []
-    for k in range(count if slow else min(count, config.timed_scenarios)):
-        begin = perf_counter()
-        singles.append(method.decide(scenarios[k : k + 1]))
-        seconds.append(perf_counter() - begin)
-    decisions = Decisions.join(singles) if slow else method.decide(scenarios)
-    outcome = judge(network, scenarios, decisions, "paper")
-    judged = {name: np.asarray(getattr(outcome, name), float) for name in JUDGED}
-    return pd.DataFrame(judged), pd.DataFrame({"seconds": seconds})
-
-
-Trials = dict[
-    tuple[str, str], dict[str, FloatArray]
-]  # (feeder, method) -> name -> (seed, scenario)
-
-
-def gather(jobs: Mapping[str, Job], done: Mapping[str, Tables]) -> Trials:
-    """Return all results, the seeds of a method stacked."""
-    found: dict[tuple[str, str], list[dict[str, FloatArray]]] = {}
-    for name, job in jobs.items():
-        training = done[name]["training"].set_index("method")["training_s"]
-        for method in job.methods:
-            piece = {column: done[name][method][column].to_numpy(dtype=float) for column in JUDGED}
-            piece["seconds"] = done[name][f"{method} seconds"]["seconds"].to_numpy(dtype=float)
-            piece["training_s"] = np.array([training.get(method, 0.0)])
-            found.setdefault((job.feeder, method), []).append(piece)
-    return {
-        at: {name: np.stack([p[name] for p in pieces]) for name in pieces[0]}
-        for at, pieces in found.items()
-    }
+    networks: Mapping[str, Network]
+    settings: Mapping[str, Setting]
+    seeds: int
+    scenarios: int  # of the test
+    genetic_scenarios: int  # the first of them, for the genetic algorithm
+    timed_scenarios: int  # the first of them, decided one by one and timed
+    trials: Trials
 
 
 def gap_interval(
     cost: FloatArray, safe: BoolArray, reference: FloatArray
 ) -> tuple[float, float, float]:
-    """Return (a) and the ends of its 95 % interval for cost, safe (n_seed, n_scenario), reference
-    (n_scenario,).
+    """Return (a) and the ends of its 95 % interval; NaN if no scenario counts.
 
-    reference: c*, NaN where no state is safe; such scenarios are left out. NaN where nothing is
-    left.
+    cost, safe: (n_seed, n_scenario). reference: c*, (n_scenario,), NaN where no state is safe; such
+    scenarios are left out.
     """
     counts = safe & np.isfinite(reference)
     ours, best = np.where(counts, cost, 0.0), np.where(counts, reference, 0.0)
@@ -377,12 +113,15 @@ def gap_interval(
     return float(ours.sum() / best.sum() - 1), float(low), float(high)
 
 
-def figures(bench: Bench, trials: Trials) -> pd.DataFrame:
-    """Return one line per feeder and method: mean and standard deviation over seeds of each
-    quantity, gap and interval.
+def figures(results: PaperResults) -> pd.DataFrame:
+    """Return one line per feeder and method.
+
+    It holds the mean and standard deviation over seeds of each quantity, the gap and its interval.
     """
     lines: list[dict[str, Any]] = []
-    for (feeder, method), held in sorted(trials.items(), key=lambda item: _place(bench, *item[0])):
+    trials, feeders = results.trials, list(results.networks)
+    places = {at: (feeders.index(at[0]), METHODS.index(at[1])) for at in trials}
+    for (feeder, method), held in sorted(trials.items(), key=lambda item: places[item[0]]):
         line: dict[str, Any] = {"feeder": feeder, "method": method, "seeds": len(held["cost"])}
         line["scenarios"] = held["cost"].shape[1]
         for name, per_seed in _per_seed(held).items():
@@ -425,10 +164,6 @@ def _spread(per_seed: FloatArray) -> float:
     return float(per_seed.std(ddof=1)) if len(per_seed) > 1 else np.nan
 
 
-def _place(bench: Bench, feeder: str, method: str) -> tuple[int, int]:
-    return list(bench.networks).index(feeder), METHODS.index(method)
-
-
 @dataclass(frozen=True)
 class PaperTable:
     """A table of words, to be printed and written."""
@@ -455,11 +190,11 @@ class PaperTable:
         return f"## {self.title}\n\n{body}\n\n{self.footnote}\n"
 
 
-def paper_tables(bench: Bench, trials: Trials) -> list[PaperTable]:
-    """Return Tables 1 to 5, less those that nothing asked for would stand in."""
-    known = figures(bench, trials).to_dict("records")
+def paper_tables(results: PaperResults) -> list[PaperTable]:
+    """Return Tables 1 to 5, without those that would be empty."""
+    known = figures(results).to_dict("records")
     first = [line for line in known if line["feeder"] == FEEDERS[0]]
-    tables = [_table_1(bench, first), _table_2(first), _table_3(bench, first)] if first else []
+    tables = [_table_1(results, first), _table_2(first), _table_3(results, first)] if first else []
     learned = tuple(
         name
         for name in METHODS
@@ -467,12 +202,12 @@ def paper_tables(bench: Bench, trials: Trials) -> list[PaperTable]:
     )
     return [
         *tables,
-        *([_table_4(bench, known, learned)] if learned else []),
-        _table_5(bench, known),
+        *([_table_4(results, known, learned)] if learned else []),
+        _table_5(results, known),
     ]
 
 
-def _table_1(bench: Bench, lines: list[dict[Any, Any]]) -> PaperTable:
+def _table_1(results: PaperResults, lines: list[dict[Any, Any]]) -> PaperTable:
     rows = [
         (
             line["method"],
@@ -496,15 +231,15 @@ def _table_1(bench: Bench, lines: list[dict[Any, Any]]) -> PaperTable:
         "paper",
         "mean (11)",
     )
-    n_genetic = min(bench.config.genetic_scenarios, bench.config.scenarios)
+    n_genetic = min(results.genetic_scenarios, results.scenarios)
     return PaperTable(
         f"Table 1: actions and rewards, {FEEDERS[0]}",
         headings,
         rows,
-        f"Mean ± standard deviation over {bench.config.seeds} seed(s), {bench.config.scenarios} "
-        f"test scenarios (genetic: the first {n_genetic}). reward: 1 / (mean cost + {EPSILON:g}), "
-        "the one comparable with the paper's; mean (11): mean of the rewards with their "
-        "penalties, which cheap scenarios and unsafe decisions rule. plan_search has no seed.",
+        f"Mean ± standard deviation over {results.seeds} seed(s), {results.scenarios} test "
+        f"scenarios (genetic: the first {n_genetic}). reward: 1 / (mean cost + {EPSILON:g}), the "
+        "one comparable with the paper's; mean (11): mean of the rewards with their penalties, "
+        "which cheap scenarios and unsafe decisions rule. plan_search has no seed.",
     )
 
 
@@ -530,7 +265,7 @@ def _table_2(lines: list[dict[Any, Any]]) -> PaperTable:
     )
 
 
-def _table_3(bench: Bench, lines: list[dict[Any, Any]]) -> PaperTable:
+def _table_3(results: PaperResults, lines: list[dict[Any, Any]]) -> PaperTable:
     rows = [
         (line["method"], f"{line['seconds']:.2g}", _printed(line, "seconds"), _training(line))
         for line in lines
@@ -539,19 +274,20 @@ def _table_3(bench: Bench, lines: list[dict[Any, Any]]) -> PaperTable:
         f"Table 3: time of a decision, {FEEDERS[0]}",
         ("method", "seconds", "paper", "training, s"),
         rows,
-        f"Single decisions, the first {min(bench.config.timed_scenarios, bench.config.scenarios)} "
-        "test scenarios, one core; the paper's on its own machine. training: of one agent, on one "
-        "core.",
+        f"Single decisions, the first {min(results.timed_scenarios, results.scenarios)} test "
+        "scenarios, one core; the paper's on its own machine. training: of one agent, on one core.",
     )
 
 
-def _table_4(bench: Bench, lines: list[dict[Any, Any]], learned: tuple[str, ...]) -> PaperTable:
+def _table_4(
+    results: PaperResults, lines: list[dict[Any, Any]], learned: tuple[str, ...]
+) -> PaperTable:
     cells = {(line["feeder"], line["method"]): _pm(line, "safe_pct", 2) for line in lines}
     headings = ["feeder"]
     for name in learned:
         headings += [name, "paper"] if name in PRINTED else [name]
     rows = []
-    for feeder in bench.networks:
+    for feeder in results.networks:
         row = [feeder]
         for name in learned:
             row += [cells.get((feeder, name), "-")]
@@ -568,15 +304,15 @@ def _table_4(bench: Bench, lines: list[dict[Any, Any]], learned: tuple[str, ...]
         "Table 4: safe decisions, %",
         tuple(headings),
         rows,
-        f"Mean ± standard deviation over {bench.config.seeds} seed(s). Test scenarios in which no "
-        f"tie state can be made safe, of {bench.config.scenarios}: {counted}.",
+        f"Mean ± standard deviation over {results.seeds} seed(s). Test scenarios in which no tie "
+        f"state can be made safe, of {results.scenarios}: {counted}.",
     )
 
 
-def _table_5(bench: Bench, lines: list[dict[Any, Any]]) -> PaperTable:
+def _table_5(results: PaperResults, lines: list[dict[Any, Any]]) -> PaperTable:
     n_state = {
-        name: 2.0 ** bench.settings[name].switchable_branches(net).sum()
-        for name, net in bench.networks.items()
+        name: 2.0 ** results.settings[name].switchable_branches(net).sum()
+        for name, net in results.networks.items()
     }
     searched = [name for name, count in n_state.items() if count > MOST_STATES]
     rows = []
@@ -613,9 +349,11 @@ def _printed(line: dict[Any, Any], name: str) -> str:
     return str(PRINTED.get(line["method"], {}).get(name, ""))
 
 
-def _write(tables: list[PaperTable], numbers: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write the tables; what was timed is in a file of its own, the others are the same to the byte
-    for the same seeds.
+def write_tables(tables: list[PaperTable], numbers: pd.DataFrame, folder: Path) -> list[Path]:
+    """Write paper_tables.md, paper_tables.csv and times.csv into the folder; return their paths.
+
+    Measured seconds are in times.csv alone. The other two are the same to the byte for the same
+    seeds.
     """
     paths = [folder / name for name in ("paper_tables.md", "paper_tables.csv", "times.csv")]
     timed = [name for name in numbers.columns if name.startswith(("seconds", "training_s"))]

@@ -43,8 +43,9 @@ from feederguard.studies.transfer.tables import SEARCH
 def transfer_picker(
     network: Network, sampled: SampledScenarios, rows: pd.DataFrame, settings: Sequence[Setting]
 ) -> Picker:
-    """Return the map and the profiles of every decision; rows as `transfer_section`'s, with a
-    `reference` cost.
+    """Return the map and the profiles of every decision.
+
+    rows: those of `transfer_section`, with a `reference` cost.
     """
     drawing = draw_feeder(network)
     axis = axis_of_buses(drawing)
@@ -97,7 +98,7 @@ def transfer_picker(
 
 
 def _hardest(numbers: Sequence[int], part: pd.DataFrame) -> int:
-    """Return the scenario that costs most even at the optimum, since it has most to show."""
+    """Return the scenario with the dearest optimum, since it shows most."""
     dearest = part.groupby("scenario")["reference"].first()
     return int(dearest.index[int(dearest.fillna(-np.inf).argmax())]) if len(dearest) else numbers[0]
 
@@ -105,7 +106,7 @@ def _hardest(numbers: Sequence[int], part: pd.DataFrame) -> int:
 def _faults(
     network: Network, axis: BusAxis, faults: IntArray, v_before: FloatArray, numbers: Sequence[int]
 ) -> dict[str, Choice]:
-    """Return what each fault shows whatever is done: where it is, and the voltages before."""
+    """Return the choices by fault: its place, and the voltages before it."""
     return {
         str(k): Choice(
             "",
@@ -130,8 +131,9 @@ def _decisions(
     rows: pd.DataFrame,
     settings: Sequence[Setting],
 ) -> tuple[dict[str, Choice], list[FloatArray]]:
-    """Return what every decision shows, by scenario, setting and method, and the voltages of all
-    (B, n_bus) a setting.
+    """Return the choices by scenario, setting and method, and the voltages of each setting.
+
+    The voltages are (B, n_bus), NaN where there is none.
     """
     found: dict[str, Choice] = {}
     voltages: list[FloatArray] = []
@@ -200,7 +202,8 @@ def _note(
     state = f"Lowest voltage {v[low]:.4f} pu at bus {network.bus_name[low]}"
     if np.isfinite(loading).any():
         top = int(np.nanargmax(loading))
-        state += f", highest loading {100 * loading[top]:.1f} % ({network.kind[top]} {network.branch_name[top]})"
+        name = f"{network.kind[top]} {network.branch_name[top]}"
+        state += f", highest loading {100 * loading[top]:.1f} % ({name})"
     return f"{words} {cost}\n\n{_verdict(setting, states, row)}. {state}."
 
 

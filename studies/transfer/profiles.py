@@ -1,6 +1,4 @@
-"""Voltage along the feeder and loading of its branches, in the order of the map, before and after a
-decision.
-"""
+"""Charts of voltages and branch loadings in the order of the map, before and after a decision."""
 
 from __future__ import annotations
 
@@ -34,7 +32,7 @@ class BusAxis:
 
     @property
     def ends(self) -> list[float]:
-        """Where a line over all buses begins and ends."""
+        """The two ends of a line over all buses."""
         return [self.places[0] - 0.5, self.places[-1] + 0.5] if self.places else [0, 1]
 
 
@@ -50,8 +48,9 @@ def axis_of_buses(drawing: FeederDrawing) -> BusAxis:
 
 
 def voltage_chart(axis: BusAxis, floor: float, top: float) -> Chart:
-    """Return the voltage of every bus, from `floor` to a little above `top` (pu), before anything
-    is chosen.
+    """Return the voltage of every bus, before anything is chosen.
+
+    The axis goes from `floor` to a little above `top`, in pu.
     """
     n = axis.places[-1] + 1 if axis.places else 1
     text = [""] * n
@@ -110,12 +109,10 @@ def voltage_chart(axis: BusAxis, floor: float, top: float) -> Chart:
 
 
 def voltage_changes(states: DecisionStates, row: int, axis: BusAxis) -> dict[int, dict[str, Any]]:
-    """Return what a decision changes in the traces of the voltages; dark buses are marks at the
-    bottom.
-    """
+    """Return what a decision changes in the voltages; dark buses are marks at the bottom."""
     live = states.flow.energised[row]
     spots = [k for k, i in enumerate(axis.along) if i >= 0 and not live[i]]
-    # The second axis, whose zero lies at the bottom of the figure.
+    # On the second axis, whose zero is at the bottom of the figure.
     bottom = [None, *[0.04] * len(spots)]
     return {1: {"y": packed(axis.gapped(states.v[row]))}, 4: {"x": [None, *spots], "y": bottom}}
 
@@ -190,7 +187,7 @@ def loading_changes(
 
 
 def _sparse(values: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:
-    """Return tick marks that leave room for one another."""
+    """Return ticks whose labels do not overlap."""
     widest = max((len(name) for name in names), default=1)
     every = max(1, -(-len(names) * (7 * widest + 8) // 900))
     return {

@@ -1,6 +1,4 @@
-"""The chapter on load transfer of a study's report: what was asked, every decision on the map, and
-the figures.
-"""
+"""The chapter on load transfer in a study's report: question, map, charts and tables."""
 
 from __future__ import annotations
 
@@ -11,6 +9,7 @@ import pandas as pd
 
 from feederguard.data.sampling import SampledScenarios
 from feederguard.models.load_transfer import Setting, resolve_setting
+from feederguard.models.load_transfer.rules import COST_BASE_MVA, COST_LOAD, COST_SWITCH
 from feederguard.models.network import Network
 from feederguard.studies.pages.blocks import Block, Prose, Section
 from feederguard.studies.pages.number_text import milliseconds, number
@@ -21,15 +20,17 @@ from feederguard.studies.transfer.report_tables import paper_table, summary_tabl
 from feederguard.studies.transfer.tables import SEARCH, best_references
 
 WHAT = {
-    "no_transfer": "nothing is switched: what lies behind the fault stays dark",
+    "no_transfer": "nothing is switched: everything behind the fault stays dark",
     "genetic": "a genetic algorithm, the paper's baseline",
     "ddpg": "a learned agent (DDPG), as the paper trains it",
-    "ddpg_corrected": "the same agent with the paper's correction: load is shed in steps of 2 % until the AC flow holds",
-    "ddpg_safe": "the same agent with our correction: the least further shedding that the AC flow needs",
+    "ddpg_corrected": "the same agent with the paper's correction: load is shed in steps of 2 % "
+    "until the AC flow holds",
+    "ddpg_safe": "the same agent with our correction: the least further shedding that the AC flow "
+    "needs",
     "ranked_switching": "a learned ranking of switching plans, the best of them checked by AC flow",
-    "plan_search": "every tie state (or a search where they are too many), each with its least shedding",
-    "misocp": "a mixed-integer cone program, solved with a bound on what any answer can cost",
-    "enumeration": "an AC optimum for every tie state, the best of them taken",
+    "plan_search": "every tie state (a search if there are too many), each with its least shedding",
+    "misocp": "a mixed-integer cone program, solved with a lower bound of the cost",
+    "enumeration": "an AC optimum for every tie state, of which the best is taken",
 }
 
 
@@ -43,10 +44,9 @@ def transfer_section(
 ) -> Section:
     """Return the chapter on a comparison of load transfer.
 
-    rows: the columns of `transfer_tables.Row`, one line per decision; summary: what
-    `transfer_tables.summarise` makes of them; sampled: the scenarios by number; training:
-    `TransferResults.training`, None to say nothing of learning. Raises ValueError where a row names
-    a branch or bus that the feeder does not have.
+    sampled: the scenarios by number; rows: the columns of `tables.Row`, one line per decision;
+    summary: `tables.summarise` of them; training: `TransferResults.training`, None to leave
+    learning out. Raises ValueError if a row names a branch or bus that the feeder does not have.
     """
     rows = rows.assign(reference=best_references(rows))
     settings = [resolve_setting(network, name) for name in dict.fromkeys(rows["setting"])]
@@ -74,12 +74,13 @@ def _question(network: Network, feeder: str, settings: Sequence[Setting], n_scen
     rules = "\n".join(f"- {_rules(network, setting)}" for setting in settings)
     return (
         "A line of the feeder fails and is isolated. Which switches should be operated, and how "
-        "much load shed, so that everyone else is supplied at once and nothing is overloaded or "
-        "under voltage? Shedding and switching both cost: 22 (shed power / 0.1 MW)² + 3 (number of "
-        f"operations)², equation (1) of Zhou et al. 2024.\n\n{feeder} has {network.n_bus} buses, "
-        f"{int(network.closed.sum())} branches in service and {int(network.is_tie.sum())} normally "
-        f"open ties. Every method met the same {n_scenario} random faults, each at a random hour "
-        f"of the test weeks, and every decision was judged by the same AC power flow.\n\n{rules}"
+        "much load must be shed, so that everyone else is supplied at once and nothing is "
+        f"overloaded or under voltage? Shedding and switching both cost: {COST_LOAD:g} (shed power "
+        f"/ {COST_BASE_MVA:g} MW)² + {COST_SWITCH:g} (number of operations)², equation (1) of Zhou "
+        f"et al. 2024.\n\n{feeder} has {network.n_bus} buses, {int(network.closed.sum())} branches "
+        f"in service and {int(network.is_tie.sum())} normally open ties. Every method met the same "
+        f"{n_scenario} random faults, each at a random hour of the test weeks, and every decision "
+        f"was judged by the same AC power flow.\n\n{rules}"
     )
 
 
@@ -89,8 +90,8 @@ def _rules(network: Network, setting: Setting) -> str:
     limit = (
         "every line within its current rating"
         if setting.active_limit_mw is None
-        else f"at most {setting.active_limit_mw:g} MW in every branch but those at the substation (our calibration; the "
-        "paper's limits are not published)"
+        else f"at most {setting.active_limit_mw:g} MW in every branch but those at the substation "
+        "(our calibration; the paper's limits are not published)"
     )
     return (
         f"**{setting.name} setting**: {shape}; {n_free} branches may be switched; "
@@ -99,14 +100,16 @@ def _rules(network: Network, setting: Setting) -> str:
 
 
 def _brief(summary: pd.DataFrame) -> str:
-    """Return what the tables say in a sentence or two a setting."""
+    """Return what the tables say, in one or two sentences per setting."""
     said = []
     for setting, part in summary.groupby("setting", sort=False):
         safe = part[(part["safe_pct"] > 100 - 1e-9) & (part["failed"] == 0)]
-        words = f"**{setting} setting**: {len(safe)} of {len(part)} methods gave nothing but safe decisions"
+        words = (
+            f"**{setting} setting**: {len(safe)} of {len(part)} methods gave only safe decisions"
+        )
         if len(safe):
             best = safe.iloc[int(safe["cost"].argmin())]
-            # What is as cheap to four digits and faster is the better news.
+            # Of methods that cost nearly the same, the fastest is named.
             near = safe[safe["cost"] <= best["cost"] * 1.001]
             fast = near.iloc[int(near["seconds_mean"].argmin())]
             words += (
@@ -145,7 +148,7 @@ def _reading(rows: pd.DataFrame) -> str:
 
 
 def _source(setting: str, part: pd.DataFrame) -> str:
-    """Return where the optima of a setting are from."""
+    """Return the source of a setting's optima, in words."""
     known = part[np.isfinite(part["bound"])]
     exact = list(dict.fromkeys(known.loc[known["method"] != SEARCH, "method"]))
     words = {

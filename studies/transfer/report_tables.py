@@ -1,4 +1,4 @@
-"""The tables of the load-transfer chapter: our figures, and the paper's printed ones beside them."""
+"""The tables of the load-transfer chapter: our figures, and the paper's printed ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PAPER_FEEDER = "ieee33"
 
 
 def summary_table(lines: pd.DataFrame, setting: Setting, feeder: str, n_scenario: int) -> DataTable:
-    """Return the table of a setting."""
+    """Return the table of the methods in one setting."""
     headings = (
         "method",
         "mean cost",
@@ -71,7 +71,7 @@ def is_papers(summary: pd.DataFrame, feeder: str) -> bool:
 
 
 def paper_table(summary: pd.DataFrame, feeder: str, n_scenario: int) -> DataTable | None:
-    """Return the paper's printed figures beside ours, None where the paper prints none of this."""
+    """Return the paper's printed figures beside ours, None if the paper prints none of these."""
     ours = summary[(summary["setting"] == "paper") & summary["method"].isin(list(PRINTED))]
     if not is_papers(summary, feeder) or ours.empty:
         return None
@@ -111,9 +111,9 @@ def paper_table(summary: pd.DataFrame, feeder: str, n_scenario: int) -> DataTabl
         headings,
         tuple(rows),
         "printed: Zhou et al., Energy Engineering 121(6), 2024, Tables 1 to 3. The conditions "
-        "differ: theirs are means over their own test set and several trainings, on hourly loads "
-        f"and branch limits that are not published, and on their machine; ours are {n_scenario} "
+        "differ. Theirs are means over their own test set and several trainings, on hourly loads "
+        f"and branch limits that are not published, and on their machine. Ours are {n_scenario} "
         "faults of one seed, on the bundled load year, with a uniform branch limit calibrated to "
-        f"their level. reward: 1 / (mean cost + {EPSILON:g}), the one comparable with theirs. "
-        "`--tables paper` makes the full comparison over seeds.",
+        f"their level. reward: 1 / (mean cost + {EPSILON:g}), the figure that compares with "
+        "theirs. `--tables paper` makes the full comparison over seeds.",
     )

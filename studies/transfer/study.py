@@ -1,14 +1,17 @@
-"""Compare load-transfer methods on one feeder: the same random faults, every decision judged by the
-same AC power flow.
+"""Compare load-transfer methods on one feeder: the same random faults, the same AC judge.
 
-    no_transfer       everything behind the fault dark           genetic           a genetic algorithm on the compiled model
-    ddpg              Zhou et al. 2024, without correction       ddpg_corrected    the same with the paper's correction
-    ddpg_safe         that ddpg behind our correction            ranked_switching  our agent
-    plan_search       its race of plans, without learning        misocp            the exact model, by SCIP
-    enumeration       every tie state an AC OPF: the optimum of the paper setting
+    no_transfer       everything behind the fault stays dark
+    genetic           a genetic algorithm on the compiled model
+    ddpg              the agent of Zhou et al. 2024, without correction
+    ddpg_corrected    the same with the paper's correction
+    ddpg_safe         the agent of ddpg, corrected by ours
+    ranked_switching  our agent
+    plan_search       its race of plans, without learning
+    misocp            the exact model, by SCIP
+    enumeration       an AC OPF for every tie state: the optimum of the paper setting
 
-Agents that are not in the cache yet are trained first, side by side. Every (setting, method, block
-of scenarios) is a task of `feederguard.studies.running.tasks`.
+Agents that are not in the cache are trained first, in parallel. Every (setting, method, block of
+scenarios) is a task of `feederguard.studies.running.tasks`.
 """
 
 from __future__ import annotations
@@ -55,10 +58,10 @@ from feederguard.studies.trained.transfer_agents import (
     profiles_digest,
     train_with_curves,
 )
-from feederguard.studies.transfer.tables import Row, TransferResults, table_of
+from feederguard.studies.transfer.tables import Question, Row, TransferResults, table_of
 
 MethodBuilder = Callable[["TransferBench", Setting], Method]
-BLOCK = 10  # scenarios of a task: what a kill can cost, against what starting one does
+BLOCK = 10  # scenarios of a task: a kill loses at most these, and starting a task takes time
 
 
 def _learned(kind: str) -> MethodBuilder:
@@ -79,8 +82,7 @@ METHODS: dict[str, MethodBuilder] = {
     "enumeration": lambda bench, setting: TieEnumeration(bench.network, setting),
 }
 
-# A decision of these takes milliseconds, and loading what is compiled for it would be most of the
-# first one's time.
+# A decision of these takes milliseconds: loading compiled code would dominate the first one.
 FAST = ("no_transfer", *TRAINED, "plan_search")
 
 
@@ -89,27 +91,25 @@ class TransferConfig:
     """Settings of the load-transfer comparison."""
 
     feeder: str = "ieee33"
-    """Bundled feeder by name, a pandapower net (.json), a MATPOWER case (.m) or a folder of CSV
-    files.
-    """
+    """Bundled feeder by name, or a pandapower .json, a MATPOWER .m or a folder of CSV files."""
     scenarios: int = 60
     """Number of random faults."""
     methods: tuple[str, ...] = tuple(METHODS)
     """Methods to compare."""
     setting: str = "both"
-    """paper (meshed allowed, ties only), radial (spanning tree, ratings) or both."""
+    """paper (loops allowed, only ties switch), radial (spanning tree, ratings) or both."""
     profiles: str = "simbench_2016"
     """Bundled year by name, or a load file (CSV, ISO New England or EIA)."""
     pv_share: float = PV_SHARE
-    """Installed PV over nominal load, where the feeder has none."""
+    """Installed PV over nominal load, if the feeder has no PV."""
     seed: int = 0
-    """Of the scenarios and of every random method."""
+    """Seed of the scenarios and of every random method."""
     time_limit_s: float = 20.0
     """Seconds per scenario for the MISOCP solver."""
     paper_limit_mw: float | None = None
-    """Uniform branch limit of the paper setting, MW, where the feeder has none of its own."""
+    """Branch limit of the paper setting, MW; needed if the feeder has none."""
     train_scenarios: int = 4000
-    """Training pool of each agent, from the train weeks."""
+    """Scenarios of the train weeks that each agent learns from."""
     agents: Annotated[AgentConfigs, tyro.conf.Suppress] = field(default_factory=AgentConfigs)
     """How agents are trained."""
 
@@ -140,7 +140,7 @@ class TransferConfig:
 class TransferBench:
     """The feeder with its scenarios, and the methods built so far.
 
-    Raises as `load_network`, `resolve_setting`, `load_profiles` and `sample_scenarios`.
+    Raises what `load_network`, `resolve_setting`, `load_profiles` and `sample_scenarios` raise.
     """
 
     config: TransferConfig
@@ -172,7 +172,7 @@ class TransferBench:
         self._methods: dict[tuple[str, str], Method] = {}
 
     def jobs(self, console: Console) -> Iterator[tuple[Setting, str]]:
-        """Yield every setting and method, and say what is left out."""
+        """Yield every setting and method, and print what is left out."""
         if self.config.setting == "both" and len(self.settings) < len(SETTING_NAMES):
             console.print(
                 f"paper setting left out: {self.network.name} has no limit for it; give "
@@ -191,9 +191,7 @@ class TransferBench:
                 yield setting, method
 
     def method(self, setting: Setting, name: str) -> Method:
-        """Return a method, built once; its first decision is behind it where decisions take
-        milliseconds.
-        """
+        """Return a method, built once; a fast one has made its first decision already."""
         at = setting.name, name
         if at not in self._methods:
             self._methods[at] = METHODS[name](self, setting)
@@ -202,9 +200,9 @@ class TransferBench:
         return self._methods[at]
 
     def key(self) -> dict[str, Any]:
-        """Return what decides each task beside its name, to be hashed."""
+        """Return all that decides the tables beside the tasks' names, to be hashed."""
         known = asdict(self.config)
-        # These are in the names of the tasks, so that a run goes on with more of them.
+        # These are in the names of the tasks: a run can go on with more of them.
         for name in ("methods", "setting"):
             del known[name]
         read = {
@@ -222,10 +220,9 @@ class TransferBench:
 def compare_transfer(
     config: TransferConfig, agents_cache: Path, journal: Path, run: RunConfig, console: Console
 ) -> TransferResults:
-    """Return what every method does in every scenario; agents that are not in the cache are trained
-    on the way.
+    """Return the judged decisions of every method; agents that are not in the cache are trained.
 
-    Raises as `TransferBench` and `run_tasks`.
+    Raises what `TransferBench` and `run_tasks` raise.
     """
     bench = TransferBench(config, agents_cache)
     jobs = list(bench.jobs(console))
@@ -233,24 +230,14 @@ def compare_transfer(
         bench.network, bench.settings, config.methods, bench.course, run, console
     )
     here = replace(config, feeder=absolute(config.feeder), profiles=absolute(config.profiles))
-    tasks = {
+    blocks = {
         f"{setting.name}/{name}/{first:06d}": (setting.name, name, first)
         for setting, name in jobs
         for first in range(0, config.scenarios, BLOCK)
     }
-    done = run_tasks(
-        TaskList(
-            "load transfer",
-            tasks,
-            decide_block,
-            TransferBench,
-            (here, agents_cache.resolve()),
-            bench.key(),
-        ),
-        journal,
-        run,
-        console,
-    )
+    context = (here, agents_cache.resolve())
+    tasks = TaskList("load transfer", blocks, decide_block, TransferBench, context, bench.key())
+    done = run_tasks(tasks, journal, run, console)
     decisions, times = (
         pd.concat([tables[name] for tables in done.values()], ignore_index=True) for name in TABLES
     )
@@ -271,24 +258,23 @@ def decide_block(bench: TransferBench, setting_name: str, name: str, first: int)
 
 
 def _decide_and_judge(bench: TransferBench, setting: Setting, name: str, k: int) -> Row:
-    network, sampled, method = bench.network, bench.sampled, bench.method(setting, name)
-    scenario = sampled.scenarios[k : k + 1]
+    question = Question(setting.name, name, k, bench.network, bench.sampled)
+    method = bench.method(setting, name)
     begin = perf_counter()
     try:
-        decision = method.decide(scenario)
+        decision = method.decide(question.scenario)
     except (NotSolvedError, SolverMissingError) as error:
-        return Row.failed(
-            setting.name, name, k, network, sampled, perf_counter() - begin, str(error)
-        )
+        return Row.failed(question, perf_counter() - begin, str(error))
     seconds = perf_counter() - begin
     reports: list[Report] = getattr(method, "reports", [])
-    outcome = judge(network, scenario, decision, setting)
-    return Row.judged(setting.name, name, k, network, sampled, seconds, decision, outcome, reports)
+    outcome = judge(bench.network, question.scenario, decision, setting)
+    return Row.judged(question, seconds, decision, outcome, reports)
 
 
 def warm_up() -> None:
-    """Run each compiled kernel once, on both kinds of batch, so that no method's time has compiling
-    in it.
+    """Run each compiled kernel once, so that no method's time holds compiling.
+
+    A single scenario and a batch take different code.
     """
     network = load_network("ieee33")
     for n in (1, 64):

@@ -1,4 +1,4 @@
-"""Tables, files and the figure of a load-transfer comparison."""
+"""The tables, files and figure of a load-transfer comparison."""
 
 from __future__ import annotations
 
@@ -22,16 +22,46 @@ from feederguard.models.load_transfer import (
     Decisions,  # noqa: E402
     Outcomes,  # noqa: E402
     Report,  # noqa: E402
+    Scenarios,  # noqa: E402
 )
 from feederguard.models.network import Network  # noqa: E402
 from feederguard.studies.trained.transfer_agents import CURVE_COLUMNS  # noqa: E402
 
-SEARCH = "plan_search"  # whose bounds are its own costs
+SEARCH = "plan_search"  # its bounds are its own costs
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """What a method was asked: one scenario in one setting."""
+
+    setting: str
+    method: str
+    k: int  # number of the scenario
+    network: Network
+    sampled: SampledScenarios
+
+    @property
+    def scenario(self) -> Scenarios:
+        """The scenario, a batch of one."""
+        return self.sampled.scenarios[self.k : self.k + 1]
+
+    def columns(self) -> dict[str, Any]:
+        """Return the fields of a `Row` that tell the question."""
+        network, scenario = self.network, self.scenario
+        return {
+            "setting": self.setting,
+            "method": self.method,
+            "scenario": self.k,
+            "fault_branch": network.branch_name[int(scenario.fault[0])],
+            "hour": int(self.sampled.step[self.k]),
+            "load_mw": float(network.base_mva * scenario.p_load.sum()),
+            "generation_mw": float(network.base_mva * scenario.p_gen.sum()),
+        }
 
 
 @dataclass(frozen=True)
 class Row:
-    """One decision: what was asked, what was done, what the judge found."""
+    """One decision: the question, the answer, and what the judge found."""
 
     setting: str
     method: str
@@ -51,21 +81,17 @@ class Row:
     max_loading: float
     worst_violation: float
     seconds: float
-    bound: float  # lower bound or enumerated optimum of the cost, where this method proves one
+    bound: float  # lower bound or enumerated optimum of the cost, if this method proves one
     repaired: bool
     note: str
-    closed_branches: str  # operated ties and others that the decision closed, by name
+    closed_branches: str  # branches that the decision closed, by name
     opened_branches: str
     shed_mw: str  # bus:MW of every bus that sheds
 
     @classmethod
     def judged(
         cls,
-        setting: str,
-        method: str,
-        k: int,
-        network: Network,
-        sampled: SampledScenarios,
+        question: Question,
         seconds: float,
         decision: Decisions,
         outcome: Outcomes,
@@ -73,13 +99,13 @@ class Row:
     ) -> Row:
         """Return the row of a judged decision (batches of one)."""
         report = reports[0] if reports else Report(-np.inf, "", seconds, False)
-        scenario = sampled.scenarios[k : k + 1]
+        network, scenario = question.network, question.scenario
         fault, closed = int(scenario.fault[0]), decision.closed[0]
         opened = network.closed & ~closed
         opened[fault] = False
         shed = network.base_mva * decision.shed[0] * scenario.p_load[0]
         return cls(
-            **_asked(setting, method, k, network, sampled),
+            **question.columns(),
             cost=float(outcome.cost[0]),
             reward=float(outcome.reward[0]),
             shed_ratio=float(outcome.shed_ratio[0]),
@@ -102,19 +128,10 @@ class Row:
         )
 
     @classmethod
-    def failed(
-        cls,
-        setting: str,
-        method: str,
-        k: int,
-        network: Network,
-        sampled: SampledScenarios,
-        seconds: float,
-        why: str,
-    ) -> Row:
-        """Return the row of a scenario that the method gave no decision for."""
+    def failed(cls, question: Question, seconds: float, why: str) -> Row:
+        """Return the row of a scenario for which the method gave no decision."""
         return cls(
-            **_asked(setting, method, k, network, sampled),
+            **question.columns(),
             cost=np.nan,
             reward=np.nan,
             shed_ratio=np.nan,
@@ -139,12 +156,12 @@ class Row:
 class TransferResults:
     """What a comparison found."""
 
-    feeder: str  # as it was asked for
+    feeder: str  # as the user named it
     network: Network
     sampled: SampledScenarios
-    decisions: pd.DataFrame  # a line per decision, the fields of `Row` but its seconds
+    decisions: pd.DataFrame  # a line per decision: the fields of `Row` without its seconds
     times: pd.DataFrame  # setting, method, scenario, seconds
-    training_s: Mapping[tuple[str, str], float]  # by setting and method, of those that learn
+    training_s: Mapping[tuple[str, str], float]  # by setting and method, of learned methods
     # Learning curves, a line per point, the columns CURVE_COLUMNS.
     training: pd.DataFrame = field(
         default_factory=lambda: pd.DataFrame(columns=list(CURVE_COLUMNS))
@@ -157,26 +174,22 @@ class TransferResults:
 
 
 _AT = ("setting", "method", "scenario")
-TIMES = (
-    "seconds_mean",
-    "seconds_p99",
-    "training_s",
-)  # of the summary: what differs from run to run
+# Columns of the summary that differ from run to run.
+TIMES = ("seconds_mean", "seconds_p99", "training_s")
 
 
 def table_of(rows: Sequence[Row]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the decisions and times of rows, as in `TransferResults`."""
+    """Return the decisions and the times of rows, as in `TransferResults`."""
     table = pd.DataFrame([asdict(row) for row in rows])
     return table.drop(columns="seconds"), table[[*_AT, "seconds"]]
 
 
 def summarise(results: TransferResults) -> pd.DataFrame:
-    """Return one line per setting and method: means, percentages, and the gap to the best bound of
-    each scenario.
+    """Return one line per setting and method: means, percentages, and the gap to the best bound.
 
-    The gap compares sums over the decisions that are safe, so that it answers "how much more does
-    this method cost"; it is NaN where there are none, or no method proved a bound. What
-    `plan_search` found by trying every state serves where nothing is proven by an exact method.
+    The gap compares sums over the safe decisions: it says how much more the method costs in all. It
+    is NaN if there is no safe decision or no bound. Where no exact method proved a bound, the cost
+    that `plan_search` found by trying every state counts.
     """
     table = results.rows
     table["reference"] = best_references(table)
@@ -266,17 +279,16 @@ def print_tables(summary: pd.DataFrame, feeder: str, n_scenarios: int, console: 
     console.print(
         "cost (1) and reward (11) as in Zhou et al. 2024; s: seconds per decision; gap: total cost "
         "of the safe decisions over the total of their best bounds (radial: proven by the MISOCP; "
-        "paper: the enumerated AC optimum, or where that is left out and every state was tried, "
-        f"the cost of {SEARCH})."
+        "paper: the enumerated AC optimum; if that was left out and every state was tried, the "
+        f"cost of {SEARCH})."
     )
 
 
 def write_results(results: TransferResults, summary: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write summary.csv, times.csv, decisions.parquet, training.parquet, times.parquet and
-    cost.png; return their paths.
+    """Write the tables and cost.png into the folder and return their paths.
 
-    summary.csv, decisions.parquet and training.parquet are the same to the byte for the same seed;
-    what was timed stands apart.
+    summary.csv, decisions.parquet and training.parquet are the same to the byte for the same seed.
+    Measured seconds are in times.csv and times.parquet.
     """
     folder.mkdir(parents=True, exist_ok=True)
     names = (
@@ -298,7 +310,7 @@ def write_results(results: TransferResults, summary: pd.DataFrame, folder: Path)
 
 
 def _draw(table: pd.DataFrame, feeder: str, path: Path) -> None:
-    """Draw the cost of every decision, scenarios in rising order of their cheapest safe decision."""
+    """Draw the cost of every decision, scenarios in order of their cheapest safe decision."""
     settings = list(table["setting"].unique())
     figure, axes = plt.subplots(
         1, len(settings), figsize=(6.2 * len(settings), 4.4), squeeze=False, sharey=True
@@ -343,21 +355,6 @@ def _draw(table: pd.DataFrame, feeder: str, path: Path) -> None:
     )
     figure.savefig(path, dpi=150)
     plt.close(figure)
-
-
-def _asked(
-    setting: str, method: str, k: int, network: Network, sampled: SampledScenarios
-) -> dict[str, Any]:
-    scenario = sampled.scenarios[k : k + 1]
-    return {
-        "setting": setting,
-        "method": method,
-        "scenario": k,
-        "fault_branch": network.branch_name[int(scenario.fault[0])],
-        "hour": int(sampled.step[k]),
-        "load_mw": float(network.base_mva * scenario.p_load.sum()),
-        "generation_mw": float(network.base_mva * scenario.p_gen.sum()),
-    }
 
 
 def _names(network: Network, mask: np.ndarray) -> str:

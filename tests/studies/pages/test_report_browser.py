@@ -27,7 +27,13 @@ from feederguard.studies.pages.blocks import Section
 from feederguard.studies.pages.report import write_report
 from feederguard.studies.running.provenance import find_provenance
 from feederguard.studies.transfer.report import transfer_section
-from feederguard.studies.transfer.tables import Row, TransferResults, summarise, table_of
+from feederguard.studies.transfer.tables import (
+    Question,
+    Row,
+    TransferResults,
+    summarise,
+    table_of,
+)
 from feederguard.studies.voltage.report import voltage_section
 from feederguard.studies.voltage.study import IdleSafe, VoltageConfig, day_table, load_bench
 from feederguard.studies.voltage.tables import VoltageResults
@@ -56,19 +62,9 @@ def transfer() -> Section:
                 scenario = sampled.scenarios[k : k + 1]
                 decision = method.decide(scenario)
                 outcome = judge(network, scenario, decision, setting)
-                rows.append(
-                    Row.judged(
-                        name,
-                        method.name,
-                        k,
-                        network,
-                        sampled,
-                        1e-3,
-                        decision,
-                        outcome,
-                        getattr(method, "reports", []),
-                    )
-                )
+                question = Question(name, method.name, k, network, sampled)
+                reports = getattr(method, "reports", [])
+                rows.append(Row.judged(question, 1e-3, decision, outcome, reports))
     # One that the radial setting does not have.
     rows = [row for row in rows if (row.setting, row.method) != ("radial", "no_transfer")]
     results = TransferResults("ieee33", network, sampled, *table_of(rows), {})

@@ -29,7 +29,7 @@ from feederguard.studies.transfer import map as transfer_map
 from feederguard.studies.transfer import tables as transfer_tables
 from feederguard.studies.transfer.learning import learning_blocks
 from feederguard.studies.transfer.report import transfer_section
-from feederguard.studies.transfer.tables import Row, TransferResults
+from feederguard.studies.transfer.tables import Question, Row, TransferResults
 from feederguard.studies.voltage.map import worst_voltages
 from feederguard.studies.voltage.report import voltage_section
 from feederguard.studies.voltage.study import VoltageBench, VoltageConfig, day_table, load_bench
@@ -66,11 +66,8 @@ def compared(network: Network, count: int) -> tuple[SampledScenarios, list[Row]]
                 decision = method.decide(scenario)
                 outcome = judge(network, scenario, decision, setting)
                 reports: list[Report] = getattr(method, "reports", [])
-                rows.append(
-                    Row.judged(
-                        name, method.name, k, network, sampled, 0.01, decision, outcome, reports
-                    )
-                )
+                question = Question(name, method.name, k, network, sampled)
+                rows.append(Row.judged(question, 0.01, decision, outcome, reports))
     return sampled, rows
 
 
@@ -160,7 +157,8 @@ def test_a_scenario_without_decision_says_why(
     transfer: tuple[Network, SampledScenarios, list[Row]],
 ) -> None:
     network, sampled, rows = transfer
-    failed = Row.failed("radial", "misocp", 1, network, sampled, 20.0, "no decision within 20 s")
+    question = Question("radial", "misocp", 1, network, sampled)
+    failed = Row.failed(question, 20.0, "no decision within 20 s")
     everything = [*rows, failed]
     section = transfer_section(
         network, sampled, table_of(everything), summarise(everything, network, sampled), "ieee33"
@@ -224,7 +222,7 @@ def test_learning_curves_are_drawn_for_what_was_kept_and_the_rest_is_named() -> 
     ]
     assert len(set(looks)) == 3 and [trace.name for trace in ranked.figure.data][0] == "loss"
     assert missing.text.startswith(
-        "No learning curve of `ranked_switching` (paper setting): trained before"
+        "No learning curve of `ranked_switching` (paper setting): the agent was taken"
     )
 
 
