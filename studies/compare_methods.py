@@ -43,8 +43,9 @@ from feederguard.studies.transfer.study import (
 from feederguard.studies.transfer.tables import print_tables as print_transfer
 from feederguard.studies.transfer.tables import summarise as summarise_transfer
 from feederguard.studies.transfer.tables import write_results as write_transfer
+from feederguard.studies.voltage.bench import VoltageConfig, load_bench
 from feederguard.studies.voltage.report import voltage_section
-from feederguard.studies.voltage.study import VoltageConfig, compare_voltage, load_bench
+from feederguard.studies.voltage.study import compare_voltage
 from feederguard.studies.voltage.tables import print_tables as print_voltage
 from feederguard.studies.voltage.tables import summarise as summarise_voltage
 from feederguard.studies.voltage.tables import write_results as write_voltage

@@ -28,14 +28,10 @@ from feederguard.models.voltage_regulation import simulate
 from feederguard.studies.running.command_line import console_of, parse_options, user_error
 from feederguard.studies.running.files import write_whole
 from feederguard.studies.trained.transfer_agents import TRAINED
-from feederguard.studies.trained.voltage_agents import (
-    VoltageCourse,
-    kept_tube,
-    missing_for,
-    trained_voltage,
-)
+from feederguard.studies.trained.voltage_agents import kept_tube, missing_for, trained_voltage
+from feederguard.studies.trained.voltage_makers import VoltageCourse
 from feederguard.studies.transfer.study import TransferBench, TransferConfig
-from feederguard.studies.voltage.study import VoltageConfig, load_bench
+from feederguard.studies.voltage.bench import VoltageConfig, load_bench
 
 Transfer = Literal["ranked_switching", "ddpg", "ddpg_corrected"]
 Voltage = Literal["df_srl", "td3", "ddpg_voltage", "safe_ddpg", "sac", "ppo"]

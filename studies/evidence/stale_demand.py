@@ -38,7 +38,8 @@ from feederguard.models.voltage_regulation import VoltageDays, VoltageState, sim
 from feederguard.models.voltage_regulation.demand import idle_voltages, net_demand
 from feederguard.models.voltage_regulation.judge import SAFE_TOLERANCE_PU
 from feederguard.models.voltage_regulation.rules import band_excess
-from feederguard.studies.trained.voltage_agents import VoltageCourse, kept_df_srl, kept_tube
+from feederguard.studies.trained.voltage_agents import kept_df_srl, kept_tube
+from feederguard.studies.trained.voltage_makers import VoltageCourse
 from feederguard.studies.voltage.tube_worth import Always, Proposer
 
 COLUMNS = (

@@ -1,16 +1,13 @@
-"""Agents trained once and kept: a file per agent, named after everything that decides what training
-gives.
+"""Load-transfer agents trained once and kept: a file per agent, named after what decides it.
 
-    <cache>/<kind>-<feeder>-<setting>-<key>.safetensors    the agent
-    <cache>/<kind>-<feeder>-<setting>-<key>.json           what it was trained on, for how long, and its learning curve
+    CACHE/KIND-FEEDER-SETTING-KEY.safetensors    the agent
+    CACHE/KIND-FEEDER-SETTING-KEY.json           its training: on what, how long, learning curve
 
-The key is a hash of the feeder's numbers, the setting, the profile with its contents, the
+The key is a hash of the feeder's numbers, the setting, the profile with its contents, the share of
 photovoltaics, size and seed of the training pool, the whole configuration of the agent, and the
-version of this package. Where training ends, the agent is read back from its file, so that a run
-that trains and one that finds the file give the same figures. A sheet without a learning curve
-(they were not always kept) takes nothing from its agent.
-
-Longer than other files: making an agent, naming it and finding it again are one idea.
+version of this package. A new agent is read back from its file, so that a run that trains and a run
+that finds the file give the same figures. An agent whose .json holds no learning curve is used all
+the same.
 """
 
 from __future__ import annotations
@@ -46,8 +43,8 @@ from feederguard.studies.running.files import hash_of, write_whole
 from feederguard.studies.running.journal import Tables
 from feederguard.studies.running.tasks import RunConfig, TaskList, run_tasks
 
-# A line per point of a learning curve: x counts what `unit` says, figures that an agent does not
-# have are NaN.
+# A line per point of a learning curve. x counts decisions or epochs, as `unit` says. Figures that
+# an agent does not have are NaN.
 CURVE_COLUMNS = (
     "setting",
     "method",
@@ -60,13 +57,13 @@ CURVE_COLUMNS = (
     "first_pct",
     "shortlist_pct",
 )
-# added to the seed, so that no pool shares its draws with the test scenarios of any seed
+# Added to the seed: no training pool shares its draws with the test scenarios of any seed.
 POOL_SEED = 1_000_000
 
 
 @dataclass(frozen=True)
 class AgentConfigs:
-    """How each kind of agent is trained; the seeds in them are replaced by the course's."""
+    """How each kind of agent is trained; the course's seed replaces the seeds in them."""
 
     ddpg: DdpgTransferConfig = field(default_factory=DdpgTransferConfig)
     ddpg_corrected: DdpgTransferConfig = field(default_factory=DdpgTransferConfig.corrected)
@@ -85,7 +82,7 @@ class Course:
     configs: AgentConfigs = field(default_factory=AgentConfigs)
 
     def pool(self, network: Network) -> Scenarios:
-        """Return the training pool of a feeder; raises as `sample_scenarios`."""
+        """Return the training pool of a feeder; raises what `sample_scenarios` raises."""
         seed = self.seed + POOL_SEED
         return sample_scenarios(
             network, self.profiles, self.scenarios, seed, "train", self.pv_share
@@ -94,16 +91,14 @@ class Course:
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """An agent, and how it was come by."""
+    """An agent, and where it comes from."""
 
     agent: Method
     path: Path
-    seconds: (
-        float  # that its training took, now or when it was kept; NaN where nobody wrote it down
-    )
+    seconds: float  # of its training, now or earlier; NaN if its file does not say
     cached: bool
-    note: str  # why a file that was there could not be used
-    # of its training: the fields of `TransferCurve` or `RankingCurve`; empty where nobody kept it
+    note: str  # why an existing file could not be used
+    # The fields of `TransferCurve` or `RankingCurve` over its training; empty if not kept.
     curve: pd.DataFrame
 
 
@@ -121,8 +116,9 @@ class Corrected:
 
 
 def trained_ddpg(network: Network, setting: Setting, course: Course) -> Trained:
-    """Return the paper's agent without a correction. Raises OSError when the cache cannot be
-    written.
+    """Return the paper's agent without a correction.
+
+    Raises OSError if the cache cannot be written.
     """
     config = _seeded(course.configs.ddpg, course.seed)
     return _trained(
@@ -137,7 +133,7 @@ def trained_ddpg(network: Network, setting: Setting, course: Course) -> Trained:
 
 
 def trained_ddpg_corrected(network: Network, setting: Setting, course: Course) -> Trained:
-    """Return the paper's agent, corrected in training and in acting. Raises as `trained_ddpg`."""
+    """Return the paper's agent, corrected in training and in use. Raises as `trained_ddpg`."""
     config = _seeded(course.configs.ddpg_corrected, course.seed)
     correction = PaperCorrection(network, setting)
     return _trained(
@@ -152,7 +148,7 @@ def trained_ddpg_corrected(network: Network, setting: Setting, course: Course) -
 
 
 def trained_ddpg_safe(network: Network, setting: Setting, course: Course) -> Trained:
-    """Return the agent of `trained_ddpg` with our correction behind it. Raises as `trained_ddpg`."""
+    """Return the agent of `trained_ddpg`, corrected by ours. Raises as `trained_ddpg`."""
     plain = trained_ddpg(network, setting, course)
     return replace(
         plain, agent=Corrected("ddpg_safe", plain.agent, SafeCorrection(network, setting))
@@ -182,9 +178,7 @@ TRAINED: dict[str, Callable[[Network, Setting, Course], Trained]] = {
 
 
 def agents_to_train(methods: Sequence[str]) -> list[str]:
-    """Return the kinds of agents that these methods rest on, each once, those that take longest
-    first.
-    """
+    """Return the kinds of agents that these methods use, each once, the slowest first."""
     wanted = {"ddpg" if method == "ddpg_safe" else method for method in methods}
     return [kind for kind in ("ddpg_corrected", "ranked_switching", "ddpg") if kind in wanted]
 
@@ -197,9 +191,7 @@ def train_agents(
     run: RunConfig,
     console: Console,
 ) -> dict[tuple[str, str], float]:
-    """Return seconds by (setting, method) as `train_with_curves`, for those who do not ask for the
-    curves.
-    """
+    """Return the seconds of `train_with_curves` alone."""
     return train_with_curves(network, settings, methods, course, run, console)[0]
 
 
@@ -211,13 +203,12 @@ def train_with_curves(
     run: RunConfig,
     console: Console,
 ) -> tuple[dict[tuple[str, str], float], pd.DataFrame]:
-    """Train what is not in the cache, side by side, say what came from where; return seconds and
-    learning curves.
+    """Train the agents that are not in the cache, in parallel; return seconds and learning curves.
 
-    The seconds, by (setting, method), are those of the training, also where it is long past. The
-    curves have the columns CURVE_COLUMNS, and no line of an agent whose curve nobody kept;
-    `ddpg_safe` rests on `ddpg` and has none of its own. Raises OSError when the cache cannot be
-    written.
+    The seconds, by (setting, method), are those of the training, even if it was in an earlier run.
+    The curves have the columns CURVE_COLUMNS. An agent whose curve was not kept has no line there,
+    and `ddpg_safe` has none, since it uses the agent of `ddpg`. Prints which agents come from the
+    cache. Raises OSError if the cache cannot be written.
     """
     pieces = {
         f"{kind}/{setting.name}": (setting, kind)
@@ -256,7 +247,7 @@ def train_with_curves(
 
 
 def profiles_digest(profiles: Profiles) -> str:
-    """Return a hash of the clock and every value of the profiles, and the names of their series."""
+    """Return a hash of the profiles: clock, every value, and the names of the series."""
     digest = hashlib.sha256(f"{profiles.name} {profiles.load_name} {profiles.pv_name}".encode())
     for array in (profiles.time.astype(np.int64), profiles.load, profiles.pv):
         digest.update(np.ascontiguousarray(array).tobytes())
@@ -264,7 +255,7 @@ def profiles_digest(profiles: Profiles) -> str:
 
 
 def course_parts(network: Network, setting: Setting, course: Course) -> dict[str, Any]:
-    """Return what decides an agent beside its kind and configuration, to be hashed."""
+    """Return all that decides an agent beside its kind and configuration, to be hashed."""
     return {
         "network": network_fingerprint(network),
         "setting": setting_text(setting),
@@ -279,7 +270,7 @@ def course_parts(network: Network, setting: Setting, course: Course) -> dict[str
 
 @dataclass(frozen=True, eq=False)
 class _Classroom:
-    """What a process that trains holds."""
+    """What a training process holds."""
 
     network: Network
     course: Course
@@ -297,7 +288,7 @@ def _train_piece(room: _Classroom, setting: Setting, kind: str) -> Tables:
 
 
 def _as_lines(curve: pd.DataFrame, setting: str, kind: str) -> pd.DataFrame:
-    """Return a curve, whose first column counts how far training was, as lines of CURVE_COLUMNS."""
+    """Return a curve as lines of CURVE_COLUMNS; its first column counts training."""
     unit = str(curve.columns[0])
     return curve.rename(columns={unit: "x"}).assign(setting=setting, method=kind, unit=unit)
 
@@ -328,7 +319,7 @@ def _trained(
     begin = perf_counter()
     agent = train(course.pool(network))
     seconds = perf_counter() - begin
-    # The sheet first: where the agent is found, its sheet was written whole, whatever interrupted.
+    # The .json first: an agent that is found then always has a whole one.
     write_whole(
         told,
         json.dumps({"seconds": seconds, **parts, "curve": asdict(agent.curve)}, indent=1).encode(),

@@ -1,6 +1,4 @@
-"""Energy, gap to the optimum, steps outside the band and decision times of a voltage comparison, a
-row per method.
-"""
+"""Charts of a voltage comparison, a row per method: energy, gap, steps outside the band, times."""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ from feederguard.studies.pages.figure_style import (
 from feederguard.studies.pages.number_text import milliseconds, number
 from feederguard.studies.voltage.tables import BOUND
 
-LEAST_GAP_PCT = 0.1  # where the axis of gaps begins
+LEAST_GAP_PCT = 0.1  # the axis of gaps begins here
 
 
 def energy_chart(days: pd.DataFrame) -> Chart:
@@ -201,7 +199,7 @@ def times_chart(summary: pd.DataFrame) -> Chart:
         "voltage-times",
         "Time of a decision",
         figure,
-        "Median of single decisions, safety layer and AC check included where there are any; of "
+        "Median of single decisions, with safety layer and AC check if the method has them; of "
         "the optima, a day's time over its steps. A step of the axis is a factor of ten.",
         least_width_px=620,
     )

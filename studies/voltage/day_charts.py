@@ -1,6 +1,4 @@
-"""A day of the voltage chapter: voltages against the band, powers and state of charge of the
-batteries.
-"""
+"""Charts of one day: voltages against the band, powers and state of charge of the batteries."""
 
 from __future__ import annotations
 
@@ -23,7 +21,7 @@ from feederguard.studies.pages.figure_style import (
     new_figure,
     packed,
 )
-from feederguard.studies.voltage.study import VoltageBench
+from feederguard.studies.voltage.bench import VoltageBench
 
 VOLTAGE, POWER, SOC = "voltage-day", "voltage-power", "voltage-soc"
 
@@ -35,19 +33,20 @@ def band(network: Network) -> tuple[float, float]:
 
 
 def clock_time(hours: float) -> str:
-    """Return hours since midnight as a clock shows them."""
+    """Return hours since midnight as HH:MM."""
     minutes = round(60 * hours)
     return f"{minutes // 60:02d}:{minutes % 60:02d}"
 
 
 def envelope(v: FloatArray, at: tuple[int, int]) -> dict[int, dict[str, Any]]:
-    """Return lowest and highest voltage (T, n_judged) as what changes in two traces."""
+    """Return the changes of two traces to the lowest and highest of the voltages (T, n_judged)."""
     return {at[0]: {"y": packed(v.min(axis=-1))}, at[1]: {"y": packed(v.max(axis=-1))}}
 
 
 def voltage_chart(bench: VoltageBench, lowest: float, highest: float) -> Chart:
-    """Return the voltages of a day before anything is chosen; lowest, highest: what the axis must
-    show, pu.
+    """Return the voltages of a day before anything is chosen.
+
+    lowest, highest: voltages that the axis must show, pu.
     """
     low, high = band(bench.network)
     x = _hours(bench).tolist()
@@ -130,7 +129,7 @@ def power_chart(bench: VoltageBench) -> Chart:
             "zerolinecolor": "#9aa6b0",
         },
     )
-    return Chart(POWER, "What the batteries draw and feed", figure, least_width_px=520)
+    return Chart(POWER, "Power of the batteries", figure, least_width_px=520)
 
 
 def power_changes(p_kw: FloatArray) -> dict[int, dict[str, Any]]:

@@ -1,6 +1,4 @@
-"""Learning curves of the voltage agents: what a day of training cost, and how often it left the
-band.
-"""
+"""Learning curves of the voltage agents: cost of a training day, and steps outside the band."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ from feederguard.studies.pages.blocks import Chart
 from feederguard.studies.pages.figure_style import CURVES, decades, new_figure
 from feederguard.studies.voltage.tables import BOUND
 
-NO_STEPS = 0.5  # where "none" stands on a logarithmic axis of counts
+NO_STEPS = 0.5  # "none" is drawn here on a logarithmic axis of counts
 MOST_POINTS = 400  # of a learning curve
 _DAYS_AXIS = {"title": {"text": "days of training"}, "rangemode": "tozero"}
 
@@ -45,7 +43,7 @@ def learning_charts(training: pd.DataFrame, days: pd.DataFrame) -> list[Chart]:
 
 
 def _optimum(training: pd.DataFrame, days: pd.DataFrame) -> list[go.Scatter]:
-    """Return the line of what a day costs at least, none where that is not known."""
+    """Return the line of the optimum's cost of a day, nothing if it is not known."""
     optimum = days[(days["method"] == BOUND) & (days["note"] == "")]
     best = -float(optimum["reward"].mean()) if len(optimum) else np.nan
     if not best > 0:
@@ -76,8 +74,8 @@ def _cost_chart(cost: list[go.Scatter]) -> Chart:
             xaxis=_DAYS_AXIS,
             yaxis={"title": {"text": "cost of a day = −reward"}, **decades(*ends_of_cost)},
         ),
-        "Moving mean over a twentieth of the training, exploration included; mean over seeds, "
-        "shaded from the least to the most where there are several.",
+        "Moving mean over a twentieth of the training, exploration included. Line: mean over "
+        "seeds; shaded: from the lowest to the highest seed.",
         least_width_px=480,
         image="learning_curves.png",
     )
@@ -107,7 +105,7 @@ def _outside_chart(outside: list[go.Scatter], training: pd.DataFrame) -> Chart:
                 "range": [lowest - 0.1, counts + 0.2],
             },
         ),
-        "What training itself did to the feeder, exploration included.",
+        "Steps that training itself would have caused on the feeder, exploration included.",
         least_width_px=480,
     )
 
@@ -115,9 +113,7 @@ def _outside_chart(outside: list[go.Scatter], training: pd.DataFrame) -> Chart:
 def _spread(
     x: IntArray, values: FloatArray, line: dict[str, Any], name: str, hover: str
 ) -> list[go.Scatter]:
-    """Return the mean of values (n_seed, n) as a line, over the band from the least to the most
-    where there are several.
-    """
+    """Return the mean of values (n_seed, n) as a line, and the range of several seeds shaded."""
     mean = go.Scatter(
         x=x, y=values.mean(axis=0), mode="lines", name=name, line=line, hovertemplate=hover
     )

@@ -1,6 +1,4 @@
-"""The map of the voltage chapter: each bus with its worst voltage of a day, each battery with what
-went through it.
-"""
+"""The map of the voltage chapter: the worst voltage of each bus, the energy of each battery."""
 
 from __future__ import annotations
 
@@ -30,8 +28,8 @@ from feederguard.studies.pages.figure_style import (
     new_figure,
     packed,
 )
+from feederguard.studies.voltage.bench import VoltageBench
 from feederguard.studies.voltage.day_charts import band, clock_time
-from feederguard.studies.voltage.study import VoltageBench
 
 MAP = "voltage-map"
 # Traces of the map after those of the bare feeder.
@@ -141,15 +139,16 @@ def _buses(network: Network, drawing: FeederDrawing) -> go.Scatter:
 def map_changes(
     bench: VoltageBench, v: FloatArray, used_kwh: FloatArray
 ) -> dict[int, dict[str, Any]]:
-    """Return what a day changes in the traces of the map; v: (T, n_bus) pu, used_kwh: through each
-    battery (n_bat,).
+    """Return what a day changes in the traces of the map.
+
+    v: (T, n_bus) pu; used_kwh: energy through each battery, (n_bat,).
     """
     network = bench.network
     judged = np.isin(np.arange(network.n_bus), judged_buses(network))
     worst, step = worst_voltages(network, v)
     most = max(float((1e3 * network.base_mva * bench.batteries.energy).max()), 1e-12)
     size = (5 + 26 * np.sqrt(np.minimum(used_kwh / most, 2.0))).round(1)
-    # A failed step leaves no voltage to compare; such a bus counts as too low.
+    # A step without a solution has no voltage; its buses count as too low.
     low = np.flatnonzero(~(worst >= network.v_min - SAFE_TOLERANCE_PU) & judged)
     high = np.flatnonzero((worst > network.v_max + SAFE_TOLERANCE_PU) & judged)
     return {
@@ -168,7 +167,7 @@ def map_changes(
 
 
 def battery_places(bench: VoltageBench, drawing: FeederDrawing) -> dict[str, list[Any]]:
-    """Return where the batteries stand, under their buses, and their names."""
+    """Return the places of the batteries, under their buses, and their names."""
     buses = bench.batteries.bus
     return {
         "x": drawing.x[buses].tolist(),
@@ -178,8 +177,9 @@ def battery_places(bench: VoltageBench, drawing: FeederDrawing) -> dict[str, lis
 
 
 def worst_voltages(network: Network, v: FloatArray) -> tuple[FloatArray, IntArray]:
-    """Return of each bus the voltage furthest towards or beyond a limit in a day (T, n_bus), and
-    its step; NaN before all.
+    """Return each bus's voltage nearest to a limit, or furthest beyond one, and its step.
+
+    v: a day, (T, n_bus). NaN, a step without a solution, counts as the worst.
     """
     excess = np.maximum(network.v_min - v, v - network.v_max)
     step = np.where(np.isnan(excess), np.inf, excess).argmax(axis=0)

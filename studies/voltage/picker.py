@@ -1,7 +1,7 @@
-"""Every day of a voltage comparison on the feeder: pick a day and a method.
+"""Every day of a voltage comparison on the map: pick a day and a method.
 
-A schedule keeps the power of each battery; SOC and voltages are computed anew from it by the
-judge's own simulation.
+A schedule holds the power of each battery. SOC and voltages are computed again from it by the
+judge's simulation.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from feederguard.models.voltage_regulation.rules import judged_buses
 from feederguard.studies.pages.blocks import Choice, Layer, Picker, Selector
 from feederguard.studies.pages.feeder_drawing import draw_feeder, places
 from feederguard.studies.pages.number_text import counted, number
+from feederguard.studies.voltage.bench import VoltageBench
 from feederguard.studies.voltage.day_charts import (
     POWER,
     SOC,
@@ -32,7 +33,6 @@ from feederguard.studies.voltage.day_charts import (
     voltage_chart,
 )
 from feederguard.studies.voltage.map import MAP, battery_places, map_changes, map_chart
-from feederguard.studies.voltage.study import VoltageBench
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +49,9 @@ class _Schedule:
 def voltage_picker(
     bench: VoltageBench, days: pd.DataFrame, schedules: Mapping[str, FloatArray]
 ) -> Picker:
-    """Return every scheduled day on the map; days as `with_optimum` gives them, schedules as
-    `voltage_section`'s.
+    """Return every scheduled day on the map.
+
+    days: the table of `with_optimum`; schedules: those of `voltage_section`.
     """
     drawing = draw_feeder(bench.network)
     by_day: dict[str, Choice] = {}
@@ -71,16 +72,13 @@ def voltage_picker(
             lowest, highest = float(np.nanmin(idle)), float(np.nanmax(idle))
             for k, date in enumerate(bench.test.date):
                 by_day[str(date)] = Choice("", {VOLTAGE: envelope(idle[k], (0, 1))})
-        lowest, highest = (
-            min(lowest, float(np.nanmin(outcome.v))),
-            max(highest, float(np.nanmax(outcome.v))),
-        )
+        lowest = min(lowest, float(np.nanmin(outcome.v)))
+        highest = max(highest, float(np.nanmax(outcome.v)))
         for k, date in enumerate(bench.test.date):
             line = lines.get((name, str(date)))
             if line is not None and line["note"]:
-                by_both[f"{date}|{name}"] = Choice(
-                    f"`{name}` has no plan for this day: {line['note']}"
-                )
+                note = f"`{name}` has no plan for this day: {line['note']}"
+                by_both[f"{date}|{name}"] = Choice(note)
             else:
                 by_both[f"{date}|{name}"] = _choice(bench, outcome, k, name, line)
     names = list(schedules)
@@ -111,11 +109,8 @@ def voltage_picker(
 def _choice(
     bench: VoltageBench, outcome: VoltageOutcomes, k: int, name: str, line: Mapping[Any, Any] | None
 ) -> Choice:
-    v, p_kw, soc_pct = (
-        outcome.v[k],
-        1e3 * bench.network.base_mva * outcome.p_battery[k],
-        100 * outcome.soc[k],
-    )
+    v, soc_pct = outcome.v[k], 100 * outcome.soc[k]
+    p_kw = 1e3 * bench.network.base_mva * outcome.p_battery[k]
     used_kwh = bench.test.step_h * np.abs(p_kw).sum(axis=0)
     return Choice(
         _note(bench, outcome, k, name, line),
@@ -142,5 +137,9 @@ def _note(
         failed = counted(int((~outcome.converged[k]).sum()), "step", "steps")
         return f"{words}\n\n**Outside the band**: {failed} without an AC solution."
     if outside:
-        return f"{words}\n\n**Outside the band** in {outside} of {n_step} steps, by up to {outcome.worst_excess_pu[k]:.4f} pu."
+        worst = outcome.worst_excess_pu[k]
+        return (
+            f"{words}\n\n**Outside the band** in {outside} of {n_step} steps, by up to {worst:.4f} "
+            "pu."
+        )
     return f"{words}\n\n**Inside the band** in all {n_step} steps, by the AC power flow."

@@ -1,8 +1,6 @@
-"""The chapter on voltage regulation of a study's report: every day of every method on the feeder,
-and the figures.
+"""The chapter on voltage regulation in a study's report: question, map, charts and tables.
 
-A picture of a day shows the first seed of a learned method, the figures over all days show all
-seeds.
+The map shows the first seed of a learned method, charts and tables over all days show all seeds.
 """
 
 from __future__ import annotations
@@ -15,27 +13,28 @@ import pandas as pd
 from feederguard.models.arrays import FloatArray
 from feederguard.studies.pages.blocks import Block, Prose, Section
 from feederguard.studies.pages.number_text import number
+from feederguard.studies.voltage.bench import VoltageBench
 from feederguard.studies.voltage.charts import energy_chart, outside_chart, times_chart
 from feederguard.studies.voltage.day_charts import band
 from feederguard.studies.voltage.learning import learning_charts
 from feederguard.studies.voltage.picker import voltage_picker
 from feederguard.studies.voltage.report_tables import summary_table, training_table
-from feederguard.studies.voltage.study import VoltageBench
 from feederguard.studies.voltage.tables import VoltageResults, with_optimum
 
 WHAT = {
     "no_control": "the batteries do nothing",
-    "droop": "each battery answers its own bus's voltage, the slopes tuned on the training days",
-    "ddpg": "learned (DDPG), nothing behind it",
-    "td3": "learned (TD3), nothing behind it",
-    "sac": "learned (soft actor-critic), nothing behind it",
-    "ppo": "learned (PPO), nothing behind it",
+    "droop": "each battery follows the voltage of its own bus, slopes tuned on the training days",
+    "ddpg": "learned (DDPG), without a safety layer",
+    "td3": "learned (TD3), without a safety layer",
+    "sac": "learned (soft actor-critic), without a safety layer",
+    "ppo": "learned (PPO), without a safety layer",
     "safe_ddpg": "learned, with one learned linear correction per limit (Dalal et al. 2018)",
-    "df_srl": "TD3 with the safety layer: the nearest powers that keep every voltage in its band and the SOC in reach",
-    "df_srl_no_tube": "the same agent, its layer without the tube that keeps the SOC in reach",
-    "idle_safe": "nothing proposed, the safety layer alone",
+    "df_srl": "TD3 with the safety layer: the nearest powers that keep every voltage in its band "
+    "and the SOC inside its tube",
+    "df_srl_no_tube": "the same agent, its layer without the SOC tube",
+    "idle_safe": "no power proposed, the safety layer alone",
     "lindistflow_opf": "perfect information, a model without losses",
-    "ac_opf": "perfect information and the AC equations: the optimum that all others are measured by",
+    "ac_opf": "perfect information and the AC equations: the optimum that the gap refers to",
 }
 
 
@@ -47,10 +46,9 @@ def voltage_section(
 ) -> Section:
     """Return the chapter on a comparison of voltage regulation.
 
-    summary: what `voltage_tables.summarise` makes of the results; schedules: applied powers (n_day,
-    n_step, n_bat) in pu on the test days by method, of the first seed of a learned one; a method
-    without is left out of the pictures of days. Raises ValueError where a schedule has another
-    shape.
+    summary: `tables.summarise` of the results; schedules: applied powers (n_day, n_step, n_bat) in
+    pu on the test days by method, of the first seed of a learned one. A method without a schedule
+    is left out of the map. Raises ValueError if a schedule has another shape.
     """
     days = with_optimum(results.days)
     shape = (len(bench.test), bench.test.n_step, len(bench.batteries))
@@ -77,10 +75,10 @@ def _question(bench: VoltageBench) -> str:
     power = 1e3 * network.base_mva * batteries.p_max
     energy = 1e3 * network.base_mva * batteries.energy
     return (
-        "Sunshine lifts the voltage at noon and the evening's demand pulls it down. How should the "
-        "batteries of a feeder be charged and discharged so that every bus stays between "
-        f"{low:.2f} and {high:.2f} pu all day, with as little energy through the batteries as "
-        f"possible?\n\n{bench.feeder} has {network.n_bus} buses and {len(batteries)} batteries "
+        "Photovoltaics raise the voltage at noon, and the demand of the evening lowers it. How "
+        "should the batteries of a feeder be charged and discharged so that every bus stays "
+        f"between {low:.2f} and {high:.2f} pu all day, with as little energy through the batteries "
+        f"as possible?\n\n{bench.feeder} has {network.n_bus} buses and {len(batteries)} batteries "
         f"({_range(power)} kW and {_range(energy)} kWh each). Every method met the same "
         f"{len(test)} test days, {test.n_step} steps of {60 * test.step_h:g} minutes each, and "
         "every step was judged by the same AC power flow. Learned methods never saw those days."
@@ -109,9 +107,9 @@ def _brief(summary: pd.DataFrame, days: pd.DataFrame) -> str:
     if len(online):
         best = online.iloc[int(online["gap_pct"].argmin())]
         said.append(
-            f"- Of those that do not know the day beforehand, `{best['method']}` came nearest to "
-            f"the optimum: {best['gap_pct']:.0f} % more energy, {number(best['decision_ms'])} ms a "
-            "decision."
+            f"- Of the methods that do not know the day in advance, `{best['method']}` came "
+            f"nearest to the optimum: {best['gap_pct']:.0f} % more energy, "
+            f"{number(best['decision_ms'])} ms a decision."
         )
     if len(worst):
         share = ", ".join(
@@ -130,9 +128,9 @@ def _reading(summary: pd.DataFrame) -> str:
     names: Sequence[str] = list(summary["method"])
     told = "\n".join(f"- `{name}`: {WHAT[name]}" for name in names if name in WHAT)
     return (
-        "**How to read it.** First the band: a method that leaves it spends less energy by not "
-        "doing its job, so compare energy only between methods that hold it. Then the gap: how "
-        "much more energy a method needs than the optimum, which knew the whole day beforehand; no "
-        "method that decides step by step can be expected to reach it. Energy missing at the end "
-        f"of a day has to be bought back, and is charged as such.\n\n{told}"
+        "**How to read it.** First look at the band: a method that leaves it saves energy by not "
+        "doing its job. Compare energy only between methods that hold the band. Then look at the "
+        "gap: how much more energy a method needs than the optimum. The optimum knew the whole day "
+        "in advance, so a method that decides step by step cannot be expected to reach it. Energy "
+        f"missing at the end of a day must be bought back and is added.\n\n{told}"
     )

@@ -63,8 +63,8 @@ def summary_table(summary: pd.DataFrame, results: VoltageResults) -> DataTable:
         headings,
         tuple(rows),
         "Outside: a bus beyond its band by over 1e-5 pu by the AC power flow. Gap: energy, with "
-        f"what is missing at the end bought back, over that of `{BOUND}` on the days that the "
-        f"method held.{several}{missing}",
+        f"the energy missing at the end of the day bought back, over that of `{BOUND}` on the "
+        f"days that the method held.{several}{missing}",
     )
 
 
@@ -91,7 +91,7 @@ def training_table(summary: pd.DataFrame) -> DataTable:
 
 
 def _mean(line: Mapping[Any, Any], name: str, digits: int) -> str:
-    """Return a mean with its interval, where there is one."""
+    """Return a mean, with its interval if there is one."""
     mean, width = line[name], line.get(f"{name}_ci95", np.nan)
     if mean != mean:
         return "–"

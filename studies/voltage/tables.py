@@ -1,7 +1,7 @@
-"""Tables, files and pictures of a voltage-regulation comparison.
+"""The tables, files and pictures of a voltage-regulation comparison.
 
-Every figure of a learned method is formed per seed first; what is shown is the mean over seeds, and
-where there are several a 95 % interval by Student's t. Worst excursions are the worst of all seeds.
+Every figure of a learned method is formed per seed first. Shown is the mean over seeds, and for
+several seeds a 95 % interval by Student's t. Worst excursions are the worst of all seeds.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from feederguard.studies.voltage.tube_worth import print_tube_table  # noqa: E40
 
 BOUND = "ac_opf"
 
-# Okabe and Ito's colours for what is learned, which the colour-blind tell apart, and a mark or dash
-# of its own for each.
+# Okabe and Ito's colours for learned methods, which the colour-blind can tell apart. Each has a
+# mark or dash of its own too.
 _COLOURS = {
     "df_srl": "#D55E00",
     "td3": "#0072B2",
@@ -62,7 +62,7 @@ _MEANS = (
 )
 
 
-# Of the summary: what differs from run to run.
+# Columns of the summary that differ from run to run.
 TIMES = ("training_s", "training_s_ci95", "decision_ms", "decision_outside_ms")
 
 
@@ -72,23 +72,19 @@ class VoltageResults:
 
     feeder: str
     days: pd.DataFrame  # a line per method, seed and test day
-    training: (
-        pd.DataFrame
-    )  # a line per kind of agent, seed and day of training, in the order in which they ended
-    methods: pd.DataFrame  # a line per method: decision times, what the layer did
-    schedules: Mapping[
-        str, FloatArray
-    ]  # by method, of its first seed: powers on the test days, (n_day, n_step, n_bat)
-    tube: pd.DataFrame | None = (
-        None  # `tube_table` of `tube_worth.py`, where df_srl ran with the tube and without
-    )
+    # A line per kind of agent, seed and day of training, in the order in which the days ended.
+    training: pd.DataFrame
+    methods: pd.DataFrame  # a line per method: decision times, shares of the layer's statuses
+    # By method, of its first seed: powers on the test days, (n_day, n_step, n_bat) pu.
+    schedules: Mapping[str, FloatArray]
+    # `tube_table` of `tube_worth.py`, if df_srl ran with the tube and without.
+    tube: pd.DataFrame | None = None
 
 
 def with_optimum(days: pd.DataFrame) -> pd.DataFrame:
-    """Return the day table with `energy_kwh`, (1) of `study.py`, and `optimum_kwh`, that of the AC
-    optimum of the date.
+    """Return the day table with `energy_kwh`, (1) of `study.py`, and `optimum_kwh` of the date.
 
-    The optimum is NaN where it was not asked for, was not found, or left the band.
+    The optimum is NaN if it was not computed, was not found, or left the band.
     """
     table = days.assign(energy_kwh=days["regulation_kwh"] + days["refill_kwh"])
     best = table[(table["method"] == BOUND) & (table["violation_steps"] == 0)].set_index("date")[
@@ -98,11 +94,10 @@ def with_optimum(days: pd.DataFrame) -> pd.DataFrame:
 
 
 def gap(part: pd.DataFrame) -> tuple[float, int]:
-    """Return the gap to the AC optimum in percent and the number of days it is formed over; NaN
-    where that is nothing.
+    """Return the gap to the AC optimum in percent, and the number of days that it is formed over.
 
     part: lines of one method and seed from `with_optimum`. Days with a step outside the band are
-    left out.
+    left out. The gap is NaN if no energy is left to compare with.
     """
     held = part[(part["violation_steps"] == 0) & part["optimum_kwh"].notna()]
     best = held["optimum_kwh"].sum()
@@ -112,9 +107,7 @@ def gap(part: pd.DataFrame) -> tuple[float, int]:
 
 
 def summarise(results: VoltageResults) -> pd.DataFrame:
-    """Return one line per method, in the order of the comparison: means over seeds, with `..._ci95`
-    half-widths.
-    """
+    """Return one line per method: means over seeds, and half-widths in the columns `..._ci95`."""
     days = with_optimum(results.days)
     times = results.methods.set_index("method")
     lines = []
@@ -188,9 +181,10 @@ def _half_width(values: pd.Series) -> float:
 
 
 def print_tables(summary: pd.DataFrame, results: VoltageResults, console: Console) -> None:
-    """Print the test days, training, and what must be known to read them."""
+    """Print the tables of test days and training, and notes to read them by."""
     one_day = results.days.drop_duplicates("date")
-    title = f"Voltage regulation on {results.feeder}: {len(one_day)} test days, {one_day['steps'].sum()} steps"
+    n_step = one_day["steps"].sum()
+    title = f"Voltage regulation on {results.feeder}: {len(one_day)} test days, {n_step} steps"
     headings = (
         "method",
         "outside\nsteps",
@@ -258,8 +252,8 @@ def _print_notes(summary: pd.DataFrame, results: VoltageResults, console: Consol
             console.print(
                 f"  {line['method']}, its safety layer: {_percent(line['layer_as_proposed'])} of "
                 f"the test decisions as proposed, {_percent(line['layer_corrected'])} corrected, "
-                f"{_percent(line['layer_tube_left'])} outside the SOC tube for the voltage's "
-                f"sake, {_percent(line['layer_slack_used'])} with slack, "
+                f"{_percent(line['layer_tube_left'])} outside the SOC tube to hold the voltage, "
+                f"{_percent(line['layer_slack_used'])} with slack, "
                 f"{_percent(line['layer_failed'])} failed",
                 soft_wrap=True,
                 markup=False,
@@ -274,22 +268,21 @@ def _print_notes(summary: pd.DataFrame, results: VoltageResults, console: Consol
     several = f" Learned methods: means over {seeds} seeds +- 95 % interval." if seeds > 1 else ""
     console.print(
         "outside: steps with a bus outside its band by over 1e-5 pu by the AC power flow; energy: "
-        "that passes through the batteries' terminals; SOC short: stored energy missing at the "
-        "end of the day. gap: energy and what buying the missing energy back would draw, missing "
-        "/ charging efficiency, over that of ac_opf (perfect information, same start and end), on "
-        "the days that the method held; energy left over is no credit. decision: median of single "
-        "ones with layer and AC check where there are any; of the optima, a day's time over its "
-        f"steps.{several}",
+        "through the batteries' terminals; SOC short: stored energy missing at the end of the "
+        "day. gap: energy plus the energy to buy back (missing / charging efficiency), over that "
+        "of ac_opf (perfect information, same start and end), on the days that the method held; "
+        "energy left over is no credit. decision: median of single decisions, with layer and AC "
+        f"check if the method has them; of the optima, a day's time over its steps.{several}",
         soft_wrap=True,
         markup=False,
     )
 
 
 def write_results(summary: pd.DataFrame, results: VoltageResults, folder: Path) -> list[Path]:
-    """Write the tables, learning_curves.png and test_days.png and return their paths.
+    """Write the tables, learning_curves.png and test_days.png; return their paths.
 
     summary.csv, days.parquet, training.parquet and schedules.npz are the same to the byte for the
-    same seeds; what was timed is in times.csv.
+    same seeds. Measured seconds are in times.csv.
     """
     folder.mkdir(parents=True, exist_ok=True)
     names = (
@@ -317,16 +310,14 @@ def write_results(summary: pd.DataFrame, results: VoltageResults, folder: Path) 
     if len(results.training):
         _draw_learning(results.training, days, results.feeder, paths[-2])
     else:
-        # Curves of an earlier run would be taken for this one's.
+        # Curves of an earlier run would look like this run's.
         paths.pop(-2).unlink(missing_ok=True)
     _draw_test_days(summary, results.feeder, paths[-1])
     return paths
 
 
 def _draw_learning(training: pd.DataFrame, days: pd.DataFrame, feeder: str, path: Path) -> None:
-    """Draw cost per day and steps outside the band so far over the days of training, a line per
-    kind, shaded over seeds.
-    """
+    """Draw cost and steps outside the band over the days of training, a line per kind of agent."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11.5, 4.8))
     for k, kind in enumerate(dict.fromkeys(training["method"])):
         look: dict[str, Any] = {
@@ -381,9 +372,7 @@ def _draw_learning(training: pd.DataFrame, days: pd.DataFrame, feeder: str, path
 
 
 def _moving_mean(values: np.ndarray) -> np.ndarray:
-    """Return the mean of the last twentieth of all values up to each one, of fewer at the
-    beginning.
-    """
+    """Return the moving mean over a twentieth of all values, over fewer at the beginning."""
     width = max(1, len(values) // 20)
     total = np.concatenate([[0.0], values.cumsum()])
     end = np.arange(1, len(values) + 1)
@@ -400,7 +389,7 @@ def _draw_test_days(summary: pd.DataFrame, feeder: str, path: Path) -> None:
             "color": _COLOURS.get(line["method"], _GREY),
             "marker": _MARKS[k % len(_MARKS)],
         }
-        # Later ones smaller, so that equal results show as nested marks.
+        # Later marks are smaller, so that equal results show as nested marks.
         axis.errorbar(
             line["energy_kwh_day"],
             line["violation_pct"],
@@ -430,7 +419,7 @@ def _draw_test_days(summary: pd.DataFrame, feeder: str, path: Path) -> None:
 
 
 def _scale_shares(axis: Axes, shares: np.ndarray) -> None:
-    """Show percentages down to none at all."""
+    """Scale the axis so that percentages down to zero can be read."""
     axis.set_yscale("symlog", linthresh=0.01)
     axis.set_ylim(-0.003, max(1.0, 3.0 * float(shares.max(initial=0.0))))
     ticks = [0.0, 0.01, 0.1, 1.0, 10.0, 100.0]
@@ -450,7 +439,7 @@ def _table(title: str, headings: tuple[str, ...]) -> Table:
 
 
 def _spread(line: dict[str, Any], name: str, shape: str) -> str:
-    """Return the mean, and its interval on a second line where there is one."""
+    """Return the mean, and its interval on a second line if there is one."""
     width = line[name + "_ci95"]
     return _figure(line[name], shape) + ("" if np.isnan(width) else f"\n+-{shape.format(width)}")
 
@@ -462,7 +451,7 @@ def _figure(value: float, shape: str) -> str:
 
 
 def _excess(value: float) -> str:
-    """Return a distance from the band in pu; what rounding leaves inside the tolerance is none."""
+    """Return a distance from the band in pu; a distance within the tolerance is 0."""
     if np.isnan(value):
         return "-"
     return "0" if value <= 1e-5 else f"{value:.4f}"

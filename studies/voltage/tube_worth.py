@@ -1,22 +1,20 @@
-"""What the SOC tube is worth: the same policies under the safety layer with it and without, day by
-day and in a row.
+"""What the SOC tube is worth: the same policies under the safety layer with the tube and without.
 
     python studies/voltage/tube_worth.py [--feeder cigre_lv18] [--days 91]
 
-A policy that spends in the morning the energy that the evening needs meets an evening that no
-action can save. What that costs is shown for each policy given and for the two most wasteful ones,
-all behind the same layer:
+A policy that uses in the morning the energy that the evening needs reaches states in which no
+action holds the band. The table shows what that costs, for each policy given and for two wasteful
+ones, all behind the same layer:
 
     discharges all it can    -p_max of every battery in every step
-    charges all it can       +p_max
+    charges all it can       +p_max of every battery in every step
 
-    each from soc_start      every day begins with the batteries' soc_start
-    carried over             the days follow one another, each beginning with the SOC at which the last one ended; the first
-                             at soc_start. Days that are not neighbours in the calendar are joined
-                             all the same.
+    each from soc_start      every day begins at the batteries' soc_start
+    carried over             the first day begins at soc_start, every other with the SOC at the end
+                             of the day before, whether or not the calendar joins them
 
-Days carried over can only be played one after another, so all policies are played side by side in
-them, with the tube and without: a batch of theirs takes little longer than one of them.
+Days carried over must be simulated one after another. All policies, with the tube and without, are
+therefore simulated as one batch, which takes little longer than one policy.
 """
 
 from __future__ import annotations
@@ -59,7 +57,7 @@ COLUMNS = (
 
 
 class Proposer(Protocol):
-    """What asks for powers before the layer: a `VoltageAgent`, or anything like it."""
+    """A policy in front of the layer: a `VoltageAgent`, or anything like it."""
 
     def propose(self, state: VoltageState) -> FloatArray:
         """Return the power of each battery, (B, n_bat) pu."""
@@ -68,7 +66,7 @@ class Proposer(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Always:
-    """A policy that wants the same share of every battery's power in every step."""
+    """A policy that proposes the same share of every battery's power in every step."""
 
     batteries: Batteries
     share: float  # of p_max, positive charging
@@ -85,14 +83,13 @@ def tube_table(
     tube: SocTube,
     policies: Mapping[str, Proposer],
 ) -> pd.DataFrame:
-    """Return a line per policy, with the tube and without, for days each from soc_start and carried
-    over.
+    """Return a line per policy, with the tube and without, for both kinds of days.
 
     policies: by name; the two wasteful ones are added. Columns: policy; tube ("with", "without");
-    days (FRESH, CARRIED); steps, and of them steps_outside (AC, over 1e-5 pu), slack_steps (the
-    layer used slack, or failed) and tube_left_steps; worst_excess_pu; days that end below
-    soc_start, short_days; the energy missing at a day's end, mean over the days and at the last
-    one, missing_kwh_day and missing_kwh_last.
+    days (FRESH, CARRIED); steps, and of these steps_outside (AC, over 1e-5 pu), slack_steps (the
+    layer used slack, or failed) and tube_left_steps; worst_excess_pu; short_days, which end below
+    soc_start; missing_kwh_day and missing_kwh_last, the energy missing at the end of a day, mean
+    over the days and on the last day.
 
     Raises ValueError for days of another feeder, and for a policy with the name of a wasteful one.
     """
@@ -103,7 +100,7 @@ def tube_table(
     taken = sorted(set(policies) & set(wasteful))
     if taken:
         raise ValueError(
-            f"tube_table: {taken[0]!r} is the name of a wasteful policy; name yours otherwise"
+            f"tube_table: {taken[0]!r} is the name of a wasteful policy; choose another name"
         )
     everyone = {**policies, **wasteful}
     layers = {kept: SafetyLayer(network, batteries, days.step_h, kept) for kept in (tube, None)}
@@ -125,8 +122,9 @@ def tube_table(
 
 
 class _SideBySide:
-    """Policies that each have their own share of the batch, `rows` in a row, and their own layer;
-    counts what it did.
+    """Policies with a layer each, in one batch: `rows` neighbouring rows belong to one policy.
+
+    counts: (n_policy, n_status) statuses of the layers.
     """
 
     name = "side by side"
@@ -136,7 +134,7 @@ class _SideBySide:
     ) -> None:
         self.policies, self.rows = policies, rows
         self.counts: IntArray = np.zeros((len(policies), len(STATUSES)), dtype=np.int64)
-        # Layers are asked once for all that share one.
+        # A layer is called once for all policies that share it.
         self.shares = [
             (layer, np.array([k for k, other in enumerate(layers) if other is layer]))
             for layer in dict.fromkeys(layers)
@@ -160,7 +158,7 @@ class _SideBySide:
 
 @dataclass(frozen=True, eq=False)
 class _Told:
-    """What the judge found of one policy, day by day."""
+    """What the judge found for one policy, day by day."""
 
     outside: IntArray  # (n_day,) steps
     worst_pu: FloatArray  # (n_day,)
@@ -170,9 +168,7 @@ class _Told:
 def _carry(
     network: Network, batteries: Batteries, days: VoltageDays, method: _SideBySide
 ) -> list[_Told]:
-    """Return for each policy what `carry_year` would find of it: the days one after another, all
-    policies abreast.
-    """
+    """Return the judge's findings of days carried over, policy by policy."""
     n = len(method.policies)
     soc = np.tile(batteries.soc_start, (n, 1))
     outside, worst, short = (
@@ -212,7 +208,7 @@ def _line(
 
 
 def print_tube_table(table: pd.DataFrame, console: Console) -> None:
-    """Print what `tube_table` returns."""
+    """Print the table of `tube_table`."""
     shown = Table(
         title="What the SOC tube is worth, under the same safety layer",
         box=box.SIMPLE_HEAD,
@@ -250,12 +246,12 @@ def print_tube_table(table: pd.DataFrame, console: Console) -> None:
 
 
 def main() -> None:
-    """Run the study as a program, with the idle policy for the one to be compared."""
+    """Run the study as a program, for the idle policy."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--feeder", default="cigre_lv18", help="one with a bundled voltage case")
-    parser.add_argument("--days", type=int, default=91, help="test days, from the first one on")
+    parser.add_argument("--feeder", default="cigre_lv18", help="feeder with a bundled voltage case")
+    parser.add_argument("--days", type=int, default=91, help="number of test days, from the first")
     options = parser.parse_args()
     if options.days < 1:
         parser.error(f"--days is {options.days}; it must be at least 1")

@@ -25,12 +25,8 @@ from feederguard.studies.evidence.stale_demand import (
     print_stale_table,
     stale_table,
 )
-from feederguard.studies.trained.voltage_agents import (
-    VoltageAgentConfigs,
-    VoltageCourse,
-    kept_df_srl,
-    trained_voltage,
-)
+from feederguard.studies.trained.voltage_agents import kept_df_srl, trained_voltage
+from feederguard.studies.trained.voltage_makers import VoltageAgentConfigs, VoltageCourse
 from feederguard.studies.voltage.tube_worth import Always
 
 # 0.675 takes the voltage behind 0.1 below 0.95; the light hours leave room to charge again.

@@ -34,10 +34,11 @@ from feederguard.studies.transfer.tables import (
     summarise,
     table_of,
 )
+from feederguard.studies.voltage.bench import VoltageConfig, load_bench
 from feederguard.studies.voltage.report import voltage_section
-from feederguard.studies.voltage.study import IdleSafe, VoltageConfig, day_table, load_bench
 from feederguard.studies.voltage.tables import VoltageResults
 from feederguard.studies.voltage.tables import summarise as summarise_voltage
+from feederguard.studies.voltage.work import IdleSafe, day_table
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = (

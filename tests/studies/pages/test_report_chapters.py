@@ -30,11 +30,12 @@ from feederguard.studies.transfer import tables as transfer_tables
 from feederguard.studies.transfer.learning import learning_blocks
 from feederguard.studies.transfer.report import transfer_section
 from feederguard.studies.transfer.tables import Question, Row, TransferResults
+from feederguard.studies.voltage.bench import VoltageBench, VoltageConfig, load_bench
 from feederguard.studies.voltage.map import worst_voltages
 from feederguard.studies.voltage.report import voltage_section
-from feederguard.studies.voltage.study import VoltageBench, VoltageConfig, day_table, load_bench
 from feederguard.studies.voltage.tables import VoltageResults
 from feederguard.studies.voltage.tables import summarise as summarise_voltage
+from feederguard.studies.voltage.work import day_table
 
 HERE = Provenance(
     "python study.py",

@@ -25,14 +25,14 @@ from feederguard.models.safe_powers.answers import STATUSES
 from feederguard.models.soc_tube import plan as soc_tube
 from feederguard.models.voltage_regulation import VoltageDays, VoltageOutcomes, simulate
 from feederguard.studies.trained import voltage_agents as study
-from feederguard.studies.trained.voltage_agents import (
+from feederguard.studies.trained.voltage_agents import kept_tube, trained_voltage
+from feederguard.studies.trained.voltage_makers import (
     FULL_DAYS,
     MAKERS,
     SafeDdpgConfig,
     VoltageAgentConfigs,
     VoltageCourse,
-    kept_tube,
-    trained_voltage,
+    with_seed,
 )
 
 HARD = [-0.6, -0.6, 0.1, 0.1, 0.6, 0.6, 0.1, 0.1]
@@ -105,7 +105,7 @@ def course(cache: Path) -> VoltageCourse:
 
 
 def key(kind: str, given: VoltageCourse) -> str:
-    config = study._with_seed(getattr(given.configs, kind), 0)
+    config = with_seed(getattr(given.configs, kind), 0)
     return str(study.hash_of(study._parts(kind, given, MAKERS[kind], config)))
 
 

@@ -31,5 +31,5 @@ def test_decisions_are_read_back_from_their_names() -> None:
     assert found.shed[0, [17, 24]].tolist() == pytest.approx([0.5, 1.0]) and found.shed[1, 2] == 1.0
     with pytest.raises(ValueError, match="names branch 'nowhere', which this feeder does not have"):
         read_decisions(network, scenarios[:1], told[:1].assign(closed_branches="nowhere"))
-    with pytest.raises(ValueError, match="sheds at bus '99', which ieee33 does not have"):
+    with pytest.raises(ValueError, match="sheds load at bus '99', which ieee33 does not have"):
         read_decisions(network, scenarios[:1], told[:1].assign(shed_mw="99:0.1"))

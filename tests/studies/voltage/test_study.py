@@ -27,22 +27,15 @@ from feederguard.studies.compare_methods import CompareVoltage, parse
 from feederguard.studies.running.journal import mark_written
 from feederguard.studies.running.tasks import RunConfig
 from feederguard.studies.trained import voltage_agents as trained_voltage_agents
-from feederguard.studies.trained.voltage_agents import (
+from feederguard.studies.trained.voltage_agents import kept_tube, trained_voltage
+from feederguard.studies.trained.voltage_makers import (
     SafeDdpgConfig,
     VoltageAgentConfigs,
     VoltageCourse,
-    kept_tube,
-    trained_voltage,
 )
-from feederguard.studies.voltage import study as voltage_study
-from feederguard.studies.voltage.study import (
-    METHODS,
-    IdleSafe,
-    VoltageBench,
-    VoltageConfig,
-    compare_voltage,
-    day_table,
-)
+from feederguard.studies.voltage import work as voltage_work
+from feederguard.studies.voltage.bench import METHODS, VoltageBench, VoltageConfig
+from feederguard.studies.voltage.study import compare_voltage
 from feederguard.studies.voltage.tables import (
     VoltageResults,
     gap,
@@ -51,6 +44,7 @@ from feederguard.studies.voltage.tables import (
     with_optimum,
     write_results,
 )
+from feederguard.studies.voltage.work import IdleSafe, day_table
 
 # Of bus 1, V^2 - V + 0.1 p = 0: at 0.6 pu V = 0.936, at -0.6 pu 1.057; p = 0.475 and -0.525 are the
 # band's ends.
@@ -571,7 +565,7 @@ def test_wrong_voltage_options_end_with_one_sentence(
 def test_the_command_line_runs_the_voltage_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(voltage_study, "_warm_up", lambda bench: None)
+    monkeypatch.setattr(voltage_work, "_warm_up", lambda bench: None)
     monkeypatch.setattr(compare_methods, "warm_up", lambda: None)
     arguments = ["--job", "voltage", "--methods", "no_control", "--days", "2"]
     arguments += [

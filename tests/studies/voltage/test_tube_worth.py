@@ -180,6 +180,6 @@ def test_a_feeder_without_a_case_is_told_of(
 def test_a_name_that_is_taken(case: Any) -> None:
     with pytest.raises(
         ValueError,
-        match="'charges all it can' is the name of a wasteful policy; name yours otherwise",
+        match="'charges all it can' is the name of a wasteful policy; choose another name",
     ):
         tube_table(*case, {"charges all it can": Odd()})
