@@ -87,7 +87,7 @@ class Search:
         self._keep(items)
 
     def linearise(self, items: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return (2) at the last actions: limits of J a, each (B, m), and columns of J (B, n, m)."""
+        """Return (2) at the last actions: limits of J a (B, m), and columns of J (B, n, m)."""
         batteries, m = self.limits.batteries, self.limits.matrices
         p, q = self._demand(items)
         voltage = self.voltage[items]

@@ -1,5 +1,4 @@
-"""The safety QP as arrays: read once out of the Pyomo model, then filled for whole batches of
-states.
+"""The safety QP as arrays: read once out of the Pyomo model, then filled for batches of states.
 
 With the equalities of `statement.py` solved for the squared voltages, its (4)-(6) are, over a = p /
 p_max,
@@ -7,9 +6,9 @@ p_max,
     (1)  w = G a + w_0,   w_0 = W_p p^ + W_q q^ + w_00
     (2)  v_min^2 + e - w_0 - s <= G a <= v_max^2 - w_0 + z,   e the margin of each bus
 
-and its objective |a - a^|^2 + rho sum(s + z). All of it comes from the model's own expressions
-(`compiled/parametric.py`); that the objective and the limits have the shape that `projection.py`
-solves is checked here.
+and its objective is |a - a^|^2 + rho sum(s + z). All of it comes from the model's own expressions
+(`compiled/parametric.py`). That objective and limits have the shape that `projection.py` solves is
+checked here.
 """
 
 from __future__ import annotations
@@ -60,9 +59,7 @@ def safety_matrices(
     tolerance_pu: float = TOLERANCE_PU,
     rho: float | None = None,
 ) -> SafetyMatrices:
-    """Return the safety QP of a feeder as arrays; arguments and errors are those of
-    `build_safety_qp`.
-    """
+    """Return the safety QP of a feeder as arrays; arguments and errors as `build_safety_qp`."""
     model = build_safety_qp(network, batteries, step_h, tolerance_pu=tolerance_pu, rho=rho)
     compiled = compile_parametric(model)
     solved = eliminate(compiled, _EQUALITIES, _DETERMINED)
@@ -97,10 +94,10 @@ def _rows_of_w(compiled: ParametricModel, bus: IntArray) -> IntArray:
 
 
 def _limits(compiled: ParametricModel, bus: IntArray) -> tuple[FloatArray, FloatArray]:
-    """Return v_min^2 and v_max^2 from the rows of (4) and (5), each of which must be its own w,
-    margin and slack.
+    """Return v_min^2 and v_max^2, read from the rows of (4) and (5).
 
-    The margin counts whole, at its own bus, and below only: the layer puts it there by itself.
+    Each row must be its own w, margin and slack. The margin must count whole, at its own bus, and
+    below only: the layer puts it there itself.
     """
     found = []
     for name, slack, sign in (("low_limit", "slack_low", 1.0), ("high_limit", "slack_high", -1.0)):
@@ -120,8 +117,8 @@ def _limits(compiled: ParametricModel, bus: IntArray) -> tuple[FloatArray, Float
         if not np.array_equal(compiled.d[rows], by_theta):
             raise CompileError(
                 f"{compiled.name}: {name} must hold "
-                f"{'minus the margin of its own bus' if by_theta.any() else 'no margin'} and "
-                "no other parameter; the safety layer puts the margin there itself"
+                f"{'minus the margin of its own bus' if by_theta.any() else 'no margin'} and no "
+                "other parameter; the safety layer puts the margin there itself"
             )
         found.append(-compiled.c[rows])
     return found[0], found[1]

@@ -1,37 +1,36 @@
-"""The safety QP of voltage regulation: the battery powers nearest to a policy's that keep every
-voltage in its band.
+"""The safety QP: the battery powers nearest to a policy's that keep every voltage in its band.
 
 Source of the voltage equations: LinDistFlow, Baran & Wu, IEEE Trans. Power Delivery 4(2), 1989,
-here (1)-(3) of `distflow_opf.py` in linear form, the same code. Per unit; battery k draws p_k
-(positive when charging), bus i has the net demand p^_i, q^_i without batteries, w = |V|^2. Hats and
-a^, p_low, p_high, e are mutable parameters:
+here (1)-(3) of `equations/distflow.py` in linear form. Per unit; battery k draws p_k (positive when
+charging), bus i has the net demand p^_i, q^_i without batteries, w = |V|^2. Hats and a^, p_low,
+p_high, e are mutable parameters:
 
     min  sum of (p_k / p_max_k - a^_k)^2 + rho sum of (s_i + z_i)
     (4)  w_i - e_i + s_i >= v_min_i^2
     (5)  w_i - z_i       <= v_max_i^2
     (6)  p_low_k <= p_k <= p_high_k
-         s, z >= 0,   w linear in p, p^, q^ by (1)-(3) of LinDistFlow with p^_i + sum of p_k at i drawn from bus i
+         s, z >= 0,   w linear in p, p^, q^ by (1)-(3) of LinDistFlow
+                      with p^_i + sum of p_k at i drawn from bus i
 
-(4) and (5) hold at every bus but substations, which the grid above holds. (6) is what power and state of charge allow
-in this step. Dropping losses, LinDistFlow never puts a voltage below the true one, so only the
-lower side needs a margin, and it is not guessed: e_i = max(w_i - v_i^2, 0) at idle batteries, v the
-AC power flow's magnitude (which rounding or a negative reactance may put above w).
+(4) and (5) hold at every bus but substations, which the grid above holds. (6) is what power and
+state of charge allow in this step. LinDistFlow drops losses, so it never puts a voltage below the
+true one, and only the lower side needs a margin. The margin is e_i = max(w_i - v_i^2, 0) at idle
+batteries, with v the AC power flow's magnitude. Rounding or a negative reactance may put v_i^2
+above w_i.
 
-e is exact at idle. Charging adds losses that it does not know of, so an answer of this QP in which
-batteries charge may lie outside the band: on ieee33 at 0.8 of its load with all charging as much as
-(4) admits, by 0.0028 pu (the table of `studies/benchmarks/safety_layer.py`). What makes an applied
-action safe is the layer that re-linearises this QP at the AC state of its answer and checks that by
-its own AC flow, `agents/safety_layer.py`; the margin alone does not.
+e is exact at idle. It knows nothing of the losses that charging adds, so an answer in which
+batteries charge may lie outside the band: on ieee33 at 0.8 of its load by 0.0028 pu
+(`studies/benchmarks/safety_layer.py`). What makes an applied action safe is `models/safe_powers`:
+it linearises this QP again at the AC state of its answer, and checks the answer by its own AC flow.
 
-rho. Where some p meets (4)-(6) without slack, the objective at the answer is at most that at p, so
-rho sum(s + z) is at most the largest sum of (a - a^)^2 that any two actions in [-1, 1] can have, 4
-n_bat. With
+The price of slack is
 
     (7)  rho = 4 n_bat / (2 v_min tolerance)
 
-the slack of a feasible problem is therefore below the tolerance in pu, and it is zero where some p
-keeps every limit by as much (then rho exceeds every multiplier, Slater's bound). Where no p meets
-them, the slack is what has to be given.
+Where some p meets (4)-(6) without slack, rho sum(s + z) is at most 4 n_bat: no two actions in
+[-1, 1] are farther apart. So the slack of a feasible problem is below the tolerance in pu. It is
+zero where some p keeps every limit by as much. Where no p meets the limits, the slack is what has
+to be given.
 """
 
 from __future__ import annotations
@@ -67,17 +66,16 @@ def build_safety_qp(
     tolerance_pu: float = TOLERANCE_PU,
     rho: float | None = None,
 ) -> pyo.ConcreteModel:
-    """Return the safety QP, unsolved; its parameters are those of the network's nominal state, idle
-    and without margin.
+    """Return the safety QP, unsolved, at the network's nominal state, idle and without margin.
 
-    step_h: length of a step in hours, which bounds how far the state of charge
-    (batteries.soc_start) lets p_low, p_high go until `set_state` says otherwise. rho: price of
-    slack, default (7) at tolerance_pu.
+    step_h: hours of a step. Until `set_state` says otherwise, p_low and p_high are what a state of
+    charge of batteries.soc_start allows in such a step. rho: price of slack, default (7) at
+    tolerance_pu.
 
     Parameters: p_net, q_net[i]; a_policy, p_low, p_high[k]; margin[i]. Variables: p_battery[k];
     slack_low, slack_high[i]; P, Q[t, b]; w[t, i], p_substation, q_substation[t, i], t = 0.
-    Constraints: active_balance, reactive_balance, voltage_drop (1)-(3) of `distflow_opf.py`;
-    low_limit (4), high_limit (5), interval (6).
+    Constraints: active_balance, reactive_balance, voltage_drop (1)-(3) of LinDistFlow; low_limit (4),
+    high_limit (5), interval (6).
 
     Raises `NetworkError` for a meshed feeder or a bus that is not fed; ValueError for a battery at
     no bus or without power, and a step, tolerance or rho that is not positive.
@@ -114,12 +112,11 @@ def set_state(
     p_high: ArrayLike | None = None,
     margin: ArrayLike | None = None,
 ) -> None:
-    """Fill the parameters of the model that are given: one number each per bus (pu) or per battery
-    (pu; a_policy in [-1, 1]).
+    """Fill the given parameters of the model: one number per bus or battery, in pu.
 
-    margin: e of (4) per bus, in squared pu. Raises ValueError for a wrong number of values or one
-    that is not finite, and for a p_low above p_high, that of the model where only one of them is
-    given; the model is then as it was.
+    a_policy is in [-1, 1]. margin is e of (4), in squared pu. Raises ValueError for a wrong number
+    of values, one that is not finite, and a p_low above p_high. Where only one of these two is
+    given, the model's other one counts. After an error the model is as it was.
     """
     arrays: dict[str, FloatArray] = {}
     given = {
@@ -138,8 +135,7 @@ def set_state(
         if array.shape != (len(parameter),) or not np.isfinite(array).all():
             raise ValueError(
                 f"{model.name}: {name} has shape {array.shape}; give {len(parameter)} finite "
-                "numbers, one per "
-                f"{'bus' if parameter.index_set() is model.bus else 'battery'}"
+                f"numbers, one per {'bus' if parameter.index_set() is model.bus else 'battery'}"
             )
         arrays[name] = array
     _check_interval(model, arrays)
@@ -164,8 +160,7 @@ def _check_interval(model: Any, arrays: dict[str, FloatArray]) -> None:
         k = crossed[0]
         raise ValueError(
             f"{model.name}: p_low of battery {model.batteries.name[k]!r} is {low[k]:g} and its "
-            f"p_high {high[k]:g}; give p_low "
-            "not above p_high"
+            f"p_high {high[k]:g}; give p_low not above p_high"
         )
 
 
@@ -197,9 +192,7 @@ def _add_parameters(model: Any, step_h: float) -> None:
 
 
 def _add_state(model: Any) -> None:
-    """Add p_battery and the variables of LinDistFlow, with the net demand as what `distflow_opf.py`
-    calls injections.
-    """
+    """Add p_battery and the variables of LinDistFlow, whose injections are the net demand."""
     network, index = model.network, (model.time, model.branch)
     model.p_battery = pyo.Var(
         model.battery, initialize=0.0, doc="drawn from the bus, positive when charging"
@@ -263,7 +256,8 @@ def _check(
             raise ValueError(
                 f"{network.name}: {name} of the safety QP is {value}; it must be a positive number"
             )
-    check_batteries(network, batteries, 1, step_h) if batteries.soc_end is None else None
+    if batteries.soc_end is None:
+        check_batteries(network, batteries, 1, step_h)
     lost = np.flatnonzero((batteries.bus >= network.n_bus) | (batteries.p_max <= 0))
     if lost.size or not len(batteries):
         what = (

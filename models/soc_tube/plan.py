@@ -1,4 +1,7 @@
-"""The linear program of one day and side of the tube; equation numbers are those of `compute.py`."""
+"""The linear program of one day and side of the SOC tube.
+
+Equation numbers are those of `compute.py`.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,8 @@ from feederguard.models.arrays import BoolArray, FloatArray, IntArray
 from feederguard.models.battery import Batteries
 from feederguard.models.network import Network
 
-# of SOC that an idle battery must give up or take in, against the mean level that it would buy
+# Of SOC that an idle battery must give up or take in, against the mean level that this buys: a
+# low price would move energy every day that only the rarest day needs.
 FORCED_PRICE = 10.0
 HELD = 1e-6  # of all power, by which a plan may miss (2)
 ROUNDING = 1e-6  # of SOC, in what a solver returns
@@ -23,7 +27,7 @@ def settings() -> dict[str, float]:
 
 
 def charging_factor(network: Network) -> float:
-    """Return kappa of (2); 1 where the band is so low that it has no meaning."""
+    """Return kappa of (2); 1 where v_min is so low that the formula has no meaning."""
     v_min, v_0 = float(network.v_min.min()), float(np.abs(network.v_substation).max())
     return max(1.0, v_min / (2 * v_min - v_0)) if 2 * v_min > v_0 else 1.0
 
@@ -40,10 +44,12 @@ def build_tube_plan(
     """Return the linear program of one day and side, unsolved.
 
     limit: (T,) right side of (2). outside: (T,) steps in which the day is above its band somewhere.
-    Variables: c, d[t]; soc[t, k] for t = 0..T; forced; short[k]. Constraints: voltage (2);
-    soc_balance (3); soc_least, soc_most, power (4); first, last (5); forced_bound. Batteries of the
-    same make are one k, `alike`. elastic: battery k may miss its limits by short[k] of SOC, and the
-    least energy that this stands for is the objective instead.
+    elastic: battery k may miss its limits by short[k] of SOC, and the objective is the least energy
+    that this stands for.
+
+    Batteries of the same make are one k, `alike`. Variables: c, d[t]; soc[t, k] for t = 0..T;
+    forced; short[k]. Constraints: voltage (2); soc_balance (3); soc_least, soc_most, power (4);
+    first, last (5); forced_bound.
     """
     n_step, low_side = len(limit), side == "low"
     model = pyo.ConcreteModel(f"SOC tube of {network.name} ({side} side)")
@@ -88,8 +94,9 @@ def build_tube_plan(
 
 
 def alike(batteries: Batteries) -> IntArray:
-    """Return for each battery the first one of the same power per energy, efficiencies, SOC limits
-    and end, (n_bat,).
+    """Return for each battery the first one of the same make, (n_bat,).
+
+    The make is power per energy, efficiencies, and SOC limits, start and end.
     """
     make = np.stack(
         [

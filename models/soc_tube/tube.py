@@ -1,4 +1,4 @@
-"""The tube: per step the interval of SOC of each battery from which the day can be held to its end."""
+"""The SOC tube as numbers: per step and battery the SOC from which a day can be held to its end."""
 
 from __future__ import annotations
 
@@ -18,18 +18,16 @@ SIDES = ("low", "high")
 
 @dataclass(frozen=True, eq=False)
 class SocTube:
-    """Per step the interval of SOC of each battery from which the day can be held to its end;
-    fractions of the energy.
+    """Per step the interval of SOC of each battery from which the day can be held to its end.
 
-    Raises ValueError when shapes differ, a value is not a fraction, or low exceeds high, naming
-    step and battery (position).
+    SOC is a fraction of the energy. Raises ValueError when shapes differ, a value is not a
+    fraction, or low exceeds high, naming step and battery (position).
     """
 
     low: FloatArray  # (T + 1, n_bat) before each step, and at the end
     high: FloatArray  # (T + 1, n_bat)
-    step_h: float | None = (
-        None  # that of the days it was computed for; None: made by hand, and not checked
-    )
+    # That of the days it was computed for; None: made by hand, and not checked.
+    step_h: float | None = None
     batteries: str | None = None  # `battery_digest` of those it was computed for; None as above
 
     def __post_init__(self) -> None:
@@ -47,8 +45,7 @@ class SocTube:
             t, k = bad[0]
             raise ValueError(
                 f"SOC tube: battery {k} has low {self.low[t, k]:g} and high {self.high[t, k]:g} "
-                f"before step {t}; "
-                "give fractions of the energy, low not above high"
+                f"before step {t}; give fractions of the energy, low not above high"
             )
 
     @property
@@ -66,34 +63,33 @@ class SocTube:
 
 
 def check_tube(tube: SocTube, network: Network, batteries: Batteries, step_h: float) -> None:
-    """Raise ValueError for a tube of other batteries or of another step; one made by hand says only
-    how many they are.
+    """Raise ValueError for a tube of other batteries or of another step.
+
+    A tube made by hand says only of how many batteries it is.
     """
     if tube.low.shape[1] != len(batteries):
         raise ValueError(
             f"{network.name}: the SOC tube is of {tube.low.shape[1]} batteries and there are "
-            f"{len(batteries)}; "
-            "compute it with these batteries"
+            f"{len(batteries)}; compute it with these batteries"
         )
     if tube.batteries is not None and tube.batteries != battery_digest(batteries):
         raise ValueError(
             f"{network.name}: the SOC tube is of batteries with other numbers (place, power, "
-            "energy, efficiency or SOC); "
-            "compute it with these batteries"
+            "energy, efficiency or SOC); compute it with these batteries"
         )
     if tube.step_h is not None and abs(tube.step_h - step_h) > 1e-9 * step_h:
         raise ValueError(
             f"{network.name}: the SOC tube is of steps of {tube.step_h:g} h and not of {step_h:g} "
-            "h; compute it with days of "
-            "this step"
+            "h; compute it with days of this step"
         )
 
 
 def power_towards(
     batteries: Batteries, soc: FloatArray, target: FloatArray, step_h: float
 ) -> FloatArray:
-    """Return the power (..., n_bat) pu that takes SOC from `soc` to `target` in one step, whatever
-    the power limits.
+    """Return the power (..., n_bat) pu that takes SOC from `soc` to `target` in one step.
+
+    Power limits are not looked at.
     """
     energy = (target - soc) * batteries.energy / step_h
     return np.where(
@@ -104,11 +100,10 @@ def power_towards(
 def tube_interval(
     tube: SocTube, batteries: Batteries, soc: FloatArray, step: IntArray, step_h: float
 ) -> tuple[FloatArray, FloatArray]:
-    """Return the least and the greatest power (B, n_bat) pu that end the step inside the tube and
-    its power and SOC limits.
+    """Return the least and the greatest power (B, n_bat) pu that end the step inside the tube.
 
-    soc: (B, n_bat) before the step; step: (B,) from 0. Where nothing does, both are the power that
-    ends as near to the tube as those limits allow.
+    They keep power and SOC limits. Where no power does both, both are the power that ends as near
+    to the tube as those limits allow. soc: (B, n_bat) before the step; step: (B,) from 0.
     """
     least, greatest = power_interval(batteries, soc, step_h)
     low, high = power_towards(

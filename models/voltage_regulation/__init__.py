@@ -1,4 +1,4 @@
-"""Voltage regulation by batteries: days, methods, and the judge."""
+"""Voltage regulation by batteries: days, methods, rules, and the judge."""
 
 from feederguard.models.voltage_regulation.days import VoltageDays, VoltageState
 from feederguard.models.voltage_regulation.judge import VoltageOutcomes

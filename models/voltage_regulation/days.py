@@ -1,5 +1,6 @@
-"""Days of demand and local generation, and the state that a voltage-regulation method decides from,
-batch first.
+"""Days of demand and generation, and the states that a voltage-regulation method decides from.
+
+Batch first; per unit.
 """
 
 from __future__ import annotations
@@ -63,9 +64,7 @@ class VoltageState:
     v_idle: FloatArray
     soc: FloatArray  # (B, n_bat) fraction of the energy, before the step
     step: IntArray  # (B,) step in the day, from 0
-    step_h: float | None = (
-        None  # of the days that they are of; None: not said, so nobody can check it
-    )
+    step_h: float | None = None  # of the days that they are of; None: not known, not checked
     n_step: int | None = None  # steps in such a day; None as above
 
     def __len__(self) -> int:
@@ -84,24 +83,22 @@ def check_feeder(network: Network, days: VoltageDays) -> None:
     if days.p_load.shape[2] != network.n_bus:
         raise ValueError(
             f"{network.name}: the days have {days.p_load.shape[2]} buses and the feeder "
-            f"{network.n_bus}; "
-            "make days of this feeder"
+            f"{network.n_bus}; make days of this feeder"
         )
 
 
 def check_steps(
     what: str, step_h: float, n_step: int | None, days: VoltageDays | VoltageState
 ) -> None:
-    """Raise ValueError when `what`, made for steps of step_h hours and days of n_step of them,
-    meets others.
+    """Raise ValueError when `what` meets days of another step or another number of steps.
 
-    n_step None: any number of them. A state that does not say what it is of passes.
+    `what` was made for steps of step_h hours and days of n_step steps; n_step None: any number. A
+    state that does not say what it is of passes.
     """
     if days.step_h is not None and abs(days.step_h - step_h) > 1e-9 * step_h:
         raise ValueError(
             f"{what} was made for steps of {step_h:g} h, and the days have steps of "
-            f"{days.step_h:g} h; make it with "
-            f"step_h={days.step_h:g}, or give days of its own step"
+            f"{days.step_h:g} h; make it with step_h={days.step_h:g}, or give days of its own step"
         )
     if n_step is not None and days.n_step is not None and days.n_step != n_step:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Net demand of the days, with batteries and without, and its AC voltages."""
+"""Net demand of days, with batteries and without, and its AC voltages."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ _FLOWS_AT_ONCE = 20_000  # keeps the arrays of a year on a large feeder out of t
 
 
 def idle_voltages(network: Network, days: VoltageDays) -> FloatArray:
-    """Return AC voltage magnitudes with batteries idle, (B, T, n_bus) pu; NaN where there is no
-    solution.
+    """Return AC voltage magnitudes with batteries idle, (B, T, n_bus) pu; NaN without solution.
+
+    Raises ValueError where a bus is not fed in the normal state.
     """
     return flow_of_days(network, *net_demand(network, days))[0]
 
 
 def net_demand(network: Network, days: VoltageDays) -> tuple[FloatArray, FloatArray]:
-    """Return demand less local generation without batteries, p and q, each (B, T, n_bus) pu."""
+    """Return demand less local generation, without batteries: p and q, each (B, T, n_bus) pu."""
     return days.p_load - days.p_gen, days.q_load - network.q_gen
 
 
@@ -35,8 +36,10 @@ def battery_demand(network: Network, batteries: Batteries, p: FloatArray) -> Flo
 def flow_of_days(
     network: Network, p: FloatArray, q: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return voltage magnitudes (B, T, n_bus), and branch losses and power from the grid above (B,
-    T) in MW.
+    """Return AC voltage magnitudes, losses and power from the grid above of net demands p and q.
+
+    Voltages are (B, T, n_bus) pu, NaN without solution. Losses of the branches and power are (B, T)
+    in MW. Raises ValueError where a bus is not fed in the normal state.
     """
     shape = p.shape[:2]
     p, q = p.reshape(-1, network.n_bus), np.broadcast_to(q, p.shape).reshape(-1, network.n_bus)
@@ -55,6 +58,5 @@ def _check_fed(network: Network, energised: BoolArray) -> None:
     if dark.size:
         raise ValueError(
             f"{network.name}: bus {network.bus_name[dark[0]]!r} is not fed in the normal state; "
-            "close a branch to it, or "
-            "leave it out"
+            "close a branch to it, or leave it out"
         )

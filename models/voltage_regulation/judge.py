@@ -1,4 +1,7 @@
-"""The judge of voltage regulation: band, reward, and what a day came to."""
+"""The judge of voltage regulation: what days came to by the AC power flow.
+
+Equation numbers are those of `simulate.py`; reward and band come from `rules.py`.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,8 @@ class VoltageOutcomes:
     grid_mwh: FloatArray  # (B,) drawn from the grid above; NaN with a step without solution
     reward: FloatArray  # (B,) (3), summed over the day
     soc_short_mwh: FloatArray  # (B,) energy missing at the end of the day against what (2) asks for
-    seconds_per_decision: float  # time spent in the method over B T, so a batch shares its time
+    # Time spent in the method over B T: the decisions of a batch share it.
+    seconds_per_decision: float
 
     def __len__(self) -> int:
         return len(self.reward)
@@ -50,6 +54,10 @@ def judge_days(
     v_idle: FloatArray,
     seconds: float,
 ) -> VoltageOutcomes:
+    """Return the outcomes of days on which batteries applied p, (B, T, n_bat) pu.
+
+    soc: (B, T + 1, n_bat) that p leads to. v_idle: (B, T, n_bus). seconds: spent per decision.
+    """
     p_net, q_net = net_demand(network, days)
     v, loss, grid = flow_of_days(network, p_net + battery_demand(network, batteries, p), q_net)
     rules = step_rules(network)

@@ -1,4 +1,4 @@
-"""What a method of voltage regulation is: step by step, or with a plan of whole days."""
+"""What a method of voltage regulation is: one that decides step by step, or plans whole days."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from feederguard.models.voltage_regulation.days import VoltageDays, VoltageState
 
 
 class VoltageMethod(Protocol):
-    """A method that decides step by step, knowing the state alone."""
+    """A method that decides step by step and knows the state alone."""
 
     @property
     def name(self) -> str: ...
@@ -21,7 +21,7 @@ class VoltageMethod(Protocol):
 
 @runtime_checkable
 class PlannedMethod(Protocol):
-    """A method that plans whole days, knowing them beforehand: the bound of what any other can do."""
+    """A method that plans whole days and knows them beforehand: a bound for every other method."""
 
     @property
     def name(self) -> str: ...

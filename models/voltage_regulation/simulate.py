@@ -1,23 +1,19 @@
-"""The judge of voltage regulation: every method, solved or learned, through the same AC power flow,
-day by day.
+"""Simulation of voltage regulation: any method, day by day, under the batteries' own limits.
 
-Source: Hou et al., DF-SRL, JMPCE 13(1), 2025, for the task and the reward. Per unit inside; p > 0
-draws from the bus.
+Every method, solved or learned, is judged by the same AC power flow. Source: Hou et al., DF-SRL,
+JMPCE 13(1), 2025, for the task and the reward. Per unit inside; p > 0 draws from the bus.
 
-    (1)  cost    sum over steps and batteries of h |p|: the energy that passes through the batteries' terminals
-    (2)  limits  v_min <= |V_i| <= v_max at every bus but substations that the grid above holds, by the AC power flow;
-                 power and SOC limits of each battery; SOC at the end of a day not below that at its
-                 start
+    (1)  cost    sum over steps and batteries of h |p|: the energy through the batteries' terminals
+    (2)  limits  v_min <= |V_i| <= v_max by the AC power flow, at every bus but substations that the
+                 grid above holds; power and SOC limits of each battery; SOC at the end of a day not
+                 below that at its start
     (3)  reward  of a step: -0.001 sum |p_kW| + sum over buses of min(0, 1000 d_i),
                  d_i = min(|V_i| - v_min, v_max - |V_i|), which on 0.95..1.05 is 0.05 - |1 - |V_i||
 
-(1) is `opf_objectives.regulation_power` of a plan that goes one way at a time. A battery's management keeps its power and SOC
-limits whatever is asked of it (`battery/step.py`); what is judged is the power applied. In a step
-without an AC solution no voltage can be held: it counts as a violation, and in (3) every bus as one
-at zero voltage.
-
-Longer than other files: simulation and judgement share every check, and what environments need of
-them is public.
+`rules.py` states (3) and the band of (2) in Pyomo. (1) is `opf_objectives.regulation_power` of a
+plan that goes one way at a time. A battery's management keeps its power and SOC limits whatever is
+asked of it (`battery/step.py`). What is judged is the power applied. A step without an AC solution
+counts as a violation, and in (3) every bus then counts as one at zero voltage.
 """
 
 from __future__ import annotations
@@ -45,16 +41,16 @@ def simulate(
     method: VoltageMethod | PlannedMethod,
     soc_start: ArrayLike | None = None,
 ) -> VoltageOutcomes:
-    """Return the AC-judged outcome of each day, all of them side by side in time.
+    """Return the AC-judged outcome of each day; all days run side by side in time.
 
-    soc_start: (n_bat,) or (B, n_bat), default that of the batteries. Where the batteries ask for a
-    soc_end, energy missing below it is what soc_short_mwh counts; else energy missing below their
-    soc_start.
+    soc_start: (n_bat,) or (B, n_bat), default that of the batteries. soc_short_mwh counts the
+    energy missing at the end below the batteries' soc_end, or below their soc_start where they ask
+    for no end. States say which step_h and n_step they are of, so a method made for others can
+    refuse them.
 
     Raises ValueError for no days or days of another feeder, a battery at no bus, a bus that is not
     fed in the normal state, SOC outside its limits, and a method whose answer has another shape or
-    is not finite. States say which step_h and n_step they are of, so a method made for others can
-    refuse them.
+    is not finite.
     """
     _check(network, batteries, days)
     start = _starting_soc(network, batteries, soc_start, len(days))
@@ -70,8 +66,9 @@ def carry_year(
     method: VoltageMethod | PlannedMethod,
     soc_start: ArrayLike | None = None,
 ) -> VoltageOutcomes:
-    """Return what `simulate` returns for days one after another, each beginning with the SOC at
-    which the last one ended.
+    """Return what `simulate` does, for days that follow one another.
+
+    Each begins with the SOC at which the last one ended.
 
     soc_start: (n_bat,) at the start of the first day. Raises as `simulate`.
     """
@@ -151,8 +148,8 @@ def _starting_soc(
         k = bad[0][-1]
         raise ValueError(
             f"{network.name}: soc_start of battery {batteries.name[k]!r} is "
-            f"{start[tuple(bad[0])]:g}; it must lie between "
-            f"soc_min {batteries.soc_min[k]:g} and soc_max {batteries.soc_max[k]:g}"
+            f"{start[tuple(bad[0])]:g}; it must lie between soc_min {batteries.soc_min[k]:g} and "
+            f"soc_max {batteries.soc_max[k]:g}"
         )
     return np.array(np.broadcast_to(start, (n_day, n_bat)))
 
@@ -174,6 +171,5 @@ def _check_answer(
         t = place[1] if step is None else step
         raise ValueError(
             f"{name}: the power of battery {batteries.name[place[-1]]!r} on {days.date[place[0]]} "
-            f"at step {t} is "
-            f"{asked[tuple(place)]:g}; answer with a finite number"
+            f"at step {t} is {asked[tuple(place)]:g}; answer with a finite number"
         )

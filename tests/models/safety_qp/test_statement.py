@@ -1,11 +1,13 @@
-"""The safety QP by hand, against LinDistFlow as the OPF has it, and its compiled form against the
-model itself.
+"""The safety QP by hand, against LinDistFlow of the OPF, and its arrays against the model itself.
+
+matrices.py is tested here.
 """
 
 import numpy as np
 import pyomo.environ as pyo
 import pytest
 
+import feeders
 from feederguard.data.networks import load_network
 from feederguard.models.battery import Batteries
 from feederguard.models.compiled import CompileError
@@ -22,39 +24,7 @@ from feederguard.models.solver import NotSolvedError, solve
 
 def two_buses(**changes) -> Network:
     """0 --0.1 + 0.2j-- 1, a substation at 1 pu, 1 MVA, band 0.95..1.05."""
-    bus, branch = np.zeros(2), np.zeros(1)
-    values = {
-        "name": "two buses",
-        "base_mva": 1.0,
-        "bus_name": ("0", "1"),
-        "vn_kv": bus + 10.0,
-        "v_min": bus + 0.95,
-        "v_max": bus + 1.05,
-        "p_load": bus,
-        "q_load": bus,
-        "p_gen": bus,
-        "q_gen": bus,
-        "g_shunt": bus,
-        "b_shunt": bus,
-        "substation": [0],
-        "v_substation": [1.0],
-        "branch_name": ("l",),
-        "kind": ("line",),
-        "from_bus": [0],
-        "to_bus": [1],
-        "r": [0.1],
-        "x": [0.2],
-        "g_from": branch,
-        "b_from": branch,
-        "g_to": branch,
-        "b_to": branch,
-        "tap": branch + 1,
-        "shift": branch,
-        "rating": branch + np.inf,
-        "closed": [True],
-        "open_end": [0],
-    }
-    return Network(**values | changes)
+    return feeders.two_buses(x=0.2, **{"name": "two buses", "v_min": 0.95, "v_max": 1.05} | changes)
 
 
 def battery(network, p_max=0.5, **changes) -> Batteries:

@@ -1,57 +1,27 @@
-"""The judge of voltage regulation: a two-bus feeder by hand, batteries' limits under any wish,
-energy over a year.
+"""Simulation of voltage regulation on a two-bus feeder by hand, and over a year.
+
+method.py is tested here.
 """
 
 import numpy as np
-import pyomo.environ as pyo
 import pytest
 
 from feederguard.data.voltage_cases import load_voltage_case
 from feederguard.models.battery import Batteries
 from feederguard.models.battery.step import allowed_power, next_soc, power_interval
-from feederguard.models.distflow_opf import build_distflow_opf
 from feederguard.models.network import Network
-from feederguard.models.opf_objectives import regulation_power
-from feederguard.models.power_flow import solve_power_flow
-from feederguard.models.voltage_regulation import VoltageDays, VoltageState, carry_year, simulate
-from feederguard.models.voltage_regulation.rules import band_excess, judged_buses, regulation_reward
+from feederguard.models.voltage_regulation import (
+    PlannedMethod,
+    VoltageDays,
+    carry_year,
+    simulate,
+)
+from feeders import two_buses
 
 
 def pair(**changes) -> Network:
     """0 --r = 0.1-- 1 on 1 MVA, band 0.95..1.05."""
-    zero = np.zeros(2)
-    values = {
-        "name": "pair",
-        "base_mva": 1.0,
-        "bus_name": ("0", "1"),
-        "vn_kv": zero + 10.0,
-        "v_min": zero + 0.95,
-        "v_max": zero + 1.05,
-        "p_load": [0, 1.0],
-        "q_load": zero,
-        "p_gen": zero,
-        "q_gen": zero,
-        "g_shunt": zero,
-        "b_shunt": zero,
-        "substation": [0],
-        "v_substation": [1.0],
-        "branch_name": ("l",),
-        "kind": ("line",),
-        "from_bus": [0],
-        "to_bus": [1],
-        "r": [0.1],
-        "x": [0.0],
-        "g_from": [0],
-        "b_from": [0],
-        "g_to": [0],
-        "b_to": [0],
-        "tap": [1],
-        "shift": [0],
-        "rating": [np.inf],
-        "closed": [True],
-        "open_end": [0],
-    }
-    return Network(**values | changes)
+    return two_buses(name="pair", **{"v_min": 0.95, "v_max": 1.05, "p_load": [0, 1.0]} | changes)
 
 
 def battery(**changes) -> Batteries:
@@ -156,76 +126,12 @@ def test_a_day_by_hand():
     assert outcome.reward[0] == pytest.approx(-0.55 + 1000 * (voltage_at(0.6) - 0.95), abs=1e-5)
 
 
-def test_a_fixed_end_is_what_is_missing():
-    outcome = simulate(pair(), battery(soc_end=0.9), days([[0.1, 0.1]]), Fixed([[0.0], [0.25]]))
-    assert outcome.soc_short_mwh[0] == pytest.approx(0.9 - 0.7)
-
-
 def test_a_plan_is_simulated_like_decisions():
     p = np.random.default_rng(0).uniform(-0.5, 0.5, (4, 1))
     a = simulate(pair(), battery(), days([[0.6, 0.2, -0.3, 0.1]] * 2), Fixed(p))
     b = simulate(pair(), battery(), days([[0.6, 0.2, -0.3, 0.1]] * 2), Planned(p))
     for name in ("p_battery", "soc", "v", "reward"):
         np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
-
-
-def test_the_reward_is_that_of_the_paper_on_its_band():
-    v = np.array([[1.0, 0.94], [1.0, 1.0501], [1.0, 0.95], [1.0, 1.02]])
-    p_kw = np.array([[-3.0, 4.0]] * 4)
-    by_hand = -0.001 * 7.0 + np.minimum(0, 1000 * (0.05 - np.abs(1 - v[:, 1])))
-    assert regulation_reward(pair(), p_kw, v) == pytest.approx(by_hand)
-    wide = pair(v_min=np.array([0.9, 0.9]), v_max=np.array([1.1, 1.1]))
-    assert regulation_reward(wide, p_kw, v) == pytest.approx(-0.007)
-
-
-def test_a_held_substation_is_not_judged():
-    # The grid above holds bus 0 at 1.1, outside the band, and nobody here can change that.
-    high = pair(v_substation=[1.1])
-    assert judged_buses(high).tolist() == [1]
-    assert regulation_reward(high, [0.0], np.array([1.1, 1.0])) == pytest.approx(0.0)
-    assert band_excess(high, np.array([1.1, 1.04])) == pytest.approx(-0.01)
-
-
-def test_the_battery_term_is_the_objective_of_the_optimum():
-    """0.001 per kW and step is `regulation_power`, MW summed over steps, for a plan that goes one
-    way at a time.
-    """
-    p = np.array([[-0.2], [0.1], [0.3]])
-    p_load = np.array([[0.0, 0.1]] * 3)
-    model = build_distflow_opf(
-        pair(), "linear", p_load=p_load, batteries=battery(), objective=regulation_power
-    )
-    for t in range(3):
-        model.p_charge[t, 0].set_value(float(max(p[t, 0], 0)))
-        model.p_discharge[t, 0].set_value(float(max(-p[t, 0], 0)))
-    outcome = simulate(pair(), battery(), days([[0.1] * 3]), Fixed(p))
-    assert (outcome.v[0, :, 1] >= 0.95).all()
-    assert -outcome.reward[0] == pytest.approx(pyo.value(regulation_power(model)))
-    assert outcome.regulation_mwh[0] == pytest.approx(pyo.value(regulation_power(model)))
-
-
-def test_the_voltage_term_counts_every_bus():
-    case = load_voltage_case(weeks="test")
-    flow = solve_power_flow(
-        case.network, case.days.p_load[0, 72] * 1.6, case.days.q_load[0, 72] * 1.6
-    )
-    v = np.abs(flow.voltage)
-    assert (v < 0.95).sum() > 3
-    by_hand = sum(min(0.0, 1000 * (0.05 - abs(1 - v[i]))) for i in range(1, case.network.n_bus))
-    assert regulation_reward(case.network, np.zeros(18), v) == pytest.approx(by_hand)
-
-
-def test_a_step_without_solution_is_a_violation_and_never_a_number():
-    """2.5 pu is the most the line can carry; 3 pu has no AC solution."""
-    outcome = simulate(pair(), battery(), days([[3.0, 0.1]]), Fixed([[0.0], [0.0]]))
-    assert outcome.converged.tolist() == [[False, True]]
-    assert outcome.n_violation_steps.tolist() == [1] and np.isinf(outcome.worst_excess_pu[0])
-    assert (
-        np.isnan(outcome.v[0, 0]).all()
-        and np.isnan(outcome.loss_mwh[0])
-        and np.isnan(outcome.grid_mwh[0])
-    )
-    assert outcome.reward[0] == pytest.approx(-950.0)
 
 
 def test_soc_stays_inside_under_wild_actions():
@@ -313,43 +219,7 @@ def test_answers_that_are_none_are_refused():
         simulate(pair(), battery(), days([[0.1]]), Fixed([[0.0, 0.0]]))
 
 
-@pytest.mark.parametrize("name", ["p_load", "q_load", "p_gen"])
-def test_demand_that_is_no_number_is_named(name):
-    values = {key: np.zeros((2, 3, 2)) for key in ("p_load", "q_load", "p_gen")}
-    values[name][1, 2, 1] = np.nan
-    with pytest.raises(
-        ValueError,
-        match=f"days: {name} of bus 1 on 2016-02-02 at step 2 is nan; give a finite number",
-    ):
-        VoltageDays(**values, step_h=1.0, date=np.array(["2016-02-01", "2016-02-02"]))
-
-
-def test_days_that_do_not_fit_are_refused():
-    zero = np.zeros((2, 3, 2))
-    date = np.array(["2016-02-01", "2016-02-02"])
-    with pytest.raises(
-        ValueError,
-        match=r"days: q_load has shape \(2, 3, 1\); expected \(2, 3, 2\), that of p_load",
-    ):
-        VoltageDays(zero, zero[..., :1], zero, 1.0, date)
-    with pytest.raises(
-        ValueError,
-        match=r"days: p_load has shape \(3, 2\); give \(B, T, n_bus\), T steps of B days",
-    ):
-        VoltageDays(zero[0], zero[0], zero[0], 1.0, date)
-    with pytest.raises(ValueError, match="days: 2 dates for 1 days; give each day its date"):
-        VoltageDays(zero[:1], zero[:1], zero[:1], 1.0, date)
-    with pytest.raises(
-        ValueError,
-        match="days: step_h is 0; it must be a positive number of hours".replace("0;", "0.0;"),
-    ):
-        VoltageDays(zero, zero, zero, 0.0, date)
-    with pytest.raises(ValueError, match="days: date of day 1 is NaT; give a calendar day"):
-        VoltageDays(zero, zero, zero, 1.0, np.array(["2016-02-01", "NaT"], dtype="datetime64[D]"))
-    with pytest.raises(
-        ValueError, match="days: date is 'someday'; give calendar days, such as '2016-01-31'"
-    ):
-        VoltageDays(zero[:1], zero[:1], zero[:1], 1.0, "someday")
+def test_no_days_and_days_of_another_feeder_are_refused():
     for judge in (simulate, carry_year):
         with pytest.raises(ValueError, match="pair: there are no days; give at least one"):
             judge(pair(), battery(), days([[0.1]])[:0], Fixed([[0.0]]))
@@ -357,7 +227,9 @@ def test_days_that_do_not_fit_are_refused():
         ValueError, match="pair: the days have 3 buses and the feeder 2; make days of this feeder"
     ):
         three = np.zeros((1, 1, 3))
-        simulate(pair(), battery(), VoltageDays(three, three, three, 1.0, date[:1]), Fixed([[0.0]]))
+        simulate(
+            pair(), battery(), VoltageDays(three, three, three, 1.0, "2016-02-01"), Fixed([[0.0]])
+        )
 
 
 def test_a_battery_at_no_bus_is_refused():
@@ -376,30 +248,6 @@ def test_soc_limits_that_cross_are_refused():
         battery(soc_min=0.8, soc_max=0.2)
 
 
-def test_a_bus_that_is_not_fed_is_refused():
-    dark = pair(closed=[False])
-    with pytest.raises(
-        ValueError, match="pair: bus '1' is not fed in the normal state; close a branch to it"
-    ):
-        simulate(dark, battery(), days([[0.1]]), Fixed([[0.0]]))
-
-
-def test_days_are_picked_by_number_slice_and_mask():
-    three = days([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]])
-    assert len(three) == 3 and three.n_step == 2
-    assert (
-        three[1].p_load[0, :, 1].tolist() == [0.3, 0.4]
-        and three[1].date.tolist() == three.date[1:2].tolist()
-    )
-    assert len(three[1:]) == 2 and three[np.array([True, False, True])].p_load[1, 1, 1] == 0.6
-    with pytest.raises(ValueError, match="read-only"):
-        three.p_load[0, 0, 0] = 1.0
-
-
-def test_states_are_picked_alike():
-    state = VoltageState(np.eye(3), np.eye(3), np.eye(3), np.full((3, 1), 0.5), np.arange(3))
-    assert len(state[1:]) == 2 and state[1:].step.tolist() == [1, 2] and state[1:].step_h is None
-    known = VoltageState(
-        np.eye(3), np.eye(3), np.eye(3), np.full((3, 1), 0.5), np.arange(3), 0.5, 48
-    )
-    assert (known[[0]].step_h, known[[0]].n_step) == (0.5, 48)
+def test_a_method_that_plans_is_told_from_one_that_decides():
+    assert isinstance(Planned([[0.0]]), PlannedMethod)
+    assert not isinstance(Fixed([[0.0]]), PlannedMethod)
