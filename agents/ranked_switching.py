@@ -41,13 +41,13 @@ from feederguard.agents.learning.checkpoint import (
     save_checkpoint,
 )
 from feederguard.agents.learning.one_thread import one_thread
-from feederguard.models.arrays import BoolArray, Float32Array, FloatArray, IntArray, StrArray
+from feederguard.models.arrays import BoolArray, Float32Array, FloatArray, IntArray
 from feederguard.models.load_transfer import Decisions, Scenarios, Setting, resolve_setting
-from feederguard.models.load_transfer.least_shedding import Candidates, limit_names, race_topologies
+from feederguard.models.load_transfer.least_shedding import Candidates, race_topologies
 from feederguard.models.network import Network
-from feederguard.models.switching.fallback import fall_back, search_lost
+from feederguard.models.switching.fallback import Settled, settle
 from feederguard.models.switching.plans import MOST_STATES, SwitchPlans
-from feederguard.models.switching.search import Found, search_plans
+from feederguard.models.switching.search import search_plans
 
 KIND = "ranked_switching"
 TEMPERATURE = 0.02  # two per cent more cost is worth a factor e less
@@ -145,7 +145,6 @@ class RankedSwitching:
         self.playbook = playbook
         self.config = config
         self.plans = SwitchPlans(network, setting)
-        self.limit_names = limit_names(network, setting)
         self._layers = layers
         self._many_states = setting.radial or 2.0 ** int(self.plans.switchable.sum()) > MOST_STATES
 
@@ -185,27 +184,15 @@ class RankedSwitching:
         """Return a safe decision for each scenario, wherever one was found; raises ValueError as
         `observe`.
         """
-        return self._decide(scenarios)[0].decisions
+        return self._decide(scenarios)[1].decisions
 
     def certify(self, scenarios: Scenarios) -> Certificates:
         """Return the decisions of `decide` with their certificates; proposed is the best-ranked
         plan, nothing shed.
         """
         begin = perf_counter()
-        found, proposed, impossible, reason = self._decide(scenarios)
-        return certify(
-            self.network,
-            self.setting,
-            scenarios,
-            proposed,
-            found.decisions,
-            impossible=impossible,
-            reason=reason,
-            n_flows=found.n_flows,
-            active=found.active,
-            limit_names=self.limit_names,
-            began=begin,
-        )
+        proposed, settled = self._decide(scenarios)
+        return certify(self.network, self.setting, scenarios, proposed, settled, began=begin)
 
     def with_config(self, **changes: Any) -> RankedSwitching:
         """Return the same agent deciding with other settings, such as another shortlist."""
@@ -274,7 +261,8 @@ class RankedSwitching:
                 values = np.maximum(values, 0.0)
         return values
 
-    def _decide(self, scenarios: Scenarios) -> tuple[Found, Decisions, BoolArray, StrArray]:
+    def _decide(self, scenarios: Scenarios) -> tuple[Decisions, Settled]:
+        """Return the best-ranked plans with nothing shed, and what is decided."""
         start = self._shortlists(scenarios, self.scores(observe(self.network, scenarios)))
         config = self.config
         # Where all states can be listed the teacher knew them all, and the ranking leaves nothing
@@ -283,10 +271,15 @@ class RankedSwitching:
         found = search_plans(self.plans, scenarios, start, beam=config.beam, max_rounds=rounds)
         unmet = np.flatnonzero(np.diff(self.playbook.first)[scenarios.fault] == 0)
         found.cost[unmet] = np.inf
-        search_lost(self.plans, scenarios, found, config.search_beam, config.search_rounds)
-        impossible, reason = fall_back(self.plans, scenarios, found)
+        settled = settle(
+            self.plans,
+            scenarios,
+            found,
+            beam=config.search_beam,
+            max_rounds=config.search_rounds,
+        )
         proposed = np.array([rows[0] for rows in start], dtype=bool).reshape(found.closed.shape)
-        return found, Decisions(proposed, np.zeros(found.shed.shape)), impossible, reason
+        return Decisions(proposed, np.zeros(found.shed.shape)), settled
 
     def _shortlists(self, scenarios: Scenarios, scores: Float32Array) -> list[BoolArray]:
         """Return the best-ranked plans of each scenario; the plain ones for a fault that training

@@ -10,9 +10,11 @@ from __future__ import annotations
 import numpy as np
 
 from feederguard.models.arrays import BoolArray, FloatArray
+from feederguard.models.load_transfer.setting import loop_switches
 from feederguard.models.network import Network
 from feederguard.models.power_flow import solve_power_flow
 from feederguard.models.switching.forests import spanning_forests
+from feederguard.models.switching.plans import forest_exchanges
 
 
 def branch_exchange(
@@ -27,7 +29,7 @@ def branch_exchange(
 
     Ties and lines on loops are switched. starts: random starting trees besides the normal state.
     """
-    free = network.is_tie | (network.on_loop & (np.array(network.kind) == "line"))
+    free = loop_switches(network)
     rng = np.random.default_rng(seed)
     keys = rng.random((starts + 1, network.n_branch))
     # The first start is the normal state, the others are random trees drawn towards it.
@@ -47,50 +49,12 @@ def _descend(
 ) -> tuple[BoolArray, float]:
     loss = _losses(network, closed[None], p, q)[0]
     while True:
-        trials = _exchanges(network, closed, free)
+        trials = np.concatenate([closed[None], forest_exchanges(network, closed, free)])
         losses = _losses(network, trials, p, q)
         k = int(np.argmin(losses))
         if not losses[k] < loss - 1e-9:
             return closed, float(loss)
         closed, loss = trials[k], losses[k]
-
-
-def _exchanges(network: Network, closed: BoolArray, free: BoolArray) -> BoolArray:
-    """Return every state one exchange away, (n, n_branch); `closed` is a spanning forest."""
-    parent, depth, by = _rooted(network, closed)
-    trials = [closed]
-    for add in np.flatnonzero(free & ~closed).tolist():
-        i, j = int(network.from_bus[add]), int(network.to_bus[add])
-        while i != j:
-            # Climb from the deeper end; two substations are one point.
-            if depth[i] == 0 and depth[j] == 0:
-                break
-            if depth[i] < depth[j]:
-                i, j = j, i
-            if free[by[i]]:
-                trial = closed.copy()
-                trial[add], trial[by[i]] = True, False
-                trials.append(trial)
-            i = parent[i]
-    return np.array(trials)
-
-
-def _rooted(network: Network, closed: BoolArray) -> tuple[list[int], list[int], list[int]]:
-    """Return parent bus, depth and branch to the parent of every bus of a forest."""
-    neighbours: list[list[tuple[int, int]]] = [[] for _ in range(network.n_bus)]
-    for b in np.flatnonzero(closed).tolist():
-        neighbours[network.from_bus[b]].append((int(network.to_bus[b]), b))
-        neighbours[network.to_bus[b]].append((int(network.from_bus[b]), b))
-    parent, depth, by = [-1] * network.n_bus, [-1] * network.n_bus, [-1] * network.n_bus
-    queue = network.substation.tolist()
-    for bus in queue:
-        depth[bus] = 0
-    for bus in queue:
-        for other, b in neighbours[bus]:
-            if depth[other] < 0:
-                parent[other], depth[other], by[other] = bus, depth[bus] + 1, b
-                queue.append(other)
-    return parent, depth, by
 
 
 def _losses(

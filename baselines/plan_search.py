@@ -14,8 +14,8 @@ from time import perf_counter
 import numpy as np
 
 from feederguard.models.load_transfer import Decisions, Report, Scenarios, Setting, resolve_setting
-from feederguard.models.load_transfer.least_shedding import least_shedding
 from feederguard.models.network import Network
+from feederguard.models.switching.fallback import settle
 from feederguard.models.switching.plans import SwitchPlans
 from feederguard.models.switching.search import Found, search_plans
 
@@ -47,24 +47,12 @@ class PlanSearch:
         """
         begin = perf_counter()
         found = search_plans(self.plans, scenarios, beam=self.beam, max_rounds=self.max_rounds)
-        self._leave_dark(scenarios, found)
+        settled = settle(self.plans, scenarios, found)
         seconds = (perf_counter() - begin) / max(len(scenarios), 1)
         self.reports = [
             self._report(int(fault), found, k, seconds) for k, fault in enumerate(scenarios.fault)
         ]
-        return found.decisions
-
-    def _leave_dark(self, scenarios: Scenarios, found: Found) -> None:
-        lost = np.flatnonzero(np.isinf(found.cost))
-        if len(lost):
-            part = scenarios[lost]
-            dark = np.stack([self.plans.dark(int(fault)) for fault in part.fault])
-            rest = least_shedding(self.plans.network, part, dark, self.plans.setting)
-            found.closed[lost], found.shed[lost] = (
-                dark,
-                np.where(rest.safe[:, None], rest.shed, 1.0),
-            )
-            found.n_flows[lost] += rest.n_flows
+        return settled.decisions
 
     def _report(self, fault: int, found: Found, k: int, seconds: float) -> Report:
         note = f"{found.n_flows[k]} AC power flows"

@@ -45,6 +45,7 @@ from feederguard.models.load_transfer.rules import (
     cost_of_squares,
     shed_per_base,
 )
+from feederguard.models.load_transfer.setting import loop_switches
 from feederguard.models.load_transfer.shedding import can_shed, kept
 from feederguard.models.network import Network, NetworkError
 
@@ -68,9 +69,7 @@ def build_loss_reconfiguration(
     Raises `NetworkError` for an unknown branch, a net demand of another shape, and where no radial
     topology exists.
     """
-    free = _as_mask(
-        network, switchable, network.is_tie | (network.on_loop & (np.array(network.kind) == "line"))
-    )
+    free = _as_mask(network, switchable, loop_switches(network))
     p_net = np.asarray(network.p_load - network.p_gen if p is None else p, dtype=float)
     q_net = np.asarray(network.q_load - network.q_gen if q is None else q, dtype=float)
     for name, array in (("p", p_net), ("q", q_net)):

@@ -22,10 +22,12 @@ from feederguard.models.load_transfer import (
     Setting,
     judge_with_flow,
 )
+from feederguard.models.load_transfer.least_shedding import limit_names
 from feederguard.models.load_transfer.shedding import can_shed
 from feederguard.models.network import Network
+from feederguard.models.switching.fallback import Settled
 
-STATUSES = ("as_proposed", "corrected", "replaced", "impossible")
+CERTIFICATE_STATUSES = ("as_proposed", "corrected", "replaced", "impossible")
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +37,7 @@ class Certificates:
     fault: IntArray  # (B,) failed branch
     proposed: Decisions
     applied: Decisions
-    status: StrArray  # (B,) one of STATUSES
+    status: StrArray  # (B,) one of CERTIFICATE_STATUSES
     outcome: Outcomes  # of what is applied, by the judge: cost, safe, v_min_pu, max_loading, ...
     residual_mva: FloatArray  # (B,) largest power mismatch of the AC solution at any bus
     n_flows: IntArray  # (B,) AC power flows spent on the decision, the last check included
@@ -89,36 +91,32 @@ def certify(
     setting: Setting,
     scenarios: Scenarios,
     proposed: Decisions,
-    applied: Decisions,
+    settled: Settled,
     *,
-    impossible: BoolArray,
-    reason: StrArray,
-    n_flows: IntArray,
-    active: BoolArray,
-    limit_names: tuple[str, ...],
     began: float,
 ) -> Certificates:
-    """Return the certificates of applied decisions, each judged by a fresh AC power flow.
+    """Return the certificates of settled decisions, each judged by a fresh AC power flow.
 
     began: `perf_counter()` when the work on the decisions started.
     """
+    applied = settled.decisions
     outcome, flow = judge_with_flow(network, scenarios, applied, setting)
     same = (proposed.closed == applied.closed).all(axis=1)
     live = flow.energised & can_shed(scenarios.p_load)
-    # A dark bus sheds everything whatever the fraction says.
+    # A dark bus sheds everything, whatever the fraction is.
     extra = (np.abs(applied.shed - proposed.shed) * live).max(axis=1, initial=0.0) > 1e-9
-    status = np.where(impossible, 3, np.where(~same, 2, np.where(extra, 1, 0)))
+    status = np.where(settled.impossible, 3, np.where(~same, 2, np.where(extra, 1, 0)))
     return Certificates(
         scenarios.fault,
         proposed,
         applied,
-        np.array(STATUSES)[status],
+        np.array(CERTIFICATE_STATUSES)[status],
         outcome,
         flow.mismatch_mva,
-        n_flows + 1,
+        settled.found.n_flows + 1,
         perf_counter() - began,
         live,
-        active,
-        limit_names,
-        reason,
+        settled.found.active,
+        limit_names(network, setting),
+        settled.reason,
     )

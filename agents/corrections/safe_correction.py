@@ -25,10 +25,10 @@ from feederguard.models.load_transfer import (
     check_decisions,
     resolve_setting,
 )
-from feederguard.models.load_transfer.least_shedding import least_shedding, limit_names
+from feederguard.models.load_transfer.least_shedding import least_shedding
 from feederguard.models.network import Network
 from feederguard.models.network.graph import energised_buses
-from feederguard.models.switching.fallback import fall_back, search_lost
+from feederguard.models.switching.fallback import settle
 from feederguard.models.switching.plans import SwitchPlans
 from feederguard.models.switching.search import Found, search_plans
 
@@ -45,7 +45,6 @@ class SafeCorrection:
         self.network = network
         self.setting = resolve_setting(network, setting)
         self.plans = SwitchPlans(network, self.setting)
-        self.limit_names = limit_names(network, self.setting)
 
     def correct(self, scenarios: Scenarios, decisions: Decisions) -> Decisions:
         """Return what is applied in place of `decisions`."""
@@ -62,20 +61,8 @@ class SafeCorrection:
         )
         found.cost[~(kept.safe & self._allowed(proposed.closed))] = np.inf
         self._replace(scenarios, found)
-        impossible, reason = fall_back(self.plans, scenarios, found)
-        return certify(
-            self.network,
-            self.setting,
-            scenarios,
-            proposed,
-            found.decisions,
-            impossible=impossible,
-            reason=reason,
-            n_flows=found.n_flows,
-            active=found.active,
-            limit_names=self.limit_names,
-            began=begin,
-        )
+        settled = settle(self.plans, scenarios, found, beam=BEAM, max_rounds=MAX_ROUNDS)
+        return certify(self.network, self.setting, scenarios, proposed, settled, began=begin)
 
     def _allowed(self, closed: BoolArray) -> BoolArray:
         """Return which states are radial where the setting asks for it, (B,)."""
@@ -96,5 +83,5 @@ class SafeCorrection:
             fault = int(scenarios.fault[k])
             near = [self.plans.neighbours(fault, found.closed[k])] if tree else []
             start.append(np.concatenate([*near, self.plans.plain(fault)]))
-        found.put(lost, search_plans(self.plans, scenarios[lost], start, max_rounds=0))
-        search_lost(self.plans, scenarios, found, BEAM, MAX_ROUNDS)
+        near_plans = search_plans(self.plans, scenarios[lost], start, max_rounds=0)
+        found.take_over(lost, near_plans)

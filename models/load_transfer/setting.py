@@ -55,7 +55,7 @@ class Setting:
             return mask
         if not self.radial:
             return network.is_tie
-        return np.asarray(network.is_tie | (network.on_loop & (np.array(network.kind) == "line")))
+        return loop_switches(network)
 
     def limited_branches(self, network: Network) -> BoolArray:
         """Return which branches carry the uniform active-power limit, (n_branch,): those away from
@@ -65,6 +65,11 @@ class Setting:
             network.to_bus, network.substation
         )
         return ~at_substation
+
+
+def loop_switches(network: Network) -> BoolArray:
+    """Return the ties and every line on a loop, (n_branch,)."""
+    return np.asarray(network.is_tie | (network.on_loop & (np.array(network.kind) == "line")))
 
 
 def resolve_setting(network: Network, setting: str | Setting) -> Setting:

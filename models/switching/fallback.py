@@ -1,10 +1,12 @@
-"""What is done where no plan was found: a deeper search, and then everything behind the fault dark."""
+"""What is decided where no plan was found: a deeper search, then everything behind the fault dark."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from feederguard.models.arrays import BoolArray, StrArray
+from feederguard.models.arrays import BoolArray, FloatArray, IntArray, StrArray
 from feederguard.models.load_transfer import Decisions, Scenarios, judge
 from feederguard.models.load_transfer.least_shedding import least_shedding
 from feederguard.models.switching.plans import SwitchPlans
@@ -14,45 +16,65 @@ IMPOSSIBLE = "no switch state tried keeps every limit, however much is shed"
 DARK_TOO = "nor does any shedding tried with everything behind the fault dark: this breaks the limits least"
 
 
-def search_lost(
-    plans: SwitchPlans, scenarios: Scenarios, found: Found, beam: int, max_rounds: int
-) -> None:
-    """Search from the plain plans wherever no plan was found: before anything is called impossible."""
-    lost = np.flatnonzero(np.isinf(found.cost))
-    if len(lost):
-        found.put(lost, search_plans(plans, scenarios[lost], beam=beam, max_rounds=max_rounds))
+@dataclass(frozen=True, eq=False)
+class Settled:
+    """A decision for every scenario, and where no plan tried can be made safe."""
+
+    found: Found
+    impossible: BoolArray  # (B,) everything behind the fault is dark
+    reason: StrArray  # (B,) why it is impossible; empty otherwise
+
+    @property
+    def decisions(self) -> Decisions:
+        """The decisions."""
+        return self.found.decisions
 
 
-def fall_back(plans: SwitchPlans, scenarios: Scenarios, found: Found) -> tuple[BoolArray, StrArray]:
-    """Leave dark what is behind the fault wherever no plan was found; return where that is (B,),
-    and why (B,).
+def settle(
+    plans: SwitchPlans, scenarios: Scenarios, found: Found, *, beam: int = 0, max_rounds: int = 0
+) -> Settled:
+    """Return a decision for every scenario, `found` where its cost is finite.
 
-    What is left sheds the least that makes it safe. Where nothing does, of shedding nothing and
-    shedding everything (local generation may be the trouble) the one is taken that breaks the
-    limits less, by AC power flow.
+    The others are searched from the plain plans, with `beam` and `max_rounds` as `search_plans`;
+    beam 0 skips that. Where no plan is found either, everything behind the fault stays dark, and
+    the rest sheds the least that makes it safe. Where no shedding does, it sheds nothing or
+    everything, whichever breaks the limits less: local generation may be the trouble.
     """
+    lost = np.flatnonzero(np.isinf(found.cost))
+    if len(lost) and beam:
+        # Nothing is called impossible before the search from the plain plans.
+        deeper = search_plans(plans, scenarios[lost], beam=beam, max_rounds=max_rounds)
+        found.take_over(lost, deeper)
     impossible = np.isinf(found.cost)
     reason = np.full(len(scenarios), "", dtype=f"<U{len(IMPOSSIBLE) + len(DARK_TOO) + 2}")
     lost = np.flatnonzero(impossible)
-    if not len(lost):
-        return impossible, reason
+    if len(lost):
+        safe = _leave_dark(plans, scenarios, found, lost)
+        reason[lost] = np.where(safe, IMPOSSIBLE, f"{IMPOSSIBLE}, {DARK_TOO}")
+    return Settled(found, impossible, reason)
+
+
+def _leave_dark(
+    plans: SwitchPlans, scenarios: Scenarios, found: Found, lost: IntArray
+) -> BoolArray:
+    """Write the dark decisions of the lost scenarios into `found`; return which are safe."""
     part = scenarios[lost]
     dark = np.stack([plans.dark(int(fault)) for fault in part.fault])
     rest = least_shedding(plans.network, part, dark, plans.setting)
     none, everything = (np.full(rest.shed.shape, fraction) for fraction in (0.0, 1.0))
-    broken = [
-        judge(plans.network, part, Decisions(dark, shed), plans.setting).worst_violation
-        for shed in (none, everything)
-    ]
-    # A flow that does not converge (NaN) breaks more than any that does.
-    least = np.where(
-        (np.nan_to_num(broken[0], nan=np.inf) <= np.nan_to_num(broken[1], nan=np.inf))[:, None],
-        none,
-        everything,
-    )
+    worse = _broken(plans, part, dark, none) > _broken(plans, part, dark, everything)
     found.closed[lost] = dark
-    found.shed[lost] = np.where(rest.safe[:, None], rest.shed, least)
+    found.shed[lost] = np.where(
+        rest.safe[:, None], rest.shed, np.where(worse[:, None], everything, none)
+    )
     found.n_flows[lost] += rest.n_flows + 2
     found.active[lost] |= rest.active
-    reason[lost] = np.where(rest.safe, IMPOSSIBLE, f"{IMPOSSIBLE}, {DARK_TOO}")
-    return impossible, reason
+    return rest.safe
+
+
+def _broken(
+    plans: SwitchPlans, scenarios: Scenarios, closed: BoolArray, shed: FloatArray
+) -> FloatArray:
+    """Return the worst violation of each decision, (B,); inf where the flow does not converge."""
+    outcome = judge(plans.network, scenarios, Decisions(closed, shed), plans.setting)
+    return np.nan_to_num(outcome.worst_violation, nan=np.inf)

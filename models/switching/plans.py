@@ -64,7 +64,7 @@ class SwitchPlans:
             usable = self.switchable.copy()
             usable[fault] = False
             self._neighbours[key] = (
-                self._exchanges(closed, usable)
+                forest_exchanges(self.network, closed, usable)
                 if self.setting.radial
                 else self._toggles(closed, usable)
             )
@@ -136,29 +136,32 @@ class SwitchPlans:
         two[np.arange(len(pairs)), pairs[:, 1]] = False
         return np.concatenate([one, two])
 
-    def _exchanges(self, closed: BoolArray, usable: BoolArray) -> BoolArray:
-        network, prepared = self.network, prepare(self.network)
-        pairs = _exchange_pairs(
-            np.array(closed),
-            usable,
-            *prepared.graph,
-            prepared.substation,
-            network.from_bus.copy(),
-            network.to_bus.copy(),
-        )
-        plans = np.tile(closed, (len(pairs), 1))
-        plans[np.arange(len(pairs)), pairs[:, 0]] = True
-        plans[np.arange(len(pairs)), pairs[:, 1]] = False
-        return plans
+
+def forest_exchanges(network: Network, closed: BoolArray, free: BoolArray) -> BoolArray:
+    """Return every state one exchange away from a forest, (n_plan, n_branch).
+
+    An exchange closes an open branch and opens one on the loop that this makes. closed, free:
+    (n_branch,); only free branches are operated.
+    """
+    prepared = prepare(network)
+    pairs = _exchange_pairs(
+        np.array(closed),
+        np.array(free),
+        prepared.graph,
+        prepared.substation,
+        network.from_bus.copy(),
+        network.to_bus.copy(),
+    )
+    plans = np.tile(closed, (len(pairs), 1))
+    plans[np.arange(len(pairs)), pairs[:, 0]] = True
+    plans[np.arange(len(pairs)), pairs[:, 1]] = False
+    return plans
 
 
 @njit(cache=True)
-def _exchange_pairs(
-    closed, usable, start, near_branch, near_bus, substation, from_bus, to_bus
-) -> Any:  # type: ignore[no-untyped-def]
-    """Return (close, open) pairs of a forest: each open usable branch with each usable branch of
-    the loop it makes.
-    """
+def _exchange_pairs(closed, free, graph, substation, from_bus, to_bus) -> Any:  # type: ignore[no-untyped-def]
+    """Return (close, open) pairs: each open free branch, each free branch of the loop it makes."""
+    start, near_branch, near_bus = graph
     n_bus, n_branch = len(start) - 1, len(closed)
     walk = np.empty((4, n_bus), np.int64)
     links, seen = np.empty(n_branch, np.int64), np.empty(n_branch, np.bool_)
@@ -182,7 +185,7 @@ def _exchange_pairs(
     pairs = []
     for b in range(n_branch):
         i, j = walk[3, from_bus[b]], walk[3, to_bus[b]]
-        if closed[b] or not usable[b] or i < 0 or j < 0:
+        if closed[b] or not free[b] or i < 0 or j < 0:
             continue
         # Two different roots meet nowhere: the loop then runs through both substations.
         while i != j:
@@ -190,7 +193,7 @@ def _exchange_pairs(
                 i, j = j, i
             if walk[1, i] < 0:
                 break
-            if usable[walk[2, i]]:
+            if free[walk[2, i]]:
                 pairs.append((b, walk[2, i]))
             i = walk[1, i]
     out = np.empty((len(pairs), 2), np.int64)

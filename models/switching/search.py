@@ -38,7 +38,7 @@ class Found:
         """The plans as decisions."""
         return Decisions(self.closed, self.shed)
 
-    def put(self, items: IntArray, other: Found) -> None:
+    def take_over(self, items: IntArray, other: Found) -> None:
         """Take over what another search found for these items; its power flows are added."""
         self.closed[items], self.shed[items], self.cost[items] = (
             other.closed,

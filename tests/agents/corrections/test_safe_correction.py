@@ -5,7 +5,7 @@ random ones.
 import numpy as np
 import pytest
 
-from feederguard.agents.corrections.certificate import STATUSES
+from feederguard.agents.corrections.certificate import CERTIFICATE_STATUSES
 from feederguard.agents.corrections.safe_correction import SafeCorrection
 from feederguard.data.networks import load_network
 from feederguard.data.profiles import load_profiles
@@ -146,7 +146,7 @@ def test_random_proposals_end_safe(name: str, setting: str) -> None:
     closed[np.arange(150), scenarios.fault] = False
     wanted = Decisions(closed, rng.random((150, network.n_bus)) * (rng.random((150, 1)) < 0.5))
     done = correction.run(scenarios, wanted)
-    assert set(done.status) <= set(STATUSES[:3])
+    assert set(done.status) <= set(CERTIFICATE_STATUSES[:3])
     assert judge(network, scenarios, done.applied, setting).safe.all()
     assert (done.residual_mva < 1e-7).all()
     kept = done.status != "replaced"
