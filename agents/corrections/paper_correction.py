@@ -50,6 +50,7 @@ from feederguard.models.load_transfer.ac_state import lay_out_limits
 from feederguard.models.load_transfer.judge import SAFE_TOLERANCE
 from feederguard.models.load_transfer.least_shedding import FLOW_TOLERANCE_MVA
 from feederguard.models.load_transfer.rules import transfer_rules
+from feederguard.models.load_transfer.shedding import can_shed, kept
 from feederguard.models.load_transfer.shedding_sweep import (
     COLUMN_P,
     COLUMN_W,
@@ -133,18 +134,12 @@ class PaperCorrection:
         Raises ValueError when a shape does not fit, demand is not finite, or a shed fraction is NaN
         or outside [0, 1].
         """
-        self._check(scenarios, decisions)
-        check_decisions(self.network, scenarios, decisions, self.setting)
+        scenarios, decisions = check_decisions(
+            self.network, scenarios, decisions, self.setting, "paper correction"
+        )
         n = len(scenarios)
-        # The kernel is compiled for writable arrays; a read-only one would compile it anew.
-        demand = tuple(
-            np.require(a, float, ["C", "W"])
-            for a in (scenarios.p_load, scenarios.q_load, scenarios.p_gen)
-        )
-        closed, shed = (
-            np.require(decisions.closed, bool, ["C", "W"]),
-            np.array(decisions.shed, dtype=float),
-        )
+        demand = (scenarios.p_load, scenarios.q_load, scenarios.p_gen)
+        closed, shed = decisions.closed, decisions.shed.copy()
         end, n_steps, n_flows = (np.zeros(n, dtype=np.int64) for _ in range(3))
         worst = np.full(n, -1, dtype=np.int64)
         found = (shed, end, n_steps, n_flows, worst)
@@ -155,40 +150,6 @@ class PaperCorrection:
             for items, slots in self._blocks(closed, unsafe):
                 self._step(items, slots, self.max_steps, demand, closed, found)
         return CorrectionRun(Decisions(closed, shed), end, n_steps, n_flows, worst)
-
-    def _check(self, scenarios: Scenarios, decisions: Decisions) -> None:
-        n, network = len(scenarios), self.network
-        arrays = {"shed": decisions.shed} | {
-            name: getattr(scenarios, name) for name in ("p_load", "q_load", "p_gen")
-        }
-        shapes = {"closed": (np.shape(decisions.closed), network.n_branch)}
-        shapes |= {name: (np.shape(array), network.n_bus) for name, array in arrays.items()}
-        for name, (shape, width) in shapes.items():
-            if shape != (n, width):
-                raise ValueError(
-                    f"paper correction: {name} has shape {shape}; expected ({n}, {width}), a row "
-                    f"per scenario on {network.name}"
-                )
-        if np.asarray(decisions.closed).dtype != bool:
-            raise ValueError(
-                "paper correction: closed must hold True (closed) or False (open) per branch"
-            )
-        for name, array in arrays.items():
-            low, high = (
-                (-1e-9, 1 + 1e-9) if name == "shed" else (-np.finfo(float).max, np.finfo(float).max)
-            )
-            bad = np.argwhere(~((array >= low) & (array <= high)))
-            if bad.size:
-                item, bus = bad[0]
-                raise ValueError(
-                    f"paper correction: {name} of bus {network.bus_name[bus]!r} in item {item} is "
-                    f"{array[item, bus]:g}; "
-                    + (
-                        "a shed fraction lies between 0 and 1"
-                        if name == "shed"
-                        else "give a finite number"
-                    )
-                )
 
     def _blocks(self, closed: BoolArray, items: IntArray) -> Iterator[tuple[IntArray, IntArray]]:
         """Yield items with the cache slots of their topologies, as many at a time as the cache
@@ -391,8 +352,8 @@ def _correct_one(  # type: ignore[no-untyped-def]
     while True:
         for k in range(n):
             i = walk[0, k]
-            kept = 1.0 - shed[b, i] if p_load[b, i] > 0 else 1.0
-            demand[k, 0], demand[k, 1] = p_load[b, i] * kept - p_gen[b, i], q_load[b, i] * kept
+            share = kept(1.0, can_shed(p_load[b, i]), shed[b, i])
+            demand[k, 0], demand[k, 1] = p_load[b, i] * share - p_gen[b, i], q_load[b, i] * share
         n_flows[b] += 1
         worst_limit[b] = -1
         iterations = solve_item(
@@ -510,7 +471,7 @@ def _choose_bus(  # type: ignore[no-untyped-def]
             i = walk[0, k]
             helps = side[row] * gain[i]
             largest = max(largest, abs(helps))
-            if p_load[b, i] > 0 and shed[b, i] < 1.0 and helps > best:
+            if can_shed(p_load[b, i]) and shed[b, i] < 1.0 and helps > best:
                 best, chosen = helps, i
         if chosen >= 0 and best > LEAST_SHARE * largest:
             return chosen
@@ -546,7 +507,7 @@ def _gains(
             weight = 2.0 * np.conj(current[k])
         for place in range(n):
             i = walk[0, place]
-            if p_load[b, i] > 0:
+            if can_shed(p_load[b, i]):
                 per_power = np.conj(complex(1.0, q_load[b, i] / p_load[b, i]) / voltage[i])
                 gain[i] += value[t] * (weight * response[i] * per_power).real
 
@@ -557,7 +518,7 @@ def _heaviest(b, n, walk, impedance, p_load, q_load, shed):  # type: ignore[no-u
     most, chosen = -1.0, _NONE
     for k in range(n):
         i = walk[0, k]
-        if p_load[b, i] > 0 and shed[b, i] < 1.0:
+        if can_shed(p_load[b, i]) and shed[b, i] < 1.0:
             relief = (
                 abs(impedance[i, i]) * abs(complex(p_load[b, i], q_load[b, i])) * (1.0 - shed[b, i])
             )

@@ -41,7 +41,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from feederguard.agents.environments.load_transfer_actions import (
     action_layout,
-    check_feeder,
     decode_actions,
     encode_decisions,
     observe,
@@ -56,6 +55,7 @@ from feederguard.models.load_transfer import (
     make_scenarios,
     resolve_setting,
 )
+from feederguard.models.load_transfer.scenario import check_scenarios
 from feederguard.models.network import Network
 
 Correct = Callable[[Scenarios, Decisions], Decisions]
@@ -267,7 +267,7 @@ def _checked_pool(network: Network, scenarios: Scenarios, horizon: int) -> Scena
     """Return the pool of an environment, or raise where it is given rather than in some later step."""
     if not len(scenarios):
         raise ValueError(f"{network.name}: the pool of scenarios is empty; give at least one")
-    check_feeder(network, scenarios)
+    check_scenarios(network, scenarios, "environment")
     pool = make_scenarios(
         network, scenarios.fault, scenarios.p_load, scenarios.q_load, scenarios.p_gen
     )

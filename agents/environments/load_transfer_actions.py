@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from feederguard.models.arrays import BoolArray, Float32Array, FloatArray, IntArray
 from feederguard.models.load_transfer import Decisions, Scenarios, Setting, resolve_setting
+from feederguard.models.load_transfer.scenario import DEMANDS, check_scenarios
 from feederguard.models.network import Network
 from feederguard.models.network.graph import energised_buses, refuse_fixed_loops
 from feederguard.models.once_per_object import once_per_object
@@ -21,21 +22,14 @@ def observe(network: Network, scenarios: Scenarios) -> Float32Array:
     Raises ValueError when the scenarios are of another feeder or a demand or generation is not
     finite.
     """
-    check_feeder(network, scenarios)
+    scenarios = check_scenarios(network, scenarios, "observe")
     n, n_branch = len(scenarios), network.n_branch
     observations = np.zeros((n, n_branch + 3 * network.n_bus), np.float32)
     observations[np.arange(n), scenarios.fault] = 1.0
     per_unit = 1.0 / _mean_load(network)
-    for k, name in enumerate(("p_load", "q_load", "p_gen")):
+    for k, name in enumerate(DEMANDS):
         first = n_branch + k * network.n_bus
         observations[:, first : first + network.n_bus] = getattr(scenarios, name) * per_unit
-    if not np.isfinite(observations).all():
-        item, column = np.argwhere(~np.isfinite(observations))[0]
-        raise ValueError(
-            f"{network.name}: demand or generation of bus "
-            f"{network.bus_name[(column - n_branch) % network.n_bus]!r} in "
-            f"scenario {item} is not finite; give a number"
-        )
     return observations
 
 
@@ -140,22 +134,3 @@ def _checked_actions(
             "1"
         )
     return np.asarray(np.clip(numbers, 0.0, 1.0))
-
-
-def check_feeder(network: Network, scenarios: Scenarios) -> None:
-    n = len(scenarios)
-    for name in ("p_load", "q_load", "p_gen"):
-        shape = np.shape(getattr(scenarios, name))
-        if shape != (n, network.n_bus):
-            raise ValueError(
-                f"{network.name}: {name} of the scenarios has shape {shape}; expected ({n}, "
-                f"{network.n_bus}): "
-                "make scenarios of this feeder"
-            )
-    outside = np.flatnonzero((scenarios.fault < 0) | (scenarios.fault >= network.n_branch))
-    if outside.size:
-        raise ValueError(
-            f"{network.name}: scenario {outside[0]} has its fault at branch "
-            f"{scenarios.fault[outside[0]]}; branches are "
-            f"numbered 0 to {network.n_branch - 1}: make scenarios of this feeder"
-        )

@@ -26,7 +26,7 @@ they take longer than the power flow itself.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -38,6 +38,7 @@ from feederguard.models.load_transfer.rules import TransferRules, transfer_rules
 from feederguard.models.load_transfer.scenario import (
     Decisions,
     Scenarios,
+    check_scenarios,
     demand_after_shedding,
     shed_power,
 )
@@ -114,8 +115,8 @@ def judge_with_flow(
 ) -> tuple[Outcomes, PowerFlow]:
     """Return what `judge` returns, and the AC power flow it judged by."""
     rules = transfer_rules(network, resolve_setting(network, setting))
-    scenarios, decisions = _as_arrays(scenarios, decisions)
-    _check(network, rules, scenarios, decisions, "decision")
+    scenarios = check_scenarios(network, scenarios, "judge")
+    decisions = _checked(network, rules, scenarios, decisions, _Who("judge", "decision"))
     p, q = demand_after_shedding(scenarios, decisions)
     flow = solve_power_flow(network, p, q, decisions.closed)
     state = read_state(rules, scenarios, flow, decisions.closed)
@@ -154,13 +155,19 @@ def judge_with_flow(
 
 
 def check_decisions(
-    network: Network, scenarios: Scenarios, decisions: Decisions, setting: str | Setting
-) -> None:
-    """Raise the ValueError that `judge` would raise for these scenarios and decisions, without a
-    power flow.
+    network: Network,
+    scenarios: Scenarios,
+    decisions: Decisions,
+    setting: str | Setting,
+    who: str = "judge",
+) -> tuple[Scenarios, Decisions]:
+    """Return both as compiled kernels take them, or raise the ValueError of `judge`.
+
+    who: asks for them, and begins the message.
     """
     rules = transfer_rules(network, resolve_setting(network, setting))
-    _check(network, rules, *_as_arrays(scenarios, decisions), "decision")
+    scenarios = check_scenarios(network, scenarios, who)
+    return scenarios, _checked(network, rules, scenarios, decisions, _Who(who, "decision"))
 
 
 def limit_violations(network: Network, setting: str | Setting, flow: PowerFlow) -> FloatArray:
@@ -176,80 +183,41 @@ def limit_violations(network: Network, setting: str | Setting, flow: PowerFlow) 
     return rules.limits.violations(read_state(rules, unknown, flow, closed).points)
 
 
-def _as_arrays(scenarios: Scenarios, decisions: Decisions) -> tuple[Scenarios, Decisions]:
-    """Return both as the kernels want them: contiguous, writable (a read-only array would compile
-    them anew).
-    """
-    return (
-        Scenarios(
-            plain(scenarios.fault, np.int64),
-            plain(scenarios.p_load, float),
-            plain(scenarios.q_load, float),
-            plain(scenarios.p_gen, float),
-        ),
-        Decisions(plain(decisions.closed), plain(decisions.shed, float)),
-    )
-
-
-def _check(
-    network: Network, rules: TransferRules, scenarios: Scenarios, decisions: Decisions, what: str
-) -> None:
+def _checked(
+    network: Network, rules: TransferRules, scenarios: Scenarios, decisions: Decisions, who: _Who
+) -> Decisions:
+    """Return the decisions as kernels take them, or raise ValueError as `judge`."""
     n = len(scenarios)
-    if scenarios.fault.shape != (n,):
-        raise ValueError(f"judge: fault has shape {scenarios.fault.shape}; expected ({n},)")
-    for name, array, width in (
-        ("closed", decisions.closed, network.n_branch),
-        ("shed", decisions.shed, network.n_bus),
-        ("p_load", scenarios.p_load, network.n_bus),
-        ("q_load", scenarios.q_load, network.n_bus),
-        ("p_gen", scenarios.p_gen, network.n_bus),
-    ):
+    closed, shed = plain(decisions.closed), plain(decisions.shed, float)
+    for name, array, width in (("closed", closed, network.n_branch), ("shed", shed, network.n_bus)):
         if array.shape != (n, width):
             raise ValueError(
-                f"judge: {name} has shape {array.shape}; expected ({n}, {width}) on {network.name}"
+                f"{who.asks}: {name} has shape {array.shape}; expected ({n}, {width}) on "
+                f"{network.name}"
             )
-    _check_states("closed", decisions.closed)
-    offence, item, k = _first_offence(
-        scenarios.fault,
-        scenarios.p_load,
-        scenarios.q_load,
-        scenarios.p_gen,
-        decisions.closed,
-        decisions.shed,
-        rules.normal,
-        rules.switchable,
-    )
-    if offence == _BAD_FAULT:
-        raise ValueError(
-            f"judge: a fault is outside branches 0 to {network.n_branch - 1} of {network.name}"
-        )
-    if offence == _BAD_DEMAND:
-        raise ValueError(
-            "judge: a demand or generation is not finite; build scenarios with make_scenarios"
-        )
+    _check_states(who.asks, "closed", closed)
+    offence, item, k = _first_offence(scenarios.fault, closed, shed, rules.normal, rules.switchable)
     if offence == _BAD_SHED:
-        raise ValueError(
-            f"judge: {what} {item} sheds {decisions.shed[item, k]:g} of bus "
-            f"{network.bus_name[k]!r}; "
-            "a shed fraction lies between 0 and 1"
+        fault = (
+            f"sheds {shed[item, k]:g} of bus {network.bus_name[k]!r}; a shed fraction lies between "
+            "0 and 1"
         )
-    if offence == _RECLOSED:
-        raise ValueError(
-            f"judge: {what} {item} closes the faulted branch {network.branch_name[k]!r}; it must "
-            "stay open"
-        )
-    if offence == _NOT_SWITCHABLE:
-        raise ValueError(
-            f"judge: {what} {item} switches branch {network.branch_name[k]!r}, which the "
-            f"{rules.setting.name} setting "
+    elif offence == _RECLOSED:
+        fault = f"closes the faulted branch {network.branch_name[k]!r}; it must stay open"
+    elif offence == _NOT_SWITCHABLE:
+        fault = (
+            f"switches branch {network.branch_name[k]!r}, which the {rules.setting.name} setting "
             "does not let anyone operate"
         )
+    if offence:
+        raise ValueError(f"{who.asks}: {who.what} {item} {fault}")
+    return Decisions(closed, shed)
 
 
-def _check_states(name: str, states: NDArray[Any]) -> None:
+def _check_states(who: str, name: str, states: NDArray[Any]) -> None:
     if states.dtype != bool:
         raise ValueError(
-            f"judge: {name} holds {states.dtype}; a branch is closed (True) or open (False)"
+            f"{who}: {name} holds {states.dtype}; a branch is closed (True) or open (False)"
         )
 
 
@@ -263,7 +231,7 @@ def _relabelled(
     `before`.
     """
     before = np.asarray(before)
-    _check_states("before", before)
+    _check_states("judge", "before", before)
     if before.shape != decisions.closed.shape:
         raise ValueError(
             f"judge: before has shape {before.shape}; expected {decisions.closed.shape}"
@@ -286,8 +254,7 @@ def _surcharge(
     """Return C_load(S~) - C_load(S) of (21), (B,), zero where the correction shed less than was
     proposed.
     """
-    _, proposed = _as_arrays(scenarios, proposed)
-    _check(network, rules, scenarios, proposed, "proposal")
+    proposed = _checked(network, rules, scenarios, proposed, _Who("judge", "proposal"))
     energised = flow.energised
     moved = (proposed.closed != decisions.closed).any(axis=1)
     if moved.any():
@@ -302,20 +269,21 @@ def _surcharge(
     )
 
 
-_BAD_FAULT, _BAD_DEMAND, _BAD_SHED, _RECLOSED, _NOT_SWITCHABLE = range(1, 6)
+class _Who(NamedTuple):
+    """How a message begins: who asks, and what is at fault."""
+
+    asks: str
+    what: str
+
+
+_BAD_SHED, _RECLOSED, _NOT_SWITCHABLE = range(1, 4)
 
 
 @njit(cache=True)
-def _first_offence(fault, p_load, q_load, p_gen, closed, shed, normal, switchable):  # type: ignore[no-untyped-def]
-    """Return the first rule that is broken (0: none), the item that breaks it, and the bus or
-    branch.
-    """
+def _first_offence(fault, closed, shed, normal, switchable):  # type: ignore[no-untyped-def]
+    """Return the first rule that is broken (0: none), the item, and the bus or branch."""
     for item in range(closed.shape[0]):
-        if not 0 <= fault[item] < closed.shape[1]:
-            return _BAD_FAULT, item, 0
         for i in range(shed.shape[1]):
-            if not np.isfinite(p_load[item, i] + q_load[item, i] + p_gen[item, i]):
-                return _BAD_DEMAND, item, i
             if not -1e-9 <= shed[item, i] <= 1 + 1e-9:
                 return _BAD_SHED, item, i
         if closed[item, fault[item]]:

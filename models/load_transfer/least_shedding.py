@@ -18,7 +18,7 @@ from feederguard.models.arrays import BoolArray, FloatArray, IntArray, plain, th
 from feederguard.models.load_transfer.ac_state import lay_out_limits
 from feederguard.models.load_transfer.judge import SAFE_TOLERANCE
 from feederguard.models.load_transfer.rules import TransferRules, transfer_rules
-from feederguard.models.load_transfer.scenario import Scenarios
+from feederguard.models.load_transfer.scenario import Scenarios, check_scenarios
 from feederguard.models.load_transfer.setting import Setting, resolve_setting
 from feederguard.models.load_transfer.shedding_sweep import SAFE, race
 from feederguard.models.network import Network
@@ -124,7 +124,7 @@ def race_topologies(
                 f"race_topologies: {name} has shape {array.shape}; expected {shape} on "
                 f"{network.name}"
             )
-    _check_scenarios(network, scenarios)
+    scenarios = check_scenarios(network, scenarios, "least_shedding")
     _check_floor(network, floor)
     failed = np.zeros((n_candidate, network.n_branch))
     failed[np.arange(n_candidate), scenarios.fault[candidates.scenario]] = 1.0
@@ -152,9 +152,9 @@ def race_topologies(
     with threads_for(1.0 * n_candidate * network.n_bus):
         n_chunk = max(1, min(8 * numba.get_num_threads(), n))
         race(
-            plain(scenarios.p_load, float),
-            plain(scenarios.q_load, float),
-            plain(scenarios.p_gen, float),
+            scenarios.p_load,
+            scenarios.q_load,
+            scenarios.p_gen,
             floor,
             cutoff,
             plain(candidates.first, np.int64),
@@ -185,33 +185,6 @@ def race_topologies(
 def limit_names(network: Network, setting: str | Setting) -> tuple[str, ...]:
     """Return the names of the compiled limits, the columns of `active`."""
     return transfer_rules(network, resolve_setting(network, setting)).limits.limit_name
-
-
-def _check_scenarios(network: Network, scenarios: Scenarios) -> None:
-    n = len(scenarios)
-    fault = np.asarray(scenarios.fault)
-    if (
-        fault.shape != (n,)
-        or fault.dtype.kind not in "iu"
-        or ((fault < 0) | (fault >= network.n_branch)).any()
-    ):
-        raise ValueError(
-            f"least_shedding: fault must hold branch numbers 0 to {network.n_branch - 1} of "
-            f"{network.name}"
-        )
-    for name in ("p_load", "q_load", "p_gen"):
-        array = np.asarray(getattr(scenarios, name))
-        if array.shape != (n, network.n_bus):
-            raise ValueError(
-                f"least_shedding: {name} has shape {array.shape}; expected ({n}, {network.n_bus}) "
-                f"on {network.name}"
-            )
-        if not np.isfinite(array).all():
-            item, bus = np.argwhere(~np.isfinite(array))[0]
-            raise ValueError(
-                f"least_shedding: {name} of bus {network.bus_name[bus]!r} in scenario {item} is "
-                "not finite; give a number"
-            )
 
 
 def _check_floor(network: Network, floor: FloatArray) -> None:

@@ -1,4 +1,4 @@
-"""Load-transfer scenarios and decisions, batch first: what a method is given and what it answers."""
+"""Scenarios and decisions of load transfer: what a method is given, and what it answers."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import ArrayLike
 
-from feederguard.models.arrays import BoolArray, FloatArray, IntArray
+from feederguard.models.arrays import BoolArray, FloatArray, IntArray, plain
 from feederguard.models.load_transfer.shedding import can_shed, kept
 from feederguard.models.network import Network
 from feederguard.models.network.checks import warn_of_idle_generators
 
+DEMANDS = ("p_load", "q_load", "p_gen")
+
 
 @dataclass(frozen=True, eq=False)
 class Scenarios:
-    """B faults, each with the demand and local generation of its hour; per unit on the network's
-    base.
+    """B faults, each with the demand and local generation of its hour, in pu.
 
     Build them with `make_scenarios`, which checks them against a network.
     """
@@ -39,13 +41,10 @@ class Scenarios:
 
 @dataclass(frozen=True, eq=False)
 class Decisions:
-    """B answers: which branches are closed after the transfer, and how much of each bus's load is
-    shed.
-    """
+    """B answers: the closed branches after the transfer, and the shed fraction of each bus."""
 
     closed: BoolArray  # (B, n_branch)
-    # (B, n_bus) fraction of the bus's demand, 0 to 1; a shed load keeps its power factor
-    shed: FloatArray
+    shed: FloatArray  # (B, n_bus) from 0 to 1; a shed load keeps its power factor
 
     def __len__(self) -> int:
         return len(self.closed)
@@ -70,8 +69,10 @@ def make_scenarios(
     q_load: ArrayLike | None = None,
     p_gen: ArrayLike | None = None,
 ) -> Scenarios:
-    """Return scenarios for one or more faults (branch index or name); default the network's nominal
-    load.
+    """Return scenarios for one or more faults, a branch index or name each.
+
+    p_load, q_load, p_gen: (n_bus,) or (B, n_bus) in pu, default the network's nominal values. A
+    negative nominal load counts as generation, which nobody sheds.
 
     Warns (UserWarning) when reactive generation is left out, or generators for an optimal power
     flow would feed nothing. Raises ValueError when a fault is not a branch, a shape does not fit, a
@@ -86,38 +87,85 @@ def make_scenarios(
             "generation at unity power factor",
             stacklevel=2,
         )
-    for f in faults:
-        if not 0 <= f < network.n_branch:
-            raise ValueError(
-                f"{network.name}: fault at branch {f}; branches are numbered 0 to "
-                f"{network.n_branch - 1}"
-            )
     if p_load is None and (network.p_load < 0).any():
-        # A negative nominal load is a net producer: what it brings is generation, and nobody sheds
-        # it.
         p_gen = network.p_gen + np.maximum(-network.p_load, 0.0) if p_gen is None else p_gen
         p_load = np.maximum(network.p_load, 0.0)
-    given = {"p_load": p_load, "q_load": q_load, "p_gen": p_gen}
     arrays = {}
-    for name, value in given.items():
+    for name, value in {"p_load": p_load, "q_load": q_load, "p_gen": p_gen}.items():
         array = np.asarray(getattr(network, name) if value is None else value, dtype=float)
         if array.shape not in ((network.n_bus,), (len(faults), network.n_bus)):
             raise ValueError(
                 f"{network.name}: {name} has shape {array.shape}; expected ({network.n_bus},) or "
                 f"({len(faults)}, {network.n_bus}) for {len(faults)} fault(s)"
             )
-        bad = np.argwhere(
-            ~np.isfinite(np.atleast_2d(array)) | ((np.atleast_2d(array) < 0) & (name != "q_load"))
-        )
-        if bad.size:
-            item, bus = bad[0]
+        arrays[name] = np.broadcast_to(array, (len(faults), network.n_bus))
+    made = Scenarios(np.array(faults, dtype=np.int64), **arrays)
+    scenarios = check_scenarios(network, made, network.name)
+    for name in ("p_load", "p_gen"):
+        array = getattr(scenarios, name)
+        if (array < 0).any():
+            item, bus = np.argwhere(array < 0)[0]
             raise ValueError(
                 f"{network.name}: {name} of bus {network.bus_name[bus]!r} in scenario {item} is "
-                f"{np.atleast_2d(array)[item, bus]:g}; it must be finite"
-                + (" and not negative" * (name != "q_load"))
+                f"{array[item, bus]:g}; it must not be negative"
             )
-        arrays[name] = np.ascontiguousarray(np.broadcast_to(array, (len(faults), network.n_bus)))
-    return Scenarios(np.array(faults, dtype=np.int64), **arrays)
+    return scenarios
+
+
+def check_scenarios(network: Network, scenarios: Scenarios, who: str) -> Scenarios:
+    """Return the scenarios as compiled kernels take them, after checking that they fit the network.
+
+    who: asks for them, and begins the message. Raises ValueError when a shape does not fit, a fault
+    is not a branch, or a demand or generation is not finite.
+    """
+    n, fault = len(scenarios), np.asarray(scenarios.fault)
+    if fault.shape != (n,) or (n and fault.dtype.kind not in "iu"):
+        raise ValueError(
+            f"{who}: fault holds {fault.dtype} of shape {fault.shape}; give ({n},) branch numbers"
+        )
+    arrays = []
+    for name in DEMANDS:
+        array = plain(getattr(scenarios, name), float)
+        if array.shape != (n, network.n_bus):
+            raise ValueError(
+                f"{who}: {name} has shape {array.shape}; expected ({n}, {network.n_bus}) on "
+                f"{network.name}"
+            )
+        arrays.append(array)
+    checked = Scenarios(plain(fault, np.int64), *arrays)
+    item, bus = _first_unfit(checked.fault, *arrays, network.n_branch)
+    if bus >= 0:
+        name, array = next(
+            pair
+            for pair in zip(DEMANDS, arrays, strict=True)
+            if not np.isfinite(pair[1][item, bus])
+        )
+        raise ValueError(
+            f"{who}: {name} of bus {network.bus_name[bus]!r} in scenario {item} is "
+            f"{array[item, bus]:g}; give a finite number"
+        )
+    if item >= 0:
+        raise ValueError(
+            f"{who}: scenario {item} has its fault at branch {fault[item]}; branches are numbered "
+            f"0 to {network.n_branch - 1} on {network.name}"
+        )
+    return checked
+
+
+@njit(cache=True)
+def _first_unfit(fault, p_load, q_load, p_gen, n_branch):  # type: ignore[no-untyped-def]
+    """Return the first scenario with a value that is not finite, and the bus; (-1, -1) for none.
+
+    The bus is -1 where its fault is not a branch.
+    """
+    for item in range(fault.shape[0]):
+        if not 0 <= fault[item] < n_branch:
+            return item, -1
+        for i in range(p_load.shape[1]):
+            finite = np.isfinite(p_load[item, i]) and np.isfinite(q_load[item, i])
+            if not (finite and np.isfinite(p_gen[item, i])):
+                return item, i
+    return -1, -1
 
 
 def _branch(network: Network, fault: Any) -> int:

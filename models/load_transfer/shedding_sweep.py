@@ -31,6 +31,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
+from feederguard.models.load_transfer.shedding import can_shed, kept
 from feederguard.models.power_flow.newton_sweep import (
     _R,
     _X,
@@ -263,11 +264,11 @@ def _run(
         live = 0.0
         for i in range(n):
             bus = walk[0, i]
-            kept = 1.0 - trial[bus] if p_load[b, bus] > 0 else 1.0
+            share = kept(1.0, can_shed(p_load[b, bus]), trial[bus])
             live += p_load[b, bus] * trial[bus]
             demand[i, 0], demand[i, 1] = (
-                p_load[b, bus] * kept - p_gen[b, bus],
-                q_load[b, bus] * kept,
+                p_load[b, bus] * share - p_gen[b, bus],
+                q_load[b, bus] * share,
             )
         n_flow[k] += 1
         iterations = solve_item(
@@ -647,7 +648,7 @@ def _sensitivities(
     gradient = np.zeros((n_row, n))
     for k in range(n):
         bus = walk[0, k]
-        if p_load[b, bus] > 0:
+        if can_shed(p_load[b, bus]):
             change = np.conj(complex(p_load[b, bus], q_load[b, bus]) / voltage[0, bus])
             for c in range(n_row):
                 gradient[c, k] = re[k, c] * change.real + im[k, c] * change.imag
@@ -732,7 +733,7 @@ def _least(b, n, n_row, walk, cuts, right, p_load, trial, low):
     given_up = np.zeros(n_row, np.bool_)
     for k in range(n):
         bus = walk[0, k]
-        if p_load[b, bus] > 0:
+        if can_shed(p_load[b, bus]):
             width[k] = max(1.0 - low[bus], 0.0)
             cost[k] = p_load[b, bus]
             for c in range(n_row):
@@ -760,7 +761,7 @@ def _least(b, n, n_row, walk, cuts, right, p_load, trial, low):
     total, moved = 0.0, False
     for k in range(n):
         bus = walk[0, k]
-        if p_load[b, bus] > 0:
+        if can_shed(p_load[b, bus]):
             new = min(low[bus] + answer[k], 1.0)
             moved = moved or abs(new - trial[bus]) > 1e-12
             trial[bus] = new

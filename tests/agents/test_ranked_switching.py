@@ -301,9 +301,7 @@ def test_bad_input_is_named(trained: RankedSwitching) -> None:
     good = make_scenarios(network, "6")
     p_load = good.p_load.copy()
     p_load[0, 4] = np.nan
-    with pytest.raises(
-        ValueError, match="demand or generation of bus '5' in scenario 0 is not finite"
-    ):
+    with pytest.raises(ValueError, match="of bus '5' in scenario 0 is .*; give a finite number"):
         trained.decide(Scenarios(good.fault, p_load, good.q_load, good.p_gen))
 
 

@@ -387,7 +387,7 @@ def test_a_pool_that_makes_no_episodes_is_refused(ieee33: Network) -> None:
         LoadTransferEnv(ring(), scenarios[:0])
     with pytest.raises(
         ValueError,
-        match=r"ieee33: p_load of the scenarios has shape \(4, 5\); expected \(4, 33\): make sce",
+        match=r"environment: p_load has shape \(4, 5\); expected \(4, 33\) on ieee33",
     ):
         LoadTransferVectorEnv(ieee33, scenarios)
     with pytest.raises(
@@ -415,18 +415,19 @@ def test_scenarios_of_another_feeder_or_without_numbers_are_refused() -> None:
     scenarios.p_load.setflags(write=True)
     scenarios.p_load[1, 3] = np.nan
     with pytest.raises(
-        ValueError, match="ring: p_load of bus '3' in scenario 1 is nan; it must be finite"
+        ValueError,
+        match="environment: p_load of bus '3' in scenario 1 is nan; give a finite number",
     ):
         LoadTransferEnv(ring(), scenarios)
     with pytest.raises(
         ValueError,
-        match="ring: demand or generation of bus '3' in scenario 1 is not finite; give a num",
+        match="observe: p_load of bus '3' in scenario 1 is nan; give a finite number",
     ):
         observe(ring(), scenarios)
     elsewhere = Scenarios(np.array([0, 9]), scenarios.q_load, scenarios.q_load, scenarios.p_gen)
     with pytest.raises(
         ValueError,
-        match="ring: scenario 1 has its fault at branch 9; branches are numbered 0 to 5: make",
+        match="observe: scenario 1 has its fault at branch 9; branches are numbered 0 to 5 on ring",
     ):
         observe(ring(), elsewhere)
 
