@@ -80,7 +80,7 @@ class Genetic:
 
     def _decide_one(self, scenario: Scenarios, seed: int) -> Decisions:
         config = self.config
-        problem = _Transfer(self, scenario)
+        problem = TransferProblem(self, scenario)
         if not problem.n_var:
             return problem.decode(np.zeros((1, 0)))
         algorithm = GA(
@@ -101,7 +101,7 @@ class Genetic:
         best = result.X if result.X is not None else _least_violating(result.pop)
         return problem.decode(np.atleast_2d(best))
 
-    def _first_population(self, problem: _Transfer, rng: np.random.Generator) -> FloatArray:
+    def _first_population(self, problem: TransferProblem, rng: np.random.Generator) -> FloatArray:
         n, n_switch = self.config.population, len(self.switchable)
         normal = np.where(self.network.closed[self.switchable], 0.8, 0.2)
         genes = np.clip(normal + rng.uniform(-0.2, 0.2, (n, n_switch)), 0.0, 1.0)
@@ -119,7 +119,7 @@ class Genetic:
         return np.concatenate([genes, shed], axis=1)
 
 
-class _Transfer(Problem):  # type: ignore[misc]
+class TransferProblem(Problem):  # type: ignore[misc]
     """One scenario as pymoo sees it: genes in, cost and violation out."""
 
     def __init__(self, method: Genetic, scenario: Scenarios) -> None:

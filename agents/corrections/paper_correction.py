@@ -50,7 +50,7 @@ from feederguard.models.load_transfer.ac_state import lay_out_limits
 from feederguard.models.load_transfer.judge import SAFE_TOLERANCE
 from feederguard.models.load_transfer.least_shedding import FLOW_TOLERANCE_MVA
 from feederguard.models.load_transfer.rules import transfer_rules
-from feederguard.models.load_transfer.shedding import can_shed, kept
+from feederguard.models.load_transfer.shedding import can_shed, kept_share
 from feederguard.models.load_transfer.shedding_sweep import (
     COLUMN_P,
     COLUMN_W,
@@ -352,7 +352,7 @@ def _correct_one(  # type: ignore[no-untyped-def]
     while True:
         for k in range(n):
             i = walk[0, k]
-            share = kept(1.0, can_shed(p_load[b, i]), shed[b, i])
+            share = kept_share(p_load[b, i], shed[b, i])
             demand[k, 0], demand[k, 1] = p_load[b, i] * share - p_gen[b, i], q_load[b, i] * share
         n_flows[b] += 1
         worst_limit[b] = -1

@@ -31,7 +31,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from feederguard.models.load_transfer.shedding import can_shed, kept
+from feederguard.models.load_transfer.shedding import can_shed, kept_share
 from feederguard.models.power_flow.newton_sweep import (
     _R,
     _X,
@@ -264,7 +264,7 @@ def _run(
         live = 0.0
         for i in range(n):
             bus = walk[0, i]
-            share = kept(1.0, can_shed(p_load[b, bus]), trial[bus])
+            share = kept_share(p_load[b, bus], trial[bus])
             live += p_load[b, bus] * trial[bus]
             demand[i, 0], demand[i, 1] = (
                 p_load[b, bus] * share - p_gen[b, bus],
