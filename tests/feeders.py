@@ -35,8 +35,10 @@ BRANCH_DEFAULTS = {
     "shift": 0.0,
     "rating": np.inf,
     "open_end": 0,
+    "s_max": np.inf,
+    "angle_min": -np.inf,
+    "angle_max": np.inf,
 }
-BRANCH_LIMITS = ("s_max", "angle_min", "angle_max")
 
 
 def feeder(branches: str, **given: Any) -> Network:
@@ -74,13 +76,10 @@ def feeder(branches: str, **given: Any) -> Network:
         "closed": [mark == "-" for mark in marks],
     }
     values |= {key: value for key, value in given.items() if key != "kind"}
-    for key, default in BUS_DEFAULTS.items():
-        values[key] = np.broadcast_to(given.get(key, default), n_bus)
-    for key, default in BRANCH_DEFAULTS.items():
-        values[key] = np.broadcast_to(given.get(key, default), n_branch)
-    for key in BRANCH_LIMITS:
-        if key in given:
-            values[key] = np.broadcast_to(given[key], n_branch)
+    for defaults, size in ((BUS_DEFAULTS, n_bus), (BRANCH_DEFAULTS, n_branch)):
+        for key, default in defaults.items():
+            value = given.get(key, default)
+            values[key] = value if np.ndim(value) else np.full(size, value)
     return Network(**values)
 
 

@@ -1,10 +1,11 @@
-"""A Network refuses what cannot be a feeder, and answers questions about itself."""
+"""A Network: its arrays, its names and its changes; fields.py is tested here."""
 
 import numpy as np
 import pytest
 
 from feederguard.data.networks import load_network
-from feederguard.models.network import Network, NetworkError
+from feederguard.models.network import NetworkError
+from feeders import feeder
 
 
 def drawn(**changes):
@@ -12,39 +13,15 @@ def drawn(**changes):
 
     Line a is the only one on no loop.
     """
-    zeros, ones = np.zeros(4), np.ones(4)
     values = {
         "name": "drawn",
         "base_mva": 10.0,
         "bus_name": ("s", "u", "v", "w"),
-        "vn_kv": 10 * ones,
-        "v_min": 0.9 * ones,
-        "v_max": 1.1 * ones,
         "p_load": [0, 0.1, 0.2, 0.3],
-        "q_load": zeros,
-        "p_gen": zeros,
-        "q_gen": zeros,
-        "g_shunt": zeros,
-        "b_shunt": zeros,
-        "substation": [0],
-        "v_substation": [1.0],
-        "branch_name": ("a", "b", "c", "d"),
-        "kind": ("line", "line", "line", "tie"),
-        "from_bus": [0, 1, 2, 3],
-        "to_bus": [1, 2, 3, 1],
-        "r": 0.01 * ones,
-        "x": 0.02 * ones,
-        "g_from": zeros,
-        "b_from": zeros,
-        "g_to": zeros,
-        "b_to": zeros,
-        "tap": ones,
-        "shift": zeros,
+        "x": 0.02,
         "rating": [1.0, 1.0, np.inf, np.inf],
-        "closed": [True, True, True, False],
-        "open_end": [0, 0, 0, 0],
     }
-    return Network(**values | changes)
+    return feeder("a:0-1 b:1-2 c:2-3 d:3~1", **values | changes)
 
 
 def test_sizes_impedance_and_ties():
@@ -93,24 +70,6 @@ def test_names_lead_to_positions():
         NetworkError, match="ieee33: no branch '40'; there are 1, 2, 3, 4, 5, 6, 7, 8, ..."
     ):
         load_network("ieee33").branch_index("40")
-
-
-def test_loops_are_found_with_every_branch_closed():
-    np.testing.assert_array_equal(drawn().on_loop, [False, True, True, True])
-
-
-def test_parallel_branches_are_a_loop():
-    network = drawn(from_bus=[0, 0, 1, 2], to_bus=[1, 1, 2, 3])
-
-    np.testing.assert_array_equal(network.on_loop, [True, True, False, False])
-
-
-def test_a_path_between_substations_is_a_loop():
-    network = drawn(substation=[0, 2], v_substation=[1.0, 1.0], to_bus=[1, 2, 3, 2])
-
-    np.testing.assert_array_equal(network.on_loop, [True, True, True, True])
-    tail = drawn(substation=[0, 1], v_substation=[1.0, 1.0], to_bus=[1, 2, 3, 2])
-    np.testing.assert_array_equal(tail.on_loop, [True, False, True, True])
 
 
 def test_changes_are_validated_anew():
@@ -174,149 +133,9 @@ def test_generators_stand_for_the_grid_above_only_where_that_is_said():
 
 
 def test_limits_that_limit_nothing_fit_any_number_of_branches():
-    keep = {
-        name: np.asarray(getattr(drawn(), name))[:3]
-        for name in (
-            *(
-                "branch_name",
-                "kind",
-                "from_bus",
-                "to_bus",
-                "r",
-                "x",
-                "g_from",
-                "b_from",
-                "g_to",
-                "b_to",
-            ),
-            *("tap", "shift", "rating", "closed", "open_end"),
-        )
-    }
+    names = "branch_name kind from_bus to_bus r x g_from b_from g_to b_to tap shift rating closed open_end"
+    keep = {name: np.asarray(getattr(drawn(), name))[:3] for name in names.split()}
 
     assert drawn().with_changes(**keep).s_max.shape == (3,)
     with pytest.raises(NetworkError, match="s_max has 4 entries, expected 3"):
         drawn(s_max=[1, 1, 1, 1]).with_changes(**keep)
-
-
-REFUSED = {
-    "short array": ({"p_load": [0.0]}, "drawn: p_load has 1 entries, expected 4"),
-    "two voltages": ({"v_substation": [1.0, 1.0]}, "v_substation has 2 entries, expected 1"),
-    "same bus": (
-        {"bus_name": ("s", "u", "u", "w")},
-        "bus 'u' appears twice; give every bus its own name",
-    ),
-    "same branch": ({"branch_name": ("a", "b", "a", "d")}, "branch 'a' appears twice"),
-    "base": ({"base_mva": 0.0}, "base_mva is 0.0; it must be positive"),
-    "infinite base": ({"base_mva": np.inf}, "base_mva is inf; it must be positive"),
-    "nan load": ({"p_load": [0, 0, np.nan, 0]}, "p_load of bus 'v' is nan; give a finite number"),
-    "infinite x": ({"x": [0, np.inf, 0, 0]}, "x of branch 'b' is inf; give a finite number"),
-    "nan tap": ({"tap": [1, 1, 1, np.nan]}, "tap of branch 'd' is nan; give a finite number"),
-    "negative r": (
-        {"r": [0.1, -0.2, 0.1, 0.1]},
-        "r of branch 'b' is -0.2; it must be zero or more",
-    ),
-    "zero kV": ({"vn_kv": [10, 10, 0, 10]}, "vn_kv of bus 'v' is 0; it must be positive"),
-    "zero tap": ({"tap": [1, 0, 1, 1]}, "tap of branch 'b' is 0; it must be positive"),
-    "negative rating": (
-        {"rating": [1, 1, -1, 1]},
-        "rating of branch 'c' is -1; it must be zero or more",
-    ),
-    "nan rating": (
-        {"rating": [1, 1, np.nan, 1]},
-        "rating of branch 'c' is nan; it must be zero or more",
-    ),
-    "band": ({"v_min": [0.9, 1.2, 0.9, 0.9]}, "bus 'u' has v_min 1.2 above v_max 1.1; swap them"),
-    "kind": (
-        {"kind": ("line", "cable", "line", "tie")},
-        "branch 'b' is of kind 'cable'; use one of line, tie, trafo",
-    ),
-    "open end": (
-        {"open_end": [0, 3, 0, 0]},
-        r"open_end must be 0 \(both ends\), 1 \(from\) or 2 \(to\)",
-    ),
-    "from bus": (
-        {"from_bus": [0, 7, 2, 3]},
-        "from_bus of branch 'b' is 7; buses are numbered 0 to 3",
-    ),
-    "to bus": ({"to_bus": [1, 2, -1, 1]}, "to_bus of branch 'c' is -1; buses are numbered 0 to 3"),
-    "to itself": ({"to_bus": [1, 1, 3, 1]}, "branch 'b' starts and ends at bus 'u'; remove it"),
-    "no substation": (
-        {"substation": [], "v_substation": []},
-        r"no substation; mark the bus .* \(type 'slack'\)",
-    ),
-    "substation outside": ({"substation": [4]}, "substation is outside buses 0 to 3"),
-    "substation twice": (
-        {"substation": [0, 0], "v_substation": [1, 1]},
-        "a bus is named twice as substation",
-    ),
-    "dead substation": ({"v_substation": [0.0]}, "v_substation must be finite and not zero"),
-    "negative s_max": (
-        {"s_max": [1, -1, 1, 1]},
-        "s_max of branch 'b' is -1; it must be zero or more",
-    ),
-    "short s_max": ({"s_max": [1, 1]}, "s_max has 2 entries, expected 4"),
-    "angles": (
-        {"angle_min": [0.3, -1, -1, -1], "angle_max": [0.2, 1, 1, 1]},
-        "branch 'a' has angle_min 0.3 and angle_max 0.2, between which there is nothing; give a "
-        "lower limit not above",
-    ),
-    "generator limits": (
-        GENERATORS | {"gen_p_max": [-1, 0]},
-        "generator 'g' has gen_p_min 0 and gen_p_max -1, between",
-    ),
-    "generator without q": (
-        GENERATORS | {"gen_q_min": [np.nan, 0]},
-        "generator 'g' has gen_q_min nan and gen_q_max 1",
-    ),
-    "generator at inf": (
-        GENERATORS | {"gen_q_min": [-1, np.inf], "gen_q_max": [1, np.inf]},
-        "'h' has gen_q_min inf",
-    ),
-    "short limits": (GENERATORS | {"gen_q_max": [1]}, "gen_q_max has 1 entries, expected 2"),
-    "same generator": (
-        GENERATORS | {"gen_name": ("g", "g")},
-        "generator 'g' appears twice; give every generator",
-    ),
-    "generator outside": (
-        GENERATORS | {"gen_bus": [0, 4]},
-        "gen_bus of generator 'h' is 4; buses are numbered 0 to 3",
-    ),
-    "grid elsewhere": (
-        GENERATORS | {"gen_is_grid": [True, True]},
-        r"generator 'h' stands for the grid above \(gen_is_grid\) at bus 'w', which is no "
-        r"substation; move it to one, or set",
-    ),
-    "two coefficients": (
-        GENERATORS | {"gen_cost": [[1, 2], [3, 4]]},
-        r"gen_cost has shape \(2, 2\), expected \(2, 3\); give c2, c1 and c0 of every generator",
-    ),
-    "nan cost": (
-        GENERATORS | {"gen_cost": [[0, 1, 0], [0, np.nan, 0]]},
-        "gen_cost of generator 'h' is .* three finite",
-    ),
-    "island": (
-        {"from_bus": [0, 0, 2, 3], "to_bus": [1, 1, 3, 2]},
-        r"2 bus\(es\) form an island that no branch or tie joins to a substation: v, w; add the "
-        r"missing branch",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_be_a_feeder_is_refused_by_name(case):
-    changes, message = REFUSED[case]
-
-    with pytest.raises(NetworkError, match=message):
-        drawn(**changes)
-
-
-def test_the_star_of_a_transformer_may_have_negative_resistance():
-    network = drawn(r=[0.1, -0.01, 0.1, 0.1], kind=("line", "trafo", "line", "tie"))
-
-    assert network.r[1] == -0.01
-
-
-def test_a_bus_fed_only_through_an_open_tie_is_no_island():
-    network = drawn(closed=[True, True, False, False])
-
-    assert not network.closed[2:].any()
