@@ -1,24 +1,27 @@
 """Objectives of optimal power flow, as functions of the model whose sums are objectives.
 
-    build_distflow_opf(network, objective=lambda m: energy_price(m, 80.0) + 0.1 *
-    regulation_power(m))
+    objective = lambda m: energy_price(m, 80.0) + 0.1 * regulation_power(m)
+    build_distflow_opf(network, objective=objective)
 
-Each takes a model of `ac_opf.py` or `distflow_opf.py`, in whatever form, and returns a Pyomo
-expression in engineering units. Power in per unit times base_mva is MW; h is the length of a step
-in hours; sums run over steps.
+Each takes a model of `ac_opf.py` or `distflow_opf.py` in any form, and returns a Pyomo expression
+in engineering units. Power in per unit times base_mva is MW; h is the length of a step in hours.
+Sums run over steps.
 
-    (1)  generation cost    sum of h (c2 P^2 + c1 P + c0), P in MW                                       $
-    (2)  losses             sum of what the branches turn into heat                                      MW, summed over steps
-    (3)  regulation power   sum of c + d over batteries: |p| of a battery that goes one way only         MW, summed over steps
-    (4)  curtailment        sum of p_max_g(t) - p_g over generators: what was available and not used     MW, summed over steps
-    (5)  voltage deviation  sum over buses of ((w - v_ref^2) / (2 v_ref))^2                              pu^2, summed over steps
-    (6)  energy price       sum of h price(t) P drawn at the substations, in MW                          $
+    (1)  generation cost    sum of h (c2 P^2 + c1 P + c0), P in MW                       $
+    (2)  losses             sum of what the branches turn into heat                      MW
+    (3)  regulation power   sum of c + d over batteries                                  MW
+    (4)  curtailment        sum of p_max_g(t) - p_g over generators                      MW
+    (5)  voltage deviation  sum over buses of ((w - v_ref^2) / (2 v_ref))^2              pu^2
+    (6)  energy price       sum of h price(t) P drawn at the substations, in MW          $
 
-(2)-(5) times h are MWh, or pu^2 h. (5) is (|V| - v_ref)^2 to first order and convex in w, so it serves every form. (3) is the
-objective of DF-SRL (Hou et al., JMPCE 13(1), 2025). All are linear or convex quadratic but (2) in
-polar form, and (6) convex only in so far as it is linear: a negative price rewards burning energy,
-for which see `battery/batteries.py`. In the cone forms a term that prices losses, directly or
-through what the substation draws, is what makes the cones tight.
+(2)-(5) are summed over steps: times h they are MWh, or pu^2 h. (3) is the sum of |p| of batteries
+that go one way only, and the objective of DF-SRL (Hou et al., JMPCE 13(1), 2025). (4) is what was
+available and not used. (5) is (|V| - v_ref)^2 to first order, and convex in w, so it serves every
+form.
+
+All are linear or convex quadratic, but for (2) in polar form. A negative price in (6) rewards
+burning energy, for which see `battery/batteries.py`. In the cone forms a term that prices losses,
+directly or through the power that the substation draws, makes the cones tight.
 """
 
 from __future__ import annotations
@@ -52,24 +55,23 @@ def generation_cost(model: Any) -> Any:
 
 
 def losses_mw(model: Any) -> Any:
-    """Return (2), the active power lost in branches, MW summed over steps; in linear form the
-    estimate r (P^2 + Q^2).
+    """Return (2), the active power lost in branches, MW summed over steps.
+
+    In linear form it is the estimate r (P^2 + Q^2).
     """
     return model.periods.network.base_mva * sum(model.loss[t] for t in model.time)
 
 
 def regulation_power(model: Any) -> Any:
-    """Return (3), the power that batteries charge or discharge with, MW summed over steps and
-    batteries.
-    """
+    """Return (3), the charging and discharging power, MW summed over steps and batteries."""
     return model.periods.network.base_mva * terminal_power(model)
 
 
 def curtailment(model: Any, generators: Sequence[str] | None = None) -> Any:
-    """Return (4), what generators could give and do not, MW summed over steps; default all
-    generators.
+    """Return (4), what generators could give and do not, MW summed over steps.
 
-    Raises ValueError when a generator is unknown or has no limit to fall short of.
+    generators: names, default all. Raises ValueError when a generator is unknown, or has no limit
+    to fall short of.
     """
     network, available = model.periods.network, model.periods.gen_p_max
     names = network.gen_name if generators is None else tuple(str(name) for name in generators)
@@ -84,8 +86,7 @@ def curtailment(model: Any, generators: Sequence[str] | None = None) -> Any:
         if not np.isfinite(available[:, g]).all():
             raise ValueError(
                 f"{network.name}: generator {network.gen_name[g]!r} has no gen_p_max, so nothing "
-                "tells what it curtails; "
-                "give one, or name the generators to count"
+                "tells what it curtails; give one, or name the generators to count"
             )
         total += sum(float(available[t, g]) - model.p_gen[t, g] for t in model.time)
     return network.base_mva * total
@@ -104,12 +105,11 @@ def voltage_deviation(model: Any, v_ref_pu: float = 1.0) -> Any:
 
 
 def energy_price(model: Any, price_per_mwh: ArrayLike) -> Any:
-    """Return (6), what the energy drawn at the substations costs in $; a price per MWh, one or one
-    per step.
+    """Return (6), what the energy drawn at the substations costs in $.
 
-    Power fed back earns the same price. Raises ValueError when the prices do not fit the steps or
-    are not finite, or every substation is supplied by generators that stand for the grid above, at
-    their cost.
+    price_per_mwh: one price or one per step, (T,), in $/MWh. Power fed back earns the same price.
+    Raises ValueError when the prices do not fit the steps or are not finite. Also when generators
+    stand for the grid above at every substation: these have a cost of their own.
     """
     periods = model.periods
     network, n_step = periods.network, periods.n_step
@@ -117,8 +117,7 @@ def energy_price(model: Any, price_per_mwh: ArrayLike) -> Any:
     if not len(model.substation):
         raise ValueError(
             f"{network.name}: generators stand for the grid above at every substation "
-            "(gen_is_grid); use generation_cost, "
-            "or set gen_is_grid to False"
+            "(gen_is_grid); use generation_cost, or set gen_is_grid to False"
         )
     rate = (periods.step_h * network.base_mva * np.broadcast_to(price, (n_step,))).tolist()
     return sum(rate[t] * model.p_substation[t, s] for t in model.time for s in model.substation)
@@ -141,11 +140,11 @@ def _prices(price_per_mwh: ArrayLike, name: str, n_step: int) -> FloatArray:
 
 
 def set_objective(model: pyo.ConcreteModel, objective: Callable[[Any], Any] | None) -> None:
-    """Minimise `objective(model)`; None is generation cost where any generator has a cost, and
-    losses elsewhere.
+    """Set the model to minimise `objective(model)`.
 
-    Warns where that cost leaves the energy from the grid above free. Raises ValueError when
-    `objective` is no function or returns no expression.
+    None is generation cost where any generator has a cost, and losses elsewhere. Warns where that
+    cost leaves the energy from the grid above free. Raises ValueError when `objective` is no
+    function, and when it returns nothing.
     """
     network = model.periods.network
     if objective is None:
@@ -153,9 +152,8 @@ def set_objective(model: pyo.ConcreteModel, objective: Callable[[Any], Any] | No
         if objective is generation_cost and len(model.substation):
             warnings.warn(
                 f"{network.name}: the default objective is the cost of generators, in which energy "
-                "from the grid above is "
-                "free; give objective=lambda m: generation_cost(m) + energy_price(m, ...) to price "
-                "that too",
+                "from the grid above is free; give objective=lambda m: generation_cost(m) + "
+                "energy_price(m, ...) to price that too",
                 stacklevel=3,
             )
     elif not callable(objective):

@@ -1,4 +1,4 @@
-"""The AC equations in complex numbers, as the textbook has them: what the tests compare laws with."""
+"""The AC equations in complex numbers, which the tests of laws compare with."""
 
 from typing import NamedTuple
 

@@ -1,13 +1,14 @@
 """What the AC power flow says of an optimal power flow's setpoints.
 
-Every step is run as a power flow of its own: demand less what local generation, generators and
-batteries feed, at every bus; substations held at the voltage the model gave them. Where the model
-has voltage angles the flow starts from its state: in a meshed network with generators there may be
-several solutions, and it is the model's that is to be confirmed. Then the model's voltages are
-compared with the AC ones, and the limits of the network are read off the AC state. Where generators
-stand for the grid above, the AC flow says what they supply together at their substation, and that
-is judged by the sum of their limits; any other generator gives what the model says, within limits
-that are those of its variable.
+Every step is a power flow of its own: demand less what local generation, generators and batteries
+feed, at every bus. Substations are held at the voltage that the model gave them. Where the model
+has voltage angles, the flow starts from its state: a meshed network with generators may have
+several solutions, and the model's is the one to confirm. The model's voltages are compared with the
+AC ones, and the limits of the network are read off the AC state.
+
+Where generators stand for the grid above, the AC flow says what they supply together at their
+substation. The sum of their limits judges that. Any other generator gives what the model says,
+within the bounds of its variable.
 """
 
 from __future__ import annotations
@@ -25,31 +26,27 @@ from feederguard.models.network.pi_model import held_substations
 from feederguard.models.power_flow import PowerFlow, solve_power_flow
 from feederguard.models.voltage_regulation.rules import judged_buses, outside_band
 
-LIMIT_TOLERANCE_PU = (
-    1e-5  # limits are held to this; Ipopt loosens bounds by 1e-8 and meets equations as closely
-)
+LIMIT_TOLERANCE_PU = 1e-5  # limits are held to this; Ipopt loosens bounds by 1e-8
 
 
 @dataclass(frozen=True, eq=False)
 class OpfCheck:
-    """The AC judgement over all steps. Figures are NaN, and limits not held, where a step has no AC
-    solution.
+    """The AC judgement over all steps; each figure is the largest over steps and places.
+
+    Where a step has no AC solution, figures are NaN and limits are not held.
     """
 
     converged: bool  # in every step
-    v_difference_pu: float  # largest difference of a voltage magnitude between model and AC
-    p_substation_difference_mw: (
-        float  # largest difference of what all substations feed into the branches
-    )
-    mismatch_mva: float  # largest power mismatch of the AC solution itself
-    # largest voltage outside its band, 0 inside; substations fed by the grid above are left out
-    v_excess_pu: float
-    loading_max: float  # largest current over rating, of branches without a limit s_max
-    power_loading_max: float  # largest apparent power over s_max
-    angle_excess_rad: float  # largest angle difference outside its band, 0 inside
-    # largest active supply outside the limits of a substation's grid generators, 0 inside
+    v_difference_pu: float  # difference of a voltage magnitude between model and AC
+    p_substation_difference_mw: float  # of what all substations feed into the branches
+    mismatch_mva: float  # power mismatch of the AC solution itself
+    v_excess_pu: float  # voltage outside its band, 0 inside; substations held from above left out
+    loading_max: float  # current over rating, of branches without a limit s_max
+    power_loading_max: float  # apparent power over s_max
+    angle_excess_rad: float  # angle difference outside its band, 0 inside
+    # active supply outside the limits of a substation's grid generators, 0 inside
     generator_excess_mw: float
-    generator_excess_mvar: float  # largest such reactive supply
+    generator_excess_mvar: float  # such reactive supply
     limits_held: bool  # all of these within LIMIT_TOLERANCE_PU
     n_simultaneous: int  # battery-steps that charge and discharge at once
     loss_mwh: float  # AC losses over all steps
@@ -100,8 +97,9 @@ def check_opf(model: Any) -> OpfCheck:
 
 
 def values_of(component: Any, n_step: int, n: int) -> FloatArray:
-    """Return a solved component indexed by (time, number) as an array, (n_step, n); 0 where it has
-    no member.
+    """Return a solved component indexed by (time, number), (n_step, n).
+
+    It is 0 where the component has no member.
     """
     array = np.zeros((n_step, n))
     for (t, k), member in component.items():
@@ -125,7 +123,7 @@ def _run(model: Any, w: FloatArray) -> PowerFlow:
 
     angle = np.angle(network.v_substation)
     held = np.sqrt(w[:, network.substation]) * np.exp(1j * angle)
-    groups = _alike(held)
+    groups = _steps_of_equal_voltage(held)
     start = _state(model, w)
     parts = [
         solve_power_flow(
@@ -147,8 +145,8 @@ def _state(model: Any, w: FloatArray) -> ComplexArray | None:
     return np.asarray(np.sqrt(np.maximum(w, 0.0)) * np.exp(1j * values_of(theta, *w.shape)))
 
 
-def _alike(held: Any) -> list[np.ndarray[Any, Any]]:
-    """Return the steps in groups of equal substation voltage, since a power flow's batch shares it."""
+def _steps_of_equal_voltage(held: Any) -> list[np.ndarray[Any, Any]]:
+    """Return the steps in groups of equal substation voltages, which a batch of flows shares."""
     _, group = np.unique(np.round(held, 12), axis=0, return_inverse=True)
     return [np.flatnonzero(group.ravel() == g) for g in range(int(group.max()) + 1)]
 
@@ -156,6 +154,7 @@ def _alike(held: Any) -> list[np.ndarray[Any, Any]]:
 def _join(
     network: Network, parts: list[PowerFlow], rows: list[Any], p: FloatArray, q: FloatArray
 ) -> PowerFlow:
+    """Return the flows of all groups as one, in the order of the steps."""
     order = np.argsort(np.concatenate(rows))
 
     def joined(name: str) -> Any:
@@ -175,9 +174,7 @@ def _join(
 
 
 def _fed_by_model(model: Any) -> ComplexArray:
-    """Return what the model feeds into the branches and shunts at each substation, (T,
-    n_substation) pu.
-    """
+    """Return what the model feeds into the network at each substation, (T, n_substation) pu."""
     steps, buses = range(model.periods.n_step), model.periods.network.substation.tolist()
     p, q = (
         np.array([[pyo.value(injected[t, i]) for i in buses] for t in steps], dtype=float)
@@ -187,9 +184,7 @@ def _fed_by_model(model: Any) -> ComplexArray:
 
 
 def _fed_by_ac(flow: PowerFlow) -> ComplexArray:
-    """Return what the AC flow feeds into the branches and shunts at each substation, (T,
-    n_substation) pu.
-    """
+    """Return what the AC flow feeds into the network at each substation, (T, n_substation) pu."""
     network = flow.network
     power = np.zeros(flow.voltage.shape, dtype=np.complex128)
     for end, entering in ((network.from_bus, flow.s_from), (network.to_bus, flow.s_to)):
@@ -199,12 +194,11 @@ def _fed_by_ac(flow: PowerFlow) -> ComplexArray:
 
 
 def _generator_excess(model: Any, difference: ComplexArray) -> tuple[FloatArray, FloatArray]:
-    """Return by how much the AC supply of grid generators is outside their limits, (T, substations
-    with any), MW and Mvar.
+    """Return how far the AC supply of grid generators is outside their limits, in MW and Mvar.
 
-    difference: what the AC flow feeds at each substation less what the model does, (T,
-    n_substation) MVA: whatever else is at the bus gives what the model says, so the difference is
-    theirs.
+    Both are (T, number of substations with grid generators). difference: what the AC flow feeds at
+    each substation less what the model does, (T, n_substation) MVA. Whatever else is at the bus
+    gives what the model says, so the difference is theirs.
     """
     periods = model.periods
     network: Network = periods.network
@@ -242,6 +236,7 @@ def _summed(limit: FloatArray, at: FloatArray) -> FloatArray:
 
 
 def _angle_excess(network: Network, flow: PowerFlow) -> FloatArray:
+    """Return the angle differences outside their limits, (T, n_branch) rad."""
     apart = np.angle(flow.voltage[:, network.from_bus] * np.conj(flow.voltage[:, network.to_bus]))
     excess = np.maximum(network.angle_min - apart, apart - network.angle_max)
     return np.where(network.closed, excess, -np.inf)

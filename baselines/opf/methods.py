@@ -1,11 +1,11 @@
-"""Optimal power flow as a method: solve a model, tabulate the answer, judge it by the AC power flow.
+"""Optimal power flow as a method: a model solved, its answer in tables and judged by the AC flow.
 
     method              model                          what it is
     ac_opf              build_ac_opf "polar"           a local optimum of the AC equations
     ac_opf_soc          build_ac_opf "soc"             a lower bound of it
     distflow_opf        build_distflow_opf "exact"     the same on radial feeders
     distflow_opf_soc    build_distflow_opf "soc"       a lower bound of it
-    lindistflow_opf     build_distflow_opf "linear"    lossless: its voltages are too high under load
+    lindistflow_opf     build_distflow_opf "linear"    lossless: voltages are too high under load
 
 The first two take radial and meshed networks. Whatever the model says, `OpfResult.check` is what
 the AC power flow says of its setpoints. Generators and batteries inject what was decided. Each
@@ -236,5 +236,8 @@ def solve_opf(
     change: Callable[[Any], None] | None = None,
     **data: Unpack[OpfData],
 ) -> OpfResult:
-    """Return the optimum of `network` by one of OPF_METHODS; arguments and errors of `Opf.solve`."""
+    """Return the optimum of `network` by one of OPF_METHODS.
+
+    Arguments and errors are those of `Opf.solve`; ValueError for an unknown method.
+    """
     return opf_method(method).solve(network, objective=objective, change=change, **data)

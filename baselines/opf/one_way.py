@@ -1,13 +1,12 @@
-"""Batteries that charge and discharge at once in an answer: netted where that costs nothing, else
-forbidden, or named.
+"""Batteries that charge and discharge at once in an answer: netted where that costs nothing.
 
-`models/battery/batteries.py` says where using both ways pays. What is left after netting is settled
-by the form of the model:
+`models/battery/batteries.py` says where using both ways pays. What netting leaves is settled by the
+form of the model:
 
-    exact    solved again with c d = 0 as products (`forbid_simultaneous_by_products`), then with the idle one of every pair
-             fixed at 0 where the products' tolerance leaves anything
+    exact    solved again with c d = 0 as products (`forbid_simultaneous_by_products`); where their
+             tolerance leaves anything, once more with the idle power of every pair fixed at 0
     linear   solved again with a binary per battery and step (`forbid_simultaneous_by_binaries`)
-    soc      left: it is a bound on what the exact form can reach, which excluding would raise for nothing
+    soc      left: it is a bound on the exact form, which excluding would raise in vain
 
 Each of these says so by a warning. A second answer costs at least as much as the first, and is what
 a battery can do.
@@ -51,16 +50,15 @@ def settle_batteries(
     seconds_left: Callable[[], float],
     changed: bool,
 ) -> Solution:
-    """Net the batteries of a solved OPF, exclude what is left by `form` as above, and return the
-    solution of that.
+    """Net the batteries of a solved OPF, settle what is left by `form`, and return the solution.
 
-    seconds_left: tells the time that a second solve may take; changed: whether the model has
+    seconds_left: returns the time that a second solve may take. changed: whether the model has
     constraints besides its builder's, which netting has to keep. The objective of the solution is
     that of the model as it is left.
     """
     if not len(model.periods.batteries):
         return solution
-    _net_for_nothing(model, changed)
+    _net_where_free(model, changed)
     left = simultaneous_use(model)
     if left and form == "soc":
         _warn(
@@ -90,11 +88,12 @@ def settle_batteries(
 
 
 def _forbids_already(model: Any) -> bool:
-    """Return whether a caller's change forbids it: what is left then is the tolerance of that."""
+    """Return whether a caller's change forbids it; what is left is then within its tolerance."""
     return any(model.find_component(name) is not None for name in ("one_way", "charges"))
 
 
 def _drop_forbidding(model: Any) -> None:
+    """Remove what `forbid_simultaneous_by_products` and `_by_binaries` add."""
     for name in ("one_way", "charges_if_said", "discharges_if_said", "charges"):
         if model.find_component(name) is not None:
             model.del_component(name)
@@ -103,16 +102,14 @@ def _drop_forbidding(model: Any) -> None:
 def _solve_one_way(
     model: Any, form: str, solver: str, seconds_left: Callable[[], float], changed: bool
 ) -> Solution:
-    """Solve again from the answer with one way only, and return the solution; raises
-    `NotSolvedError`.
-    """
+    """Solve again from the answer with one way only; raises `NotSolvedError`."""
     _start_one_way(model)
     if _forbids_already(model):
         return _solve_with_idle_fixed(model, solver, seconds_left)
     products = solver == "ipopt" or (solver == "auto" and form != "linear")
     (forbid_simultaneous_by_products if products else forbid_simultaneous_by_binaries)(model)
     solution = solve(model, "ipopt" if products else solver, seconds_left(), explain=False)
-    _net_for_nothing(model, changed)
+    _net_where_free(model, changed)
     if simultaneous_use(model):
         return _solve_with_idle_fixed(model, "ipopt" if products else solver, seconds_left)
     return solution
@@ -137,8 +134,8 @@ def _solve_with_idle_fixed(model: Any, solver: str, seconds_left: Callable[[], f
     return solution
 
 
-def _net_for_nothing(model: Any, changed: bool) -> None:
-    """Net the batteries, unless that worsens the objective or a constraint that a caller has added."""
+def _net_where_free(model: Any, changed: bool) -> None:
+    """Net the batteries, unless that worsens the objective or a constraint of the caller."""
     before, objective = _values(model), _objective(model)
     cost, broken = float(pyo.value(objective)), _worst(model) if changed else 0.0
     net_batteries(model)
@@ -149,9 +146,7 @@ def _net_for_nothing(model: Any, changed: bool) -> None:
 
 
 def _start_one_way(model: Any) -> None:
-    """Set every pair of powers to its difference, from which a solve that allows one way only
-    starts.
-    """
+    """Set every pair of powers to its difference: the start of a solve with one way only."""
     for t, k in model.p_charge:
         charge, discharge = model.p_charge[t, k], model.p_discharge[t, k]
         net = charge.value - discharge.value
@@ -194,9 +189,7 @@ def _warn(model: Any, method: str, left: list[SimultaneousUse], what: str) -> No
     more = f" and at {len(left) - 1} more battery-steps" if len(left) > 1 else ""
     warnings.warn(
         f"{model.periods.network.name}: {method} has battery {first.battery!r} charge with "
-        f"{first.p_charge_mw:.4g} MW and "
-        f"discharge with {first.p_discharge_mw:.4g} MW at once in step {first.step}{more}, which "
-        "this objective and "
-        f"these limits do not rule out; {what}",
+        f"{first.p_charge_mw:.4g} MW and discharge with {first.p_discharge_mw:.4g} MW at once in "
+        f"step {first.step}{more}, which this objective and these limits do not rule out; {what}",
         stacklevel=4,
     )

@@ -1,5 +1,4 @@
-"""The answer of an optimal power flow as pandas tables in engineering units: one row per step and
-thing.
+"""The answer of an optimal power flow as tables in engineering units: a row per step and thing.
 
 Columns that end in `_ac` are of the AC power flow of the same setpoints, the others of the model.
 Steps count from 0.
@@ -20,8 +19,9 @@ from feederguard.models.power_flow import PowerFlow
 
 
 def bus_table(model: Any, flow: PowerFlow) -> pd.DataFrame:
-    """Return step, bus, v_pu, v_pu_ac, angle_deg_ac, p_load_mw, q_load_mvar, p_gen_mw (what is not
-    dispatched).
+    """Return step, bus, v_pu, v_pu_ac, angle_deg_ac, p_load_mw, q_load_mvar, p_gen_mw.
+
+    p_gen_mw is the generation that is not dispatched.
     """
     periods = model.periods
     network: Network = periods.network
@@ -41,11 +41,11 @@ def bus_table(model: Any, flow: PowerFlow) -> pd.DataFrame:
 
 
 def branch_table(model: Any, flow: PowerFlow) -> pd.DataFrame:
-    """Return step, branch, from_bus, to_bus, closed, p_mw, q_mvar, p_mw_ac, q_mvar_ac, loss_kw_ac
-    and more.
+    """Return step, branch, from_bus, to_bus, closed, powers, loss, current and loading.
 
-    Powers enter the from end; current_a_ac (the larger end's, at the from side's voltage level);
-    loading_percent_ac is of the current rating.
+    The columns of values are p_mw, q_mvar, p_mw_ac, q_mvar_ac, loss_kw_ac, current_a_ac and
+    loading_percent_ac. Powers enter the from end. The current is that of the larger end, at the
+    voltage level of the from side. Loading is of the current rating.
     """
     periods = model.periods
     network: Network = periods.network
@@ -75,8 +75,8 @@ def branch_table(model: Any, flow: PowerFlow) -> pd.DataFrame:
 def generator_table(model: Any) -> pd.DataFrame:
     """Return step, generator, kind, bus, p_mw, q_mvar, cost_per_h.
 
-    kind "substation" is what the grid above supplies at a substation that no generator stands for,
-    named by its bus, at a cost of NaN.
+    kind "substation" is what the grid above supplies at a substation that no generator stands for.
+    It is named by its bus, and its cost is NaN.
     """
     periods = model.periods
     network: Network = periods.network
@@ -107,8 +107,9 @@ def generator_table(model: Any) -> pd.DataFrame:
 
 
 def battery_table(model: Any) -> pd.DataFrame:
-    """Return step, battery, bus, p_charge_mw, p_discharge_mw, energy_mwh (at the end of the step),
-    soc (of the energy).
+    """Return step, battery, bus, p_charge_mw, p_discharge_mw, energy_mwh, soc.
+
+    energy_mwh and soc, a fraction of the energy, are those at the end of the step.
     """
     periods = model.periods
     network, batteries = periods.network, periods.batteries
@@ -129,9 +130,7 @@ def battery_table(model: Any) -> pd.DataFrame:
 def _table(
     n_step: int, labels: dict[str, Sequence[Any]], values: dict[str, FloatArray]
 ) -> pd.DataFrame:
-    """Return the (T, n) arrays as columns, each step's things in their order, with the labels
-    repeated.
-    """
+    """Return the (T, n) arrays as columns, step by step, with the labels repeated."""
     n = len(next(iter(labels.values())))
     columns: dict[str, Any] = {"step": np.repeat(np.arange(n_step), n)}
     columns |= {name: list(label) * n_step for name, label in labels.items()}

@@ -17,7 +17,7 @@ from feederguard.models.equations.battery import add_batteries
 from feederguard.models.equations.periods import read_periods
 from feederguard.models.network import Network
 from feederguard.models.opf_objectives import regulation_power
-from feederguard.models.solver.warm_lp import WarmLp
+from feederguard.models.solver.repeated_lp import RepeatedLp
 from feederguard.models.voltage_regulation import VoltageDays
 
 _NEAR = 0.04  # pu^2: a voltage that has come this near to a limit gets its row of (5)
@@ -32,7 +32,7 @@ class BatteryProgram:
     """
 
     key: tuple[Any, ...]
-    lp: WarmLp
+    lp: RepeatedLp
     lower: FloatArray  # (n_column,)
     upper: FloatArray
     charge: IntArray  # (T, n_bat) columns of c
@@ -67,7 +67,7 @@ class BatteryProgram:
         shape = (n_step, len(batteries))
         return cls(
             (n_step, day.step_h, start.tobytes()),
-            WarmLp(cost, base, compiled.lower - rows.constant, compiled.upper - rows.constant),
+            RepeatedLp(cost, base, compiled.lower - rows.constant, compiled.upper - rows.constant),
             lower,
             upper,
             compiled.columns["p_charge"].reshape(shape),

@@ -5,12 +5,14 @@ from here; a pair (i, j) is two buses that branches join.
 
     (1)  v_min_i <= |V_i| <= v_max_i;   |V_i| = |v_s| at a substation that the grid above holds
 
-    polar  (2)  w_i = v_i^2, c_ij = v_i v_j cos(theta_i - theta_j), s_ij = v_i v_j sin(theta_i - theta_j)
+    polar  (2)  w_i = v_i^2, c_ij = v_i v_j cos(theta_i - theta_j),
+                s_ij = v_i v_j sin(theta_i - theta_j);
                 theta is that of v_substation at every substation
            (3)  angle_min_b <= theta_i - theta_j <= angle_max_b
     soc    (4)  (c_ij^2 + s_ij^2) / w_i <= w_j, and w, c, s are unknowns
            (5)  cos(angle_min_b) s_ij >= sin(angle_min_b) c_ij and
-                cos(angle_max_b) s_ij <= sin(angle_max_b) c_ij, where angle_max_b - angle_min_b <= pi
+                cos(angle_max_b) s_ij <= sin(angle_max_b) c_ij,
+                where angle_max_b - angle_min_b <= pi
 
 Every point of the polar form has w, c and s that satisfy (4) and (5). What a band wider than pi
 allows c and s is not convex, so (5) leaves it out. (4) divides by w_i because c^2 + s^2 - w_i w_j

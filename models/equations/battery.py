@@ -1,18 +1,17 @@
-"""The equations of batteries in an optimal power flow, and two ways to forbid charging and
-discharging at once.
+"""The equations of batteries in an optimal power flow, and two ways to forbid using both ways.
 
-Per unit; battery k, step t of h hours; c power drawn from the bus and d fed into it, soc the stored
-fraction of the energy E.
+Per unit; battery k, step t of h hours. c is the power drawn from the bus, d the power fed into it,
+soc the stored fraction of the energy E.
 
     (1)  soc_t = soc_(t-1) + h (eta_c c_t - d_t / eta_d) / E,   soc_min <= soc_t <= soc_max
     (2)  soc at the end = soc_end, or >= soc_start where no end is asked
     (3)  c + d <= p_max,   c, d >= 0
     (4)  c d = 0
 
-(3) is the convex hull of (4) with c, d <= p_max. (4) itself is not convex, and left out unless asked for:
-`battery/batteries.py` says where it matters, and checks answers. `forbid_simultaneous_by_binaries`
-adds it exactly, for HiGHS
-(linear form, linear objective) and SCIP; `forbid_simultaneous_by_products` adds it for Ipopt.
+(3) is the convex hull of (4) with c, d <= p_max. (4) itself is not convex, and left out unless
+asked for. `battery/batteries.py` says where it matters, and `battery/netting.py` checks answers.
+`forbid_simultaneous_by_binaries` adds it exactly, for HiGHS (linear form, linear objective) and
+SCIP. `forbid_simultaneous_by_products` adds it for Ipopt.
 """
 
 from __future__ import annotations
@@ -23,13 +22,15 @@ import pyomo.environ as pyo
 
 from feederguard.models.battery import Batteries
 
-# of c d / p_max^2 in (4) for Ipopt, which needs an interior: the smaller is then below 1e-4 p_max
+# Limit of c d / p_max^2 in (4) for Ipopt, which needs an interior. The smaller of c and d is then
+# below 1e-4 p_max.
 PRODUCT_LIMIT = 1e-8
 
 
 def add_batteries(model: pyo.ConcreteModel, batteries: Batteries, step_h: float) -> None:
-    """Add set `battery`, variables p_charge, p_discharge, soc[t, k], and (1)-(3), to a model that
-    has `time`.
+    """Add (1)-(3) to a model with time: set battery, variables p_charge, p_discharge, soc[t, k].
+
+    The constraints are soc_balance[t, k], soc_final[k] and battery_power[t, k]. step_h: hours.
     """
     h, last_step = step_h, model.time.last()
     model.battery = pyo.RangeSet(0, len(batteries) - 1)
@@ -77,9 +78,7 @@ def terminal_power(model: Any) -> Any:
 
 
 def forbid_simultaneous_by_binaries(model: pyo.ConcreteModel) -> None:
-    """Add (4) exactly: a binary `charges[t, k]` says which way each battery may work. For HiGHS
-    (linear) or SCIP.
-    """
+    """Add (4) exactly, for HiGHS (linear) or SCIP: binary charges[t, k] allows one way only."""
     p_max = model.periods.batteries.p_max.tolist()
     model.charges = pyo.Var(
         model.time, model.battery, domain=pyo.Binary, doc="1 charging, 0 discharging"
@@ -95,8 +94,9 @@ def forbid_simultaneous_by_binaries(model: pyo.ConcreteModel) -> None:
 
 
 def forbid_simultaneous_by_products(model: pyo.ConcreteModel) -> None:
-    """Add (4) as c d <= PRODUCT_LIMIT p_max^2, for Ipopt; `battery.net_batteries` removes what that
-    leaves.
+    """Add (4) for Ipopt as one_way[t, k]: c d <= PRODUCT_LIMIT p_max^2.
+
+    `net_batteries` removes what that leaves.
     """
     p_max = model.periods.batteries.p_max.tolist()
 

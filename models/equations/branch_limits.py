@@ -2,8 +2,8 @@
 
 Letters are those of `distflow.py` and `ac.py`, where Pj, Qj are P_to, Q_to:
 
-    (1)  P_b^2 + Q_b^2 <= I_b^2 w_i,  Pj_b^2 + Qj_b^2 <= I_b^2 w_j      current, where b has no s_max
-    (2)  P_b^2 + Q_b^2 <= s_max^2,    Pj_b^2 + Qj_b^2 <= s_max^2        apparent power, where it has
+    (1)  P_b^2 + Q_b^2 <= I_b^2 w_i,  Pj_b^2 + Qj_b^2 <= I_b^2 w_j    current, where b has no s_max
+    (2)  P_b^2 + Q_b^2 <= s_max^2,    Pj_b^2 + Qj_b^2 <= s_max^2      apparent power, where it has
     (3)  a_min <= angle of V_i less that of V_j <= a_max
 
 In exact and soc DistFlow (1) is ell <= I^2 min(1, tap^2), and (1) itself at an end where charging

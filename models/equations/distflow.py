@@ -6,8 +6,10 @@ enter it at i, and Pj_b, Qj_b at j. w = |V|^2, and ell is the squared current th
 impedance r + jx. u_b = w_i / tap_b^2 is the squared voltage behind its transformer. Ps_b = P_b -
 g_from u_b and Qs_b = Q_b + b_from u_b enter the series impedance there.
 
-    (1)  p_i = g_i w_i + sum of P_b out of i + sum of Pj_b into i,    Pj_b = r ell_b - Ps_b + g_to w_j
-    (2)  q_i = -b_i w_i + sum of Q_b out of i + sum of Qj_b into i,   Qj_b = x ell_b - Qs_b - b_to w_j
+    (1)  p_i = g_i w_i + sum of P_b out of i + sum of Pj_b into i,
+         Pj_b = r ell_b - Ps_b + g_to w_j
+    (2)  q_i = -b_i w_i + sum of Q_b out of i + sum of Qj_b into i,
+         Qj_b = x ell_b - Qs_b - b_to w_j
     (3)  w_j = u_b - 2 (r Ps_b + x Qs_b) + |z|^2 ell_b
     (4)  Ps_b^2 + Qs_b^2 = u_b ell_b                              exact;   <= in soc
     (5)  v_min^2 <= w_i <= v_max^2;   w_i = |v_s|^2 at a substation that the grid above holds

@@ -1,21 +1,22 @@
-"""Which buses are energised, and that energised buses form trees: connectivity by a commodity,
-radiality by a count.
+"""Which buses are energised, and that they form trees: a commodity and a count.
 
-Branches that cannot be switched hold buses together in *zones*; the questions below are asked of
-zones, which is the same and smaller. e_z tells whether zone z is energised; a zone with a
-substation is, always.
+Branches that cannot be switched hold buses together in *zones*. The questions below are asked of
+zones, which is equivalent and smaller. e_z tells whether zone z is energised; a zone with a
+substation always is.
 
-    (1)  a closed branch carries its state across:   y_b - 1 <= e_z - e_z' <= 1 - y_b
-    (2)  one commodity leaves the substations and every energised zone takes one unit:
+    (1)  a closed branch joins two zones of one state:   y_b - 1 <= e_z - e_z' <= 1 - y_b
+    (2)  one commodity leaves the substations, and every energised zone takes one unit:
              sum into z of f_b - sum out of z of f_b = e_z,     |f_b| <= n_zone y_b
-    (3)  a forest:  sum of y_b over branches between energised zones = energised zones - zones with a substation
+    (3)  a forest:  sum of y_b over branches between energised zones
+                    = energised zones - zones with a substation
 
-Two families of inequalities follow from (2) and (3) for whole y; stated, they shorten proofs:
+Two families of inequalities follow from (2) and (3) for whole y. They shorten proofs:
 
-    (4)  at most one branch is open in a chain of zones that have two branches each:  sum of (1 - y_b) <= 1
+    (4)  at most one branch is open in a chain of zones with two branches each:
+             sum of (1 - y_b) <= 1
     (5)  at least one branch is open in every loop:  sum of (1 - y_b) >= 1
 
-A count (3) alone would let a loop pay for a detached island, which a local generator could then
+The count (3) alone would let a loop pay for a detached island, which a local generator could then
 seem to feed; (2) forbids that. Jabr, Singh & Pal, IEEE Trans. Power Systems 27(2), 2012, compares
 such formulations.
 """
@@ -40,14 +41,15 @@ def add_topology(
     fixed_closed: BoolArray,
     radial: bool,
 ) -> None:
-    """Add y (branches), energised (zones) and (1), (2), and when `radial` (3), every reachable zone
-    being energised.
+    """Add y[branch], energised[zone], (1) and (2); when `radial` also (3)-(5).
 
-    free: (n_branch,) branches to decide; fixed_closed: (n_branch,) those that stay closed; all
-    others stay open. Adds the mapping `zone_of` (bus -> zone); when radial also `least_operations`,
-    the ties to close if nothing is opened, `live_ends`, the zones that each branch to decide joins,
-    and `fed_zones`, those with a substation. Raises `NetworkError` when branches that cannot be
-    switched form a loop that a radial network may not have.
+    free: (n_branch,) branches to decide; fixed_closed: (n_branch,) those that stay closed. All
+    others stay open. Adds the mapping `zone_of` (bus to zone). When radial, every zone within reach
+    is energised, and three attributes are added: `least_operations`, the ties to close if nothing
+    is opened; `live_ends`, the zones that each branch to decide joins; and `fed_zones`, the zones
+    with a substation.
+
+    Raises `NetworkError` when radial and the branches that cannot be switched form a loop.
     """
     zone = zones(network, fixed_closed)
     n_zone = int(zone.max()) + 1
@@ -97,18 +99,17 @@ def _add_forest(
     between: list[int],
     fed: set[int],
 ) -> None:
-    """Energise every zone within reach and add (3)-(5); a free branch within one zone could only
-    close a loop.
-    """
+    """Energise every zone within reach, and add (3)-(5)."""
     a, b = zone[network.from_bus], zone[network.to_bus]
     reached = np.zeros(len(model.zone), dtype=bool)
     reached[zone[energised_buses(network, free | fixed_closed)]] = True
     for z in model.zone:
         model.energised[z].fix(int(reached[z]))
+    # A free branch within one zone could only close a loop.
     within = [k for k in range(network.n_branch) if free[k] and a[k] == b[k]]
     for k in within:
         model.y[k].fix(0)
-    # Beyond the reach of any path switching does nothing: keep the normal state.
+    # Where no path reaches, switching does nothing: keep the normal state.
     for k in between:
         if not reached[a[k]]:
             model.y[k].fix(int(network.closed[k]))
@@ -116,8 +117,8 @@ def _add_forest(
     n_closed = int(reached.sum()) - len(fed)
     if live:
         model.forest = pyo.Constraint(expr=sum(model.y[k] for k in live) == n_closed, doc="(3)")
-    # Operations when no closed branch opens by choice; each one that does means one more tie closed
-    # in its place.
+    # Operations where no closed branch opens by choice. Each branch that does open needs one more
+    # tie in its place.
     forced_open = int(network.closed[within].sum())
     model.least_operations = n_closed - int(network.closed[live].sum()) + forced_open
     model.live_ends = {k: (int(a[k]), int(b[k])) for k in live}
@@ -128,6 +129,7 @@ def _add_forest(
 def _add_chains_and_loops(
     model: pyo.ConcreteModel, edges: list[tuple[int, int, int]], fed: set[int]
 ) -> None:
+    """Add (4) and (5); edges: (zone, zone, branch) of every branch to decide."""
     graph = nx.MultiGraph()
     graph.add_edges_from(edges)
     model.chain = pyo.ConstraintList(doc="(4)")
@@ -138,7 +140,7 @@ def _add_chains_and_loops(
     simple = nx.Graph(graph)
     for nodes in nx.minimum_cycle_basis(simple):
         around = list(zip(nodes, nodes[1:] + nodes[:1], strict=True))
-        # The basis lists the nodes of a cycle; use it only where that list is the cycle itself.
+        # The basis lists the nodes of a cycle. It is of use only where that list goes round it.
         if all(simple.has_edge(i, j) for i, j in around):
             model.loop.add(sum(1 - model.y[k] for i, j in around for k in graph[i][j]) >= 1)
     for i, j in simple.edges:
@@ -149,9 +151,7 @@ def _add_chains_and_loops(
 
 
 def _chains(graph: nx.MultiGraph, fed: set[int]) -> list[list[int]]:
-    """Return the branches of every maximal path whose inner zones have two branches and no
-    substation.
-    """
+    """Return the branches of every longest path whose inner zones have two branches, none fed."""
     inner = {z for z in graph.nodes if graph.degree(z) == 2 and z not in fed}
     seen: set[int] = set()
     chains = []

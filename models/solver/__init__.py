@@ -1,5 +1,7 @@
-"""Solver access: `solve` chooses the solver; `python -m feederguard.models.solver` prints what is
-installed.
+"""Solvers: `solve` chooses one by the class of the model and returns what it found.
+
+The files of this folder are the only ones that name solvers; `choose.py` lists them. The command
+`python -m feederguard.models.solver` prints which are installed.
 """
 
 from feederguard.models.solver.choose import SOLVERS, available_solvers, print_solvers, solver_for

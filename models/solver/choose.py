@@ -26,12 +26,15 @@ class ModelClass:
 
 
 def solver_for(model: pyo.ConcreteModel, solver: str = "auto") -> str:
-    """Return which of SOLVERS `solve` gives the model to; raises `SolverMissingError` as that does."""
+    """Return which of SOLVERS `solve` would use.
+
+    Raises `SolverMissingError` when no installed solver fits.
+    """
     return choose_solver(classify(model), model_name(model)) if solver == "auto" else solver
 
 
 def classify(model: pyo.ConcreteModel) -> ModelClass:
-    """Return the model's class from its active components; fixed variables count as numbers."""
+    """Return the class of a model by its active components; fixed variables count as numbers."""
     objective = the_objective(model)
     degree = 1
     for constraint in model.component_data_objects(pyo.Constraint, active=True):
@@ -42,8 +45,9 @@ def classify(model: pyo.ConcreteModel) -> ModelClass:
 
 
 def choose_solver(kind: ModelClass, name: str) -> str:
-    """Return the solver for a class of model; raises `SolverMissingError` saying what to install
-    when none fits.
+    """Return the solver for a class of model.
+
+    Raises `SolverMissingError` when none fits; the message says what to install.
     """
     if max(kind.objective_degree, kind.constraint_degree) <= 1 or (
         kind.constraint_degree <= 1 and kind.objective_degree == 2 and not kind.integer
@@ -61,7 +65,7 @@ def choose_solver(kind: ModelClass, name: str) -> str:
 
 
 def refuse_unfit(solver: str, kind: ModelClass, name: str) -> None:
-    """Raise `SolverMissingError` when `solver` is not installed or cannot take this class of model."""
+    """Raise `SolverMissingError` when `solver` is missing or cannot take this class of model."""
     quadratic = max(kind.objective_degree, kind.constraint_degree) >= 2
     if solver == "highs" and (
         kind.constraint_degree >= 2 or kind.objective_degree > 2 or (quadratic and kind.integer)
@@ -93,8 +97,8 @@ def refuse_unfit(solver: str, kind: ModelClass, name: str) -> None:
 def available_solvers() -> list[tuple[str, str, str, str]]:
     """Return rows (solver, version, where from, what it solves or how to install it).
 
-    Ipopt has a row for each route in the order of `ipopt.py`; the first that is not missing is
-    used.
+    Ipopt has a row for each route, in the order of `ipopt_routes.py`. The first that is not missing
+    is used.
     """
     rows = []
     for name, package, job in (
@@ -124,6 +128,7 @@ def _installed(package: str) -> bool:
 
 
 def the_objective(model: pyo.ConcreteModel) -> Any:
+    """Return the model's active objective; raises ValueError where there is not exactly one."""
     objectives = list(model.component_data_objects(pyo.Objective, active=True))
     if len(objectives) != 1:
         raise ValueError(
@@ -133,12 +138,14 @@ def the_objective(model: pyo.ConcreteModel) -> Any:
 
 
 def has_integers(model: pyo.ConcreteModel) -> bool:
+    """Return whether any free variable is an integer."""
     return any(
         v.is_integer() and not v.fixed for v in model.component_data_objects(pyo.Var, active=True)
     )
 
 
 def degree_of(expression: Any) -> int:
+    """Return 1 for a linear or constant expression, 2 for a quadratic one, else 3."""
     degree = expression.polynomial_degree() if hasattr(expression, "polynomial_degree") else 0
     return 3 if degree is None else max(1, min(3, int(degree)))
 

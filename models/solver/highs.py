@@ -1,9 +1,9 @@
-"""HiGHS, opened so that neither its console output nor its threads depend on what ran before.
+"""HiGHS, opened so that neither its output nor its threads depend on what ran before.
 
 HiGHS keeps one scheduler of threads per process, made by the first solve. A solve that asks for
-another number of threads ends with "Not Set" (seen with 1.11 to 1.16). The option `threads` at its
-default takes the scheduler as it is. So nothing here sets that option, and a caller's own number is
-met with a new scheduler.
+another number of threads ends with "Not Set" (seen with 1.11 to 1.16). With the option `threads` at
+its default, HiGHS takes the scheduler as it is. So nothing here sets that option, and a caller's
+own number gets a new scheduler.
 """
 
 from __future__ import annotations
@@ -27,18 +27,14 @@ def silent_highs() -> Any:
 
 @cache
 def swallow_banner() -> None:
-    """Make the first instance of this process, whose constructor prints a banner (1.16), without a
-    console.
-    """
+    """Make the first instance of this process without a console: it prints a banner (1.16)."""
     with capture_output(capture_fd=True):
         highspy.Highs()
 
 
 @contextmanager
 def threads_of(options: Mapping[str, Any]) -> Iterator[None]:
-    """Solve inside with the `threads` that a caller's HiGHS options ask for, whatever the process
-    used before.
-    """
+    """Let the solves inside use the `threads` of a caller's options, whatever was used before."""
     if not options.get("threads"):
         yield
         return

@@ -1,14 +1,10 @@
-"""Ipopt for nonlinear models, found in a stated order, and prepared once for many solves of one
-model.
+"""Ipopt for nonlinear models, prepared once for many solves of one model.
 
-    1. the executable that `idaes get-extensions` installs (idaes.bin_directory)
-    2. `ipopt` on the PATH
-    3. the Ipopt bundled with CasADi
-
-The third needs no download and writes no file: the model is read as shared terms
-(`compiled/terms.py`), which are differentiated shape by shape (`ipopt_functions.py`). `PreparedNlp`
-reads a model once; variables that hold data (fixed in the Pyomo model) become columns whose bounds
-each solve sets, so a scenario costs an Ipopt run and nothing else.
+`ipopt_routes.py` finds an executable, or else the Ipopt bundled with CasADi, which needs no
+download and writes no file. For that one the model is read as shared terms (`compiled/terms.py`),
+which are differentiated shape by shape (`ipopt_functions.py`). `PreparedNlp` reads a model once.
+Variables that hold data, fixed in the Pyomo model, become columns whose bounds each solve sets. A
+scenario then costs an Ipopt run and nothing else.
 """
 
 from __future__ import annotations
@@ -36,19 +32,17 @@ from feederguard.models.solver.ipopt_routes import IpoptRoute
 
 @dataclass(frozen=True)
 class IpoptResult:
-    """How one run ended: `converged`, Ipopt's own words, objective and seconds inside Ipopt and its
-    derivatives.
-    """
+    """How one run of Ipopt ended."""
 
     converged: bool
     infeasible: bool
-    reason: str
+    reason: str  # in Ipopt's own words
     objective: float
-    seconds: float
+    seconds: float  # inside Ipopt and its derivatives
 
 
 def ipopt_version(route: IpoptRoute) -> str:
-    """Return the version that an Ipopt says of itself, "-" where it does not say."""
+    """Return the version that an Ipopt reports of itself, "-" where it reports none."""
     if route.executable is None:
         said = _casadi_banner()
     else:
@@ -67,7 +61,7 @@ def ipopt_version(route: IpoptRoute) -> str:
 
 
 def _casadi_banner() -> str:
-    """Return what the Ipopt inside CasADi writes when it starts: it tells its version nowhere else."""
+    """Return what the Ipopt of CasADi writes when it starts: only that tells its version."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ipopt.txt"
         x = casadi.MX.sym("x")
@@ -79,8 +73,9 @@ def _casadi_banner() -> str:
 def run_casadi_ipopt(
     model: pyo.ConcreteModel, time_limit_s: float, options: Mapping[str, Any]
 ) -> IpoptResult:
-    """Solve the model's continuous relaxation from its current point by CasADi's Ipopt and load the
-    point reached.
+    """Solve the model's continuous relaxation by CasADi's Ipopt, and load the point reached.
+
+    It starts from the model's current point.
     """
     prepared = PreparedNlp(model)
     result = prepared.solve(time_limit_s=time_limit_s, options=options)
@@ -107,11 +102,11 @@ def start_ipopt(
 
 
 class PreparedNlp:
-    """A Pyomo model read by CasADi once, to be solved for many values of the variables named in
-    `inputs`.
+    """A Pyomo model read by CasADi once, to be solved for many values of its `inputs`.
 
-    Raises ValueError when an input is not a variable of the model, the model has no single active
-    objective, or an expression has no derivatives (`UnreadableExpressionError`).
+    inputs: names of variables that hold data. Raises ValueError when an input is no variable of the
+    model, when the model has not exactly one active objective, and when an expression has no
+    derivatives (`UnreadableExpressionError`).
     """
 
     def __init__(self, model: pyo.ConcreteModel, inputs: Sequence[str] = ()) -> None:
@@ -148,10 +143,10 @@ class PreparedNlp:
         start: FloatArray | None = None,
         **values: ArrayLike,
     ) -> IpoptResult:
-        """Run Ipopt with the inputs held at `values` (arrays in index order); results are read by
-        `value`.
+        """Run Ipopt with the inputs held at `values`; `value` then returns the results.
 
-        start: a point from `point()`; default the values the model had when it was read.
+        values: arrays in index order. start: a point from `point()`; default the values that the
+        model had when it was read. Raises ValueError for the name of no variable.
         """
         if self._impossible:
             return IpoptResult(False, True, "Infeasible_Problem_Detected", math.nan, 0.0)
@@ -182,8 +177,9 @@ class PreparedNlp:
         )
 
     def value(self, name: str) -> FloatArray:
-        """Return the variable component `name` at the last point, in index order; NaN for what the
-        model never uses.
+        """Return the variable `name` at the last point, in index order.
+
+        It is NaN where the model never uses it.
         """
         place = self._place[name]
         return np.where(place >= 0, self._x[place], np.nan)
@@ -193,7 +189,7 @@ class PreparedNlp:
         return self._x.copy()
 
     def start(self, **values: ArrayLike) -> FloatArray:
-        """Return the starting point with some variable components replaced, to be given as `start`."""
+        """Return the starting point with the values of some variables replaced."""
         x = self._start.copy()
         for name, value in values.items():
             place = self._place[name]
@@ -209,7 +205,7 @@ class PreparedNlp:
                 variable.set_value(x, skip_validation=True)
 
     def _read(self) -> None:
-        """Set the columns, the bounds, the starting point and what `casadi.nlpsol` takes."""
+        """Read columns, bounds, starting point, and the functions that `casadi.nlpsol` takes."""
         terms = read_terms(self.model)
         self._variables = list(terms.variables)
         self._g_lower, self._g_upper = terms.lower, terms.upper

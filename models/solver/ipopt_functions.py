@@ -1,16 +1,17 @@
-"""The functions Ipopt asks for, built from a model's terms without a file in between.
+"""The functions that Ipopt asks for, built from a model's terms without a file in between.
 
-In the notation of `compiled/terms.py`, with dT and ddT a term's first and second derivatives by its
-own few variables:
+In the notation of `compiled/terms.py`, with dT and ddT the first and second derivatives of a term
+by its own few variables:
 
     f, g           = c + a' x + w' T,  A x + W T
     gradient of f  = a + S_f dT
     Jacobian of g  : nonzeros = those of A + S_J dT
-    Hessian        : nonzeros = S_H (mu ddT),   mu = lam_f w + W' lam_g,   of the Lagrangian lam_f f + lam_g' g
+    Hessian        : nonzeros = S_H (mu ddT),   mu = lam_f w + W' lam_g
+                     of the Lagrangian lam_f f + lam_g' g
 
-CasADi differentiates each shape once and evaluates it for all its terms; the sparse matrices S
-place the results, and numpy finds them once. Differentiating one flat graph of the whole model
-instead costs more than the solve, as soon as a model has many periods.
+CasADi differentiates each shape once and evaluates it for all its terms. The sparse matrices S
+place the results; numpy finds them once. With many periods, differentiating one flat graph of the
+whole model would cost more than the solve.
 """
 
 from __future__ import annotations
@@ -30,8 +31,7 @@ from feederguard.models.compiled.terms import NlpTerms, TermGroup
 
 
 def build_nlp_functions(nlp: NlpTerms) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the problem (x, f, g) and its derivative functions, both as `casadi.nlpsol` takes
-    them.
+    """Return the problem (x, f, g) and its derivative functions, as `casadi.nlpsol` takes them.
 
     f is to be minimised: a maximised objective is negated.
     """
@@ -83,9 +83,7 @@ def build_nlp_functions(nlp: NlpTerms) -> tuple[dict[str, Any], dict[str, Any]]:
 
 @dataclass(frozen=True, eq=False)
 class _Shape:
-    """A shape's functions of vectors, one entry a term, and where its second derivatives are not
-    zero.
-    """
+    """A shape's functions of vectors, an entry per term, and its nonzero second derivatives."""
 
     value: Any  # slots..., multiplier -> values
     slope: Any  # -> first derivatives, slot after slot
@@ -100,8 +98,7 @@ class _Shape:
         x = [casadi.MX.sym(f"x{slot}", n_term) for slot in range(n_slot)]
         mu = casadi.MX.sym("mu", n_term)
         value = _write(iter(group.shape), x, iter([_vector(column) for column in group.numbers.T]))
-        # Each entry depends on its own term alone, so a product with the transposed Jacobian is
-        # entry by entry.
+        # Each entry depends on its own term alone, so the transposed Jacobian is diagonal.
         slopes = [casadi.jtimes(value, slot, casadi.DM.ones(n_term), True) for slot in x]
         curves = [
             casadi.jtimes(slopes[i], x[j], mu, True) for i, j in zip(first, second, strict=True)
@@ -119,9 +116,7 @@ class _Shape:
 
 
 def _curved_pairs(group: TermGroup) -> tuple[IntArray, IntArray]:
-    """Return the pairs of slots, the first not after the second, with a second derivative that is
-    not always zero.
-    """
+    """Return the pairs of slots with a second derivative, the first not after the second."""
     x = casadi.SX.sym("x", group.columns.shape[1])
     value = _write(
         iter(group.shape),
@@ -138,9 +133,7 @@ def _vector(numbers: FloatArray) -> Any:
 
 
 def _write(tokens: Iterator[Any], x: Sequence[Any], numbers: Iterator[Any]) -> Any:
-    """Return the shape as a CasADi expression of its slots x; tokens and numbers are used up in
-    order.
-    """
+    """Return the shape as a CasADi expression of its slots x; uses up tokens and numbers."""
     token = next(tokens)
     if isinstance(token, int):
         return x[token]
@@ -161,9 +154,7 @@ _TWO: dict[str, Callable[[Any, Any], Any]] = {"*": mul, "/": truediv, "^": pow}
 
 
 def _slope_places(nlp: NlpTerms) -> tuple[IntArray, IntArray]:
-    """Return the term and the column of each entry of dT, which come shape by shape and slot by
-    slot.
-    """
+    """Return the term and the column of each entry of dT: shape by shape, slot by slot."""
     count = [len(group.columns) for group in nlp.groups]
     begin = np.cumsum([0, *count])
     terms = [
@@ -182,13 +173,13 @@ def _gradient_map(nlp: NlpTerms) -> Any:
 
 
 def _jacobian_map(nlp: NlpTerms) -> tuple[Any, FloatArray, Any]:
-    """Return the Jacobian's pattern, its nonzeros where dT = 0, (n_nonzero,), and S_J, (n_nonzero,
-    n_slope).
+    """Return the Jacobian's pattern, its nonzeros where dT = 0, and S_J.
+
+    The nonzeros are (n_nonzero,), S_J is (n_nonzero, n_slope).
     """
     term, column = _slope_places(nlp)
     a = nlp.linear.tocoo()
-    # Row i holds slope k with the weight that it has for the slope's term: one entry for each slot
-    # of each term of it.
+    # Row i holds slope k with its weight of the slope's term: an entry per slot of each term.
     w = nlp.weights.tocsc()[:, term].tocoo()
     n_row = max(1, len(nlp.constraints))
     places = _flat([a.col, column[w.col]]) * n_row + _flat([a.row, w.row])
@@ -221,7 +212,7 @@ def _hessian_map(nlp: NlpTerms, shapes: Sequence[_Shape]) -> tuple[Any, Any]:
 
 
 def _flat(parts: Sequence[Any]) -> IntArray:
-    """Return the integers of all parts in one row, also where there are none."""
+    """Return the integers of all parts in one array, empty without parts."""
     return np.concatenate([np.empty(0, np.int64), *parts]).astype(np.int64)
 
 

@@ -1,4 +1,9 @@
-"""The routes to Ipopt, in the order in which they are looked for."""
+"""The routes to Ipopt, in the order in which they are tried.
+
+1. the executable that `idaes get-extensions` installs (idaes.bin_directory)
+2. `ipopt` on the PATH
+3. the Ipopt bundled with CasADi, which is always there
+"""
 
 from __future__ import annotations
 
@@ -11,22 +16,20 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class IpoptRoute:
-    """A way to Ipopt: an executable, or CasADi's library when `executable` is None; `missing` says
-    how to get it.
-    """
+    """A way to Ipopt."""
 
-    executable: Path | None
+    executable: Path | None  # None is the library in CasADi
     description: str
-    missing: str = ""
+    missing: str = ""  # how to get it, where it is missing
 
 
 def find_ipopt() -> IpoptRoute:
-    """Return the first route to Ipopt in the order of this module that is there."""
+    """Return the first route to Ipopt that is not missing."""
     return next(route for route in ipopt_routes() if not route.missing)
 
 
 def ipopt_routes() -> list[IpoptRoute]:
-    """Return the three routes in order, found or missing; the last is always there."""
+    """Return the three routes in order, found or missing."""
     folder, reason = _idaes_bin_directory()
     found = shutil.which("ipopt", path=str(folder)) if folder is not None else None
     first = IpoptRoute(
@@ -45,14 +48,14 @@ def ipopt_routes() -> list[IpoptRoute]:
     return [first, second, IpoptRoute(None, f"bundled with CasADi {version('casadi')}")]
 
 
-@functools.cache  # a second import of what failed half way would fail for another reason
+@functools.cache  # a second import after a failed one would fail for another reason
 def _idaes_bin_directory() -> tuple[Path | None, str]:
     """Return the folder of idaes's executables, or None and, where idaes itself fails, why."""
     try:
         from idaes.config import bin_directory
     except ModuleNotFoundError as error:
         return None, f"pip install idaes-pse ({error})"
-    # importing idaes makes folders in the user's home, which may be missing or not writable
+    # Importing idaes makes folders in the user's home, which may be missing or not writable.
     except Exception as error:
         return (
             None,

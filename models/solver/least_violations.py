@@ -1,16 +1,17 @@
 """What would have to give: the least violations with which an infeasible model has an answer.
 
-Every limit of the model gets two slacks that cost what they give, and the physics stays. With the
-rows and columns of `compiled/terms.py`, l and u the limits:
+Every limit gets two slacks that cost what they give, while the physics stays. With the rows and
+columns of `compiled/terms.py`, l and u the limits:
 
-    (1)  min  sum over limits of (s_i + z_i) + BALANCE_COST sum over bus balances of (s_i + z_i),   s, z >= 0
-    (2)  l_i <= g_i(x) + s_i - z_i <= u_i       inequalities and bus balances; other equalities and cones hold as they are
-    (3)  l_j <= x_j + s_j - z_j <= u_j          bounds of variables, except that none moves through zero
+    (1)  min  sum over limits of (s_i + z_i) + BALANCE_COST sum over bus balances of (s_i + z_i)
+    (2)  l_i <= g_i(x) + s_i - z_i <= u_i       inequalities and bus balances
+    (3)  l_j <= x_j + s_j - z_j <= u_j          bounds of variables, but none moves through zero
+         s, z >= 0;   other equalities and cones hold as they are
 
-A bus balance that gives stands for demand that cannot be met; its cost makes it the last resort.
-Where even this has no answer, all equalities give. In per unit, so a bus 0.01 pu outside its band
-weighs as much as a branch 0.01 pu above its limit: the least *sum* of violations, one of several
-ways out. For a nonconvex model it is a local one.
+A bus balance that gives stands for demand that cannot be met. Its cost makes it the last resort.
+Where even this has no answer, all equalities give. All is in per unit, so a bus 0.01 pu outside its
+band weighs as much as a branch 0.01 pu above its limit. The answer is the least *sum* of
+violations, one of several ways out. For a nonconvex model it is a local one.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ from feederguard.models.solver.limit_names import describe_limit
 
 BALANCE_COST = 1e3
 BALANCES = ("active_balance", "reactive_balance")
-CONES = ("cone",)  # inequalities that are physics: a relaxation of an equality
-DERIVED = ("c", "s", "theta")  # variables whose bounds follow from other limits: they are lifted
+CONES = ("cone",)  # inequalities that are physics: they relax an equality
+DERIVED = ("c", "s", "theta")  # variables whose bounds follow from other limits: they are dropped
 NEGLIGIBLE_PU = 1e-6
-OUT_OF_TIME = "Maximum_WallTime_Exceeded"  # as Ipopt says it
+OUT_OF_TIME = "Maximum_WallTime_Exceeded"  # in Ipopt's words
 FIRST_SHARE = 0.8  # of the time, for the attempt in which the physics stays
 
 _UNMET = ("active power balance", "reactive power balance")
@@ -55,28 +56,21 @@ class Violation:
 
 
 @dataclass(frozen=True)
-class Elastic:
-    """The least violations of a model; `found` False where the re-solve itself stopped short, with
-    the reason.
-    """
+class LeastViolations:
+    """The least violations of a model."""
 
-    found: bool
+    found: bool  # False where the re-solve itself stopped short
     reason: str
-    violations: tuple[
-        Violation, ...
-    ]  # bus balances first, then the largest in per unit first; one per limit, place and step
+    # One per limit, place and step: bus balances first, then the largest in per unit first.
+    violations: tuple[Violation, ...]
 
     @property
     def unmet(self) -> bool:
-        """Whether bus balances have to give: there is demand that no voltages and currents could
-        meet.
-        """
+        """Whether bus balances have to give: no voltages and currents meet the demand."""
         return any(violation.limit in _UNMET for violation in self.violations)
 
     def describe(self, most: int = 4) -> str:
-        """Return the violations in words, the worst step of each limit and place, at most `most` of
-        them.
-        """
+        """Return at most `most` violations in words: the worst step of each limit and place."""
         worst: dict[tuple[str, str, str], list[Violation]] = {}
         for violation in self.violations:
             worst.setdefault((violation.limit, violation.place, violation.side), []).append(
@@ -87,33 +81,32 @@ class Elastic:
         return ", ".join(shown) + more
 
 
-def find_least_violations(model: pyo.ConcreteModel, time_limit_s: float = 10.0) -> Elastic:
-    """Return which limits of a continuous model would have to give, and by how much; the model
-    stays as it is.
+def find_least_violations(model: pyo.ConcreteModel, time_limit_s: float = 10.0) -> LeastViolations:
+    """Return which limits of a continuous model would have to give, and by how much.
 
-    Amounts are in engineering units for the variables and constraints that `build_ac_opf` and
-    `build_distflow_opf` name, else in the model's own. time_limit_s bounds the whole re-solve, most
-    of which is for the first attempt, in which the physics stays. A model that no solver could
-    read, or whose re-solve did not converge in time, gives `found` False.
+    The model stays as it is. Amounts are in engineering units for the names of `build_ac_opf` and
+    `build_distflow_opf`, else in the model's own. time_limit_s bounds the whole re-solve. Most of
+    it is for the first attempt, in which the physics stays. `found` is False for a model that no
+    solver could read, and where the re-solve did not converge in time.
     """
     end = perf_counter() + time_limit_s
     try:
         terms = read_terms(model)
     except UnreadableExpressionError as error:
-        return Elastic(False, str(error), ())
+        return LeastViolations(False, str(error), ())
     attempts = [~_is_physics(terms), np.ones(len(terms.constraints), dtype=bool)]
     reason = ""
     for giving, share in zip(attempts, (FIRST_SHARE, 1.0), strict=True):
         relaxed, slacks = _relax(terms, giving)
         x, reason = _solve(relaxed, perf_counter() + share * (end - perf_counter()))
         if x is not None:
-            return Elastic(True, "converged", _violations(model, terms, slacks, x))
-    return Elastic(False, reason, ())
+            return LeastViolations(True, "converged", _violations(model, terms, slacks, x))
+    return LeastViolations(False, reason, ())
 
 
 @dataclass(frozen=True)
 class _Slack:
-    """A slack column, and the row or the column of the model that it lets give."""
+    """A slack column, and the row or the column of the model that it relaxes."""
 
     column: int
     row: int | None
@@ -122,6 +115,7 @@ class _Slack:
 
 
 def _is_physics(terms: NlpTerms) -> BoolArray:
+    """Return which constraints hold as they are: cones, and equalities but for bus balances."""
     names = [c.parent_component().local_name for c in terms.constraints]
     equal = terms.lower == terms.upper
     return np.array(
@@ -161,9 +155,7 @@ def _relax(terms: NlpTerms, giving: BoolArray) -> tuple[NlpTerms, list[_Slack]]:
 
 
 def _hard_bounds(terms: NlpTerms) -> tuple[FloatArray, FloatArray]:
-    """Return the bounds that stay: a bound gives, but not through zero, and zero itself says a
-    sign.
-    """
+    """Return the bounds that stay: a bound gives, but not through zero; zero itself stays."""
     low = np.where(terms.x_lower >= 0, 0.0, -np.inf)
     high = np.where(terms.x_upper <= 0, 0.0, np.inf)
     return low, high
@@ -210,8 +202,9 @@ def _join(
 
 
 def _solve(terms: NlpTerms, end: float) -> tuple[FloatArray | None, str]:
-    """Return the point of least violations, or None and why there is none; end: the time of the
-    clock to stop at.
+    """Return the point of least violations, or None and why there is none.
+
+    end: the time of `perf_counter` to stop at.
     """
     problem, settings = build_nlp_functions(terms)
     left_s = end - perf_counter()
@@ -230,7 +223,7 @@ def _solve(terms: NlpTerms, end: float) -> tuple[FloatArray | None, str]:
 def _violations(
     model: Any, terms: NlpTerms, slacks: Sequence[_Slack], x: FloatArray
 ) -> tuple[Violation, ...]:
-    """Return what gives: of the sides and ends of one limit, at one place and step, the worst."""
+    """Return what gives: per limit, place, step and side the worst."""
     given = sorted(
         (slack for slack in slacks if x[slack.column] > NEGLIGIBLE_PU),
         key=lambda slack: -x[slack.column],
@@ -270,8 +263,9 @@ def _violation(
 
 
 def _voltages(model: Any, part: Any, values: Mapping[int, float]) -> float:
-    """Return |V_i| |V_j| in pu at the ends of the branch of an angle limit, at the point given by
-    variable; 1 for others.
+    """Return |V_i| |V_j| in pu at the ends of the branch of an angle limit; 1 for others.
+
+    values: the point, by id of its variables.
     """
     w = model.find_component("w")
     periods = model.__dict__.get("periods")

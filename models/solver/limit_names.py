@@ -1,9 +1,8 @@
-"""What the limits of an optimal power flow are called by an engineer, and in which unit they are
-exceeded.
+"""The names of an OPF's limits in an engineer's words, and their violations in engineering units.
 
-The models of `ac_opf.py` and `distflow_opf.py` are in per unit and know buses and branches by
-number; a message names them, and says MW, MVA, ampere. Any other constraint or variable keeps its
-own name, index and number.
+The models of `ac_opf.py` and `distflow_opf.py` are in per unit and number buses and branches. A
+message names them, and gives MW, MVA or ampere. Any other constraint or variable keeps its own
+name, index and number.
 """
 
 from __future__ import annotations
@@ -60,13 +59,12 @@ _QUANTITIES = {
 def describe_limit(
     model: Any, part: Any, limit: float, excess: float, squared: bool, voltages: float = 1.0
 ) -> NamedLimit:
-    """Return the name of a constraint's or variable's limit, and by how much it gives in
-    engineering units.
+    """Return the limit of a constraint or variable by name, and its violation in engineering units.
 
-    part: Pyomo's constraint or variable; limit: its bound in the model's unit; excess: what it is
-    above (positive) or below
-    (negative) that; squared: whether the constraint is of second degree; voltages: |V_i| |V_j| in pu at the ends of a branch,
-    by which all forms but the polar one multiply its angle.
+    part: Pyomo's constraint or variable. limit: its bound in the model's unit. excess: how far it
+    is above (positive) or below (negative) that. squared: whether the constraint is of second
+    degree. voltages: |V_i| |V_j| in pu at the ends of a branch, by which all forms but the polar one
+    multiply its angle.
     """
     component, index = part.parent_component(), part.index()
     name = component.local_name
@@ -75,14 +73,13 @@ def describe_limit(
         place = "every point" if index is None else f"index {index!r}"
         return NamedLimit(name, place, None, abs(excess), "")
     quantity = _QUANTITIES[name]
-    indices = (
-        index if isinstance(index, tuple) else (None, index)
-    )  # what holds for the whole horizon has no step
+    # What holds for the whole horizon has no step.
+    indices = index if isinstance(index, tuple) else (None, index)
     thing = int(indices[1])
     step = None if periods.n_step == 1 or indices[0] is None else int(indices[0])
     place = f"{quantity.thing} {_name(periods, quantity.thing, thing)!r}"
-    # `ell`'s own limit, [t, b], is linear in what is a square already; a polygon's side, [t, b,
-    # end, side], is no square.
+    # The limit of `ell`, [t, b], is linear in a square. The side of a polygon, [t, b, end, side],
+    # is no square.
     squared = squared or name == "current_limit" and len(indices) == 2
     if quantity.unit == "deg":
         angle = (
@@ -98,15 +95,12 @@ def describe_limit(
 
 
 def _angle(model: Any, index: tuple[int, int, int], excess: float, voltages: float) -> float:
-    """Return in rad by how far an angle is beyond its limit, where the model limits a product of
-    voltages.
-    """
+    """Return in rad how far an angle is beyond its limit, given as a product of voltages."""
     network = model.periods.network
     _, b, side = index
     sine = abs(excess) / voltages
-    if (
-        model.find_component("pair") is None
-    ):  # DistFlow's (8): behind the tap, and divided by the cosine of the limit
+    if model.find_component("pair") is None:
+        # DistFlow's angle limit is behind the tap, and divided by the cosine of the limit.
         limit = float((network.angle_max if side == 1 else network.angle_min)[b] - network.shift[b])
         sine *= float(network.tap[b]) * math.cos(limit)
     return math.asin(min(sine, 1.0))
@@ -123,14 +117,15 @@ def _name(periods: Periods, thing: str, k: int) -> str:
 def _amount(
     network: Network, quantity: _Quantity, thing: int, limit: float, excess: float, squared: bool
 ) -> float:
-    """Return the excess in per unit of the quantity itself, where the model limits its square;
-    currents at 1 pu.
+    """Return the excess in per unit of the quantity itself, where the model limits its square.
+
+    Currents count at 1 pu of voltage.
     """
     if quantity.square:
         return abs(math.sqrt(max(limit + excess, 0.0)) - math.sqrt(max(limit, 0.0)))
     if quantity.unit in ("A", "MVA") and squared:
         rating = float((network.rating if quantity.unit == "A" else network.s_max)[thing])
-        # Behind a tap below 1 the model limits the square of tap times what flows at the rated end.
+        # Behind a tap below 1 the model limits the square of tap times the rated end's current.
         share = limit / rating**2 if limit > 0 and rating > 0 else 1.0
         return abs(math.sqrt(max(rating**2 + excess / share, 0.0)) - rating)
     return abs(excess)

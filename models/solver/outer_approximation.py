@@ -1,16 +1,19 @@
 """Convex mixed-integer quadratic models by HiGHS alone: rounds of outer approximation.
 
-Every quadratic constraint is a convex set, either x'Qx + q'x + c <= 0 with Q positive semidefinite,
-or a second-order cone x'Qx <= 0 with exactly one negative eigenvalue (P^2 + Q^2 <= w ell is one). A
-point outside is cut off by the tangent there; for a cone, written |A x| <= a'x by the eigenvectors
-of Q,
+Source of the scheme: Duran & Grossmann, Mathematical Programming 36, 1986. Every quadratic
+constraint is a convex set: either x'Qx + q'x + c <= 0 with Q positive semidefinite, or a
+second-order cone x'Qx <= 0 with exactly one negative eigenvalue (P^2 + Q^2 <= w ell is one). A
+point outside is cut off by the tangent there. For a cone, written |A x| <= a'x by the eigenvectors
+of Q, that is
 
     tangent at x0:  (A'A x0 / |A x0| - a)' x <= 0
 
-Rounds: (1) cut the linear relaxation until it is inside; (2) solve the mixed-integer linear model:
-a bound; (3) fix its integers and cut the linear model until it is inside: an incumbent; repeat from
-(2) until bound and incumbent agree. Source of the scheme: Duran & Grossmann, Mathematical
-Programming 36, 1986.
+The rounds:
+
+    (1)  cut the linear relaxation until its answer is inside
+    (2)  solve the mixed-integer linear model: a bound
+    (3)  fix its integers and cut the linear model until its answer is inside: an incumbent
+    (4)  repeat from (2) until bound and incumbent agree
 """
 
 from __future__ import annotations
@@ -29,7 +32,8 @@ from feederguard.models.compiled import CompiledModel, QuadraticRows, compile_mo
 from feederguard.models.solver.highs import silent_highs
 
 _CUT_TOLERANCE = 1e-7
-# far below _CUT_TOLERANCE: a tangent that the linear program may break by as much cuts nothing off
+# Far below _CUT_TOLERANCE: a tangent that the linear program may violate by as much cuts nothing
+# off.
 _LP_TOLERANCE = 1e-9
 
 
@@ -54,7 +58,7 @@ class _Convex:
     cone: FloatArray | None  # the vector a where the set is a cone
 
     def cut(self, x: FloatArray) -> tuple[FloatArray, float] | None:
-        """Return (coefficients, upper) of the tangent that cuts x off, or None where x is inside."""
+        """Return coefficients and upper limit of the tangent that cuts x off, None inside."""
         v = x[self.column]
         if self.cone is None:
             g = v @ self.matrix @ v + self.linear @ v + self.constant
@@ -73,7 +77,10 @@ class _Convex:
 def outer_approximation(
     model: pyo.ConcreteModel, time_limit_s: float, rel_gap: float, options: dict[str, Any]
 ) -> OuterResult:
-    """Solve the model in place; raises ValueError naming a constraint that is not a convex set."""
+    """Solve the model, load the incumbent into it, and return how that ended.
+
+    Raises ValueError naming a constraint that is not a convex set.
+    """
     deadline = perf_counter() + time_limit_s
     compiled = compile_model(model)
     variables = [v for name in compiled.columns for v in model.find_component(name).values()]
@@ -125,8 +132,9 @@ def outer_approximation(
 def _linear_part(
     compiled: CompiledModel, variables: list[Any], sign: float, options: dict[str, Any]
 ) -> tuple[list[_Convex], Any]:
-    """Hand HiGHS the linear rows and return the quadratic ones as convex sets; a quadratic
-    objective gets a column.
+    """Return the quadratic rows as convex sets, and HiGHS with the linear ones.
+
+    A quadratic objective gets a column of its own, the last.
     """
     highs = silent_highs()
     for name, value in options.items():
@@ -147,7 +155,7 @@ def _linear_part(
     highs.changeObjectiveOffset(0.0 if quadratic_cost else sign * float(cost.constant[0]))
     sets: list[_Convex] = []
     if quadratic_cost:
-        # minimise e with e >= objective
+        # Minimise e with e >= objective.
         e = len(variables)
         highs.addVar(-highspy.kHighsInf, highspy.kHighsInf)
         highs.changeColCost(e, 1.0)
@@ -192,7 +200,7 @@ def _convex(
     upper_bound: FloatArray,
     epigraph: int | None = None,
 ) -> _Convex:
-    """Return side * g_k(x) <= upper as a convex set; raises ValueError where it is none."""
+    """Return side * g_k(x) <= upper as a convex set; raises ValueError where it is not convex."""
     span, products = (
         slice(rows.start[k], rows.start[k + 1]),
         slice(rows.product_start[k], rows.product_start[k + 1]),
@@ -227,7 +235,7 @@ def _convex(
         axis = vectors[:, negative[0]] * math.sqrt(-values[negative[0]])
         axis[abs(axis) < 1e-9 * abs(axis).max()] = 0.0
         used = axis != 0
-        # Of the two halves of the double cone, the one that the bounds of the variables leave.
+        # The bounds of the variables leave one half of the double cone.
         for half in (axis, -axis):
             ends = half[used] * np.where(
                 half[used] > 0, lower[column[used]], upper_bound[column[used]]
@@ -242,9 +250,7 @@ def _convex(
 def _cut_until_inside(
     highs: Any, sets: list[_Convex], n_column: int, deadline: float
 ) -> tuple[FloatArray | None, float]:
-    """Solve the linear model, adding tangents, until every convex set holds; return the point and
-    its value.
-    """
+    """Solve the linear model, adding tangents until every set holds; return point and value."""
     while True:
         x, value = _solve(highs, deadline, n_column)
         if x is None:

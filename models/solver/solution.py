@@ -9,9 +9,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Solution:
-    """What a solver found. `status` is what you hold, `reason` why the solver stopped.
+    """What a solver found: `status` is the kind of answer, `reason` why the solver stopped.
 
-    bound and gap are of the objective; a local solver proves none (bound -inf or inf, gap inf).
+    bound and gap are of the objective. A local solver proves none: its bound is -inf or inf, and
+    its gap inf.
     """
 
     status: str  # "optimal", "feasible" (an incumbent, not proven), or "none"
@@ -32,9 +33,7 @@ class Solution:
 
 
 class NotSolvedError(RuntimeError):
-    """No proven optimum: the message gives the reason and the setting to change; `.solution` holds
-    the figures.
-    """
+    """No proven optimum: the message says why and what to change; `.solution` holds the figures."""
 
     def __init__(self, message: str, solution: Solution) -> None:
         super().__init__(message)
@@ -51,17 +50,21 @@ def model_name(model: Any) -> str:
 
 
 def headline(solution: Solution) -> str:
-    return f"{solution.model}: {solution.solver} stopped with {solution.reason} after {solution.seconds:.1f} s"
+    """Return which solver stopped on which model, why, and after how long."""
+    return (
+        f"{solution.model}: {solution.solver} stopped with {solution.reason} "
+        f"after {solution.seconds:.1f} s"
+    )
 
 
 def explain_stop(solution: Solution, time_limit_s: float, rel_gap: float) -> str:
+    """Return the message of a solve that fell short: its headline and what to change."""
     head = headline(solution)
     if solution.status == "feasible":
         return (
             f"{head} (incumbent {solution.objective:.6g}, bound {solution.bound:.6g}, gap "
-            f"{100 * solution.gap:.2g} %); "
-            f"raise time_limit_s={time_limit_s:g}, loosen rel_gap={rel_gap:g}, or pass "
-            "accept_incumbent=True"
+            f"{100 * solution.gap:.2g} %); raise time_limit_s={time_limit_s:g}, loosen "
+            f"rel_gap={rel_gap:g}, or pass accept_incumbent=True"
         )
     if solution.reason == "time_limit":
         return f"{head} without any feasible point; raise time_limit_s={time_limit_s:g}"
@@ -71,4 +74,7 @@ def explain_stop(solution: Solution, time_limit_s: float, rel_gap: float) -> str
         )
     if "unbounded" in solution.reason:
         return f"{head}: the objective has no limit; bound the variables it improves with"
-    return f"{head}; check the model's bounds and start values, or, for a nonconvex model, use solver='ipopt' or 'scip'"
+    return (
+        f"{head}; check the model's bounds and start values, or, for a nonconvex model, use "
+        "solver='ipopt' or 'scip'"
+    )

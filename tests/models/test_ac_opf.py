@@ -31,7 +31,7 @@ PUBLISHED = {
 
 
 def two_buses(**changes):
-    """A substation at 1 pu and 10 MVA, a line r + jx = 0.1j, and at its end a load of 0.5 + 0.2j."""
+    """A substation at 1 pu, 10 MVA; a line r + jx = 0.1j; at its end a load of 0.5 + 0.2j."""
     values = {
         "name": "two",
         "base_mva": 10.0,

@@ -1,4 +1,7 @@
-"""DistFlow OPF against hand calculations, the AC power flow, and what theory promises of its forms."""
+"""DistFlow OPF against hand calculations, the AC power flow, and the order of its forms.
+
+A day with batteries is in test_distflow_opf_day.py.
+"""
 
 from functools import cache
 
@@ -6,11 +9,10 @@ import numpy as np
 import pyomo.environ as pyo
 import pytest
 
+import feeders
 from feederguard.data.networks import list_networks, load_network
-from feederguard.data.profiles import load_profiles
 from feederguard.models.ac_opf import build_ac_opf
 from feederguard.models.battery import Batteries
-from feederguard.models.battery.netting import net_batteries, simultaneous_use
 from feederguard.models.distflow_opf import (
     FORMS,
     NEAR_START,
@@ -19,7 +21,7 @@ from feederguard.models.distflow_opf import (
     start_from,
 )
 from feederguard.models.network import Network, NetworkError
-from feederguard.models.opf_objectives import energy_price, losses_mw, regulation_power
+from feederguard.models.opf_objectives import energy_price
 from feederguard.models.power_flow import solve_power_flow
 from feederguard.models.solver import solve
 
@@ -27,41 +29,9 @@ TIGHT = {"tol": 1e-10}  # Ipopt's default leaves a relative 1e-8 of the barrier 
 
 
 def row(r: list[float], p_load: list[float], **changes) -> Network:
-    """0 --l1-- 1 --l2-- 2 ... of resistances r, substation at 1 pu, 1 MVA."""
-    m, n = len(r), len(r) + 1
-    bus, branch = np.zeros(n), np.zeros(m)
-    values = {
-        "name": "row",
-        "base_mva": 1.0,
-        "bus_name": tuple(str(i) for i in range(n)),
-        "vn_kv": bus + 10.0,
-        "v_min": bus + 0.8,
-        "v_max": bus + 1.3,
-        "p_load": [0.0, *p_load],
-        "q_load": bus,
-        "p_gen": bus,
-        "q_gen": bus,
-        "g_shunt": bus,
-        "b_shunt": bus,
-        "substation": [0],
-        "v_substation": [1.0],
-        "branch_name": tuple(f"l{k + 1}" for k in range(m)),
-        "kind": ("line",) * m,
-        "from_bus": np.arange(m),
-        "to_bus": np.arange(1, n),
-        "r": r,
-        "x": branch,
-        "g_from": branch,
-        "b_from": branch,
-        "g_to": branch,
-        "b_to": branch,
-        "tap": branch + 1,
-        "shift": branch,
-        "rating": branch + np.inf,
-        "closed": branch == 0,
-        "open_end": np.zeros(m, dtype=np.int64),
-    }
-    return Network(**values | changes)
+    """0 --1-- 1 --2-- 2 ... of resistances r, substation at 1 pu, 1 MVA, a wide band."""
+    given = {"r": r, "x": 0.0, "p_load": [0.0, *p_load], "v_min": 0.8, "v_max": 1.3}
+    return feeders.row(len(r) + 1, **given | changes)
 
 
 def exporting(**changes) -> Network:
@@ -171,7 +141,7 @@ class TestByHand:
 
     @pytest.mark.parametrize("form", ["exact", "linear"])
     def test_an_angle_limit(self, form):
-        """The generator's bus may lead by 0.02 rad over r = x = 0.1; a load at unity makes it that."""
+        """The generator's bus may lead by 0.02 rad over r = x = 0.1, which limits its power."""
         network = exporting(x=[0.1], angle_min=[-0.02])
         model = solved(network, form, objective=lambda m: energy_price(m, 10.0))
         p = network.p_load - np.array([0.0, model.p_gen[0, 0].value])
@@ -428,125 +398,3 @@ def test_what_cannot_be_solved_is_refused():
     feeder = load_network("ieee33")
     with pytest.raises(NetworkError, match="closed branch '33' closes a loop"):
         build_distflow_opf(feeder.with_changes(closed=np.ones(feeder.n_branch, dtype=bool)))
-
-
-class TestADayOfEighteenBatteries:
-    """cigre_lv18 on a spring day of the bundled year: 35 kW peak at each bus, 120 kW of PV at R11
-    to R18, 30 kW batteries.
-
-    Left alone it goes from 0.93 to 1.09 pu, outside 0.95..1.05 in about a third of the steps.
-    """
-
-    @staticmethod
-    def data():
-        network, profiles = load_network("cigre_lv18"), load_profiles()
-        buses = [f"R{k}" for k in range(1, 19)]
-        at = [network.bus_index(bus) for bus in buses]
-        rows = slice(120 * 96, 121 * 96)
-        load, sun = np.zeros((96, network.n_bus)), np.zeros((96, network.n_bus))
-        load[:, at] = 0.035 * profiles.load[rows][:, np.arange(18) % profiles.n_load]
-        sun[:, at[10:]] = 0.12 * profiles.pv[rows][:, np.arange(8) % profiles.n_pv]
-        batteries = Batteries.at(network, buses, p_max_mw=0.03, energy_mwh=0.15)
-        return network, load, 0.33 * load, sun, batteries
-
-    @classmethod
-    def solved(cls, form, objective=regulation_power):
-        network, p, q, sun, batteries = cls.data()
-        model = build_distflow_opf(
-            network,
-            form,
-            p_load=p,
-            q_load=q,
-            p_gen=sun,
-            step_h=0.25,
-            batteries=batteries,
-            objective=objective,
-        )
-        solve(model, time_limit_s=3600.0)
-        net_batteries(model)
-        drawn = (values(model.p_charge) - values(model.p_discharge)).reshape(96, 18)
-        p_net = p - sun
-        p_net[:, batteries.bus] += drawn
-        return model, solve_power_flow(network, p_net, q)
-
-    @staticmethod
-    def balance_error(model):
-        batteries = model.periods.batteries
-        charge, discharge, soc = (
-            values(v).reshape(96, 18) for v in (model.p_charge, model.p_discharge, model.soc)
-        )
-        before = np.vstack([batteries.soc_start, soc[:-1]])
-        moved = batteries.efficiency_charge * charge - discharge / batteries.efficiency_discharge
-        return np.abs(soc - before - 0.25 * moved / batteries.energy).max()
-
-    def test_the_feeder_left_alone_breaks_both_limits(self):
-        network, p, q, sun, _ = self.data()
-        v = np.abs(solve_power_flow(network, p - sun, q).voltage)
-        assert v.min() < 0.94 and v.max() > 1.08
-        assert 0.1 < ((v < 0.95) | (v > 1.05)).any(axis=1).mean() < 0.5
-
-    def test_linear(self):
-        """The LP's own voltages are inside, the true ones a little below at the lower limit, never
-        above the upper one.
-        """
-        model, flow = self.solved("linear")
-        own, true = voltage(model), np.abs(flow.voltage)
-
-        assert own.min() > 0.95 - 1e-7 and own.max() < 1.05 + 1e-7
-        assert (own >= true - 1e-9).all()
-        assert 0.945 < true.min() < 0.95
-        assert self.balance_error(model) < 1e-9
-        assert simultaneous_use(model) == []
-
-    @pytest.mark.slow
-    def test_exact_holds_every_limit_by_the_power_flow(self):
-        model, flow = self.solved("exact")
-        linear = self.solved("linear")[0]
-
-        np.testing.assert_allclose(voltage(model), np.abs(flow.voltage), atol=1e-6)
-        assert flow.converged.all()
-        assert np.abs(flow.voltage).min() > 0.95 - 1e-6 and np.abs(flow.voltage).max() < 1.05 + 1e-6
-        assert flow.loading.max() < 1.0
-        soc = values(model.soc).reshape(96, 18)
-        assert soc.min() > -1e-7 and soc.max() < 1 + 1e-7
-        assert (soc[-1] > 0.5 - 1e-7).all()
-        assert self.balance_error(model) < 1e-9
-        assert simultaneous_use(model, tolerance_mw=1e-5) == []
-        # Which of the two is larger no theory says; these are what both came to.
-        assert pyo.value(model.objective) == pytest.approx(0.8154, abs=1e-3)
-        assert pyo.value(linear.objective) == pytest.approx(0.8660, abs=1e-3)
-
-    def test_exact_from_the_relaxed_answer_costs_what_that_does(self):
-        """Where losses are priced the cones are tight all day, and the exact form has nothing left
-        to find.
-        """
-        network, p, q, sun, batteries = self.data()
-        price = 50 + 30 * np.sin(np.arange(96) / 15)
-        soc, exact = (
-            build_distflow_opf(
-                network,
-                form,
-                p_load=p,
-                q_load=q,
-                p_gen=sun,
-                step_h=0.25,
-                batteries=batteries,
-                objective=lambda m: energy_price(m, price),
-            )
-            for form in ("soc", "exact")
-        )
-        bound = solve(soc).objective
-        start_from(exact, soc)
-        cost = solve(exact, options=NEAR_START).objective
-
-        assert bound <= cost + 1e-4
-        assert bound == pytest.approx(cost, rel=1e-5)
-        assert np.abs(cone_gap(exact)).max() < 1e-6
-
-    @pytest.mark.slow
-    def test_soc_bounds_exact(self):
-        def priced(m):
-            return regulation_power(m) + losses_mw(m)
-
-        exact, soc = self.solved("exact", priced)[0], self.solved("soc", priced)[0]
-        assert pyo.value(soc.objective) <= pyo.value(exact.objective) + 1e-5

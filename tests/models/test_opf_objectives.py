@@ -1,4 +1,4 @@
-"""Each objective at a point given by hand: two buses, two steps of half an hour, a base of 10 MVA."""
+"""Each objective at a point given by hand: two buses, two steps of half an hour, 10 MVA."""
 
 import numpy as np
 import pyomo.environ as pyo

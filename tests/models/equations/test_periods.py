@@ -2,13 +2,16 @@
 are refused.
 """
 
+import inspect
+
 import numpy as np
 import pyomo.environ as pyo
 import pytest
 
 from feederguard.data.networks import load_network
 from feederguard.models.battery import Batteries
-from feederguard.models.equations.periods import read_periods, start_opf
+from feederguard.models.distflow_opf import build_distflow_opf
+from feederguard.models.equations.periods import OpfData, read_periods, start_opf
 from feederguard.models.network import Network
 from feederguard.models.network.pi_model import held_substations
 from feederguard.models.opf_objectives import set_objective
@@ -153,3 +156,13 @@ def test_a_free_grid_above_beside_generators_that_cost_is_warned_of(network):
 def test_an_objective_that_is_none_is_refused(network, objective, message):
     with pytest.raises(ValueError, match=message):
         set_objective(start_opf("test", read_periods(network)), objective)
+
+
+def test_the_data_of_an_opf_are_the_arguments_of_read_periods():
+    _, *arguments = inspect.signature(read_periods).parameters
+    assert list(OpfData.__annotations__) == arguments
+
+
+def test_a_misspelt_argument_is_refused(network):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'p_laod'"):
+        build_distflow_opf(network, p_laod=network.p_load)

@@ -289,7 +289,7 @@ def test_a_double_cone_is_refused_or_solved_but_not_halved():
 
 
 def test_a_time_limit_is_a_time_limit():
-    """Many whole numbers in a thin slice keep the first mixed-integer solve busy beyond its limit."""
+    """Many whole numbers in a thin slice keep the first mixed-integer solve busy too long."""
     rng = np.random.default_rng(1)
     model = pyo.ConcreteModel("market split")
     model.x = pyo.Var(range(30), domain=pyo.Binary)

@@ -1,101 +1,19 @@
-"""The right solver for each class of model, and an honest word about what it found."""
+"""One call for every class of model: its solver, its optimum, and its message without one."""
 
-import functools
 import math
 import random
-import subprocess
-import sys
 from importlib import import_module
-from pathlib import Path
 
-import numpy as np
 import pyomo.environ as pyo
 import pytest
+from small_models import lp, milp, miqcp, nlp, qcp, qp, two
 
 from feederguard.data.networks import load_network
 from feederguard.models.reconfiguration import build_loss_reconfiguration
-from feederguard.models.solver import (
-    NotSolvedError,
-    Solution,
-    SolverMissingError,
-    available_solvers,
-    choose,
-    solve,
-)
-from feederguard.models.solver import ipopt_routes as solver_ipopt
+from feederguard.models.solver import NotSolvedError, Solution, solve
 from feederguard.models.solver.choose import ModelClass, choose_solver, classify
-from feederguard.models.solver.ipopt import PreparedNlp
-from feederguard.models.solver.ipopt_routes import find_ipopt
 
 solver = import_module("feederguard.models.solver.solve")
-
-
-def two(
-    name, objective, *constraints, domain=pyo.Reals, sense=pyo.minimize, start=1.0, bounds=(0, 10)
-):
-    """A model of two variables; objective and constraints are functions of (x, y)."""
-    model = pyo.ConcreteModel(name)
-    model.x = pyo.Var(domain=domain, bounds=bounds, initialize=start)
-    model.y = pyo.Var(bounds=bounds, initialize=start)
-    model.objective = pyo.Objective(expr=objective(model.x, model.y), sense=sense)
-    model.limit = pyo.ConstraintList()
-    for constraint in constraints:
-        model.limit.add(constraint(model.x, model.y))
-    return model
-
-
-def lp():
-    """max 3 x + 2 y, x + y <= 4, x + 3 y <= 6: 12 at (4, 0)."""
-    return two(
-        "lp",
-        lambda x, y: 3 * x + 2 * y,
-        lambda x, y: x + y <= 4,
-        lambda x, y: x + 3 * y <= 6,
-        sense=pyo.maximize,
-    )
-
-
-def milp():
-    """max 5 x + 4 y with whole x, 6 x + 4 y <= 24, x + 2 y <= 6: x = 3, y = 1.5 as in the
-    relaxation; x <= 2.5 moves it.
-    """
-    return two(
-        "milp",
-        lambda x, y: 5 * x + 4 * y,
-        lambda x, y: 6 * x + 4 * y <= 24,
-        lambda x, y: x + 2 * y <= 6,
-        lambda x, y: 2 * x <= 5,
-        domain=pyo.NonNegativeIntegers,
-        sense=pyo.maximize,
-    )
-
-
-def qp():
-    """min (x - 1)^2 + (y - 2.5)^2 over x + y <= 2: the foot of the perpendicular (0.25, 1.75),
-    1.125.
-    """
-    return two("qp", lambda x, y: (x - 1) ** 2 + (y - 2.5) ** 2, lambda x, y: x + y <= 2)
-
-
-def miqcp(name="miqcp"):
-    """max 2 x + y on the disc of radius 2.5 with whole x: x = 2, y = 1.5, 5.5."""
-    return two(
-        name,
-        lambda x, y: 2 * x + y,
-        lambda x, y: x**2 + y**2 <= 6.25,
-        domain=pyo.Integers,
-        sense=pyo.maximize,
-    )
-
-
-def nlp():
-    """min exp(x) + y, x y >= e at y = e / x: x^2 exp(x) = e, so x = 1 and the value is 2 e."""
-    return two("nlp", lambda x, y: pyo.exp(x) + y, lambda x, y: x * y >= math.e, bounds=(0.1, 10))
-
-
-def qcp():
-    """max x + y on the unit disc: sqrt(2); continuous with a quadratic constraint."""
-    return two("qcp", lambda x, y: x + y, lambda x, y: x**2 + y**2 <= 1, sense=pyo.maximize)
 
 
 CLASSES = {
@@ -149,32 +67,6 @@ def test_a_local_solver_proves_no_bound(sense, bound):
 
     assert solution.objective == pytest.approx(sign * 2 * math.e, rel=1e-6)
     assert solution.bound == bound and solution.gap == math.inf
-
-
-def test_gap_is_relative_and_infinite_without_figures():
-    def gap(objective, bound):
-        return Solution("feasible", "time_limit", objective, bound, 1.0, "scip", "m").gap
-
-    assert gap(10.0, 9.0) == pytest.approx(0.1)
-    assert gap(-10.0, -11.0) == pytest.approx(0.1)
-    assert gap(math.nan, 1.0) == gap(1.0, math.nan) == gap(1.0, -math.inf) == math.inf
-
-
-def test_fixed_variables_count_as_numbers():
-    model = miqcp()
-    model.x.fix(2)
-
-    assert classify(model) == ModelClass(False, 1, 2)
-    model.y.fix(1)
-    assert classify(model) == ModelClass(False, 1, 1)
-
-
-def test_two_objectives_are_refused():
-    model = lp()
-    model.second = pyo.Objective(expr=model.x)
-
-    with pytest.raises(ValueError, match="lp: 2 active objectives; deactivate all but one"):
-        solve(model)
 
 
 @pytest.mark.parametrize(
@@ -236,7 +128,7 @@ def test_unbounded_is_said_to_be_unbounded():
 
     with pytest.raises(
         NotSolvedError,
-        match="free fall: highs stopped with unbounded after .* bound the variables it improves with",
+        match="free fall: highs stopped with unbounded after .* bound the variables it improves",
     ):
         solve(model)
 
@@ -267,8 +159,8 @@ def test_a_time_limit_raises_unless_the_incumbent_is_accepted(engine):
 
     with pytest.raises(
         NotSolvedError,
-        match=r"market split: \w+ stopped with time_limit .*incumbent .*bound .*raise time_limit_s=2, loosen "
-        r"rel_gap=0.0001, or pass accept_incumbent=True",
+        match=r"market split: \w+ stopped with time_limit .*incumbent .*bound .*"
+        r"raise time_limit_s=2, loosen rel_gap=0.0001, or pass accept_incumbent=True",
     ) as raised:
         solve(model, time_limit_s=2)
     assert raised.value.solution.solver == engine
@@ -301,79 +193,6 @@ def test_options_reach_the_solver():
         solve(lp(), "highs", options={"simplex_iteration_limit": 0, "presolve": "off"})
 
 
-@pytest.mark.parametrize(
-    ("build", "message"),
-    [
-        (
-            miqcp,
-            r"miqcp: HiGHS takes no quadratic constraints; use solver='scip' \(pip install "
-            r"pyscipopt\), "
-            "solver='highs_outer_approximation'",
-        ),
-        (
-            qcp,
-            r"qcp: HiGHS takes no quadratic constraints; .*pip install pyscipopt\) or "
-            r"solver='ipopt'",
-        ),
-        (
-            lambda: two("miqp", lambda x, y: x**2 + y, domain=pyo.Integers),
-            r"miqp: HiGHS takes no an? ?integer quadratic objective; use solver='scip' \(pip "
-            r"install pyscipopt\)",
-        ),
-    ],
-)
-def test_highs_refuses_what_it_cannot_take(build, message):
-    with pytest.raises(SolverMissingError, match=message):
-        solve(build(), "highs")
-
-
-def test_ipopt_refuses_integers_and_outer_approximation_the_nonlinear():
-    with pytest.raises(
-        SolverMissingError,
-        match="miqcp: Ipopt takes no integer variables; use solver='scip', or fix them",
-    ):
-        solve(miqcp(), "ipopt")
-    with pytest.raises(
-        SolverMissingError,
-        match="nlp: outer approximation takes quadratic models; use solver='scip'",
-    ):
-        solve(nlp(), "highs_outer_approximation")
-
-
-@pytest.fixture
-def without_scip(monkeypatch):
-    installed = choose._installed
-    monkeypatch.setattr(
-        choose, "_installed", lambda package: package != "pyscipopt" and installed(package)
-    )
-
-
-@pytest.mark.usefixtures("without_scip")
-def test_without_scip_a_convex_integer_quadratic_goes_to_outer_approximation():
-    solution = solve(miqcp())
-
-    assert solution.solver == "highs_outer_approximation"
-    assert solution.objective == pytest.approx(5.5, rel=1e-4)
-
-
-@pytest.mark.usefixtures("without_scip")
-def test_without_scip_what_needs_it_says_how_to_install_it():
-    with pytest.raises(
-        SolverMissingError, match="miqcp: SCIP is not installed; pip install pyscipopt"
-    ):
-        solve(miqcp(), "scip")
-    whole = two("minlp", lambda x, y: pyo.exp(x) + y, domain=pyo.Integers)
-    with pytest.raises(
-        SolverMissingError,
-        match="minlp: a mixed-integer nonlinear model needs SCIP; pip install pyscipopt",
-    ):
-        solve(whole)
-
-
-def test_installed_looks_for_the_package():
-    assert choose._installed("highspy") and not choose._installed("no_such_solver_package")
-
-
 def test_a_quadratic_answer_that_breaks_a_constraint_is_not_believed():
     model = qp()
     model.x.set_value(5.0)
@@ -382,7 +201,7 @@ def test_a_quadratic_answer_that_breaks_a_constraint_is_not_believed():
 
     checked = solver._verified(model, claimed)
 
-    assert checked.status == "none" and "breaks a constraint by 3.0e" in checked.reason
+    assert checked.status == "none" and "violates a constraint by 3.0e" in checked.reason
     assert "use solver='ipopt'" in checked.reason
     model.x.set_value(1.0)
     assert solver._verified(model, claimed) is claimed
@@ -404,207 +223,6 @@ def test_where_highs_fails_on_a_qp_ipopt_takes_over_and_says_so(monkeypatch):
         solve(qp(), "highs")
 
 
-def demand_model():
-    """min (x0 - d0)^2 + exp(x1) with x1 >= d1; d is data."""
-    model = pyo.ConcreteModel("demand")
-    model.d = pyo.Var(range(2), initialize=1.0)
-    model.d.fix()
-    model.x = pyo.Var(range(2), initialize=0.0)
-    model.unused = pyo.Var(initialize=7.0)
-    model.floor = pyo.Constraint(expr=model.x[1] >= model.d[1])
-    model.objective = pyo.Objective(expr=(model.x[0] - model.d[0]) ** 2 + pyo.exp(model.x[1]))
-    return model
-
-
-def test_a_prepared_model_is_solved_again_for_other_data():
-    model = demand_model()
-    prepared = PreparedNlp(model, inputs=["d"])
-    assert model.d[0].fixed and model.d[0].value == 1.0
-
-    for d in ([3.0, 0.5], [-2.0, -1.0]):
-        result = prepared.solve(d=d)
-
-        assert result.converged and not result.infeasible and result.seconds >= 0
-        assert result.objective == pytest.approx(math.exp(d[1]), rel=1e-6)
-        np.testing.assert_allclose(prepared.value("x"), d, atol=1e-5)
-        np.testing.assert_allclose(prepared.value("d"), d)
-    assert math.isnan(prepared.value("unused")[0])
-    prepared.load()
-    assert (model.x[0].value, model.d[0].value) == (pytest.approx(-2.0, abs=1e-5), 1.0)
-
-
-def test_a_prepared_model_starts_where_it_is_told():
-    """(x^2 - 1)^2 has a minimum on either side of the start."""
-    model = pyo.ConcreteModel("two wells")
-    model.x = pyo.Var(initialize=2.0)
-    model.objective = pyo.Objective(expr=(model.x**2 - 1) ** 2)
-    prepared = PreparedNlp(model)
-
-    prepared.solve()
-    right = prepared.point()
-    prepared.solve(start=-2 * right)
-
-    assert right[0] == pytest.approx(1.0, abs=1e-4)
-    assert prepared.value("x")[0] == pytest.approx(-1.0, abs=1e-4)
-
-
-def test_a_prepared_maximisation_keeps_its_sign():
-    model = demand_model()
-    model.objective.deactivate()
-    model.most = pyo.Objective(
-        expr=4 - (model.x[0] - model.d[0]) ** 2 - pyo.exp(model.x[1]), sense=pyo.maximize
-    )
-
-    result = PreparedNlp(model, inputs=["d"]).solve(d=[1.0, 0.0])
-
-    assert result.objective == pytest.approx(3.0, rel=1e-6)
-
-
-def test_a_prepared_model_reports_what_its_data_make_infeasible():
-    model = demand_model()
-    model.ceiling = pyo.Constraint(expr=model.x[1] ** 2 <= 4)
-    prepared = PreparedNlp(model, inputs=["d"])
-
-    result = prepared.solve(d=[0.0, 5.0])
-    again = prepared.solve(d=[0.0, 1.0])
-
-    assert (
-        result.infeasible
-        and not result.converged
-        and result.reason == "Infeasible_Problem_Detected"
-    )
-    assert again.converged
-
-
-def test_a_prepared_model_refuses_unknown_inputs_and_missing_objectives():
-    with pytest.raises(
-        ValueError, match="demand: no variable 'e' to take as input; there are d, x, unused"
-    ):
-        PreparedNlp(demand_model(), inputs=["e"])
-    with pytest.raises(ValueError, match="empty: 0 active objectives; an NLP needs exactly one"):
-        PreparedNlp(pyo.ConcreteModel("empty"))
-
-
-def test_a_prepared_model_names_a_value_it_does_not_know():
-    with pytest.raises(ValueError, match="demand: no variable 'e'"):
-        PreparedNlp(demand_model(), inputs=["d"]).solve(e=1.0)
-
-
-def place_ipopt(monkeypatch, idaes=None, path=None):
-    def which(name, path_searched=path, **options):
-        return (
-            str(idaes / name)
-            if "path" in options and idaes
-            else (None if "path" in options else path_searched)
-        )
-
-    monkeypatch.setattr(solver_ipopt, "_idaes_bin_directory", lambda: (idaes, ""))
-    monkeypatch.setattr(solver_ipopt.shutil, "which", which)
-
-
-def test_ipopt_of_idaes_comes_first(monkeypatch):
-    place_ipopt(monkeypatch, idaes=Path("/idaes/bin"), path="/usr/bin/ipopt")
-
-    route = find_ipopt()
-
-    assert route.executable == Path("/idaes/bin/ipopt")
-    assert route.description == "executable of idaes get-extensions (/idaes/bin/ipopt)"
-
-
-def test_ipopt_on_the_path_comes_second(monkeypatch):
-    place_ipopt(monkeypatch, path="/usr/bin/ipopt")
-
-    assert find_ipopt().executable == Path("/usr/bin/ipopt")
-    assert find_ipopt().description == "executable on the PATH (/usr/bin/ipopt)"
-
-
-def test_ipopt_of_casadi_comes_last(monkeypatch):
-    place_ipopt(monkeypatch)
-
-    route = find_ipopt()
-
-    assert route.executable is None and route.description.startswith("bundled with CasADi 3.")
-    assert solve(nlp()).solver == "ipopt (casadi)"
-
-
-def test_available_solvers_say_what_they_solve():
-    rows = available_solvers()
-
-    assert [row[0] for row in rows] == ["HiGHS", "SCIP", "Ipopt", "Ipopt", "Ipopt"]
-    assert all(len(row) == 4 and all(row) for row in rows)
-    assert sum("in use" in row[3] for row in rows) == 1
-    assert rows[4][1].startswith("3.")
-
-
-def test_each_route_to_ipopt_says_how_to_get_it(monkeypatch):
-    place_ipopt(monkeypatch)
-
-    rows = available_solvers()[2:]
-
-    assert rows[0][1:3] == ("-", "missing: executable of idaes get-extensions")
-    assert "idaes get-extensions" in rows[0][3] and "PATH" in rows[1][3]
-    assert rows[2][2].startswith("bundled with CasADi") and "in use" in rows[2][3]
-
-
-def test_an_idaes_that_fails_to_start_is_a_route_that_is_missing(monkeypatch, tmp_path):
-    """Importing it makes folders in the user's home; where that cannot be written to, it raises
-    what it likes.
-    """
-    (tmp_path / "idaes").mkdir()
-    (tmp_path / "idaes" / "__init__.py").write_text(
-        "raise PermissionError('cannot write to /home/me')"
-    )
-    for name in [name for name in sys.modules if name.split(".")[0] == "idaes"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(solver_ipopt.shutil, "which", lambda *_, **__: None)
-    monkeypatch.setattr(
-        solver_ipopt,
-        "_idaes_bin_directory",
-        functools.cache(solver_ipopt._idaes_bin_directory.__wrapped__),
-    )
-
-    rows = available_solvers()[2:]
-
-    assert rows[0][2] == "missing: executable of idaes get-extensions"
-    assert (
-        "idaes does not start (PermissionError: cannot write to /home/me); set HOME or IDAES_DATA"
-        in rows[0][3]
-    )
-    assert find_ipopt().executable is None and solve(nlp()).solver == "ipopt (casadi)"
-
-
-def test_models_whose_names_pyomo_quotes_are_called_without_quotes():
-    model = nlp()
-    model.name = "a model (of mine)"
-    assert model.name != "a model (of mine)", "Pyomo puts it between quotes"
-    assert solve(model).model == "a model (of mine)"
-    model.never = pyo.Constraint(expr=sum(model.component_data_objects(pyo.Var)) ** 2 <= -1)
-    with pytest.raises(NotSolvedError, match=r"^a model \(of mine\): ipopt"):
-        solve(model)
-
-
-def test_an_executable_that_does_not_run_has_no_version(monkeypatch):
-    place_ipopt(monkeypatch, path="/no/such/folder/ipopt")
-
-    rows = available_solvers()[2:]
-
-    assert rows[1][1:] == (
-        "-",
-        "executable on the PATH (/no/such/folder/ipopt)",
-        "nonlinear, continuous (in use)",
-    )
-
-
-def test_an_executable_is_asked_for_its_version(monkeypatch, tmp_path):
-    program = tmp_path / "ipopt"
-    program.write_text("#!/bin/sh\necho 'Ipopt 3.13.2 (x86_64-linux-gnu), ASL(20190605)'\n")
-    program.chmod(0o755)
-    place_ipopt(monkeypatch, path=str(program))
-
-    assert available_solvers()[3][1] == "3.13.2"
-
-
 def test_a_start_that_leads_nowhere_is_told_from_an_infeasible_model(monkeypatch):
     failed = Solution("none", "infeasible", math.nan, -math.inf, 0.1, "ipopt (casadi)", "m")
     monkeypatch.setattr(solver, "_run_ipopt", lambda *_: failed)
@@ -613,24 +231,3 @@ def test_a_start_that_leads_nowhere_is_told_from_an_infeasible_model(monkeypatch
         NotSolvedError, match="a re-solve with slacks meets every limit, so the start is at fault"
     ):
         solve(nlp())
-
-
-def test_a_missing_solver_says_how_to_install_it(monkeypatch):
-    def version(package):
-        raise choose.PackageNotFoundError(package)
-
-    monkeypatch.setattr(choose, "version", version)
-
-    assert available_solvers()[1] == ("SCIP", "-", "missing", "pip install pyscipopt")
-
-
-def test_the_module_prints_its_table():
-    done = subprocess.run(
-        [sys.executable, "-m", "feederguard.models.solver"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-
-    for words in ("solver", "HiGHS", "SCIP", "Ipopt", "highspy"):
-        assert words in done.stdout

@@ -1,11 +1,9 @@
-"""A linear program solved again and again while rows are added to it or change, each time from the
-last basis.
+"""A linear program solved again and again while its rows change, each time from the last basis.
 
     min  c' x    lower <= x <= upper,   row_lower <= A x <= row_upper
 
-HiGHS through its own interface: rows that change by some parts in a thousand cost the dual simplex
-a few steps instead of a solve, and the answer stays at the vertex it was at where that is still the
-best.
+It uses HiGHS's own interface. Rows that change by some parts in a thousand cost the dual simplex a
+few steps instead of a solve. The answer stays at its vertex while that is still the best one.
 """
 
 from __future__ import annotations
@@ -19,13 +17,14 @@ from scipy import sparse  # type: ignore[import-untyped]
 from feederguard.models.arrays import FloatArray
 from feederguard.models.solver.highs import silent_highs
 
-_TOLERANCE = 1e-9  # of rows and bounds, the least that HiGHS takes to be reachable is 1e-10
+_TOLERANCE = 1e-9  # of rows and bounds; HiGHS takes none below 1e-10
 
 
-class WarmLp:
-    """The program without its changing rows; `base` is a sparse matrix (n_row, n_column).
+class RepeatedLp:
+    """The program without its changing rows.
 
-    Raises ValueError when sizes disagree.
+    cost: (n_column,); base: sparse (n_row, n_column); row_lower, row_upper: (n_row,). Raises
+    ValueError when sizes disagree.
     """
 
     def __init__(
@@ -33,7 +32,7 @@ class WarmLp:
     ) -> None:
         if base.shape != (len(row_lower), len(cost)) or len(row_lower) != len(row_upper):
             raise ValueError(
-                f"WarmLp: {base.shape} rows and columns for {len(row_lower)} limits and "
+                f"RepeatedLp: {base.shape} rows and columns for {len(row_lower)} limits and "
                 f"{len(cost)} costs"
             )
         self.cost, self.base, self.row_lower, self.row_upper = (
@@ -45,7 +44,7 @@ class WarmLp:
         self._basis: Any = None
 
     def forget(self) -> None:
-        """Start the next solve afresh."""
+        """Start the next solve without a basis."""
         self._basis = None
 
     def solve(
@@ -58,8 +57,9 @@ class WarmLp:
     ) -> FloatArray | None:
         """Return the optimal x, (n_column,), or None where no point meets every row and bound.
 
-        rows: sparse (n, n_column), the rows of this solve; those of the last one come first and in
-        the same order, new ones after them. Raises RuntimeError where HiGHS ends in any other way.
+        rows: sparse (n, n_column), the rows of this solve. Those of the last solve come first and
+        in the same order, new ones after them. Raises RuntimeError where HiGHS ends in any other
+        way.
         """
         matrix = sparse.vstack([self.base, rows], format="csr")
         program = highspy.HighsLp()
@@ -91,8 +91,8 @@ class WarmLp:
             return None
         if status != highspy.HighsModelStatus.kOptimal:
             raise RuntimeError(
-                f"WarmLp: HiGHS stopped with {highs.modelStatusToString(status)}; check the rows "
-                "for values that are not finite"
+                f"RepeatedLp: HiGHS stopped with {highs.modelStatusToString(status)}; check the "
+                "rows for values that are not finite"
             )
         self._basis = highs.getBasis()
         return np.array(highs.getSolution().col_value)

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from feederguard.models.solver.warm_lp import WarmLp
+from feederguard.models.solver.repeated_lp import RepeatedLp
 
 NONE = sparse.csr_matrix((0, 2))
 
 
 def program():
     """min x + 2 y, x + y >= 1, x and y in 0..1."""
-    return WarmLp(np.array([1.0, 2.0]), np.ones((1, 2)), np.array([1.0]), np.array([np.inf]))
+    return RepeatedLp(np.array([1.0, 2.0]), np.ones((1, 2)), np.array([1.0]), np.array([np.inf]))
 
 
 def solve(lp, rows=NONE, lower=(), upper=(), most=1.0):
@@ -48,11 +48,11 @@ def test_no_point_is_none_and_the_next_solve_is_sound():
 
 def test_sizes_that_disagree():
     with pytest.raises(ValueError, match=r"\(1, 2\) rows and columns for 2 limits and 2 costs"):
-        WarmLp(np.ones(2), np.ones((1, 2)), np.zeros(2), np.zeros(2))
+        RepeatedLp(np.ones(2), np.ones((1, 2)), np.zeros(2), np.zeros(2))
 
 
 def test_an_objective_without_limit_is_an_error():
-    lp = WarmLp(np.array([-1.0, 0.0]), np.ones((1, 2)), np.array([0.0]), np.array([np.inf]))
+    lp = RepeatedLp(np.array([-1.0, 0.0]), np.ones((1, 2)), np.array([0.0]), np.array([np.inf]))
 
     with pytest.raises(RuntimeError, match="HiGHS stopped with"):
         solve(lp, most=np.inf)

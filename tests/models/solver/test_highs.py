@@ -20,7 +20,7 @@ from feederguard.models.network import Network
 from feederguard.models.soc_tube import compute_soc_tube
 from feederguard.models.solver import solve
 from feederguard.models.solver.least_violations import find_least_violations
-from feederguard.models.solver.warm_lp import WarmLp
+from feederguard.models.solver.repeated_lp import RepeatedLp
 from feederguard.models.voltage_regulation import VoltageDays, simulate
 
 LINE = {
@@ -92,8 +92,8 @@ def small(degree: int, whole: bool = False, disc: bool = False) -> pyo.ConcreteM
     return model
 
 
-def warm_lp() -> float:
-    lp = WarmLp(np.array([1.0, 2.0]), np.ones((1, 2)), np.array([1.0]), np.array([np.inf]))
+def repeated_lp() -> float:
+    lp = RepeatedLp(np.array([1.0, 2.0]), np.ones((1, 2)), np.array([1.0]), np.array([np.inf]))
     none = np.zeros(0)
     return float(lp.solve(ZERO, ZERO + 1, sparse.csr_matrix((0, 2)), none, none)[0])
 
@@ -123,7 +123,7 @@ ROUTES = {
         solve(small(1, whole=True, disc=True), "highs_outer_approximation").objective
     ),
     "ipopt": lambda: solve(small(1, disc=True), "ipopt").objective,
-    "warm lp": warm_lp,
+    "repeated lp": repeated_lp,
     "least violations": violations,
     "voltage opf": discharged,
     "soc tube": tube,
@@ -185,7 +185,7 @@ def test_every_route_answers_after_every_other_one_and_none_prints(first):
         ("scip", -2.0),
         ("ipopt", -2.0),
         ("outer approximation", -2.0),
-        ("warm lp", 1.0),
+        ("repeated lp", 1.0),
         ("least violations", 2.0),
         ("voltage opf", 0.0625),
     ],

@@ -1,0 +1,72 @@
+"""Which switch states the topology allows, counted against every state of small rings."""
+
+import itertools
+
+import numpy as np
+import pyomo.environ as pyo
+import pytest
+
+from feederguard.models.equations.radiality import add_topology
+from feederguard.models.network import NetworkError
+from feederguard.models.solver import NotSolvedError, solve
+from feeders import feeder
+
+
+def topology(network, free, radial=True):
+    model = pyo.ConcreteModel("topology")
+    model.bus = pyo.RangeSet(0, network.n_bus - 1)
+    model.branch = pyo.RangeSet(0, network.n_branch - 1)
+    free = np.asarray(free, dtype=bool)
+    add_topology(model, network, free, network.closed & ~free, radial)
+    model.objective = pyo.Objective(expr=sum(model.flow.values(), 0.0 * model.energised[0]))
+    return model
+
+
+def allowed(network, radial=True):
+    """Return the states of all branches, free to be switched, that leave the model a solution."""
+    found = set()
+    for state in itertools.product((0, 1), repeat=network.n_branch):
+        model = topology(network, [True] * network.n_branch, radial)
+        for b, closed in enumerate(state):
+            model.y[b].fix(closed)
+        try:
+            solve(model, "highs", explain=False)
+        except NotSolvedError:
+            continue
+        found.add(state)
+    return found
+
+
+def test_radial_states_of_a_ring_are_its_spanning_trees():
+    """Four branches round a ring: each may be the one that is open."""
+    ring = feeder("0-1 1-2 2-3 3~0")
+    assert allowed(ring) == {(0, 1, 1, 1), (1, 0, 1, 1), (1, 1, 0, 1), (1, 1, 1, 0)}
+
+
+def test_parallel_branches_are_a_loop():
+    assert allowed(feeder("0-1 0~1 1-2")) == {(1, 0, 1), (0, 1, 1)}
+
+
+def test_two_substations_share_the_buses_between_them():
+    row = feeder("0-1 1-2 2~3", substation=[0, 3], v_substation=[1.0, 1.0])
+    assert allowed(row) == {(1, 1, 0), (1, 0, 1), (0, 1, 1)}
+
+
+def test_what_is_not_radial_may_be_meshed_or_dark():
+    states = allowed(feeder("0-1 0~1"), radial=False)
+    assert states == {(0, 0), (0, 1), (1, 0), (1, 1)}
+
+
+def test_no_switch_in_a_loop_is_refused():
+    network = feeder("0-1 1-2 2-0 2~1")
+    with pytest.raises(NetworkError, match="hand: branches that cannot be switched form 1 loop"):
+        topology(network, [False, False, False, True])
+
+
+def test_the_zones_and_the_ties_to_close():
+    model = topology(feeder("0-1 1-2 2-3 3~0"), [False, True, False, True])
+
+    assert [model.zone_of[bus] for bus in range(4)] == [0, 0, 1, 1]
+    assert model.least_operations == 0
+    assert model.live_ends == {1: (0, 1), 3: (1, 0)}
+    assert model.fed_zones == {0}
