@@ -63,8 +63,8 @@ def describe_limit(
 
     part: Pyomo's constraint or variable. limit: its bound in the model's unit. excess: how far it
     is above (positive) or below (negative) that. squared: whether the constraint is of second
-    degree. voltages: |V_i| |V_j| in pu at the ends of a branch, by which all forms but the polar one
-    multiply its angle.
+    degree. voltages: |V_i| |V_j| in pu at the ends of a branch, by which all forms but the polar
+    one multiply its angle.
     """
     component, index = part.parent_component(), part.index()
     name = component.local_name

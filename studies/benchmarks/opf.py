@@ -3,7 +3,7 @@
     pip install -e ".[dev]"
     python studies/benchmarks/opf.py published day split pegase
 
-    published   costs of both AC forms beside the one that MATPOWER prints, and the power flow's check
+    published   costs of both AC forms beside MATPOWER's, and what the power flow says of them
     day         96 steps and 18 batteries on cigre_lv18, by methods of `baselines/opf/methods.py`
     split       seconds of case118 and of that day: build, read and differentiate, Ipopt, load back
     pegase      case1354pegase in both AC forms

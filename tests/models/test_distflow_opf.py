@@ -265,7 +265,7 @@ def test_ipopt_and_scip_agree_on_the_cone():
 
 
 def dispatched() -> Network:
-    """ieee33 within 0.95..1.05 pu, its substation priced and two generators that compete with it."""
+    """ieee33 within 0.95..1.05 pu: a priced substation and two generators that compete with it."""
     feeder = load_network("ieee33")
     return feeder.with_changes(
         v_min=np.full(33, 0.95), v_max=np.full(33, 1.05), gen_name=("slack", "g18", "g33"), gen_bus=[0, 17, 32],

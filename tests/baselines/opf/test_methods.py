@@ -310,7 +310,7 @@ def test_a_grid_above_of_too_little_power_is_told_by_the_ac_flow(method):
     )  # fmt: skip
     if method == "ac_opf":
         with pytest.raises(
-            NotSolvedError, match="give (active power balance|active power at generator 'grid')"
+            NotSolvedError, match="violation is active power (balance|at generator 'grid')"
         ):
             solve_opf(network, method)
         return
