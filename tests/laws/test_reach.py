@@ -74,7 +74,7 @@ def test_the_power_flow(network):
     np.testing.assert_array_equal(flow.energised, [fed(network, state) for state in STATES])
 
 
-@pytest.mark.parametrize("lost", [(0,), (0, 9), (0, 5, 8), (3, 7, 8)])
+@pytest.mark.parametrize("lost", [(0,), (0, 9), (0, 5, 8), (7, 8, 9)])
 def test_a_network_has_no_island(network, lost):
     """The branches lost become further ones between 6 and 7."""
     kept = ~np.isin(np.arange(10), lost)
@@ -109,17 +109,21 @@ def test_load_transfer(network):
     wanted = np.array([fed(network, after(network, b)) for b in range(10)])
 
     np.testing.assert_array_equal(rules.reachable, wanted)
-    loaded = network.p_load > 0
-    lines = [b for b in np.flatnonzero(network.closed) if (wanted_all(network, b) & loaded).any()]
-    assert faultable_branches(network).tolist() == lines
     dead = action_layout(network, resolve_setting(network, "radial")).dead
     ends = wanted[:, network.from_bus] | wanted[:, network.to_bus]
     np.testing.assert_array_equal(dead, ~ends)
 
 
-def wanted_all(network, fault):
-    """Return who could be fed after a fault if every other branch could close."""
-    return fed(network, np.arange(network.n_branch) != fault)
+@pytest.mark.parametrize("substations", [1, 2])
+def test_branches_that_may_fail(network, substations):
+    """With bus 0 alone as substation, the loss of line a leaves nobody to be fed."""
+    held = {"substation": [0, 8][:substations], "v_substation": [1.0, 1.0][:substations]}
+    now = network.with_changes(**held)
+    others = ~np.eye(10, dtype=bool)
+    wanted = [b for b in range(7) if (fed(now, others[b]) & (now.p_load > 0)).any()]
+
+    assert faultable_branches(now).tolist() == wanted
+    assert (0 in wanted) == (substations == 2)
 
 
 def test_the_judge(network):
