@@ -1,4 +1,4 @@
-"""What stands behind a policy: a layer that corrects its powers."""
+"""The protocol of a layer that stands behind a policy and corrects its powers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from feederguard.models.voltage_regulation import VoltageState
 
 
 class Corrected(Protocol):
-    """What a layer answers."""
+    """The answer of a layer to a batch."""
 
     @property
     def p(self) -> FloatArray: ...
@@ -24,10 +24,10 @@ class Corrected(Protocol):
 
 
 class Layer(Protocol):
-    """What stands behind a policy: `SafetyLayer`, or `LinearSafetyLayer` of safe DDPG."""
+    """A layer behind a policy: `SafetyLayer`, or `LinearSafetyLayer` of safe DDPG."""
 
-    statuses: tuple[str, ...]  # what `correct` may say of an item
-    fallbacks: int  # items so far that `project_ac` had to answer otherwise than by its own problem
+    statuses: tuple[str, ...]  # the words that `correct` has for an item
+    fallbacks: int  # items so far for which the problem of `project_ac` had no answer
 
     @property
     def network(self) -> Network: ...
@@ -36,7 +36,7 @@ class Layer(Protocol):
     def batteries(self) -> Batteries: ...
 
     @property
-    def step_h(self) -> float: ...  # hours of the steps it was made for
+    def step_h(self) -> float: ...  # hours of the steps that it was made for
 
     @property
     def tube(self) -> SocTube | None: ...  # that it keeps SOC inside

@@ -1,27 +1,27 @@
-"""Safe exploration with one learned linear model per constraint: the benchmark that knows no
-feeder.
+"""Safe exploration with one learned linear model per constraint: a layer that knows no feeder.
 
 Source: Dalal et al., Safe Exploration in Continuous Action Spaces, arXiv:1801.08757, 2018.
 Observation s, action a in [-1, 1] per battery. Of every judged bus i, x_i = 2 (V_i - V_mid) /
-(v_max - v_min), so that -1..1 is the band; the observation shows x_i(s) with batteries idle. What
-an action makes of it is taken to be linear, with slopes g_i that a network learns from random
+(v_max - v_min), so that -1..1 is the band; the observation shows x_i(s) with batteries idle. The
+effect of an action is taken to be linear, with slopes g_i that a network learns from random
 actions:
 
-    (1)  x_i(s, a) ~ x_i(s) + g_i(s)' a,   g fitted by the mean square of what (1) misses
+    (1)  x_i(s, a) ~ x_i(s) + g_i(s)' a,   g fitted by the mean square error of (1)
     (2)  c_i+ = x_i - 1 + margin <= 0,   c_i- = -1 + margin - x_i <= 0
 
-Two constraints a bus, of slopes g_i and -g_i: one network with an output for each bus and battery
-serves both, where the paper has a network for each constraint. Of all constraints c with slope g
-only the one that asks most is taken to be active, which gives the nearest action that meets it in
+Each bus has two constraints, of slopes g_i and -g_i. One network with an output for each bus and
+battery serves both, where the paper has a network for each constraint. Of all constraints c with
+slope g, only the one that asks most is taken to be active. The nearest action that meets it has a
 closed form, clipped to [-1, 1]:
 
-    (3)  lambda = max over constraints of [(g' a + c) / (g' g)]+,   a* = a - lambda g   at the constraint of the maximum
+    (3)  a* = a - lambda g,   lambda = max over constraints of [(g' a + c) / (g' g)]+,
+         g that of the constraint of the maximum
 
-(3) is made of torch operations, so gradients pass through it as the composition that it is: along g* they are cut off while it
-is active. It knows neither SOC nor power limits beyond [-1, 1], nor the constraints that it makes
-worse or leaves behind; nothing certifies its answer. What the batteries' limits leave of it is what
-the grid receives: `LinearSafetyLayer` cuts to that in acting and in the gradient, where what is cut
-off has none.
+(3) is made of torch operations, so gradients pass through it. While a constraint is active, they
+are cut off along its g. (3) knows neither SOC nor power limits beyond [-1, 1]. It does not know
+the constraints that it makes worse or leaves broken, and nothing certifies its answer.
+`LinearSafetyLayer` cuts the answer to what the batteries' limits leave, in acting and in the
+gradient. What is cut off has no gradient.
 """
 
 from __future__ import annotations
@@ -45,9 +45,8 @@ from feederguard.models.voltage_regulation import VoltageState
 from feederguard.models.voltage_regulation.days import check_steps
 from feederguard.models.voltage_regulation.rules import judged_buses
 
-_SLOPE_FLOOR = (
-    1e-3  # of g' g: below it a bus is out of the batteries' reach, and what g says of it is noise
-)
+# Of g' g: below it a bus is out of the batteries' reach, and its g is noise.
+_SLOPE_FLOOR = 1e-3
 _LAST_RATE = 0.01  # of the learning rate, at the end of the training of g
 _MOVED = 1e-6  # of p_max: more than float32 rounds
 
@@ -89,9 +88,7 @@ class LinearSafetyConfig:
 
 @dataclass(frozen=True, eq=False)
 class VoltageTransitions:
-    """What random actions did: observations before them, the actions applied, and the voltages they
-    led to.
-    """
+    """Transitions of random actions: observations before, actions applied, voltages after."""
 
     observations: Float32Array  # (B, n_observation)
     actions: Float32Array  # (B, n_bat) in [-1, 1], as the grid received them
@@ -103,9 +100,9 @@ class VoltageTransitions:
 
 @dataclass(frozen=True)
 class SlopeQuality:
-    """How well (1) says the voltages of transitions."""
+    """How well (1) predicts the voltages of transitions."""
 
-    r2: float  # share of the variance of V - V_idle that is explained, all buses together
+    r2: float  # share of the variance of V - V_idle that (1) explains, all buses together
     mean_error_pu: float
     max_error_pu: float
 
@@ -128,8 +125,7 @@ class LinearSafety:
         if idle.size:
             raise ValueError(
                 f"{network.name}: battery {batteries.name[idle[0]]!r} has no power; safe DDPG "
-                "needs p_max above zero, or leave "
-                "the battery out"
+                "needs p_max above zero, or leave the battery out"
             )
         self._bus = judged_buses(network)
         first = soc_columns(network, batteries).start
@@ -147,12 +143,11 @@ class LinearSafety:
         network: Network | None = None,
         batteries: Batteries | None = None,
     ) -> LinearSafety:
-        """Return the safety learned from an environment, in which random actions are tried first,
-        or from transitions.
+        """Return the safety learned from transitions, or from an environment.
 
-        network and batteries: those the transitions are of; an environment knows its own. Raises
-        ValueError when transitions come without them, or hold nothing or a value that is not
-        finite.
+        In an environment random actions are tried first. network and batteries: those that the
+        transitions are of; an environment knows its own. Raises ValueError when transitions come
+        without them, hold nothing, or hold a value that is not finite.
         """
         if isinstance(source, VoltageVectorEnv):
             network, batteries = source.feeders.network, source.feeders.batteries
@@ -167,18 +162,19 @@ class LinearSafety:
         return safety
 
     def correct(self, observations: ArrayLike, actions: ArrayLike) -> Float32Array:
-        """Return the corrected actions (B, n_bat) in [-1, 1] of observations (B, n_observation) and
-        actions (B, n_bat).
+        """Return the corrected actions, (B, n_bat) in [-1, 1].
 
-        Raises ValueError when a shape does not fit or a value is not finite, and before `fit`.
+        observations: (B, n_observation); actions: (B, n_bat). Raises ValueError when a shape does
+        not fit or a value is not finite, and before `fit`.
         """
         seen, acted = self._read(observations, actions)
         with torch.no_grad(), one_thread():
             return np.asarray(self.project(torch.from_numpy(seen), torch.from_numpy(acted)).numpy())
 
     def project(self, observations: Tensor, actions: Tensor) -> Tensor:
-        """Return (3) of actions in [-1, 1], (B, n_bat), differentiable in them; observations (B,
-        n_observation).
+        """Return (3) of actions in [-1, 1], (B, n_bat), differentiable in the actions.
+
+        observations: (B, n_observation).
         """
         with torch.no_grad():
             g = self.slopes(observations)
@@ -193,12 +189,13 @@ class LinearSafety:
         sign = torch.where(which < n, 1.0, -1.0)
         direction = sign[:, None] * g[torch.arange(len(g)), which % n]
         corrected: Tensor = actions - most[:, None] * direction
-        # What nothing asks for stays as it is, to the last bit.
+        # An action that no constraint asks to move stays as it is, to the last bit.
         return torch.where((most > 0)[:, None], corrected.clamp(-1.0, 1.0), actions)
 
     def slopes(self, observations: Tensor) -> Tensor:
-        """Return g, (B, n_judged, n_bat) in half bands per unit of action; raises ValueError before
-        `fit`.
+        """Return g, (B, n_judged, n_bat) in half bands per unit of action.
+
+        Raises ValueError before `fit`.
         """
         if self._slopes is None:
             raise ValueError(
@@ -208,8 +205,9 @@ class LinearSafety:
         return g.reshape(len(observations), len(self._bus), len(self.batteries))
 
     def quality(self, transitions: VoltageTransitions) -> SlopeQuality:
-        """Return how well (1) says the voltages of transitions, best ones that it was not fitted
-        to.
+        """Return how well (1) predicts the voltages of transitions.
+
+        Give transitions that it was not fitted to.
         """
         seen, actions, moved = self._training_arrays(transitions)
         with torch.no_grad(), one_thread():
@@ -222,8 +220,9 @@ class LinearSafety:
         return SlopeQuality(r2, float(np.abs(missed).mean()), float(np.abs(missed).max()))
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the parameters of g by name, to be saved with an agent's; raises ValueError before
-        `fit`.
+        """Return the parameters of g by name, to be saved with an agent's.
+
+        Raises ValueError before `fit`.
         """
         if self._slopes is None:
             raise ValueError(
@@ -232,8 +231,9 @@ class LinearSafety:
         return {f"slopes.{name}": value for name, value in self._slopes.state_dict().items()}
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """Take over what `tensors` of a safety of the same sizes returned; raises ValueError when
-        they differ.
+        """Take over the parameters that `tensors` of another safety returned.
+
+        Raises ValueError when the sizes differ.
         """
         width = tensors["slopes.0.weight"].shape[1] if "slopes.0.weight" in tensors else 0
         net = self._network_of(width)
@@ -243,8 +243,8 @@ class LinearSafety:
         if odd:
             raise ValueError(
                 f"LinearSafety: {odd[0]} has shape {given.get(odd[0], 'none')}; this one has "
-                f"{own.get(odd[0], 'none')}: "
-                "make it with the feeder, batteries and hidden layers it was saved with"
+                f"{own.get(odd[0], 'none')}: make it with the feeder, batteries and hidden layers "
+                "it was saved with"
             )
         net.load_state_dict(
             {name.removeprefix("slopes."): value for name, value in tensors.items()}
@@ -252,7 +252,7 @@ class LinearSafety:
         self._slopes = net
 
     def _learn(self, transitions: VoltageTransitions) -> None:
-        """Fit (1)."""
+        """Fit the slopes of (1)."""
         config = self.config
         seen, actions, moved = self._training_arrays(transitions)
         generator = torch.Generator().manual_seed(config.seed)
@@ -265,7 +265,8 @@ class LinearSafety:
                 optimizer, lambda k: max(_LAST_RATE, 1.0 - k / steps)
             )
             for _ in range(config.epochs):
-                for rows in torch.randperm(len(seen), generator=generator).split(config.batch):  # type: ignore[no-untyped-call]
+                order = torch.randperm(len(seen), generator=generator)
+                for rows in order.split(config.batch):  # type: ignore[no-untyped-call]
                     said = torch.einsum("bmn,bn->bm", self.slopes(seen[rows]), actions[rows])
                     loss = (said - moved[rows]).square().mean()
                     optimizer.zero_grad()
@@ -283,9 +284,7 @@ class LinearSafety:
         return nn.Sequential(*layers, nn.Linear(widths[-1], len(self._bus) * len(self.batteries)))
 
     def _training_arrays(self, transitions: VoltageTransitions) -> tuple[Tensor, Tensor, Tensor]:
-        """Return observations, actions and x(s, a) - x(s) of transitions that led to an AC
-        solution.
-        """
+        """Return observations, actions and x(s, a) - x(s) of transitions with an AC solution."""
         seen, actions = self._read(transitions.observations, transitions.actions)
         v = np.asarray(transitions.v, dtype=float)
         solved = np.isfinite(v).all(axis=1)
@@ -328,15 +327,16 @@ class LinearSafety:
 
 @dataclass(frozen=True, eq=False)
 class LinearCorrection:
-    """What `LinearSafetyLayer.correct` answers."""
+    """The answer of `LinearSafetyLayer.correct`."""
 
     p: FloatArray  # (B, n_bat) pu, to be applied
     status: IntArray  # (B,) position in `LinearSafetyLayer.statuses`
 
 
 class LinearSafetyLayer:
-    """A `LinearSafety` in the places of a `SafetyLayer`: states and powers in pu, in acting and in
-    the actor's gradient.
+    """A `LinearSafety` in the places of a `SafetyLayer`: in acting and in the actor's gradient.
+
+    Powers are in pu. n_step and step_h: steps of a day and hours of a step.
     """
 
     statuses: tuple[str, ...] = ("as_proposed", "corrected")
@@ -348,8 +348,10 @@ class LinearSafetyLayer:
         self.network, self.batteries = safety.network, safety.batteries
 
     def correct(self, state: VoltageState, p_proposed: FloatArray) -> LinearCorrection:
-        """Return the corrected powers, (B, n_bat) pu; raises ValueError as `LinearSafety.correct`,
-        and for states of days of another step or length.
+        """Return the corrected powers, (B, n_bat) pu.
+
+        Raises ValueError as `LinearSafety.correct`, and for states of days of another step or
+        length.
         """
         p_max = self.batteries.p_max
         action = np.asarray(p_proposed, dtype=float) / p_max
@@ -375,11 +377,11 @@ class LinearSafetyLayer:
 
 
 def try_random_actions(env: VoltageVectorEnv, samples: int, seed: int = 0) -> VoltageTransitions:
-    """Return transitions of random actions, at least `samples` of them; days end and begin as the
-    environment says.
+    """Return at least `samples` transitions of random actions.
 
-    Each action is a random share of a random direction, so that small ones are tried as well as
-    large ones. Raises ValueError when samples is not positive.
+    Days end and begin as the environment says. Each action is a random share of a random direction,
+    so that small actions are tried as well as large ones. Raises ValueError when samples is not
+    positive.
     """
     if samples < 1:
         raise ValueError(f"samples is {samples}; try at least one action")

@@ -1,23 +1,19 @@
-"""SAC and PPO of stable-baselines3 on the registered voltage-regulation environment, neither of the
-two modified.
+"""SAC and PPO of stable-baselines3 on the voltage-regulation environment, neither of them modified.
 
 Source: Raffin et al., Stable-Baselines3, JMLR 22(268), 2021; SAC: Haarnoja et al.,
 arXiv:1801.01290; PPO: Schulman et al., arXiv:1707.06347. The environment is what `gymnasium.make`
 gives for the registered `feederguard/VoltageRegulation-v0`, behind the package's own Monitor,
-DummyVecEnv and VecNormalize: that they run on it as they are shows that it is a standard one.
+DummyVecEnv and VecNormalize. That they run on it as they are shows that it is a standard one.
 
-The study does not go by the registered name, since it trains on the days of its course: it hands
-`gymnasium.make` a copy of the registered specification in which the entry point is the same class,
-`VoltageEnv`, with network, batteries and days as its arguments. It is
-`tests/agents/test_sb3_agents.py` that runs the registered name as it is. Both algorithms store the
-action that they sent; what the batteries' limits made of it they see in reward and observation
-alone.
+The study trains on the days of its course, so it cannot use the registered name. It hands
+`gymnasium.make` a copy of the registered specification whose entry point is `VoltageEnv` itself,
+with network, batteries and days as arguments. Both algorithms store the action that they sent. What
+the batteries' limits made of it they see in reward and observation alone.
 
 The settings aim at a fair chance. Observations are scaled already, so only rewards are normalised:
-a step's reward goes from 0 to hundreds below it, since (3) of
-`models/voltage_regulation/simulate.py` counts a thousand for each pu outside the band.
-stable-baselines3 is the optional dependency `sb3`; without it this module imports, and training
-says what to install.
+a step's reward goes from 0 to hundreds below it, since `voltage_regulation/rules.py` counts a
+thousand for each pu outside the band. stable-baselines3 is the optional dependency `sb3`. Without
+it this module imports, and training says what to install.
 """
 
 from __future__ import annotations
@@ -70,10 +66,9 @@ class Sb3Config:
     gamma: float = 0.95  # discount; a day has 96 steps
     normalise_reward: bool = True  # by the running standard deviation of returns
     seed: int = 0  # of parameters, actions and days
-    settings: dict[str, Any] = field(
-        default_factory=dict
-    )  # further arguments of the algorithm, under its own names
-    policy_settings: dict[str, Any] = field(default_factory=dict)  # further ones of its policy
+    # Other arguments of the algorithm, under its own names.
+    settings: dict[str, Any] = field(default_factory=dict)
+    policy_settings: dict[str, Any] = field(default_factory=dict)  # other arguments of its policy
 
     def __post_init__(self) -> None:
         if self.algorithm not in ALGORITHMS:
@@ -88,8 +83,9 @@ class Sb3Config:
 
     @classmethod
     def of(cls, algorithm: str, **changes: Any) -> Sb3Config:
-        """Return the defaults of an algorithm with some fields changed; raises ValueError for an
-        unknown one.
+        """Return the defaults of an algorithm with some fields changed.
+
+        Raises ValueError for an unknown algorithm.
         """
         if algorithm == "sac":
             own = {
@@ -99,7 +95,7 @@ class Sb3Config:
                 "tau": 0.01,
                 "gradient_steps": 2,
             }
-            # Most steps need next to nothing: an entropy worth 1 would pay for random actions all
+            # Most steps need almost no power: an entropy worth 1 would pay for random actions all
             # day.
             return replace(
                 cls("sac", 12_000, 8, settings={**own, "ent_coef": "auto_0.01"}), **changes
@@ -114,8 +110,9 @@ class Sb3Config:
 
 @dataclass(frozen=True, eq=False)
 class Sb3Record:
-    """What happened while it learned, an entry per day, in the order in which they ended;
-    unfinished ones come last.
+    """What happened while it learned, with an entry per day in the order of their ends.
+
+    Unfinished days come last.
     """
 
     reward: FloatArray  # (n_episode,) as the environment gave it, not normalised
@@ -130,8 +127,9 @@ class Sb3Record:
 
 
 class Sb3Policy:
-    """A policy of stable-baselines3 as a `VoltageMethod`: its most likely action. Made by `train`
-    or `load`.
+    """A policy of stable-baselines3 as a `VoltageMethod`; made by `train` or `load`.
+
+    It answers with its most likely action.
     """
 
     def __init__(
@@ -192,9 +190,7 @@ class Sb3Policy:
         return np.asarray(np.clip(action.astype(float), -1.0, 1.0) * self.batteries.p_max)
 
     def save(self, path: str | Path) -> None:
-        """Write the policy's tensors and sizes in safetensors format, which loading runs no code
-        of.
-        """
+        """Write the policy's tensors and sizes to a safetensors file; loading it runs no code."""
         words = agent_metadata(_KIND, self.network, batteries_text(self.network, self.batteries))
         words |= {"name": self.name, "hidden": json.dumps(self.hidden), "n_step": str(self.n_step)}
         save_checkpoint(path, self.policy.state_dict(), words)
@@ -227,8 +223,9 @@ class Sb3Policy:
 
 
 def _specification(environment: dict[str, Any]) -> Any:
-    """Return the registered environment, or, for a network of one's own, its specification with
-    `VoltageEnv` itself.
+    """Return the registered environment's name, or its specification with `VoltageEnv` itself.
+
+    The second is for a network of one's own.
     """
     own = [name for name in _OWN if name in environment]
     if not own:
@@ -261,7 +258,7 @@ def _package() -> Any:
 
 @contextmanager
 def _own_random_numbers() -> Iterator[None]:
-    """Give back the state of every generator that stable-baselines3 seeds for the whole process."""
+    """Restore at the end every generator that stable-baselines3 seeds for the whole process."""
     legacy, plain = np.random.get_state(), random.getstate()
     with torch.random.fork_rng(devices=[]):
         try:
@@ -289,8 +286,9 @@ def _empty_policy(
 
 
 def _log(num_envs: int, normalised: bool) -> Any:
-    """Return a callback of stable-baselines3 that keeps a day's figures; a class of its own only
-    where the package is.
+    """Return a callback of stable-baselines3 that keeps the figures of days.
+
+    Its class can only be made where the package is installed.
     """
     base = _package().common.callbacks.BaseCallback
 

@@ -1,39 +1,26 @@
-"""Learned voltage regulation: TD3 and DDPG on `VoltageVectorEnv`, alone or, as DF-SRL, with the
-safety layer inside.
+"""Learned voltage regulation: TD3 and DDPG on `VoltageVectorEnv`, alone or with the safety layer.
 
-Source: Hou et al., DF-SRL, JMPCE 13(1), 2025. An agent with a `SafetyLayer` has it in acting, so
-that every action of training and of use is projected and AC-checked before the grid receives it,
-and in the actor's gradient, so that the policy learns what its proposals become. What is stored is
-the action the grid received. With s the state, u in [0, 1] the policy's output per battery (as
-`learning/td3.py` has it) and p the power applied:
+Source: Hou et al., DF-SRL, JMPCE 13(1), 2025. An agent with a `SafetyLayer` is DF-SRL. It has the
+layer in acting: every action of training and of use is projected and AC-checked before the grid
+receives it. It has the layer in the actor's gradient too, so that the policy learns what its
+proposals become. The stored action is the one the grid received. With s the state, u in [0, 1] the
+policy's output per battery (as `learning/td3.py` has it) and p the power applied:
 
     (1)  a~ = 2 u - 1, moved by DEAD_ZONE towards 0, and 0 where that would pass it
-    (2)  p = layer(s, p_max a~), or without a layer what power and SOC limits leave of p_max a~, `power_interval`
-    (3)  r = -0.001 sum |p_kW| - penalty of voltages: the first part is known from p ((b) of `learning/td3.py`), the second is
-         learned
-    (4)  the policy sees the observation, and once more, enlarged, how far idle voltages are outside their band
+    (2)  p = layer(s, p_max a~); without a layer what power and SOC limits leave of p_max a~
+    (3)  r of `voltage_regulation/rules.py`: its battery part is known from p ((b) of
+         `learning/td3.py`), its voltage part is learned
+    (4)  the policy sees the observation, and once more, enlarged, how far idle voltages are outside
+         their band
 
-With a layer the discount is 0 by default: its SOC tube carries the future, and what is learned is
-each step by itself; the critics' part is then the penalty alone. Without a layer it is 0.9. Others
-were tried: trained on the 2560 days of the study on cigre_lv18, seed 0, without a violation in
-training or test, energy above the AC optimum on the 91 test days:
+(1), because most steps need nothing and a network's output is never exactly 0. Backwards its
+derivative counts as 1, so that an output at rest can begin to move. The gradient through (2) is
+that of `SafetyLayer.project_ac`.
 
-    gamma 0      8.6 %   the default
-    gamma 0.9   20.5 %   all else as by default
-    gamma 0.9   13.3 %   reward_scale 50: a day costs 0.3 of reward, little beside what a network errs by
-    gamma 0.9    9.9 %   and noise 0.1, target_noise 0.05, target_clip 0.1, tau 0.005: the critics see more of other actions
-    gamma 0.5    9.9 %   with all of these
-
-As we read it, what lies ahead is worth little inside the tube, which orders most of it, and less
-than critics then err by.
-
-(1) because most steps need nothing, and a network's output is never exactly 0; backwards its derivative counts as 1, so
-that an output at rest can begin to move. The gradient through (2) is that of the projection onto
-the AC linearisation at which the layer's first answer ends (`SafetyLayer.project_ac`). Half of what
-is learned from are steps in which something had to be done (`marked_share`): the idle feeder is
-outside its band, or the layer changed the proposal.
-
-Longer than other files: the loop, what it records and what it leaves on disk are one agent's life.
+With a layer the discount is 0 by default: its SOC tube carries the future, and each step is learned
+by itself. Without a layer it is 0.9. docs/agents.md has the trials. Half of what is learned from
+are steps in which something had to be done (`marked_share`): the idle feeder is outside its band,
+or the layer changed the proposal.
 """
 
 from __future__ import annotations
@@ -100,9 +87,10 @@ class VoltageAgentConfig:
 
     @classmethod
     def unsafe(cls, ddpg: bool = False, **changes: Any) -> VoltageAgentConfig:
-        """Return the setting for learning without a layer: wider exploration, since what breaks the
-        band must be learned from breaking it, and rewards scaled down, since a penalty is hundreds
-        of times what power costs.
+        """Return the settings for learning without a layer.
+
+        Exploration is wider, since what breaks the band must be learned from breaking it. Rewards
+        are scaled down, since a penalty is hundreds of times what power costs.
         """
         learner = replace(
             _learner_settings(),
@@ -129,10 +117,10 @@ class VoltageAgentConfig:
 
 
 class VoltageAgent:
-    """A trained policy of one feeder and its batteries, a `VoltageMethod`; made by `train` or
-    `load`.
+    """A trained policy of one feeder and its batteries; made by `train` or `load`.
 
-    tube: `SocTube.digest` of the tube that it was trained inside, "" where there was none.
+    It is a `VoltageMethod`. tube: `SocTube.digest` of the tube that it was trained inside, "" where
+    there was none.
     """
 
     def __init__(
@@ -161,11 +149,11 @@ class VoltageAgent:
         name: str | None = None,
         progress: Progress | None = None,
     ) -> tuple[VoltageAgent, TrainingRecord]:
-        """Return an agent trained on the days, and what happened; `config.learner.seed` settles
-        every number of both.
+        """Return an agent trained on the days, and what happened meanwhile.
 
-        layer: in acting and in the gradient; None learns from violations instead. name: default
-        df_srl with a layer, else td3 or ddpg as the learner is.
+        `config.learner.seed` settles every number of both. layer: in acting and in the gradient;
+        None learns from violations instead. name: default df_srl with a layer, else td3 or ddpg as
+        the learner is.
 
         Raises ValueError for a layer of another feeder or batteries, of another step than the days'
         or with a tube of days of another length, and as `VoltageVectorEnv`.
@@ -200,8 +188,7 @@ class VoltageAgent:
                 terminated,
                 _eventful(network, seen, sent, received),
             )
-            # Falling rates let the last policy settle: what is kept is one policy, not the average
-            # of many.
+            # Falling rates let the last policy settle: one policy is kept, no average of many.
             learner.learn(config.learn_steps, rate_share=1.0 - step / n_step)
             log.add(rewards, info, ended)
             if progress is not None:
@@ -213,8 +200,9 @@ class VoltageAgent:
         return agent, log.record(n_step * config.num_envs, perf_counter() - begin)
 
     def decide(self, state: VoltageState) -> FloatArray:
-        """Return the power of each battery, (B, n_bat) pu: what is proposed, made safe by the layer
-        where there is one.
+        """Return the power of each battery, (B, n_bat) pu, made safe where there is a layer.
+
+        Raises ValueError as `propose`.
         """
         proposed = self.propose(state)
         return proposed if self.layer is None else self.layer.correct(state, proposed).p
@@ -234,8 +222,9 @@ class VoltageAgent:
         )
 
     def with_layer(self, layer: Layer | None, name: str) -> VoltageAgent:
-        """Return the same policy behind another layer, or behind none: deliberately, so another
-        tube or none is no error.
+        """Return the same policy behind another layer, or behind none.
+
+        Another tube, or none, is no error here.
 
         Raises ValueError for a layer of another feeder, batteries, step or length of day.
         """
@@ -253,8 +242,9 @@ class VoltageAgent:
         )
 
     def save(self, path: str | Path) -> None:
-        """Write the policy to a safetensors file; `load` reads it. The layer is not in it, but by
-        which tube it was trained.
+        """Write the policy to a safetensors file that `load` reads.
+
+        It does not hold the layer. It names the tube that the policy was trained inside.
         """
         metadata = agent_metadata(
             "voltage", self.network, batteries_text(self.network, self.batteries)
@@ -278,11 +268,11 @@ class VoltageAgent:
     ) -> VoltageAgent:
         """Return the agent saved at `path`, behind the layer given.
 
-        Raises `CheckpointError` when the file is damaged or of another feeder or other batteries,
-        or when an agent that was trained with a layer is loaded without one: alone its proposals
-        are not safe (`with_layer` takes a layer off). So it is where the layer is of another step,
-        or the agent was trained inside a SOC tube and the layer has none or another; a file written
-        before agents said so is not checked for its tube.
+        Raises `CheckpointError` when the file is damaged, or of another feeder or other batteries.
+        Raises it when an agent that was trained with a layer is loaded without one: alone its
+        proposals are not safe (`with_layer` takes a layer off). Raises it when the layer is of
+        another step, or when the agent was trained inside a SOC tube and the layer has none or
+        another. A file that names no tube is not checked for one.
         """
         _check_layer(network, batteries, layer)
         wanted = batteries_text(network, batteries)
@@ -313,8 +303,7 @@ class VoltageAgent:
             what = "none" if layer is None or layer.tube is None else "another"
             raise CheckpointError(
                 f"{path}: {name} was trained inside a SOC tube and its layer has {what}; load it "
-                "with a layer with that tube, "
-                "and take it off or change it by with_layer"
+                "with a layer with that tube, and take it off or change it by with_layer"
             )
         return cls(name, network, batteries, learner, layer, n_step, step_h, tube)
 
@@ -375,14 +364,14 @@ def _new_learner(
 
 
 def _shrink(action: Float32Array) -> Float32Array:
-    """(1)."""
+    """Return (1) of actions in [-1, 1]."""
     return np.asarray(
         np.sign(action) * np.maximum(np.abs(action) - DEAD_ZONE, 0.0), dtype=np.float32
     )
 
 
 class _ShrinkThrough(torch.autograd.Function):
-    """(1) forwards, nothing backwards."""
+    """(1) forwards; backwards its derivative counts as 1."""
 
     @staticmethod
     def forward(ctx: Any, action: Tensor) -> Tensor:
@@ -396,6 +385,7 @@ class _ShrinkThrough(torch.autograd.Function):
 def _eventful(
     network: Network, seen: Float32Array, sent: Float32Array, received: Float32Array
 ) -> BoolArray:
+    """Return in which items something had to be done, (B,)."""
     outside = (seen[:, -len(judged_buses(network)) :] != 0.0).any(axis=1)
     return np.asarray(outside | (np.abs(sent - received).max(axis=1) > _CHANGED))
 
@@ -410,8 +400,8 @@ def _check_layer(network: Network, batteries: Batteries, layer: Layer | None) ->
     if layer is not None and (layer.network is not network or layer.batteries is not batteries):
         raise ValueError(
             f"{network.name}: the safety layer was made for {layer.network.name} with "
-            f"{len(layer.batteries)} batteries; "
-            "make it for the same network and batteries as the agent"
+            f"{len(layer.batteries)} batteries; make it for the same network and batteries as the "
+            "agent"
         )
 
 
@@ -423,14 +413,12 @@ def _check_layer_steps(network: Network, layer: Layer | None, step_h: float, n_s
     if abs(layer.step_h - step_h) > 1e-9 * step_h:
         raise ValueError(
             f"{what} was made for steps of {layer.step_h:g} h, and the agent is of steps of "
-            f"{step_h:g} h; make the layer with "
-            f"step_h={step_h:g}"
+            f"{step_h:g} h; make the layer with step_h={step_h:g}"
         )
     if layer.tube is not None and layer.tube.n_step != n_step:
         raise ValueError(
             f"{what} has a SOC tube of {layer.tube.n_step} steps, and the agent's days have "
-            f"{n_step}; compute the tube with "
-            "days of this length"
+            f"{n_step}; compute the tube with days of this length"
         )
 
 

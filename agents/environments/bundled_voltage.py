@@ -1,4 +1,4 @@
-"""The voltage-regulation environments on a bundled feeder and year: what `gymnasium.make` calls.
+"""The voltage-regulation environments on a bundled feeder and year, for `gymnasium.make`.
 
 `feederguard.agents.registration` registers them as `feederguard/VoltageRegulation-v0`.
 """
@@ -37,9 +37,7 @@ def make_vector_env(
     carry_soc: bool = False,
     render_mode: str | None = None,
 ) -> VoltageVectorEnv:
-    """Return the natively batched environment of `num_envs` days at a time; otherwise as
-    `make_env`.
-    """
+    """Return the natively batched environment of `num_envs` days; else as `make_env`."""
     case = _case(feeder, weeks)
     return VoltageVectorEnv(
         case.network, case.batteries, case.days, num_envs, correct, carry_soc, render_mode

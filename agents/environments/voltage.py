@@ -1,23 +1,21 @@
-"""Voltage regulation with batteries as a Gymnasium environment: single, and natively batched for
-hundreds of days at once.
+"""Voltage regulation with batteries as a Gymnasium environment: single, and natively batched.
 
 Physics, limits and reward are the judge's (`feederguard.models.voltage_regulation`).
 
-    observation  net demand, idle voltages, SOC and time of day: `feederguard.agents.environments.voltage_observation`
-    action       one number in [-1, 1] per battery, its power over p_max, positive charging. What is outside is clipped,
-                 NaN is refused.
-    reward       -0.001 sum |p_kW| + sum over buses of min(0, 1000 (distance inside the band)), of the power applied
+    observation  net demand, idle voltages, SOC and time of day (`voltage_observation.py`)
+    action       one number in [-1, 1] per battery, its power over p_max, positive charging. What is
+                 outside is clipped; NaN is refused.
+    reward       (1) of `voltage_regulation/rules.py`, of the power applied
 
-An episode is a day. It is truncated after its last step, since the batteries' life goes on: the
-last observation then shows the first step of the next day, where the pool has it, or else the day's
-last demand at the time of day that follows. It is terminated only by a step without an AC solution.
+An episode is a day. It is truncated after its last step, since the batteries' life goes on. The
+last observation then shows the first step of the next day, where the pool has it. Otherwise it
+shows the day's last demand at the time of day that follows. A day is terminated only by a step
+without an AC solution.
+
 The power applied is the action, changed by `correct` where given, and cut by the batteries'
-management to what power and SOC limits allow. That is `info["applied_action"]`, and what a learner
+management to what power and SOC limits allow. It is `info["applied_action"]`, and what a learner
 should store: ours do (`voltage_agent.py`). stable-baselines3 knows nothing of it and stores its own
 action (`sb3_agents.py`).
-
-Longer than other files: both environments are one batch of feeders, and every wish is checked where
-it enters.
 """
 
 from __future__ import annotations
@@ -57,22 +55,23 @@ Correct = Callable[[VoltageState, FloatArray], FloatArray]
 
 
 class VoltageEnv(gym.Env[Float32Array, Float32Array]):
-    """One day at a time.
+    """The environment of one day at a time.
 
     correct: (state, proposed power (B, n_bat) pu) -> power, applied before the grid receives it.
     carry_soc: days follow one another in the pool's order, each with the SOC at which the last one
-    ended; else each begins at soc_start, and is drawn. `reset(options={"day": k, "soc": ...})`
-    picks a day of the pool and the SOC it begins with (no other option is known); a reset with a
-    seed, or with options, does not carry SOC over.
+    ended. Otherwise days are drawn, and each begins at soc_start. `reset(options={"day": k, "soc":
+    ...})` picks a day of the pool and the SOC it begins with; there are no other options. A reset
+    with a seed, or with options, does not carry SOC over.
 
     `info`: day, step (of the pool; after a step those it judged), soc (after the step), and after a
     step applied_action, v (n_bus,) pu, n_violations (buses outside their band by over 1e-5 pu; all
     of them without AC solution), worst_excess_pu, regulation_kwh.
 
-    Raises ValueError at once when the pool is empty or of another feeder, has demand at a bus
-    without nominal load, there is no battery or one is at no bus; in `reset` for options that are
-    none; in `step` for an action of another shape, NaN, a correction that is not finite, and a
-    safety layer of another step; and `ResetNeeded` after the end of an episode.
+    Raises ValueError at once when the pool is empty or of another feeder, when it has demand at a
+    bus without nominal load, and when there is no battery or one is at no bus. `reset` raises it
+    for unknown options. `step` raises it for an action of another shape, NaN, a correction that is
+    not finite, and a safety layer of another step; it raises `ResetNeeded` after the end of an
+    episode.
     """
 
     metadata: dict[str, Any] = {"render_modes": []}
@@ -100,9 +99,7 @@ class VoltageEnv(gym.Env[Float32Array, Float32Array]):
         return self.feeders.observe()[0], _one(self.feeders.place())
 
     def step(self, action: Float32Array) -> tuple[Float32Array, float, bool, bool, dict[str, Any]]:
-        """Return observation, reward, whether the grid collapsed, whether the day is over, and what
-        happened.
-        """
+        """Return observation, reward, whether the grid collapsed, whether the day ended, `info`."""
         feeders = self.feeders
         if np.shape(action) != self.action_space.shape:
             raise ValueError(
@@ -120,11 +117,11 @@ class VoltageEnv(gym.Env[Float32Array, Float32Array]):
 
 
 class VoltageVectorEnv(gym.vector.VectorEnv[Float32Array, Float32Array, NDArray[Any]]):
-    """`num_envs` days at once, in arrays throughout; arguments, errors and `info` as `VoltageEnv`,
-    batch first.
+    """The environment of `num_envs` days at once, in arrays throughout.
 
-    Autoreset is SAME_STEP: where an episode ends, the step returns the first observation of a new
-    one, and the last ones in `info["final_obs"]`, (num_envs, n_observation), valid where
+    Arguments, errors and `info` are those of `VoltageEnv`, batch first. Autoreset is SAME_STEP:
+    where an episode ends, the step returns the first observation of a new one. The last
+    observations are in `info["final_obs"]`, (num_envs, n_observation), valid where
     `info["_final_obs"]`. `reset(options={"day": k, "soc": ...})` takes one day for all or
     (num_envs,) of them, SOC (n_bat,) or (num_envs, n_bat).
     """
@@ -162,9 +159,7 @@ class VoltageVectorEnv(gym.vector.VectorEnv[Float32Array, Float32Array, NDArray[
     def step(
         self, actions: Float32Array
     ) -> tuple[Float32Array, NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
-        """Return observations, rewards, which grids collapsed, which days are over, and what
-        happened.
-        """
+        """Return observations, rewards, which grids collapsed, which days are over, and `info`."""
         reward, terminated, truncated, info = self.feeders.step(actions)
         observations = self.feeders.observe()
         ended = terminated | truncated
@@ -177,7 +172,7 @@ class VoltageVectorEnv(gym.vector.VectorEnv[Float32Array, Float32Array, NDArray[
 
 
 class _Feeders:
-    """A batch of feeders, each at its own day and step: what both environments are made of."""
+    """A batch of feeders, each at its own day and step; both environments are made of it."""
 
     def __init__(
         self,
@@ -230,7 +225,7 @@ class _Feeders:
     def reset(
         self, rng: np.random.Generator, n: int, options: dict[str, Any] | None, afresh: bool
     ) -> None:
-        """Begin episodes in all n feeders; `afresh` or with options they forget what was before."""
+        """Begin episodes in all n feeders; `afresh` or with options no SOC is carried over."""
         options = options or {}
         unknown = [name for name in options if name not in ("day", "soc")]
         if unknown:
@@ -256,6 +251,7 @@ class _Feeders:
         self.ended[which] = False
 
     def observe(self) -> Float32Array:
+        """Return the observations of all feeders, (n, n_observation)."""
         row = self.row
         over = self.step_of_day >= self.days.n_step
         if over.any():
@@ -272,7 +268,7 @@ class _Feeders:
         return {"day": self.day.copy(), "step": self.step_of_day.copy(), "soc": self.soc.copy()}
 
     def step(self, actions: ArrayLike) -> tuple[FloatArray, BoolArray, BoolArray, dict[str, Any]]:
-        """Return rewards, which grids collapsed, which days are over, and what happened."""
+        """Return rewards, which grids collapsed, which days are over, and `info`."""
         if not len(self.day) or self.ended.any():
             raise ResetNeeded(
                 "the episode has ended, or none has begun; call reset() before step()"
@@ -327,8 +323,7 @@ class _Feeders:
         if not np.all(inside):
             raise ValueError(
                 f"options: soc of shape {soc.shape} does not fit; give ({n_bat},) or ({n}, "
-                f"{n_bat}) fractions inside the SOC "
-                "limits of the batteries"
+                f"{n_bat}) fractions inside the SOC limits of the batteries"
             )
         return np.array(np.broadcast_to(soc, (n, n_bat)))
 
@@ -363,8 +358,7 @@ def _checked_correction(
     except (TypeError, ValueError):
         raise ValueError(
             f"{network.name}: `correct` returned {type(power).__name__}, not powers; return finite "
-            "pu, one per battery: of a "
-            "safety layer's answer return its .p"
+            "pu, one per battery: of a safety layer's answer return its .p"
         ) from None
     if corrected.shape != shape or not np.isfinite(corrected).all():
         what = f"has shape {corrected.shape}, expected {shape}"

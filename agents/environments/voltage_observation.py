@@ -1,10 +1,11 @@
-"""What an agent sees of a feeder with batteries before a step, and the way back to the state.
+"""Observations of a feeder with batteries before a step, and the way back to the state.
 
 One row of numbers, in this order; everything a safety layer needs can be read back from it:
 
     p_net   of the buses with nominal load or generation, over the larger of these two
     q_net   of the buses with nominal reactive load, over it
-    v_idle  of every bus that is judged: 2 (V - V_mid) / (v_max - v_min), so -1..1 is the band; V = 0 stands for no solution
+    v_idle  of every judged bus: 2 (V - V_mid) / (v_max - v_min), so that -1..1 is the band;
+            V = 0 stands for no solution
     soc     of every battery, 0..1
     time    sine and cosine of 2 pi step / n_step
 """
@@ -33,8 +34,7 @@ STEPS_A_DAY = 96
 def observe(
     network: Network, batteries: Batteries, state: VoltageState, n_step: int = STEPS_A_DAY
 ) -> Float32Array:
-    """Return the observations of B states, (B, n_observation); n_step is the number of steps in a
-    day.
+    """Return the observations of B states, (B, n_observation); n_step: steps in a day.
 
     Raises ValueError when a net demand or SOC is not finite.
     """
@@ -53,8 +53,7 @@ def observe(
         item, column = np.argwhere(~np.isfinite(observations))[0]
         raise ValueError(
             f"{network.name}: {_column_name(network, batteries, layout, int(column))} in state "
-            f"{item} is not finite; "
-            "give a number"
+            f"{item} is not finite; give a number"
         )
     return observations
 
@@ -62,11 +61,10 @@ def observe(
 def read_observations(
     network: Network, batteries: Batteries, observations: ArrayLike, n_step: int = STEPS_A_DAY
 ) -> VoltageState:
-    """Return the states that observations (B, n_observation) stand for: to float32, and the step
-    exactly.
+    """Return the states that observations (B, n_observation) stand for.
 
-    Demand of buses without nominal load is zero, and substations have their voltage. Raises
-    ValueError when the width is another.
+    Numbers are exact to float32, the step is exact. Demand of buses without nominal load is zero,
+    and substations have their voltage. Raises ValueError when the width is another.
     """
     layout, n_bat = _layout(network), len(batteries)
     rows = np.asarray(observations, dtype=float)
@@ -92,7 +90,7 @@ def read_observations(
 
 
 def soc_columns(network: Network, batteries: Batteries) -> slice:
-    """Return where in an observation the SOC stands: all else is known of a day beforehand."""
+    """Return where in an observation the SOC stands; all else of a day is known beforehand."""
     layout = _layout(network)
     first = len(layout.p_bus) + len(layout.q_bus) + len(layout.v_bus)
     return slice(first, first + len(batteries))
@@ -110,15 +108,14 @@ def check_observable(network: Network, days: VoltageDays) -> None:
         if unseen.any():
             raise ValueError(
                 f"{network.name}: the days have {label} demand at bus "
-                f"{network.bus_name[np.flatnonzero(unseen)[0]]!r}, which "
-                "has no nominal one, so an agent would not see it; give the network its nominal "
-                "load there"
+                f"{network.bus_name[np.flatnonzero(unseen)[0]]!r}, which has no nominal one, so an "
+                "agent would not see it; give the network its nominal load there"
             )
 
 
 @dataclass(frozen=True, eq=False)
 class _Layout:
-    """Which number of an observation means what, and its unit."""
+    """The meaning and the unit of each number of an observation."""
 
     p_bus: IntArray
     p_unit: FloatArray
@@ -161,8 +158,9 @@ def _column_name(network: Network, batteries: Batteries, layout: _Layout, column
 
 
 def batteries_text(network: Network, batteries: Batteries) -> str:
-    """Return every number of the batteries as one line of JSON, powers and energies in pu of the
-    network's base.
+    """Return every number of the batteries as one line of JSON.
+
+    Powers and energies are in pu of the network's base.
     """
     known = {
         item.name: None
@@ -176,10 +174,9 @@ def batteries_text(network: Network, batteries: Batteries) -> str:
 
 
 def cut_to_limits(batteries: Batteries, soc: FloatArray, actions: Tensor, step_h: float) -> Tensor:
-    """Return what power and SOC limits leave of actions in [-1, 1], (B, n_bat): what a battery's
-    management makes of them.
+    """Return what power and SOC limits leave of actions in [-1, 1], (B, n_bat).
 
-    soc: (B, n_bat). Differentiable in the actions; what is cut off has no gradient.
+    It is differentiable in the actions; what is cut off has no gradient. soc: (B, n_bat).
     """
     # A battery without power does nothing.
     unit = np.where(batteries.p_max > 0, batteries.p_max, 1.0)

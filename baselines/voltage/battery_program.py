@@ -1,4 +1,4 @@
-"""The batteries' linear program (1)-(3) of `optimum.py`, with the rows (5) that voltages ask for."""
+"""The linear program of the batteries, (1)-(3) of `optimum.py`, with the rows (5) of voltages."""
 
 from __future__ import annotations
 
@@ -27,9 +27,7 @@ _END_MARGIN = 1e-8  # of SOC: a solver's tolerance must not leave a battery shor
 
 @dataclass(eq=False)
 class BatteryProgram:
-    """(1)-(3) of a day as arrays, compiled from Pyomo, and the rows (5) that voltages have asked
-    for so far.
-    """
+    """(1)-(3) of a day as arrays, compiled from Pyomo, and the rows (5) added so far."""
 
     key: tuple[Any, ...]
     lp: RepeatedLp
@@ -51,6 +49,10 @@ class BatteryProgram:
         wanted: FloatArray,
         price: float,
     ) -> BatteryProgram:
+        """Return the program of a batch of one day without rows (5).
+
+        start, wanted: (n_bat,) SOC at the start, and the least at the end. price: of slack in (5).
+        """
         model = _battery_model(network, batteries, day, start, wanted)
         compiled = compile_model(model)
         n_step, n_column = day.n_step, compiled.n_column
@@ -77,7 +79,7 @@ class BatteryProgram:
         )
 
     def begin(self) -> None:
-        """Forget the last day: what is found must not depend on the days before."""
+        """Forget the last day: an answer must not depend on the days before."""
         self.lp.forget()
         self.row = self.row[:0]
 
@@ -89,11 +91,10 @@ class BatteryProgram:
         slope: FloatArray,
         reach: FloatArray | None = None,
     ) -> FloatArray | None:
-        """Return the plan (T, n_bat) that is optimal by (5) at the plan p, or None where the
-        batteries alone cannot.
+        """Return the plan (T, n_bat) that is optimal by (5) at the plan p.
 
-        reach: (n_bat,) by how much a power may differ from p, for which neither way may exceed its
-        own by more.
+        None where no plan meets (2) and (3). w, slope: those of `feeder.voltages(p)`. reach:
+        (n_bat,) by how much charging and discharging may each differ from p.
         """
         near = (w < feeder.low + _NEAR) | (w > feeder.high - _NEAR)
         near[self.row[:, 0], self.row[:, 1]] = False
@@ -145,7 +146,7 @@ class BatteryProgram:
 def _battery_model(
     network: Network, batteries: Batteries, day: VoltageDays, start: FloatArray, wanted: FloatArray
 ) -> pyo.ConcreteModel:
-    """Return (1)-(3) in Pyomo."""
+    """Return (1)-(3) in Pyomo, unsolved."""
     model = pyo.ConcreteModel(f"batteries of {network.name}")
     today = replace(batteries, soc_start=start, soc_end=None)
     model.periods = read_periods(network, day.p_load[0], step_h=day.step_h, batteries=today)

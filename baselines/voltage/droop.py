@@ -1,22 +1,23 @@
-"""P(V) droop: each battery answers the voltage of its own bus, without a model of the feeder and
-without its neighbours.
+"""P(V) droop: each battery answers the voltage of its own bus, without a model of the feeder.
 
-Per unit. With x = 2 (V - V_mid) / (v_max - v_min), so that -1..1 is the band, V the voltage of the
-battery's bus with batteries idle, a the dead band and f the deviation of full power, the classic
+Per unit. V is the voltage of the battery's bus with batteries idle, x = 2 (V - V_mid) / (v_max -
+v_min), so that -1..1 is the band. a is the dead band and f the deviation of full power. The classic
 curve is
 
     (1)  p = p_max sign(x) min(1, max(0, |x| - a) / (f - a))
 
-charging where the voltage is high and discharging where it is low. A battery that only did that
-would be full by summer and empty by winter, so inside the dead band it goes to the SOC it started
-from and a reserve b on top, for the evening to take; with r the share of its energy an hour that it
-moves for a whole unit of SOC missing, and the less the nearer the voltage is to the side that this
+It charges where the voltage is high and discharges where it is low. With (1) alone a battery would
+be full by summer and empty by winter. So inside the dead band it goes to the SOC it started from,
+and a reserve b on top for the evening to take. r is the share of its energy an hour that it moves
+for a whole unit of SOC missing. It moves the less, the nearer the voltage is to the side that this
 pushes it to:
 
-    (2)  p = r (soc_start + b - soc) E min(1, (a + x s) / a),   s = 1 when charging (lowers V), -1 when discharging
+    (2)  p = r (soc_start + b - soc) E min(1, (a + x s) / a)
+         s = 1 when charging (lowers V), -1 when discharging
 
-(1) takes the voltage before the battery acts, not the one it settles at: no gain is then too high to be stable, which is
-kinder to droop than reality. `tune_droop` chooses a, f, r and b on training days.
+(1) takes the voltage before the battery acts, not the one it settles at. No gain is then too high
+to be stable, which is kinder to droop than reality. `tune_droop` chooses a, f, r and b on training
+days.
 """
 
 from __future__ import annotations
@@ -59,9 +60,8 @@ class DroopSettings:
         ):
             raise ValueError(
                 f"droop: dead_band {self.dead_band:g}, full_at {self.full_at:g}, return_per_h "
-                f"{self.return_per_h:g}, reserve "
-                f"{self.reserve:g}; give 0 < dead_band < full_at, a return of zero or more, and a "
-                "reserve between -1 and 1"
+                f"{self.return_per_h:g}, reserve {self.reserve:g}; give 0 < dead_band < full_at, a "
+                "return of zero or more, and a reserve between -1 and 1"
             )
 
 
@@ -83,8 +83,9 @@ class Droop:
         self.v_middle, self.v_reach = (low + high) / 2, np.maximum((high - low) / 2, 1e-3)
 
     def decide(self, state: VoltageState) -> FloatArray:
-        """Return the power of each battery, (B, n_bat) pu; where idle batteries leave no AC
-        solution, V counts as zero.
+        """Return the power of each battery, (B, n_bat) pu.
+
+        Where idle batteries leave no AC solution, V counts as zero.
         """
         battery, dead = self.batteries, self.settings.dead_band
         v = np.nan_to_num(state.v_idle[:, battery.bus], nan=0.0)
@@ -97,10 +98,11 @@ class Droop:
 
 
 def tune_droop(network: Network, batteries: Batteries, days: VoltageDays) -> DroopSettings:
-    """Return the settings of the grid that serve best on (up to TUNING_DAYS of) these days.
+    """Return the settings of the grid that serve best on up to TUNING_DAYS of these days.
 
     Best is the largest mean reward, less PRICE_OF_MISSING_KWH for the energy missing at the end of
-    the day; equals go to the first. Raises as `simulate`, and ValueError when there are no days.
+    the day. Of equal settings the first is taken. Raises as `simulate`, and ValueError when there
+    are no days.
     """
     if not len(days):
         raise ValueError("tune_droop: there are no days; give training days")

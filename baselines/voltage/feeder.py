@@ -1,4 +1,4 @@
-"""One day on the feeder, as `optimum.py` asks for it."""
+"""The feeder on one day, as `optimum.py` asks for it: squared voltages and their slopes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ from feederguard.models.voltage_regulation.rules import outside_band, step_rules
 
 
 class FeederDay:
-    """One day on the feeder: squared voltages of judged buses, and their slopes, at any plan."""
+    """One day on the feeder: squared voltages of judged buses, and their slopes, at any plan.
+
+    exact: by the AC power flow; else by LinDistFlow. Raises ValueError for a substation that
+    generators hold.
+    """
 
     def __init__(
         self,
@@ -33,9 +37,8 @@ class FeederDay:
         if free.size:
             raise ValueError(
                 f"{network.name}: the voltage of substation {network.bus_name[free[0]]!r} is free, "
-                "as a generator stands for "
-                "the grid above it; this optimum takes substations held at a voltage: use "
-                "baselines.opf, or drop gen_is_grid"
+                "as a generator stands for the grid above it; this optimum takes substations held "
+                "at a voltage: use baselines.opf, or drop gen_is_grid"
             )
         place = np.searchsorted(matrices.bus, self.bus)
         self.p_net, self.q_net = (net[0] for net in net_demand(network, day))
@@ -46,8 +49,7 @@ class FeederDay:
     def voltages(self, p: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return squared voltages (T, m) at powers p (T, n_bat) and their slopes (T, n_bat, m).
 
-        A step without an AC solution has those of LinDistFlow, far outside the band as they then
-        are.
+        A step without an AC solution has those of LinDistFlow, which are then far outside the band.
         """
         w = self.lossless + p @ self.linear_slope
         slope = np.broadcast_to(self.linear_slope, (len(p), *self.linear_slope.shape))

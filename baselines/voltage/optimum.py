@@ -1,37 +1,36 @@
-"""The optimum of voltage regulation with perfect information: the least battery energy that holds a
-known day.
+"""The optimum of voltage regulation: the least battery energy that holds a day known beforehand.
 
 Per unit. Of the powers p = c - d of every battery and step of a day, the AC power flow makes the
 squared voltages w(p):
 
-    (1)  min  h sum of c + d                                 `opf_objectives.regulation_power`
-    (2)  power and SOC limits, SOC balance                   `models/equations/battery.py`
-    (3)  SOC at the end >= what the judge asks for           Batteries.soc_end, or soc_start where there is none
-    (4)  v_min_i^2 <= w_ti(p) <= v_max_i^2                   every judged bus
+    (1)  min  h sum of c + d                       `opf_objectives.regulation_power`
+    (2)  power and SOC limits, SOC balance         `models/equations/battery.py`
+    (3)  SOC at the end >= Batteries.soc_end, or soc_start where no end is asked
+    (4)  v_min_i^2 <= w_ti(p) <= v_max_i^2         every judged bus
 
 Line ratings are left out: the judge of this job looks at voltages alone, and the bound must be one
 for every method it judges.
 
     ac_opf            w by the AC power flow
-    lindistflow_opf   w by LinDistFlow, which knows no losses: an LP whose voltages are optimistic under load
+    lindistflow_opf   w by LinDistFlow, which knows no losses: a linear program whose voltages are
+                      optimistic under load
 
-Without flows as unknowns, a day is a linear program in the batteries but for (4). With J the true
+Flows are no unknowns, so a day is a linear program in the batteries but for (4). With J the true
 slopes of the AC power flow (`models/power_flow/voltage_sensitivity.py`), `ac_opf` solves it in
-rounds, each from the last one's basis:
+rounds from p_0 idle, each from the last one's basis, with s, z >= 0 at a price that forbids them:
 
-    (5)  v_min_i^2 <= w_ti(p_r) + (J_tr (p - p_r))_i + s_t - z_t <= v_max_i^2,   s, z >= 0 at a price that forbids them
+    (5)  v_min_i^2 <= w_ti(p_r) + (J_tr (p - p_r))_i + s_t - z_t <= v_max_i^2
 
-p_0 idle. It ends where p_r meets (4) by its own AC flow to 1e-6 pu, and the program at p_r, which
-is exact to first order there, promises no saving beyond 1e-6 of it: p_r then is a stationary point
-of the AC problem, as what Ipopt returns is, and every voltage of it is an AC power flow's. Where
-two plans take turns, powers move less and less. A test holds it against Ipopt on the exact
-multi-period model of `models/distflow_opf.py`: one day of ieee33 with eight batteries, in 12 steps
-of two hours; other days and feeders are not compared with Ipopt. A day whose idle voltages are
-inside the band, and which may end as it began, needs no solve: no objective is below zero.
+It ends where p_r meets (4) by its own AC flow to 1e-6 pu, and the program at p_r promises no saving
+beyond 1e-6. The program is exact to first order there, so p_r is a stationary point of the AC
+problem, as what Ipopt returns is. Every voltage of it is an AC power flow's. Where two plans take
+turns, powers move less and less. A test compares it with Ipopt on the exact multi-period model of
+`models/distflow_opf.py`: one day of ieee33 with eight batteries, in 12 steps of two hours. A day
+whose idle voltages are inside the band, and which may end as it began, needs no solve.
 
-(2) admits charging and discharging at once, which burns energy; only where burning would help does an answer do so. Such
-a battery and step is held to the way of its net power and the program solved again, a local optimum
-like the rest.
+(2) admits charging and discharging at once, which burns energy. An answer does so only where
+burning helps. Such a battery and step is held to the way of its net power, and the program is
+solved again: a local optimum like the rest.
 """
 
 from __future__ import annotations
@@ -57,21 +56,20 @@ TOLERANCE_PU = 1e-6  # of voltage, a tenth of what the judge allows
 _SAVING = 1e-6  # of the energy: what a further round need not look for
 _ROUNDS = 40
 _FREE_ROUNDS = 5  # after which powers move by at most half of p_max, then a quarter, ...
-_SLACK_PRICE = 1e4  # times the power that moves the most responsive voltage by the same
+_SLACK_PRICE = 1e4  # times the power that moves the voltage of the strongest effect by as much
 
 
 class VoltageOptimumError(RuntimeError):
-    """A day that no plan was found for: the message names the day, the bus, the step, and what
-    would have to change.
-    """
+    """A day without a plan: the message names day, bus and step, and what would have to change."""
 
 
 class VoltageOpf:
-    """A `PlannedMethod` with perfect information; n_worker processes share the days, with the same
-    answers as one.
+    """A `PlannedMethod` with perfect information.
+
+    n_worker processes share the days; the answers are those of one process.
 
     Raises ValueError for an unknown name, a battery at no bus and a number of workers that is not
-    positive, `NetworkError` for a meshed feeder or a bus that is not fed.
+    positive. Raises `NetworkError` for a meshed feeder or a bus that is not fed.
     """
 
     def __init__(
@@ -162,9 +160,8 @@ class VoltageOpf:
         k = int(np.argmax(wanted - start - power_hours / self.batteries.energy))
         return (
             f"{self.network.name}: on {day.date[0]} battery {self.batteries.name[k]!r} cannot go "
-            f"from SOC {start[k]:.3f} to "
-            f"{wanted[k]:.3f} by the end; start it fuller, raise its p_max, or ask for less at the "
-            "end"
+            f"from SOC {start[k]:.3f} to {wanted[k]:.3f} by the end; start it fuller, raise its "
+            "p_max, or ask for less at the end"
         )
 
     def _shortfall(self, feeder: FeederDay, w: FloatArray, day: VoltageDays) -> str:
@@ -174,15 +171,12 @@ class VoltageOpf:
         if excess[t, i] <= TOLERANCE_PU:
             return (
                 f"{self.network.name}: {self.name} of {day.date[0]} did not settle in {_ROUNDS} "
-                "rounds, so its optimum is not "
-                "known; leave the day out"
+                "rounds, so its optimum is not known; leave the day out"
             )
         return (
             f"{self.network.name}: {self.name} found no plan for {day.date[0]} that holds bus "
-            f"{bus!r} at step {t}: "
-            f"{np.sqrt(w[t, i]):.4f} pu is {excess[t, i]:.2g} outside its band; raise power or "
-            "energy of the batteries, or "
-            "widen the band"
+            f"{bus!r} at step {t}: {np.sqrt(w[t, i]):.4f} pu is {excess[t, i]:.2g} outside its "
+            "band; raise power or energy of the batteries, or widen the band"
         )
 
 
@@ -197,8 +191,8 @@ def _checked_soc(network: Network, batteries: Batteries, soc: FloatArray, n_day:
         day, k = bad[0]
         raise ValueError(
             f"{network.name}: soc_start of battery {batteries.name[k]!r} on day {day} is "
-            f"{start[day, k]:g}; it must lie "
-            f"between soc_min {batteries.soc_min[k]:g} and soc_max {batteries.soc_max[k]:g}"
+            f"{start[day, k]:g}; it must lie between soc_min {batteries.soc_min[k]:g} and soc_max "
+            f"{batteries.soc_max[k]:g}"
         )
     return start
 

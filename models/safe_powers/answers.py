@@ -1,4 +1,4 @@
-"""What the search for AC-safe powers answers."""
+"""Answers of the search for AC-safe powers, and items of batched answers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STATUSES = ("as_proposed", "corrected", "tube_left", "slack_used", "failed")
 
 @dataclass(frozen=True, eq=False)
 class SafeActions:
-    """What the layer answers to a batch of proposals."""
+    """The answers to a batch of proposals."""
 
     p: FloatArray  # (B, n_bat) pu, to be applied
     status: IntArray  # (B,) position in STATUSES

@@ -74,8 +74,8 @@ def build_safety_qp(
 
     Parameters: p_net, q_net[i]; a_policy, p_low, p_high[k]; margin[i]. Variables: p_battery[k];
     slack_low, slack_high[i]; P, Q[t, b]; w[t, i], p_substation, q_substation[t, i], t = 0.
-    Constraints: active_balance, reactive_balance, voltage_drop (1)-(3) of LinDistFlow; low_limit (4),
-    high_limit (5), interval (6).
+    Constraints: active_balance, reactive_balance, voltage_drop (1)-(3) of LinDistFlow;
+    low_limit (4), high_limit (5), interval (6).
 
     Raises `NetworkError` for a meshed feeder or a bus that is not fed; ValueError for a battery at
     no bus or without power, and a step, tolerance or rho that is not positive.

@@ -76,7 +76,7 @@ class Idle:
 
 
 def test_df_srl_is_safe_all_the_time_and_learns_where_power_counts(trained):
-    """The nearest safe action burdens both batteries; the least power is that of the far one alone."""
+    """The nearest safe action burdens both batteries; the least power is that of the far one."""
     layer, agent, record = trained
     network, stores, unseen = layer.network, layer.batteries, days(30, seed=1)
     assert agent.name == "df_srl" and record.steps == 640 * 4 and len(record.reward) == 640
@@ -120,7 +120,7 @@ def test_the_record_says_what_the_layer_did(trained):
 
 
 def test_days_that_end_early_count_their_own_steps():
-    """5 pu at the end of 0.1 of resistance has no solution: every other day ends in its third step."""
+    """5 pu behind 0.1 of resistance has no solution: every other day ends in its third step."""
     network, stores = feeder(), batteries()
     load = np.zeros((2, 4, 3))
     load[1, 2, 2] = 5.0

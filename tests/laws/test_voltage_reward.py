@@ -50,7 +50,7 @@ def expected(network, p_kw, v):
 
 
 def test_one_point_by_hand(network):
-    """Two buses are outside: bus 1 by 0.02 and bus 2 by 0.01; the held substation does not count."""
+    """Bus 1 is outside by 0.02 and bus 2 by 0.01; the held substation does not count."""
     v = np.array([1.2, 0.93, 1.05, 1.0, 1.0])
     assert by_pyomo(network, [-30.0, 40.0], v) == pytest.approx(-0.07 - 30.0)
 

@@ -1,9 +1,5 @@
-"""The voltage-regulation environments: observations by hand, one against many, the end of a day,
-corrections, registration.
-"""
+"""The voltage-regulation environments: one against many, the end of a day, corrections."""
 
-import subprocess
-import sys
 import warnings
 from typing import Any
 
@@ -16,7 +12,6 @@ from gymnasium.vector import AutoresetMode
 
 import feederguard.agents.registration  # noqa: F401
 from feederguard.agents.environments.voltage import VoltageEnv, VoltageVectorEnv
-from feederguard.agents.environments.voltage_observation import observe, read_observations
 from feederguard.agents.safety_layer import SafetyLayer
 from feederguard.data.voltage_cases import VoltageCase, load_voltage_case
 from feederguard.models.battery import Batteries
@@ -24,43 +19,13 @@ from feederguard.models.network import Network
 from feederguard.models.power_flow import solve_power_flow
 from feederguard.models.voltage_regulation import VoltageDays, VoltageState, carry_year, simulate
 from feederguard.models.voltage_regulation.demand import idle_voltages, net_demand
+from feeders import two_buses
 
 
 def pair(**changes: Any) -> Network:
-    """0 --r = 0.1-- 1 on 1 MVA, band 0.95..1.05, nominal load 0.5 + 0.2j, 2 installed, at bus 1."""
-    zero = np.zeros(2)
-    values: dict[str, Any] = {
-        "name": "pair",
-        "base_mva": 1.0,
-        "bus_name": ("0", "1"),
-        "vn_kv": zero + 10.0,
-        "v_min": zero + 0.95,
-        "v_max": zero + 1.05,
-        "p_load": [0, 0.5],
-        "q_load": [0, 0.2],
-        "p_gen": [0, 2.0],
-        "q_gen": zero,
-        "g_shunt": zero,
-        "b_shunt": zero,
-        "substation": [0],
-        "v_substation": [1.0],
-        "branch_name": ("l",),
-        "kind": ("line",),
-        "from_bus": [0],
-        "to_bus": [1],
-        "r": [0.1],
-        "x": [0.0],
-        "g_from": [0],
-        "b_from": [0],
-        "g_to": [0],
-        "b_to": [0],
-        "tap": [1],
-        "shift": [0],
-        "rating": [np.inf],
-        "closed": [True],
-        "open_end": [0],
-    }
-    return Network(**values | changes)
+    """0 --r = 0.1-- 1, band 0.95..1.05, nominal load 0.5 + 0.2j and 2 of generation at bus 1."""
+    given = {"v_min": 0.95, "v_max": 1.05, "p_load": [0, 0.5], "q_load": [0, 0.2]}
+    return two_buses(name="pair", **given | {"p_gen": [0, 2.0]} | changes)
 
 
 BATTERY = Batteries([1], 0.5, 1.0, 0.8, 0.5, name=("b",))
@@ -76,78 +41,6 @@ def days(p: Any, first: str = "2016-02-01") -> VoltageDays:
 @pytest.fixture(scope="module")
 def case() -> VoltageCase:
     return load_voltage_case(weeks="test")
-
-
-def test_the_observation_by_hand() -> None:
-    state = VoltageState(
-        np.array([[0.0, 1.0]]),
-        np.array([[0.0, -0.1]]),
-        np.array([[1.0, 0.98]]),
-        np.array([[0.25]]),
-        np.array([2]),
-    )
-    found = observe(pair(), BATTERY, state, n_step=8)
-    assert found.dtype == np.float32
-    # 1 of 2 installed; -0.1 of 0.2; 0.02 below the middle of a band of 0.05 either way; a quarter
-    # of a day.
-    assert found == pytest.approx(np.array([[0.5, -0.5, -0.4, 0.25, 1.0, 0.0]]), abs=1e-6)
-
-
-def test_reading_is_the_inverse_of_observing(case: VoltageCase) -> None:
-    rng = np.random.default_rng(0)
-    step = np.arange(96)
-    p_net, q_net = net_demand(case.network, case.days)
-    v_idle = idle_voltages(case.network, case.days[5])[0]
-    state = VoltageState(p_net[5], q_net[5], v_idle, rng.random((96, 18)), step)
-    again = read_observations(
-        case.network, case.batteries, observe(case.network, case.batteries, state)
-    )
-    assert np.array_equal(again.step, step)
-    for name in ("p_net", "q_net", "v_idle", "soc"):
-        np.testing.assert_allclose(
-            getattr(again, name), getattr(state, name), atol=1e-6, err_msg=name
-        )
-
-
-@pytest.mark.parametrize("n_step", [1, 2, 3, 24, 96, 288, 1440])
-def test_the_step_is_read_exactly(n_step: int) -> None:
-    step = np.arange(n_step)
-    zero = np.zeros((n_step, 2))
-    state = VoltageState(zero, zero, zero + 1.0, np.full((n_step, 1), 0.5), step)
-    again = read_observations(pair(), BATTERY, observe(pair(), BATTERY, state, n_step), n_step)
-    assert np.array_equal(again.step, step)
-
-
-def test_an_idle_flow_without_solution_is_read_back_as_none() -> None:
-    state = VoltageState(
-        np.array([[0.0, 3.0]]),
-        np.zeros((1, 2)),
-        np.full((1, 2), np.nan),
-        np.array([[0.5]]),
-        np.array([0]),
-    )
-    found = observe(pair(), BATTERY, state)
-    assert np.isfinite(found).all()
-    assert np.isnan(read_observations(pair(), BATTERY, found).v_idle).all()
-
-
-def test_states_and_observations_that_are_none_are_refused() -> None:
-    state = VoltageState(
-        np.array([[0.0, np.nan]]),
-        np.zeros((1, 2)),
-        np.ones((1, 2)),
-        np.array([[0.5]]),
-        np.array([0]),
-    )
-    with pytest.raises(
-        ValueError, match="pair: p_net of bus '1' in state 0 is not finite; give a number"
-    ):
-        observe(pair(), BATTERY, state)
-    with pytest.raises(
-        ValueError,
-        match=r"pair: observations have shape \(1, 5\); expected \(B, 6\), rows of observe",
-    ):
-        read_observations(pair(), BATTERY, np.zeros((1, 5)))
 
 
 @pytest.mark.parametrize("carry_soc", [False, True])
@@ -368,9 +261,10 @@ def test_a_correction_is_applied_and_stored(case: VoltageCase) -> None:
         broken.step(np.zeros(18, np.float32))
 
 
-def test_a_safety_layer_that_is_given_as_it_is_is_told_of() -> None:
+def test_a_safety_layer_given_whole_is_refused() -> None:
     layer = SafetyLayer(pair(), BATTERY, 1.0)
-    env = VoltageEnv(pair(), BATTERY, days([[0.1] * 4]), correct=layer.correct)  # type: ignore[arg-type]
+    whole: Any = layer.correct
+    env = VoltageEnv(pair(), BATTERY, days([[0.1] * 4]), correct=whole)
     env.reset(seed=0)
     with pytest.raises(
         ValueError, match="pair: `correct` returned SafeActions, not powers; .* return its .p"
@@ -379,7 +273,7 @@ def test_a_safety_layer_that_is_given_as_it_is_is_told_of() -> None:
 
 
 def test_a_safety_layer_of_another_step_is_refused() -> None:
-    """Quarters of an hour on days of hours: what it certifies is not what the battery's SOC leaves."""
+    """Quarters of an hour on days of hours: its certificates would ignore what the SOC leaves."""
     layer = SafetyLayer(pair(), BATTERY)
     env = VoltageEnv(
         pair(),
@@ -393,32 +287,6 @@ def test_a_safety_layer_of_another_step_is_refused() -> None:
         match="the safety layer was made for steps of 0.25 h, and the days have steps of 1 h",
     ):
         env.step(np.zeros(1, np.float32))
-
-
-def test_the_name_alone_is_enough_in_a_fresh_process() -> None:
-    name = "feederguard.agents.registration:feederguard/VoltageRegulation-v0"
-    code = f"import gymnasium; print(gymnasium.make({name!r}, weeks='test').spec.id)"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert ran.stdout.strip() == "feederguard/VoltageRegulation-v0", ran.stderr
-
-
-def test_gymnasium_makes_both_kinds_with_their_arguments() -> None:
-    alone = gym.make("feederguard/VoltageRegulation-v0", feeder="ieee33", weeks="test")
-    batch = gym.make_vec(
-        "feederguard/VoltageRegulation-v0",
-        num_envs=3,
-        feeder="ieee33",
-        weeks="test",
-        carry_soc=True,
-    )
-    assert isinstance(alone.unwrapped, VoltageEnv) and isinstance(batch.unwrapped, VoltageVectorEnv)
-    assert (
-        batch.num_envs == 3
-        and batch.unwrapped.feeders.carry_soc
-        and len(batch.unwrapped.feeders.days) == 91
-    )
-    assert batch.single_observation_space == alone.observation_space
-    assert batch.reset(seed=1)[0] in batch.observation_space
 
 
 def test_what_cannot_be_an_environment_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""P(V) droop by hand, its return to the SOC aimed at, its tuning; and doing nothing."""
+"""P(V) droop by hand, its return to the SOC aimed at, and its tuning."""
 
 import numpy as np
 import pytest
@@ -82,15 +82,6 @@ def test_tuning_twice_gives_the_same(case):
     assert tune_droop(case.network, case.batteries, few) == tune_droop(
         case.network, case.batteries, few
     )
-
-
-def test_doing_nothing_leaves_everything_as_it_is(case):
-    outcome = simulate(case.network, case.batteries, case.days[:7], NoControl())
-    np.testing.assert_allclose(outcome.v, outcome.v_idle, atol=1e-9)
-    assert (
-        outcome.soc == 0.5
-    ).all() and outcome.regulation_mwh.sum() == outcome.soc_short_mwh.sum() == 0
-    assert outcome.n_violation_steps.sum() > 0
 
 
 def test_what_cannot_be_is_refused(case):

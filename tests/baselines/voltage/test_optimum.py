@@ -1,6 +1,4 @@
-"""The optimum of voltage regulation: two buses by hand, Ipopt beside it, no method below it, and
-what cannot be held.
-"""
+"""The optimum of voltage regulation: two buses by hand, Ipopt, other methods, impossible days."""
 
 import numpy as np
 import pytest
@@ -14,45 +12,13 @@ from feederguard.models.battery import Batteries
 from feederguard.models.network import Network
 from feederguard.models.opf_objectives import regulation_power
 from feederguard.models.voltage_regulation import PlannedMethod, VoltageDays, simulate
+from feeders import two_buses
 
 
 def pair(**changes) -> Network:
-    """0 --r = 0.1-- 1 on 1 MVA: 0.95 pu is reached at v (1 - v) / r = 0.475 pu of demand, 1.05 pu
-    at 0.525 of surplus.
-    """
-    zero = np.zeros(2)
-    values = {
-        "name": "pair",
-        "base_mva": 1.0,
-        "bus_name": ("0", "1"),
-        "vn_kv": zero + 10.0,
-        "v_min": zero + 0.95,
-        "v_max": zero + 1.05,
-        "p_load": [0, 1.0],
-        "q_load": zero,
-        "p_gen": zero,
-        "q_gen": zero,
-        "g_shunt": zero,
-        "b_shunt": zero,
-        "substation": [0],
-        "v_substation": [1.0],
-        "branch_name": ("l",),
-        "kind": ("line",),
-        "from_bus": [0],
-        "to_bus": [1],
-        "r": [0.1],
-        "x": [0.0],
-        "g_from": [0],
-        "b_from": [0],
-        "g_to": [0],
-        "b_to": [0],
-        "tap": [1],
-        "shift": [0],
-        "rating": [0.01],
-        "closed": [True],
-        "open_end": [0],
-    }
-    return Network(**values | changes)
+    """0 --r = 0.1-- 1: 0.95 pu is reached at v (1 - v) / r = 0.475 pu, 1.05 pu at -0.525."""
+    given = {"v_min": 0.95, "v_max": 1.05, "p_load": [0, 1.0], "rating": 0.01}
+    return two_buses(name="pair", **given | changes)
 
 
 def battery(**changes) -> Batteries:
@@ -94,7 +60,7 @@ class IdleUnderLayer:
 
 
 def test_least_energy_by_arithmetic():
-    """0.6 is 0.125 too much: 0.125 / 0.5 leaves the store, and 0.25 / 0.8 is drawn to put it back."""
+    """0.6 is 0.125 too much: 0.125 / 0.5 leaves the store; 0.25 / 0.8 is drawn to put it back."""
     outcome = energy([0.2, 0.6, 0.2, 0.2])
 
     assert outcome.p_battery[0, 1, 0] == pytest.approx(-0.125, abs=1e-5)
