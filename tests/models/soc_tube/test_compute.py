@@ -157,7 +157,7 @@ class TestWhatItIsFor:
         assert within.n_violation_steps[0] == 0 and within.soc_short_mwh[0] < 1e-6
 
     def test_the_tube_asks_for_no_more_than_the_band_has_room_for(self):
-        """At 0.4 of demand w = 0.9182...; it may fall by 0.2 kappa p to 0.9025; kappa is 0.95/0.9."""
+        """At 0.4 of demand w = 0.9182...; it may fall by 0.2 kappa p to 0.9025, kappa 0.95/0.9."""
         network = two_buses()
         unit = battery(network)
         tube = SocTube(np.full((STEPS + 1, 1), 0.8), np.ones((STEPS + 1, 1)))
