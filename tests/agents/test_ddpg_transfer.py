@@ -11,7 +11,7 @@ from feederguard.agents.ddpg_transfer import CURVE_BLOCKS, DdpgTransfer, DdpgTra
 from feederguard.agents.learning.checkpoint import CheckpointError
 from feederguard.agents.learning.td3 import TD3Config
 from feederguard.models.load_transfer import Decisions, Setting, judge, make_scenarios
-from feederguard.models.network import Network
+from feeders import feeder
 
 # A few seconds of training: enough for one fault and two ties.
 QUICK = DdpgTransferConfig(
@@ -29,39 +29,14 @@ def toy(**changes):
     the lower limit. Nobody has to shed, so the best decision of the meshed setting is to close
     branch 3 alone: N = 1, cost 3.
     """
-    zero, bus, branch = np.zeros, 4, 5
-    fields = {
+    values = {
         "name": "toy",
-        "base_mva": 1.0,
-        "bus_name": ["0", "1", "2", "3"],
-        "vn_kv": np.full(bus, 10.0),
-        "v_min": np.full(bus, 0.9),
-        "v_max": np.full(bus, 1.1),
-        "p_load": [0.0, 0.1, 0.3, 0.1],
-        "q_load": zero(bus),
-        "p_gen": zero(bus),
-        "q_gen": zero(bus),
-        "g_shunt": zero(bus),
-        "b_shunt": zero(bus),
-        "substation": [0],
-        "v_substation": [1.0],
-        "branch_name": ["0-1", "1-2", "0-3", "3-2", "0-2"],
-        "kind": ["line", "line", "line", "tie", "tie"],
-        "from_bus": [0, 1, 0, 3, 0],
-        "to_bus": [1, 2, 3, 2, 2],
+        "p_load": [0, 0.1, 0.3, 0.1],
         "r": [0.01, 0.01, 0.01, 0.01, 0.5],
         "x": [0.01, 0.01, 0.01, 0.01, 0.5],
-        "g_from": zero(branch),
-        "b_from": zero(branch),
-        "g_to": zero(branch),
-        "b_to": zero(branch),
-        "tap": np.ones(branch),
-        "shift": zero(branch),
-        "rating": np.full(branch, 5.0),
-        "closed": [True, True, True, False, False],
-        "open_end": zero(branch, int),
+        "rating": 5.0,
     }
-    return Network(**(fields | changes))
+    return feeder("0-1 1-2 0-3 3-2:3~2 0-2:0~2", **values | changes)
 
 
 def pool(network, count=200, seed=0):

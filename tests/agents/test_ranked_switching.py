@@ -21,26 +21,25 @@ from feederguard.models.load_transfer import Scenarios, Setting, judge, make_sce
 from feederguard.models.network import Network
 from feederguard.models.switching.plans import SwitchPlans
 from feederguard.models.switching.search import search_plans
+from feeders import feeder
 
 MESHED = Setting("meshed", False, 0.90, 1.10, active_limit_mw=2.0)
 QUICK = RankedSwitchingConfig(epochs=5, hidden=32, batch=64)
 
 
 def toy() -> Network:
-    """0 feeds 1 and 3; behind 1 lies 2. Tie 3-2 is short, tie 0-2 so long that closing it alone
-    breaks the lower limit.
+    """0 feeds 1 and 3; behind 1 lies 2, fed after a fault by one of two ties.
+
+    Tie 3-2 is short, tie 0-2 so long that closing it alone breaks the lower limit.
     """
-    n, m = 4, 5
-    zero, flat = np.zeros(n), np.zeros(m)
-    return Network(
-        name="toy", base_mva=1.0, bus_name=tuple("0123"), vn_kv=zero + 10.0, v_min=zero + 0.9, v_max=zero + 1.1,
-        p_load=np.array([0, 0.1, 0.3, 0.1]), q_load=zero, p_gen=zero, q_gen=zero, g_shunt=zero, b_shunt=zero,
-        substation=np.array([0]), v_substation=np.array([1.0 + 0j]), branch_name=("0-1", "1-2", "0-3", "3-2", "0-2"),
-        kind=("line",) * 3 + ("tie",) * 2, from_bus=np.array([0, 1, 0, 3, 0]), to_bus=np.array([1, 2, 3, 2, 2]),
-        r=np.array([0.01, 0.01, 0.01, 0.01, 0.5]), x=np.array([0.01, 0.01, 0.01, 0.01, 0.5]), g_from=flat, b_from=flat,
-        g_to=flat, b_to=flat, tap=flat + 1, shift=flat, rating=flat + 5.0,
-        closed=np.array([1, 1, 1, 0, 0], dtype=bool), open_end=np.zeros(m, dtype=np.int64),
-    )  # fmt: skip
+    values = {
+        "name": "toy",
+        "p_load": [0, 0.1, 0.3, 0.1],
+        "r": [0.01, 0.01, 0.01, 0.01, 0.5],
+        "x": [0.01, 0.01, 0.01, 0.01, 0.5],
+        "rating": 5.0,
+    }
+    return feeder("0-1 1-2 0-3 3-2:3~2 0-2:0~2", **values)
 
 
 def pool(network: Network, count: int, seed: int) -> Scenarios:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
+import feeders
 from feederguard.agents.environments.voltage_observation import observe, read_observations
 from feederguard.agents.learning.checkpoint import CheckpointError, save_checkpoint
 from feederguard.agents.learning.td3 import TD3Config
@@ -17,7 +18,6 @@ from feederguard.agents.voltage_agent import EXCESS_SCALE, VoltageAgent, Voltage
 from feederguard.baselines.voltage.no_control import NoControl
 from feederguard.baselines.voltage.optimum import VoltageOpf
 from feederguard.models.battery import Batteries
-from feederguard.models.network import Network
 from feederguard.models.power_flow import solve_power_flow
 from feederguard.models.safe_powers.answers import STATUSES
 from feederguard.models.soc_tube import SocTube
@@ -34,17 +34,12 @@ QUICK = VoltageAgentConfig(
 
 
 def feeder():
-    """0 --r = 0.05-- 1 --r = 0.05-- 2, 0.6 of sunshine at both ends: some 1.045 pu at the end where
-    half of it shines.
+    """0 --r = 0.05-- 1 --r = 0.05-- 2, and 0.6 of sunshine at both ends.
+
+    Where half of it shines the voltage at the end is some 1.045 pu.
     """
-    zero, line = np.zeros(3), np.zeros(2)
-    return Network(
-        name="toy", base_mva=1.0, bus_name=("0", "1", "2"), vn_kv=zero + 10.0, v_min=zero + 0.95, v_max=zero + 1.05,
-        p_load=zero, q_load=zero, p_gen=[0, 0.6, 0.6], q_gen=zero, g_shunt=zero, b_shunt=zero, substation=[0],
-        v_substation=[1.0], branch_name=("a", "b"), kind=("line",) * 2, from_bus=[0, 1], to_bus=[1, 2], r=[0.05, 0.05],
-        x=line, g_from=line, b_from=line, g_to=line, b_to=line, tap=[1, 1], shift=line, rating=[np.inf] * 2,
-        closed=[True] * 2, open_end=[0, 0],
-    )  # fmt: skip
+    sunny = {"v_min": 0.95, "v_max": 1.05, "p_gen": [0, 0.6, 0.6]}
+    return feeders.feeder("a:0-1 b:1-2", name="toy", r=0.05, x=0.0, **sunny)
 
 
 def batteries():

@@ -6,6 +6,7 @@ import networkx as nx
 import numpy as np
 import pytest
 
+import feeders
 from feederguard.baselines.enumeration import TieEnumeration
 from feederguard.baselines.genetic import Genetic, GeneticConfig
 from feederguard.data.networks import load_network
@@ -22,47 +23,8 @@ HAND = [(0.01, 0.0, 0.22, False), (0.03, 0.03, 3.0, True), (0.06, 0.06, 4.98, Tr
 
 
 def ring(p2_mw: float, p3_mw: float, tie: bool = True) -> Network:
-    """Lines without resistance, so that power flows are sums of loads; paper limit 0.09 MW; pu of 1
-    MVA.
-
-    0 --a-- 1 --b-- 2 --c-- 3
-    |                       .
-    +--d-- 4 . . . e . . . .+
-    """
-    m = 5 if tie else 4
-    zero, flat = np.zeros(5), np.zeros(m)
-    return Network(
-        name="hand",
-        base_mva=1.0,
-        bus_name=tuple("01234"),
-        vn_kv=zero + 10.0,
-        v_min=zero + 0.9,
-        v_max=zero + 1.1,
-        p_load=np.array([0.0, 0.05, p2_mw, p3_mw, 0.05]),
-        q_load=zero,
-        p_gen=zero,
-        q_gen=zero,
-        g_shunt=zero,
-        b_shunt=zero,
-        substation=np.array([0]),
-        v_substation=np.array([1.0 + 0j]),
-        branch_name=tuple("abcde"[:m]),
-        kind=("line", "line", "line", "line", "tie")[:m],
-        from_bus=np.array([0, 1, 2, 0, 4][:m]),
-        to_bus=np.array([1, 2, 3, 4, 3][:m]),
-        r=flat,
-        x=flat + 0.01,
-        g_from=flat,
-        b_from=flat,
-        g_to=flat,
-        b_to=flat,
-        tap=flat + 1,
-        shift=flat,
-        rating=flat + np.inf,
-        closed=np.array([True, True, True, True, False][:m]),
-        open_end=np.zeros(m, dtype=np.int64),
-        paper_limit_mw=0.09,
-    )
+    """The ring of feeders.py with a paper limit of 0.09 MW."""
+    return feeders.ring(p2_mw, p3_mw, tie, paper_limit_mw=0.09)
 
 
 @pytest.mark.parametrize(("p2_mw", "p3_mw", "cost", "transfers"), HAND)

@@ -10,29 +10,35 @@ from feederguard.data.networks import load_network
 from feederguard.models.network import Network, NetworkError
 from feederguard.models.network.graph import feeding_tree
 from feederguard.models.power_flow import solve_power_flow
+from feeders import feeder
 
 
 def small(**changes: object) -> Network:
-    """0.1 and 0.2 pu of load at the substation and bus 1, generators at both ends; buses 2 and 3
-    are ends.
+    """Loads at 0, 1 and 2, generators at 0 and 2; the ends are buses 2 and 3.
 
     0 --head-- 1 --a-- 2
                |       .
                +--b-- 3   (tie 3-2)
     """
-    bus, branch = np.zeros(4), np.zeros(4)
-    network = Network(
-        name="hand", base_mva=1.0, bus_name=("s", "1", "2", "3"), vn_kv=bus + 10, v_min=bus + 0.9, v_max=bus + 1.1,
-        p_load=np.array([0.1, 0.2, 0.3, 0.0]), q_load=bus, p_gen=bus, q_gen=bus, g_shunt=bus,
-        b_shunt=np.array([0.01, 0, 0, 0]), substation=np.array([0]), v_substation=np.array([1.02 + 0j]),
-        branch_name=("head", "a", "b", "tie"), kind=("line", "line", "line", "tie"), from_bus=np.array([0, 1, 1, 3]),
-        to_bus=np.array([1, 2, 3, 2]), r=np.array([0.01, 0.02, 0.04, 0.09]), x=branch + 0.03, g_from=branch,
-        b_from=branch + 0.001, g_to=branch, b_to=branch, tap=branch + 1, shift=branch, rating=np.array([9.0, 1.0, 2.0, 1.0]),
-        closed=np.array([True, True, True, False]), open_end=np.zeros(4, dtype=np.int64), gen_name=("grid", "pv"),
-        gen_bus=np.array([0, 2]), gen_p_min=np.zeros(2), gen_p_max=np.array([5.0, 0.1]), gen_q_min=np.zeros(2),
-        gen_q_max=np.zeros(2), gen_cost=np.array([[0, 30.0, 0], [0, 1.0, 2.0]]), gen_is_grid=np.array([True, False]),
-    )  # fmt: skip
-    return network.with_changes(**changes)
+    return feeder(
+        "head:0-1 a:1-2 b:1-3 tie:3~2",
+        bus_name=("s", "1", "2", "3"),
+        p_load=[0.1, 0.2, 0.3, 0.0],
+        b_shunt=[0.01, 0, 0, 0],
+        v_substation=[1.02],
+        r=[0.01, 0.02, 0.04, 0.09],
+        x=0.03,
+        b_from=0.001,
+        rating=[9.0, 1.0, 2.0, 1.0],
+        gen_name=("grid", "pv"),
+        gen_bus=[0, 2],
+        gen_p_min=[0, 0],
+        gen_p_max=[5.0, 0.1],
+        gen_q_min=[0, 0],
+        gen_q_max=[0, 0],
+        gen_cost=[[0, 30.0, 0], [0, 1.0, 2.0]],
+        gen_is_grid=[True, False],
+    ).with_changes(**changes)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from feederguard.models.load_transfer import Scenarios
 from feederguard.models.load_transfer.setting import faultable_branches
 from feederguard.models.network import Network
 from feederguard.models.network.graph import energised_buses
+from feeders import feeder
 
 PEAK_HOUR = 18
 
@@ -47,37 +48,12 @@ def bridge_then_ring(
                +--b-- 3
                  (tie 3-2)
     """
-    zero, flat = np.zeros(5), np.zeros(5)
-    return Network(
-        name="hand",
-        base_mva=1.0,
-        bus_name=tuple("01234"),
-        vn_kv=zero + 10.0,
-        v_min=zero + 0.9,
-        v_max=zero + 1.1,
-        p_load=np.array(p_load),
+    return feeder(
+        "head:0-1 a:1-2 b:1-3 tie:3~2 leaf:2-4",
+        p_load=p_load,
         q_load=0.5 * np.array(p_load),
-        p_gen=zero if gen is None else np.array(gen),
-        q_gen=zero,
-        g_shunt=zero,
-        b_shunt=zero,
-        substation=np.array([0]),
-        v_substation=np.array([1.0 + 0j]),
-        branch_name=("head", "a", "b", "tie", "leaf"),
+        p_gen=0.0 if gen is None else gen,
         kind=("line", kind, "line", "tie", "line"),
-        from_bus=np.array([0, 1, 1, 3, 2]),
-        to_bus=np.array([1, 2, 3, 2, 4]),
-        r=flat + 0.01,
-        x=flat + 0.01,
-        g_from=flat,
-        b_from=flat,
-        g_to=flat,
-        b_to=flat,
-        tap=flat + 1,
-        shift=flat,
-        rating=flat + np.inf,
-        closed=np.array([True, True, True, False, True]),
-        open_end=np.zeros(5, dtype=np.int64),
     )
 
 

@@ -40,49 +40,20 @@ from feederguard.models.power_flow.line_node_ratio import (
     shedding_sensitivity,
 )
 from feederguard.models.switching.forests import spanning_forests
+from feeders import feeder
 
 
 def chain(
     loads: tuple[float, ...], limit_mw: float = 0.089, r: float = 0.0, **changes: object
 ) -> Network:
-    """0 --b1-- 1 --b2-- 2 ... and a tie from 0 to the last bus; loads in MW at 1, 2, ...; pu of 1
-    MVA.
+    """0 --b1-- 1 --b2-- 2 ... and a tie from 0 to the last bus; loads in MW at 1, 2, ...
 
     The lines at the substation, b1 and the tie, have no limit in the paper setting.
     """
-    n = len(loads) + 1
-    zero, flat = np.zeros(n), np.zeros(n)
-    network = Network(
-        name="chain",
-        base_mva=1.0,
-        bus_name=tuple(str(i) for i in range(n)),
-        vn_kv=zero + 10.0,
-        v_min=zero + 0.9,
-        v_max=zero + 1.1,
-        p_load=np.array([0.0, *loads]),
-        q_load=zero,
-        p_gen=zero,
-        q_gen=zero,
-        g_shunt=zero,
-        b_shunt=zero,
-        substation=np.array([0]),
-        v_substation=np.array([1.0 + 0j]),
-        branch_name=(*(f"b{i}" for i in range(1, n)), "tie"),
-        kind=("line",) * (n - 1) + ("tie",),
-        from_bus=np.array([*range(n - 1), 0]),
-        to_bus=np.array([*range(1, n), n - 1]),
-        r=flat + r,
-        x=flat + 0.01,
-        g_from=flat,
-        b_from=flat,
-        g_to=flat,
-        b_to=flat,
-        tap=flat + 1,
-        shift=flat,
-        rating=flat + np.inf,
-        closed=np.array([True] * (n - 1) + [False]),
-        open_end=np.zeros(n, dtype=np.int64),
-        paper_limit_mw=limit_mw,
+    last = len(loads)
+    lines = " ".join(f"b{i}:{i - 1}-{i}" for i in range(1, last + 1))
+    network = feeder(
+        f"{lines} tie:0~{last}", name="chain", p_load=[0.0, *loads], r=r, paper_limit_mw=limit_mw
     )
     return network.with_changes(**changes)
 

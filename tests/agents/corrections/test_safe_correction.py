@@ -13,46 +13,23 @@ from feederguard.data.sampling import sample_scenarios
 from feederguard.models.load_transfer import Decisions, Setting, judge, make_scenarios
 from feederguard.models.network import Network
 from feederguard.models.switching.search import search_plans
+from feeders import feeder
 
 MESHED = Setting("meshed", False, 0.90, 1.10, active_limit_mw=0.25)
 
 
 def toy(p_gen_mw: float = 0.0) -> Network:
-    """0 feeds 1 and 3; behind 1 lies 2, which the tie 3-2 can feed as well. Lines without
-    resistance, base 1 MVA.
+    """0 feeds 1 and 3; behind 1 lies 2, which the tie 3-2 can feed as well.
+
+    Lines have no resistance; base 1 MVA.
     """
-    n, m = 4, 4
-    zero, flat = np.zeros(n), np.zeros(m)
-    return Network(
+    return feeder(
+        "0-1 1-2 0-3 3-2:3~2",
         name="toy",
-        base_mva=1.0,
-        bus_name=tuple("0123"),
-        vn_kv=zero + 10.0,
-        v_min=zero + 0.9,
-        v_max=zero + 1.1,
-        p_load=np.array([0, 0.1, 0.3, 0.1]),
-        q_load=zero,
-        p_gen=np.array([0, 0, 0, p_gen_mw]),
-        q_gen=zero,
-        g_shunt=zero,
-        b_shunt=zero,
-        substation=np.array([0]),
-        v_substation=np.array([1.0 + 0j]),
-        branch_name=("0-1", "1-2", "0-3", "3-2"),
-        kind=("line",) * 3 + ("tie",),
-        from_bus=np.array([0, 1, 0, 3]),
-        to_bus=np.array([1, 2, 3, 2]),
-        r=flat,
-        x=flat + 0.01,
-        g_from=flat,
-        b_from=flat,
-        g_to=flat,
-        b_to=flat,
-        tap=flat + 1,
-        shift=flat,
-        rating=flat + 5.0,
-        closed=np.array([1, 1, 1, 0], dtype=bool),
-        open_end=np.zeros(m, dtype=np.int64),
+        p_load=[0, 0.1, 0.3, 0.1],
+        p_gen=[0, 0, 0, p_gen_mw],
+        r=0.0,
+        rating=5.0,
     )
 
 

@@ -36,50 +36,27 @@ from feederguard.models.load_transfer import (
 )
 from feederguard.models.network import Network, NetworkError
 from feederguard.models.network.graph import energised_buses
+from feeders import feeder
 
 SETTINGS = ("paper", "radial")
 OUTCOMES = [name for name in Outcomes.__dataclass_fields__ if name != "reward"]
 
 
 def ring(**changes: Any) -> Network:
-    """Losing `head` leaves nothing to feed; losing a line of the ring can be made good by the ties
-    t and u.
+    """Losing `head` leaves nothing to feed; the ties t and u make good the loss of a ring's line.
 
     0 --head-- 1 --a-- 2 . . t . . 3          loads 0.1, 0.3, 0.2 at buses 1, 2, 3 (none at 4)
                |                   |
                +--------b----------+ . . u . . 4 --c-- 1
     """
-    zero, flat = np.zeros(5), np.zeros(6)
-    network = Network(
+    network = feeder(
+        "head:0-1 a:1-2 b:1-3 t:2~3 u:3~4 c:4-1",
         name="ring",
-        base_mva=1.0,
-        bus_name=tuple("01234"),
-        vn_kv=zero + 10.0,
-        v_min=zero + 0.9,
-        v_max=zero + 1.1,
-        p_load=np.array([0.0, 0.1, 0.3, 0.2, 0.0]),
-        q_load=np.array([0.0, 0.05, 0.1, 0.0, 0.0]),
-        p_gen=zero,
-        q_gen=zero,
-        g_shunt=zero,
-        b_shunt=zero,
-        substation=np.array([0]),
-        v_substation=np.array([1.0 + 0j]),
-        branch_name=("head", "a", "b", "t", "u", "c"),
-        kind=("line", "line", "line", "tie", "tie", "line"),
-        from_bus=np.array([0, 1, 1, 2, 3, 4]),
-        to_bus=np.array([1, 2, 3, 3, 4, 1]),
-        r=flat + 0.001,
-        x=flat + 0.001,
-        g_from=flat,
-        b_from=flat,
-        g_to=flat,
-        b_to=flat,
-        tap=flat + 1,
-        shift=flat,
-        rating=flat + 10.0,
-        closed=np.array([True, True, True, False, False, True]),
-        open_end=np.zeros(6, dtype=np.int64),
+        p_load=[0.0, 0.1, 0.3, 0.2, 0.0],
+        q_load=[0.0, 0.05, 0.1, 0.0, 0.0],
+        r=0.001,
+        x=0.001,
+        rating=10.0,
         paper_limit_mw=5.0,
     )
     return network.with_changes(**changes) if changes else network

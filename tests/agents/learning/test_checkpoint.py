@@ -17,7 +17,7 @@ from feederguard.agents.learning.checkpoint import (
     save_checkpoint,
 )
 from feederguard.models.load_transfer import Setting
-from feederguard.models.network import Network
+from feeders import row
 
 SETTING = Setting("radial", True, 0.9, 1.05)
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor([0.5])}
@@ -25,39 +25,14 @@ TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor([0.5])}
 
 def line(n_bus=3, **changes):
     """A feeder of n_bus buses in a row."""
-    zero, bus, branch = np.zeros, n_bus, n_bus - 1
-    fields = {
+    values = {
         "name": "row",
         "base_mva": 10.0,
-        "bus_name": [str(i) for i in range(bus)],
-        "vn_kv": np.full(bus, 12.66),
-        "v_min": np.full(bus, 0.9),
-        "v_max": np.full(bus, 1.1),
-        "p_load": np.full(bus, 0.01),
-        "q_load": zero(bus),
-        "p_gen": zero(bus),
-        "q_gen": zero(bus),
-        "g_shunt": zero(bus),
-        "b_shunt": zero(bus),
-        "substation": [0],
-        "v_substation": [1.0],
-        "branch_name": [str(k) for k in range(branch)],
-        "kind": ["line"] * branch,
-        "from_bus": np.arange(branch),
-        "to_bus": np.arange(1, bus),
-        "r": np.full(branch, 0.01),
-        "x": np.full(branch, 0.01),
-        "g_from": zero(branch),
-        "b_from": zero(branch),
-        "g_to": zero(branch),
-        "b_to": zero(branch),
-        "tap": np.ones(branch),
-        "shift": zero(branch),
-        "rating": np.full(branch, np.inf),
-        "closed": np.ones(branch, bool),
-        "open_end": zero(branch, int),
+        "vn_kv": 12.66,
+        "p_load": 0.01,
+        "branch_name": [str(k) for k in range(n_bus - 1)],
     }
-    return Network(**(fields | changes))
+    return row(n_bus, **values | changes)
 
 
 @pytest.fixture

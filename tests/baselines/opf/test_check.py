@@ -17,39 +17,24 @@ from feederguard.models.network import Network
 from feederguard.models.opf_objectives import energy_price
 from feederguard.models.power_flow import solve_power_flow
 from feederguard.models.solver import solve
+from feeders import feeder
 
 
 def two_buses(p=1.8, **changes):
-    """r = 0.05 from a substation at 1 pu: V (1 - V) = r p at the far end, so 1.8 pu is met at 0.9
-    pu (and at 0.1 pu).
+    """r = 0.05 from a substation at 1 pu: at the far end V (1 - V) = r p.
+
+    So 1.8 pu is met at 0.9 pu (and at 0.1 pu).
     """
     values = {
         "name": "two",
         "base_mva": 10.0,
         "bus_name": ("a", "b"),
-        "branch_name": ("a-b",),
-        "kind": ("line",),
-        "vn_kv": [10.0, 10.0],
         "v_min": [0.9, 0.85],
-        "v_max": [1.1, 1.1],
         "p_load": [0.0, p],
-        "q_load": [0.0, 0.0],
-        "p_gen": [0.0, 0.0],
-        "q_gen": [0.0, 0.0],
-        "g_shunt": [0.0, 0.0],
-        "b_shunt": [0.0, 0.0],
-        "substation": [0],
-        "v_substation": [1.0],
-        "from_bus": [0],
-        "to_bus": [1],
-        "r": [0.05],
-        "x": [0.0],
-        **{name: [0.0] for name in ("g_from", "b_from", "g_to", "b_to", "shift", "open_end")},
-        "tap": [1.0],
-        "rating": [np.inf],
-        "closed": [True],
+        "r": 0.05,
+        "x": 0.0,
     }
-    return Network(**values | changes)
+    return feeder("a-b:0-1", **values | changes)
 
 
 def solved(network, **data):

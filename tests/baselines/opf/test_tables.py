@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import feeders
 from feederguard.baselines.opf.tables import battery_table, branch_table, bus_table, generator_table
 from feederguard.models.battery import Batteries
 from feederguard.models.distflow_opf import build_distflow_opf
@@ -15,42 +16,21 @@ AMPERE = 1e4 / (np.sqrt(3) * 10)  # of one pu of current
 
 
 def feeder(**changes) -> Network:
-    """s --a-- m --b-- e and the open tie c from s to e; a: r = 0.1 and 1 pu of current, b: r = 0.2
-    and no rating.
+    """s --a-- m --b-- e and the open tie c from s to e.
+
+    a: r = 0.1 and 1 pu of current; b: r = 0.2 and no rating.
     """
-    zero, flat = np.zeros(3), np.zeros(3)
     values = {
         "name": "feeder",
         "base_mva": 10.0,
         "bus_name": ("s", "m", "e"),
-        "vn_kv": zero + 10.0,
-        "v_min": zero + 0.5,
-        "v_max": zero + 1.2,
-        "p_load": zero,
-        "q_load": zero,
-        "p_gen": zero,
-        "q_gen": zero,
-        "g_shunt": zero,
-        "b_shunt": zero,
-        "substation": [0],
-        "v_substation": [1.0],
-        "branch_name": ("a", "b", "c"),
-        "kind": ("line", "line", "tie"),
-        "from_bus": [0, 1, 0],
-        "to_bus": [1, 2, 2],
+        "v_min": 0.5,
+        "v_max": 1.2,
         "r": [0.1, 0.2, 0.1],
-        "x": flat,
-        "g_from": flat,
-        "b_from": flat,
-        "g_to": flat,
-        "b_to": flat,
-        "tap": flat + 1,
-        "shift": flat,
+        "x": 0.0,
         "rating": [1.0, np.inf, 0.5],
-        "closed": [True, True, False],
-        "open_end": [0, 0, 0],
     }
-    return Network(**values | changes)
+    return feeders.feeder("a:0-1 b:1-2 c:0~2", **values | changes)
 
 
 GENERATORS = {

@@ -17,6 +17,7 @@ from feederguard.data.profiles import (
     load_profiles,
 )
 from feederguard.models.network import Network
+from feeders import feeder
 
 ROOT = Path(__file__).resolve().parents[3]
 ISONE = ROOT.parent / "shared" / "data" / "profiles" / "isone_2022_hourly_load.csv"
@@ -47,39 +48,7 @@ def star_feeder(p_load: list[float], p_gen: list[float]) -> Network:
     0 --- 2
     0 --- 3 ...
     """
-    n_bus, n_branch = len(p_load), len(p_load) - 1
-    zero = np.zeros(n_bus)
-    return Network(
-        name="star",
-        base_mva=1.0,
-        bus_name=tuple(str(k) for k in range(n_bus)),
-        vn_kv=zero + 10.0,
-        v_min=zero + 0.9,
-        v_max=zero + 1.1,
-        p_load=np.array(p_load),
-        q_load=zero,
-        p_gen=np.array(p_gen),
-        q_gen=zero,
-        g_shunt=zero,
-        b_shunt=zero,
-        substation=np.array([0]),
-        v_substation=np.array([1.0 + 0j]),
-        branch_name=tuple(f"l{k}" for k in range(n_branch)),
-        kind=("line",) * n_branch,
-        from_bus=np.zeros(n_branch, dtype=np.int64),
-        to_bus=np.arange(1, n_bus),
-        r=np.full(n_branch, 0.01),
-        x=np.full(n_branch, 0.01),
-        g_from=np.zeros(n_branch),
-        b_from=np.zeros(n_branch),
-        g_to=np.zeros(n_branch),
-        b_to=np.zeros(n_branch),
-        tap=np.ones(n_branch),
-        shift=np.zeros(n_branch),
-        rating=np.full(n_branch, np.inf),
-        closed=np.ones(n_branch, dtype=bool),
-        open_end=np.zeros(n_branch, dtype=np.int64),
-    )
+    return feeder(" ".join(f"0-{k}" for k in range(1, len(p_load))), p_load=p_load, p_gen=p_gen)
 
 
 def test_bundled_year_is_35040_quarter_hours(bundled: Profiles) -> None:
