@@ -1,4 +1,4 @@
-"""What a network must be, checked as it is made, and what it is warned of."""
+"""The rules that every network keeps, checked when it is made."""
 
 from __future__ import annotations
 
@@ -19,16 +19,12 @@ from feederguard.models.network.graph import energised_buses
 
 
 def check_shapes(network: NetworkFields) -> None:
-    expected = {name: network.n_bus for name in BUS_FLOATS}
-    expected |= {
-        name: network.n_branch
-        for name in (*BRANCH_FLOATS, *BRANCH_LIMITS, "rating", "closed", "open_end")
-    }
-    expected |= {"kind": network.n_branch, "from_bus": network.n_branch, "to_bus": network.n_branch}
+    """Raise `NetworkError` when an array has not one entry per bus, branch or generator."""
+    expected = dict.fromkeys(BUS_FLOATS, network.n_bus)
+    per_branch = ("kind", "from_bus", "to_bus", "rating", "closed", "open_end")
+    expected |= dict.fromkeys((*BRANCH_FLOATS, *BRANCH_LIMITS, *per_branch), network.n_branch)
     expected |= {"v_substation": len(network.substation)}
-    expected |= {
-        name: network.n_gen for name in ("gen_bus", *GEN_LIMITS, "gen_cost", "gen_is_grid")
-    }
+    expected |= dict.fromkeys(("gen_bus", *GEN_LIMITS, "gen_cost", "gen_is_grid"), network.n_gen)
     for name, length in expected.items():
         if len(getattr(network, name)) != length:
             raise NetworkError(
@@ -38,12 +34,12 @@ def check_shapes(network: NetworkFields) -> None:
     if network.gen_cost.shape != (network.n_gen, 3):
         raise NetworkError(
             f"{network.name}: gen_cost has shape {network.gen_cost.shape}, expected "
-            f"({network.n_gen}, 3); "
-            "give c2, c1 and c0 of every generator"
+            f"({network.n_gen}, 3); give c2, c1 and c0 of every generator"
         )
 
 
 def check_names(network: NetworkFields) -> None:
+    """Raise `NetworkError` when two buses, branches or generators have the same name."""
     for label, names in (
         ("bus", network.bus_name),
         ("branch", network.branch_name),
@@ -60,8 +56,29 @@ def check_names(network: NetworkFields) -> None:
 
 
 def check_values(network: NetworkFields) -> None:
+    """Raise `NetworkError` when a number is not finite, has an impossible sign, or names no bus."""
     if not (np.isfinite(network.base_mva) and network.base_mva > 0):
         raise NetworkError(f"{network.name}: base_mva is {network.base_mva}; it must be positive")
+    _check_finite(network)
+    _check_signs(network)
+    bad = np.flatnonzero(~(network.v_min <= network.v_max))
+    if bad.size:
+        raise NetworkError(
+            f"{network.name}: bus {network.bus_name[bad[0]]!r} has v_min {network.v_min[bad[0]]:g} "
+            f"above v_max {network.v_max[bad[0]]:g}; swap them"
+        )
+    for k, kind in enumerate(network.kind):
+        if kind not in BRANCH_KINDS:
+            raise NetworkError(
+                f"{network.name}: branch {network.branch_name[k]!r} is of kind {kind!r}; "
+                f"use one of {', '.join(BRANCH_KINDS)}"
+            )
+    if not np.isin(network.open_end, (0, 1, 2)).all():
+        raise NetworkError(f"{network.name}: open_end must be 0 (both ends), 1 (from) or 2 (to)")
+    _check_ends(network)
+
+
+def _check_finite(network: NetworkFields) -> None:
     for names, label, array_names in (
         (network.bus_name, "bus", BUS_FLOATS),
         (network.branch_name, "branch", BRANCH_FLOATS),
@@ -74,14 +91,15 @@ def check_values(network: NetworkFields) -> None:
                     f"{network.name}: {array_name} of {label} {names[bad[0]]!r} is {value}; give a "
                     "finite number"
                 )
-    # The star equivalent of a three-winding transformer can carry a negative resistance; a line
-    # cannot.
+
+
+def _check_signs(network: NetworkFields) -> None:
+    # The star equivalent of a three-winding transformer can have a negative resistance.
     bad = np.flatnonzero((network.r < 0) & (np.array(network.kind) != "trafo"))
     if bad.size:
         raise NetworkError(
             f"{network.name}: r of branch {network.branch_name[bad[0]]!r} is "
-            f"{network.r[bad[0]]:g}; "
-            "it must be zero or more"
+            f"{network.r[bad[0]]:g}; it must be zero or more"
         )
     for array_name, low in (("vn_kv", 1e-9), ("tap", 1e-9), ("rating", 0.0), ("s_max", 0.0)):
         values = getattr(network, array_name)
@@ -94,29 +112,16 @@ def check_values(network: NetworkFields) -> None:
                 f"{network.name}: {array_name} of {label} {names[bad[0]]!r} is {values[bad[0]]:g}; "
                 f"it must be {'positive' if low else 'zero or more'}"
             )
-    bad = np.flatnonzero(~(network.v_min <= network.v_max))
-    if bad.size:
-        raise NetworkError(
-            f"{network.name}: bus {network.bus_name[bad[0]]!r} has v_min {network.v_min[bad[0]]:g} "
-            "above "
-            f"v_max {network.v_max[bad[0]]:g}; swap them"
-        )
-    for k, kind in enumerate(network.kind):
-        if kind not in BRANCH_KINDS:
-            raise NetworkError(
-                f"{network.name}: branch {network.branch_name[k]!r} is of kind {kind!r}; "
-                f"use one of {', '.join(BRANCH_KINDS)}"
-            )
-    if not np.isin(network.open_end, (0, 1, 2)).all():
-        raise NetworkError(f"{network.name}: open_end must be 0 (both ends), 1 (from) or 2 (to)")
+
+
+def _check_ends(network: NetworkFields) -> None:
     for name in ("from_bus", "to_bus"):
         ends = getattr(network, name)
         bad = np.flatnonzero((ends < 0) | (ends >= network.n_bus))
         if bad.size:
             raise NetworkError(
                 f"{network.name}: {name} of branch {network.branch_name[bad[0]]!r} is "
-                f"{ends[bad[0]]}; "
-                f"buses are numbered 0 to {network.n_bus - 1}"
+                f"{ends[bad[0]]}; buses are numbered 0 to {network.n_bus - 1}"
             )
     bad = np.flatnonzero(network.from_bus == network.to_bus)
     if bad.size:
@@ -127,12 +132,12 @@ def check_values(network: NetworkFields) -> None:
 
 
 def check_generators(network: NetworkFields) -> None:
+    """Raise `NetworkError` when a generator or an angle limit is impossible."""
     bad = np.flatnonzero((network.gen_bus < 0) | (network.gen_bus >= network.n_bus))
     if bad.size:
         raise NetworkError(
             f"{network.name}: gen_bus of generator {network.gen_name[bad[0]]!r} is "
-            f"{network.gen_bus[bad[0]]}; "
-            f"buses are numbered 0 to {network.n_bus - 1}"
+            f"{network.gen_bus[bad[0]]}; buses are numbered 0 to {network.n_bus - 1}"
         )
     for label, names, low_name, high_name in (
         ("generator", network.gen_name, "gen_p_min", "gen_p_max"),
@@ -144,20 +149,18 @@ def check_generators(network: NetworkFields) -> None:
         if bad.size:
             raise NetworkError(
                 f"{network.name}: {label} {names[bad[0]]!r} has {low_name} {low[bad[0]]:g} and "
-                f"{high_name} "
-                f"{high[bad[0]]:g}, between which there is nothing; give a lower limit not above "
-                "the upper one"
+                f"{high_name} {high[bad[0]]:g}; give a lower limit not above the upper one"
             )
     bad = np.flatnonzero(~np.isfinite(network.gen_cost).all(axis=1))
     if bad.size:
         raise NetworkError(
             f"{network.name}: gen_cost of generator {network.gen_name[bad[0]]!r} is "
-            f"{network.gen_cost[bad[0]]}; "
-            "give three finite numbers"
+            f"{network.gen_cost[bad[0]]}; give three finite numbers"
         )
 
 
 def check_substations(network: NetworkFields) -> None:
+    """Raise `NetworkError` when substations, or generators for the grid above, are misplaced."""
     if not len(network.substation):
         raise NetworkError(
             f"{network.name}: no substation; mark the bus that feeds the network (type 'slack')"
@@ -172,29 +175,28 @@ def check_substations(network: NetworkFields) -> None:
     if astray.size:
         raise NetworkError(
             f"{network.name}: generator {network.gen_name[astray[0]]!r} stands for the grid above "
-            "(gen_is_grid) at bus "
-            f"{network.bus_name[network.gen_bus[astray[0]]]!r}, which is no substation; move it to "
-            "one, or set gen_is_grid to "
-            "False"
+            f"(gen_is_grid) at bus {network.bus_name[network.gen_bus[astray[0]]]!r}, which is no "
+            "substation; move it to one, or set gen_is_grid to False"
         )
 
 
 def check_reachable(network: NetworkFields) -> None:
+    """Raise `NetworkError` when no path of branches, open ones too, leads to some bus."""
     fed = energised_buses(network, np.ones(network.n_branch, dtype=bool))
     island = [network.bus_name[i] for i in np.flatnonzero(~fed)]
     if island:
         shown = ", ".join(island[:5]) + (", ..." if len(island) > 5 else "")
         raise NetworkError(
             f"{network.name}: {len(island)} bus(es) form an island that no branch or tie joins to "
-            "a substation: "
-            f"{shown}; add the missing branch or remove them"
+            f"a substation: {shown}; add the missing branch or remove them"
         )
 
 
 def warn_of_idle_generators(network: NetworkFields, remedy: str) -> None:
-    """Warn when the network has generators for an optimal power flow, which nothing but that reads.
+    """Warn when the network has generators, which only an optimal power flow reads.
 
-    Those that stand for the grid above are left out: what they would supply, the substation does.
+    Generators that stand for the grid above do not count: the substation supplies what they would.
+    remedy: what the caller can do, the end of the sentence.
     """
     idle = int((~network.gen_is_grid).sum())
     if idle:

@@ -1,5 +1,4 @@
-"""A distribution feeder in per-unit arrays: what every model, power flow and method of FeederGuard
-reads.
+"""A distribution feeder in per-unit arrays, read by every model, power flow and method here.
 
 Everything is per unit on `base_mva` and on each bus's `vn_kv`. Branch k joins `from_bus[k]` and
 `to_bus[k]` by a pi-model with an ideal transformer at its from end (the MATPOWER convention):
@@ -11,11 +10,12 @@ Signs: `p_load`, `q_load` are positive when consumed; `p_gen`, `q_gen` positive 
 of the source file, and `bus_name`, `branch_name` its labels. A *tie* is a branch that is normally
 open (`closed` false).
 
-Generators (`gen_*`) are what an optimal power flow may dispatch, several to a bus where the source
-has it so; the power flow and load transfer know nothing of them and read `p_gen`, `q_gen` alone. A
-substation draws what it needs from the grid above at a fixed voltage, whatever else is connected
-there. Where `gen_is_grid` says that generators *stand for* the grid above, with its limits and
-cost, an optimal power flow draws from those alone, and chooses the voltage within its band.
+Generators (`gen_*`) are what an optimal power flow may dispatch; a bus may have several. The power
+flow and load transfer do not read them, only `p_gen` and `q_gen`.
+
+A substation draws what it needs from the grid above, at a fixed voltage. Where `gen_is_grid` says
+that generators *stand for* the grid above, with its limits and cost, it is otherwise: an optimal
+power flow draws from those generators alone, and chooses the voltage within its band.
 """
 
 from __future__ import annotations
@@ -32,11 +32,8 @@ from feederguard.models.arrays import BoolArray, ComplexArray, FloatArray, IntAr
 BRANCH_KINDS = ("line", "tie", "trafo")
 BUS_FLOATS = ("vn_kv", "v_min", "v_max", "p_load", "q_load", "p_gen", "q_gen", "g_shunt", "b_shunt")
 BRANCH_FLOATS = ("r", "x", "g_from", "b_from", "g_to", "b_to", "tap", "shift")
-BRANCH_LIMITS = {
-    "s_max": np.inf,
-    "angle_min": -np.inf,
-    "angle_max": np.inf,
-}  # the value that limits nothing
+# With the value that limits nothing.
+BRANCH_LIMITS = {"s_max": np.inf, "angle_min": -np.inf, "angle_max": np.inf}
 GEN_LIMITS = ("gen_p_min", "gen_p_max", "gen_q_min", "gen_q_max")
 _NAMES = ("bus_name", "branch_name", "kind", "gen_name")
 
@@ -85,30 +82,25 @@ class NetworkFields:
     closed: BoolArray  # (n_branch,) normal state; a tie is normally open
     # (n_branch,) an open branch hangs from its other end: 0 open at both, 1 at from, 2 at to
     open_end: IntArray
-    paper_limit_mw: float = float(
-        "inf"
-    )  # uniform limit on branch power in the `paper` setting of load transfer
-    # (n_branch,) limit of apparent power at both ends, in an optimal power flow in place of the
-    # current rating; default inf
+    # uniform limit on branch power in the `paper` setting of load transfer
+    paper_limit_mw: float = float("inf")
+    # (n_branch,) limit of apparent power at both ends, default inf; an optimal power flow holds it
+    # in place of the current rating
     s_max: FloatArray = _none()
-    angle_min: FloatArray = (
-        _none()
-    )  # (n_branch,) least angle of V_from less that of V_to in rad; default -inf
-    angle_max: FloatArray = _none()  # (n_branch,) greatest such angle in rad; default inf
+    # (n_branch,) least and greatest angle of V_from less that of V_to in rad; default none
+    angle_min: FloatArray = _none()
+    angle_max: FloatArray = _none()
     gen_name: tuple[str, ...] = ()
     gen_bus: IntArray = _none()  # (n_gen,)
-    gen_p_min: FloatArray = (
-        _none()
-    )  # (n_gen,) least active output, negative where it may consume; -inf for none
+    # (n_gen,) least active output, negative where it may consume; -inf for none
+    gen_p_min: FloatArray = _none()
     gen_p_max: FloatArray = _none()  # (n_gen,) greatest active output; inf for none
     gen_q_min: FloatArray = _none()  # (n_gen,) least reactive output; -inf for none
     gen_q_max: FloatArray = _none()  # (n_gen,) greatest reactive output; inf for none
-    gen_cost: FloatArray = (
-        _none()
-    )  # (n_gen, 3) c2, c1, c0 of c2 P^2 + c1 P + c0 in $/h with P in MW; default 0
-    gen_is_grid: BoolArray = (
-        _none()
-    )  # (n_gen,) stands for the grid above, at a substation; default none does
+    # (n_gen, 3) c2, c1, c0 of c2 P^2 + c1 P + c0 in $/h with P in MW; default 0
+    gen_cost: FloatArray = _none()
+    # (n_gen,) stands for the grid above, at a substation; default none does
+    gen_is_grid: BoolArray = _none()
 
     @property
     def n_bus(self) -> int:
@@ -129,8 +121,9 @@ class NetworkFields:
 
     @property
     def current_limit(self) -> FloatArray:
-        """The rating that an optimal power flow holds, (n_branch,); inf where there is none, or
-        `s_max` in its place.
+        """Current rating that an optimal power flow holds, (n_branch,); inf for none.
+
+        Where `s_max` is given, it is held in place of the rating.
         """
         return np.where(np.isfinite(self.s_max), np.inf, self.rating)
 
@@ -145,16 +138,16 @@ class NetworkFields:
         return np.asarray(1e3 * self.base_mva / (np.sqrt(3.0) * self.vn_kv[self.from_bus]))
 
     def bus_index(self, bus: str) -> int:
-        """Return the position of the bus of that name; raises `NetworkError` listing near names."""
+        """Return the position of a bus by name; an unknown one raises `NetworkError`."""
         return _index(self.bus_name, bus, "bus", self.name)
 
     def branch_index(self, branch: str) -> int:
-        """Return the position of the branch of that name; raises `NetworkError` listing near names."""
+        """Return the position of a branch by name; an unknown one raises `NetworkError`."""
         return _index(self.branch_name, branch, "branch", self.name)
 
 
 def coerce(network: NetworkFields) -> None:
-    """Freeze every array in its declared type, so that kernels get what they were compiled for."""
+    """Turn every field into its declared type, and freeze the arrays."""
     kinds = {
         "substation": np.int64,
         "from_bus": np.int64,

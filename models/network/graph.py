@@ -51,8 +51,9 @@ def _spread_each(closed, from_bus, to_bus, reached):  # type: ignore[no-untyped-
 
 
 def zones(network: NetworkFields, joined: BoolArray) -> IntArray:
-    """Return for each bus (n_bus,) the number of its zone: buses that `joined` branches hold
-    together.
+    """Return the number of the zone of each bus, (n_bus,).
+
+    A zone is a set of buses that `joined` branches, (n_branch,), hold together.
     """
     graph = nx.Graph()
     graph.add_nodes_from(range(network.n_bus))
@@ -66,8 +67,9 @@ def zones(network: NetworkFields, joined: BoolArray) -> IntArray:
 
 
 def refuse_fixed_loops(network: NetworkFields, fixed_closed: BoolArray) -> None:
-    """Raise `NetworkError` when branches that stay closed, (n_branch,), form a loop or join two
-    substations.
+    """Raise `NetworkError` when branches that stay closed form a loop or join two substations.
+
+    fixed_closed: (n_branch,) branches that cannot be opened.
     """
     zone = zones(network, fixed_closed)
     loops = int(fixed_closed.sum()) - (network.n_bus - int(zone.max()) - 1)
@@ -75,8 +77,7 @@ def refuse_fixed_loops(network: NetworkFields, fixed_closed: BoolArray) -> None:
     if loops:
         raise NetworkError(
             f"{network.name}: branches that cannot be switched form {loops} loop(s), so no radial "
-            "topology exists; "
-            "make one branch of each loop switchable, or open it in the network"
+            "topology exists; make one branch of each loop switchable, or open it in the network"
         )
 
 
@@ -92,8 +93,8 @@ class FedBranch:
 def feeding_tree(network: NetworkFields) -> list[FedBranch]:
     """Return the closed branches, each after the one that feeds it.
 
-    Raises `NetworkError` when a closed branch closes a loop or joins two substations, or a bus is
-    not fed.
+    Raises `NetworkError` when a closed branch closes a loop or joins two substations, or when a bus
+    is not fed.
     """
     grid_above = -1  # joins all substations, so that a path between two of them counts as a loop
     graph = nx.Graph()
@@ -106,8 +107,7 @@ def feeding_tree(network: NetworkFields) -> list[FedBranch]:
         if known[i] == known[j]:
             raise NetworkError(
                 f"{network.name} is meshed: closed branch {network.branch_name[b]!r} closes a loop "
-                "or joins substations; "
-                "open it with network.with_changes(closed=...), or use build_ac_opf of "
+                "or joins substations; open it with network.with_changes(closed=...), or use build_ac_opf of "
                 "feederguard.models.ac_opf"
             )
         known.union(i, j)
@@ -126,13 +126,13 @@ def feeding_tree(network: NetworkFields) -> list[FedBranch]:
 
 
 def branches_on_loop(network: NetworkFields) -> BoolArray:
-    """Return the branches that lie on a loop when every branch is closed, (n_branch,): opening one
-    cuts nobody off.
+    """Return the branches that lie on a loop when every branch is closed, (n_branch,).
+
+    Opening one of them cuts no bus off.
     """
     graph = nx.MultiGraph()
     graph.add_nodes_from(range(network.n_bus))
-    # All substations are one point for this question: a path from one to another is a loop through
-    # the grid above.
+    # A path from one substation to another is a loop through the grid above, so all are one point.
     root = int(network.substation[0])
     merged = {int(bus): root for bus in network.substation}
     for k, (i, j) in enumerate(
@@ -148,8 +148,9 @@ def branches_on_loop(network: NetworkFields) -> BoolArray:
 
 
 def no_load_angles(network: NetworkFields) -> FloatArray:
-    """Return the voltage angle of each bus in rad when nothing flows: that of its substation less
-    the shifts on the way.
+    """Return the voltage angle of each bus in rad when nothing flows, (n_bus,).
+
+    It is that of its substation less the shifts on the way.
     """
     graph = nx.Graph()
     for k, (i, j) in enumerate(

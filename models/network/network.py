@@ -26,13 +26,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Network(NetworkFields):
-    """A feeder of n_bus buses and n_branch branches; radial or meshed, with one or more
-    substations.
+    """A feeder of n_bus buses and n_branch branches, radial or meshed.
 
-    Raises `NetworkError` when arrays disagree in length, values are not finite or physically
-    impossible, names repeat, a branch or generator lies outside the feeder, a lower limit is above
-    its upper one, there is no substation, a generator stands for the grid above elsewhere, or no
-    path of branches and ties leads to some bus.
+    It has one or more substations. Raises `NetworkError` when
+
+    - arrays disagree in length, values are not finite or impossible, or names repeat;
+    - a branch or generator lies at no bus, or a lower limit is above its upper one;
+    - there is no substation, or a generator stands for the grid above at another bus;
+    - no path of branches and ties leads to some bus.
     """
 
     def __post_init__(self) -> None:
@@ -46,16 +47,12 @@ class Network(NetworkFields):
 
     @property
     def on_loop(self) -> BoolArray:
-        """Branches that lie on a loop when every branch is closed, (n_branch,): opening one cuts
-        nobody off.
-        """
+        """Branches that lie on a loop when every branch is closed, (n_branch,)."""
         return branches_on_loop(self)
 
     @property
     def no_load_angle(self) -> FloatArray:
-        """Voltage angle of each bus in rad when nothing flows: that of its substation less the
-        shifts on the way.
-        """
+        """Voltage angle of each bus in rad when nothing flows, (n_bus,)."""
         return no_load_angles(self)
 
     def with_changes(self, **changes: Any) -> Network:
@@ -71,20 +68,26 @@ class Network(NetworkFields):
 
     @classmethod
     def from_pandapower(cls, net: pandapowerNet, base_mva: float | None = None) -> Network:
-        """Return the feeder of a pandapower net; see `feederguard.models.network.pandapower.read`."""
+        """Return the feeder of a pandapower net; `pandapower.read` says what becomes what.
+
+        Raises `NetworkError` for what a network cannot hold.
+        """
         from feederguard.models.network.pandapower.read import fields_of_pandapower
 
         return cls(**fields_of_pandapower(net, base_mva))
 
     def to_pandapower(self) -> pandapowerNet:
-        """Return the feeder as a pandapower net; see `feederguard.models.network.pandapower.write`."""
+        """Return the feeder as a pandapower net; `pandapower.write` says what becomes what."""
         from feederguard.models.network.pandapower.write import network_to_pandapower
 
         return network_to_pandapower(self)
 
     @classmethod
     def from_matpower(cls, path: str | Path) -> Network:
-        """Return the feeder of a MATPOWER .m file; see `feederguard.models.network.matpower.read`."""
+        """Return the feeder of a MATPOWER .m file; `matpower.read` says what becomes what.
+
+        Raises `NetworkError` for what a network cannot hold.
+        """
         from feederguard.models.network.matpower.read import fields_of_matpower
 
         given = fields_of_matpower(path)

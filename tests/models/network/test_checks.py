@@ -93,12 +93,11 @@ REFUSED = {
     "short s_max": ({"s_max": [1, 1]}, "s_max has 2 entries, expected 4"),
     "angles": (
         {"angle_min": [0.3, -1, -1, -1], "angle_max": [0.2, 1, 1, 1]},
-        "branch 'a' has angle_min 0.3 and angle_max 0.2, between which there is nothing; give a "
-        "lower limit not above",
+        "branch 'a' has angle_min 0.3 and angle_max 0.2; give a lower limit not above",
     ),
     "generator limits": (
         GENERATORS | {"gen_p_max": [-1, 0]},
-        "generator 'g' has gen_p_min 0 and gen_p_max -1, between",
+        "generator 'g' has gen_p_min 0 and gen_p_max -1; give",
     ),
     "generator without q": (
         GENERATORS | {"gen_q_min": [np.nan, 0]},
