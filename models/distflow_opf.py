@@ -47,8 +47,6 @@ from feederguard.models.opf_objectives import set_objective
 from feederguard.models.solver.solution import model_name
 
 FORMS = ("exact", "soc", "linear")
-# Ipopt's options for a good start: its defaults would first push the start away from every bound.
-NEAR_START = {"bound_push": 1e-6, "bound_frac": 1e-6, "mu_init": 1e-5}
 
 
 def build_distflow_opf(

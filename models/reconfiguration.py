@@ -5,21 +5,23 @@ Both are built on the DistFlow of `equations/switched_distflow.py` and the topol
 
 Minimum loss: the radial topology with the least sum of r_b ell_b.
 
-Load transfer after a fault (source: Zhou et al., Energy Engineering 121(6), 2024, equations
-(1)-(6)): least cost (1), (2) within the limits (4), (5), all of `load_transfer/rules.py`. p_i and
-s_i are the demand and the shed active power of bus i, e_i tells whether it is energised.
+Load transfer after a fault: least cost (1), (2) within the limits (4), (5), which
+`load_transfer/rules.py` states. Source: Zhou et al., Energy Engineering 121(6), 2024, equations
+(1)-(6). p_i and s_i are the demand and the shed active power of bus i; e_i tells whether it is
+energised.
 
     (1)  cost = C_load (S / S_base)^2 + C_sw N^2,   S the shed power, N the number of operations
     (3)  p_i (1 - e_i) <= s_i <= p_i:   what is not energised is shed
 
 What a bus then draws is the law of `load_transfer/shedding.py`.
 
-S^2 and N^2 reach the solver as t >= (S / S_base)^2, a cone, and as n above the chords of N^2
+S^2 reaches the solver as a cone, t >= (S / S_base)^2. N^2 reaches it as n above the chords of N^2
 between the values that N can take. In a meshed setting these are all whole numbers. In a radial one
-they are every second number: a forest has a fixed number of branches, so each tie closed beyond the
-first ones opens another branch (N = N_least + 2 K, K whole). A loss term in the objective
-(LOSS_WEIGHT per MW, orders of magnitude below any difference in cost that matters) makes the cones
-tight: without it, excess current would cost nothing.
+they are every second number, N = N_least + 2 K with K whole. A forest has a fixed number of
+branches, so each tie closed beyond the first ones opens another branch.
+
+A loss term in the objective, LOSS_WEIGHT per MW, makes the cones tight: without it, excess current
+would cost nothing. It is orders of magnitude below any difference in cost that matters.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Every step is a power flow of its own: demand less what local generation, generators and batteries
 feed, at every bus. Substations are held at the voltage that the model gave them. Where the model
-has voltage angles, the flow starts from its state: a meshed network with generators may have
+has voltage angles, the flow starts from its state. A meshed network with generators may have
 several solutions, and the model's is the one to confirm. The model's voltages are compared with the
 AC ones, and the limits of the network are read off the AC state.
 

@@ -26,10 +26,11 @@ from feederguard.baselines.opf.check import OpfCheck, check_opf
 from feederguard.baselines.opf.one_way import settle_batteries
 from feederguard.baselines.opf.tables import battery_table, branch_table, bus_table, generator_table
 from feederguard.models.ac_opf import build_ac_opf
-from feederguard.models.distflow_opf import NEAR_START, build_distflow_opf, start_from
+from feederguard.models.distflow_opf import build_distflow_opf, start_from
 from feederguard.models.equations.periods import OpfData
 from feederguard.models.network import Network
 from feederguard.models.solver import (
+    NEAR_START,
     NotSolvedError,
     Solution,
     explain_infeasible,

@@ -23,12 +23,12 @@ from typing import Any
 import pyomo.environ as pyo
 
 from feederguard.models.battery.netting import SimultaneousUse, net_batteries, simultaneous_use
-from feederguard.models.distflow_opf import NEAR_START
 from feederguard.models.equations.battery import (
     forbid_simultaneous_by_binaries,
     forbid_simultaneous_by_products,
 )
 from feederguard.models.solver import (
+    NEAR_START,
     NotSolvedError,
     Solution,
     SolverMissingError,

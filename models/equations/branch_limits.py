@@ -7,9 +7,9 @@ Letters are those of `distflow.py` and `ac.py`, where Pj, Qj are P_to, Q_to:
     (3)  a_min <= angle of V_i less that of V_j <= a_max
 
 In exact and soc DistFlow (1) is ell <= I^2 min(1, tap^2), and (1) itself at an end where charging
-adds to the series current. In linear DistFlow the circles of (1) and (2) are polygons inside them,
-|V| in (1) is a chord below it, and sides that cannot be reached are left out. DistFlow states (3)
-as
+adds to the series current. In linear DistFlow polygons inside the circles of (1) and (2) stand for
+them. |V| in (1) is a chord below it, and sides that cannot be reached are left out. DistFlow states
+(3) as
 
     (4)  tan(a_min) (u_b - a) <= x Ps_b - r Qs_b <= tan(a_max) (u_b - a),   a = r Ps_b + x Qs_b
 

@@ -44,10 +44,12 @@ def add_topology(
     """Add y[branch], energised[zone], (1) and (2); when `radial` also (3)-(5).
 
     free: (n_branch,) branches to decide; fixed_closed: (n_branch,) those that stay closed. All
-    others stay open. Adds the mapping `zone_of` (bus to zone). When radial, every zone within reach
-    is energised, and three attributes are added: `least_operations`, the ties to close if nothing
-    is opened; `live_ends`, the zones that each branch to decide joins; and `fed_zones`, the zones
-    with a substation.
+    others stay open. Adds the mapping `zone_of` (bus to zone).
+
+    When radial, every zone within reach is energised, and the model gets three attributes:
+    `least_operations`, the ties to close if nothing is opened;
+    `live_ends`, the zones that each branch to decide joins;
+    `fed_zones`, the zones with a substation.
 
     Raises `NetworkError` when radial and the branches that cannot be switched form a loop.
     """

@@ -5,10 +5,12 @@ The files of this folder are the only ones that name solvers; `choose.py` lists 
 """
 
 from feederguard.models.solver.choose import SOLVERS, available_solvers, print_solvers, solver_for
+from feederguard.models.solver.ipopt import NEAR_START
 from feederguard.models.solver.solution import NotSolvedError, Solution, SolverMissingError
 from feederguard.models.solver.solve import explain_infeasible, solve
 
 __all__ = [
+    "NEAR_START",
     "NotSolvedError",
     "SOLVERS",
     "Solution",

@@ -29,6 +29,9 @@ from feederguard.models.compiled.terms import read_terms
 from feederguard.models.solver.ipopt_functions import build_nlp_functions
 from feederguard.models.solver.ipopt_routes import IpoptRoute
 
+# Options that keep a good start: Ipopt's defaults would first push it away from every bound.
+NEAR_START = {"bound_push": 1e-6, "bound_frac": 1e-6, "mu_init": 1e-5}
+
 
 @dataclass(frozen=True)
 class IpoptResult:
@@ -105,8 +108,8 @@ class PreparedNlp:
     """A Pyomo model read by CasADi once, to be solved for many values of its `inputs`.
 
     inputs: names of variables that hold data. Raises ValueError when an input is no variable of the
-    model, when the model has not exactly one active objective, and when an expression has no
-    derivatives (`UnreadableExpressionError`).
+    model, and when the model has not exactly one active objective. Raises
+    `UnreadableExpressionError` when an expression has no derivatives.
     """
 
     def __init__(self, model: pyo.ConcreteModel, inputs: Sequence[str] = ()) -> None:

@@ -1,10 +1,13 @@
 """Convex mixed-integer quadratic models by HiGHS alone: rounds of outer approximation.
 
 Source of the scheme: Duran & Grossmann, Mathematical Programming 36, 1986. Every quadratic
-constraint is a convex set: either x'Qx + q'x + c <= 0 with Q positive semidefinite, or a
-second-order cone x'Qx <= 0 with exactly one negative eigenvalue (P^2 + Q^2 <= w ell is one). A
-point outside is cut off by the tangent there. For a cone, written |A x| <= a'x by the eigenvectors
-of Q, that is
+constraint is one of two convex sets:
+
+    x'Qx + q'x + c <= 0      Q positive semidefinite
+    x'Qx <= 0                a second-order cone: Q has one negative eigenvalue
+
+P^2 + Q^2 <= w ell is such a cone. A point outside is cut off by the tangent there. For a cone,
+written |A x| <= a'x by the eigenvectors of Q, that is
 
     tangent at x0:  (A'A x0 / |A x0| - a)' x <= 0
 

@@ -1,7 +1,7 @@
 """The AC equations: every use of the law against complex arithmetic and `pyomo.value`, at random.
 
-Uses: the Pyomo equations in polar form and as a cone, the nonlinear terms that Ipopt is given, and
-the one exception: the judge's Newton flow, which is arithmetic and solves the Pyomo equations.
+Uses: the Pyomo equations in polar form and as a cone, and the nonlinear terms that Ipopt is given.
+The one exception is the judge's Newton flow: it is arithmetic, and solves the Pyomo equations.
 """
 
 import casadi
@@ -25,8 +25,9 @@ CLOSE = {"rtol": 0, "atol": 1e-12}
 
 @pytest.fixture(scope="module")
 def network():
-    """A ring with two parallel branches, one of them drawn backwards, and a cable that hangs from
-    bus 4; bus 3 has reactive demand only.
+    """A ring with two parallel branches, one of them drawn backwards.
+
+    A cable hangs from bus 4, and bus 3 has reactive demand only.
     """
     return feeder(
         "a:0-1 b:1-2 c:2-1 d:2-3 e:0-3 t:3~4 f:1-4",

@@ -1,6 +1,4 @@
-"""AC OPF: MATPOWER's published costs, a case by hand, the relaxation's ordering, and the power
-flow's confirmation.
-"""
+"""AC OPF: MATPOWER's published costs, a case by hand, and the power flow's confirmation."""
 
 import warnings
 from dataclasses import replace
@@ -11,6 +9,7 @@ import pandapower
 import pyomo.environ as pyo
 import pytest
 
+import feeders
 from feederguard.data.networks import load_network
 from feederguard.models.ac_opf import build_ac_opf
 from feederguard.models.battery import Batteries
@@ -30,40 +29,11 @@ PUBLISHED = {
 }
 
 
-def two_buses(**changes):
+def two_buses(branches="a:0-1", **changes):
     """A substation at 1 pu, 10 MVA; a line r + jx = 0.1j; at its end a load of 0.5 + 0.2j."""
-    values = {
-        "name": "two",
-        "base_mva": 10.0,
-        "bus_name": ("s", "u"),
-        "vn_kv": [10.0, 10.0],
-        "v_min": [0.8, 0.8],
-        "v_max": [1.2, 1.2],
-        "p_load": [0.0, 0.5],
-        "q_load": [0.0, 0.2],
-        "p_gen": [0.0, 0.0],
-        "q_gen": [0.0, 0.0],
-        "g_shunt": [0.0, 0.0],
-        "b_shunt": [0.0, 0.0],
-        "substation": [0],
-        "v_substation": [1.0],
-        "branch_name": ("a",),
-        "kind": ("line",),
-        "from_bus": [0],
-        "to_bus": [1],
-        "r": [0.0],
-        "x": [0.1],
-        "g_from": [0.0],
-        "b_from": [0.0],
-        "g_to": [0.0],
-        "b_to": [0.0],
-        "tap": [1.0],
-        "shift": [0.0],
-        "rating": [np.inf],
-        "closed": [True],
-        "open_end": [0],
-    }
-    return Network(**values | changes)
+    given = {"name": "two", "base_mva": 10.0, "bus_name": ("s", "u"), "v_min": 0.8, "v_max": 1.2}
+    given |= {"p_load": [0.0, 0.5], "q_load": [0.0, 0.2], "r": 0.0, "x": 0.1}
+    return feeders.feeder(branches, **given | changes)
 
 
 GENERATOR = {
@@ -77,12 +47,8 @@ GENERATOR = {
 }
 
 # Two lines of 0.2j side by side, the second written backwards.
-DOUBLE = {
-    "branch_name": ("a", "b"), "kind": ("line",) * 2, "from_bus": [0, 1], "to_bus": [1, 0], "r": [0, 0],
-    "x": [0.2, 0.2], "g_from": [0, 0], "b_from": [0, 0], "g_to": [0, 0], "b_to": [0, 0], "tap": [1, 1],
-    "shift": [0, 0], "rating": [np.inf] * 2, "closed": [True] * 2, "open_end": [0, 0],
-    "angle_min": [-0.5, -0.5], "angle_max": [0.5, 0.5],
-}  # fmt: skip
+# Two lines side by side, the second drawn backwards.
+DOUBLE = {"branches": "a:0-1 b:1-0", "x": 0.2, "angle_min": -0.5, "angle_max": 0.5}
 
 
 def read_case(name):
@@ -97,9 +63,7 @@ def values(variable, shape):
 
 
 def power_flow_of(model, t=0):
-    """Return our voltages and those of the power flow under the answer's injections, substations at
-    their voltages.
-    """
+    """Return the answer's voltages and those of its power flow, at the answer's substations."""
     network, periods = model.periods.network, model.periods
     v = values(model.v, (periods.n_step, -1))[t] * np.exp(
         1j * values(model.theta, (periods.n_step, -1))[t]
@@ -202,8 +166,9 @@ def test_pandapower_finds_the_same_cost(case):
 
 
 def test_two_buses_by_hand():
-    """Without resistance V2 solves w^2 - (1 - 2 x q) w + x^2 (p^2 + q^2) = 0: w = 0.956970; and P =
-    0.5.
+    """Without resistance w = V2^2 solves w^2 - (1 - 2 x q) w + x^2 (p^2 + q^2) = 0.
+
+    w = 0.956970 and P = 0.5.
     """
     model = build_ac_opf(two_buses())
 
@@ -234,8 +199,9 @@ def test_a_tap_and_a_shift_act_at_the_from_end():
 
 
 def test_a_generator_is_paid_by_its_cost():
-    """The grid above is free, so the generator stands still: c0 alone; where it must give 0.3 pu,
-    20 $/MWh x 3 MW.
+    """The grid above is free, so the generator stands still and costs c0 alone.
+
+    Where it must give 0.3 pu, it costs 20 $/MWh x 3 MW more.
     """
     idle = build_ac_opf(two_buses(**GENERATOR), objective=generation_cost)
     forced = build_ac_opf(two_buses(**GENERATOR | {"gen_p_min": [0.3]}), objective=generation_cost)
@@ -245,8 +211,9 @@ def test_a_generator_is_paid_by_its_cost():
 
 
 def test_what_a_limit_forbids_the_generator_makes():
-    """0.3 pu of current at 1 pu is 0.3 of the 0.5 pu; of apparent power less, as x |J|^2 = 0.009
-    splits over the ends.
+    """0.3 pu of current at 1 pu is 0.3 of the 0.5 pu.
+
+    Of apparent power it is less, as x |J|^2 = 0.009 splits over the ends.
     """
     limits = {
         "s_max": (
@@ -276,9 +243,7 @@ def test_what_a_limit_forbids_the_generator_makes():
     ],
 )
 def test_an_angle_limit_binds_in_both_forms_in_any_quadrant(shift, low, high):
-    """A shift turns what 0.02 rad of flow may be to where tan is not monotone, and the cost stays
-    what it was.
-    """
+    """A shift turns the allowed 0.02 rad to where tan is not monotone; the cost stays the same."""
     network = two_buses(
         **GENERATOR, shift=[shift], kind=("trafo",), angle_min=[low], angle_max=[high]
     )
@@ -300,9 +265,7 @@ def test_an_angle_limit_binds_in_both_forms_in_any_quadrant(shift, low, high):
 
 @pytest.mark.parametrize(("limited", "sign"), [(0, 1), (1, -1)])
 def test_the_relaxed_angle_limits_allow_the_angles_between_them_and_no_others(limited, sign):
-    """w e^{j angle} for angles all around, against limits in the second quadrant; branch b runs
-    backwards.
-    """
+    """Angles all around, against limits in the second quadrant; branch b runs backwards."""
     low, high = np.full(2, -np.inf), np.full(2, np.inf)
     low[limited], high[limited] = 1.4, 2.5
     model = build_ac_opf(two_buses(**DOUBLE | {"angle_min": low, "angle_max": high}), "soc")
@@ -342,9 +305,7 @@ def test_parallel_branches_share_a_pair_whichever_way_they_run():
 
 @pytest.mark.parametrize("feeder", ["ieee33", "bus69", "cigre_lv18"])
 def test_the_least_loss_of_a_feeder_without_choices_is_the_power_flows(feeder):
-    """The substation is held and nothing is dispatched, so there is one answer; the relaxation is
-    at most that.
-    """
+    """Nothing is dispatched, so there is one answer, and the relaxation is at most that."""
     network = load_network(feeder)
     network = network.with_changes(
         v_min=0 * network.v_min + 0.7, rating=np.full(network.n_branch, np.inf)
@@ -359,9 +320,7 @@ def test_the_least_loss_of_a_feeder_without_choices_is_the_power_flows(feeder):
 
 
 def test_batteries_carry_energy_from_step_to_step():
-    """Twice 0.5 pu h of load and a line for 0.5 in a step of none and a step of double: the battery
-    evens them out.
-    """
+    """The line carries 0.5; the steps ask for 0 and for 1, and the battery evens that out."""
     network = two_buses(q_load=[0, 0], s_max=[0.56])
     batteries = Batteries.at(
         network, ["u"], p_max_mw=6, energy_mwh=10, efficiency_charge=1, efficiency_discharge=1

@@ -15,7 +15,6 @@ from feederguard.models.ac_opf import build_ac_opf
 from feederguard.models.battery import Batteries
 from feederguard.models.distflow_opf import (
     FORMS,
-    NEAR_START,
     build_distflow_opf,
     cone_gap,
     start_from,
@@ -23,7 +22,7 @@ from feederguard.models.distflow_opf import (
 from feederguard.models.network import Network, NetworkError
 from feederguard.models.opf_objectives import energy_price
 from feederguard.models.power_flow import solve_power_flow
-from feederguard.models.solver import solve
+from feederguard.models.solver import NEAR_START, solve
 
 TIGHT = {"tol": 1e-10}  # Ipopt's default leaves a relative 1e-8 of the barrier in the objective
 
@@ -66,8 +65,9 @@ def voltage(model):
 class TestByHand:
     @pytest.mark.parametrize("form", ["exact", "soc"])
     def test_two_buses(self, form):
-        """0.5 pu of current through r = 0.1: 0.95 pu at the end, 0.475 delivered, 0.025 lost, 0.5
-        sent.
+        """0.5 pu of current through r = 0.1: 0.95 pu at the end.
+
+        0.475 is delivered, 0.025 lost, 0.5 sent.
         """
         model = solved(row([0.1], [0.475]), form)
 
@@ -95,16 +95,18 @@ class TestByHand:
 
     @pytest.mark.parametrize("form", ["exact", "soc"])
     def test_three_buses(self, form):
-        """Currents 0.5 and 0.2: 0.95 and 0.93 pu; 0.3 * 0.95 and 0.2 * 0.93 delivered; 0.1 (0.25 +
-        0.04) lost.
+        """Currents 0.5 and 0.2: 0.95 and 0.93 pu.
+
+        0.3 * 0.95 and 0.2 * 0.93 are delivered, and 0.1 (0.25 + 0.04) is lost.
         """
         model = solved(row([0.1, 0.1], [0.285, 0.186]), form)
         assert voltage(model)[0] == pytest.approx([1.0, 0.95, 0.93])
         assert pyo.value(model.objective) == pytest.approx(0.029)
 
     def test_generation_raises_the_voltage(self):
-        """0.2 pu back through r = 0.1: 1.02 pu, 0.204 produced; lossless w = 1 + 2 * 0.1 * 0.204 is
-        above 1.02^2.
+        """0.2 pu back through r = 0.1: 1.02 pu, and 0.204 produced.
+
+        The lossless w = 1 + 2 * 0.1 * 0.204 is above 1.02^2.
         """
         network = row([0.1], [0.0], p_gen=[0.0, 0.204])
         assert voltage(solved(network, "exact"))[0, 1] == pytest.approx(1.02)
@@ -112,8 +114,9 @@ class TestByHand:
 
     @pytest.mark.parametrize("form", ["exact", "soc"])
     def test_a_tap(self, form):
-        """1 / 0.8 = 1.25 pu behind it; 0.5 pu of current leaves 1.2, delivering 0.6; the grid gives
-        0.5 / 0.8.
+        """1 / 0.8 = 1.25 pu behind it; 0.5 pu of current leaves 1.2 and delivers 0.6.
+
+        The grid gives 0.5 / 0.8.
         """
         model = solved(row([0.1], [0.6], tap=[0.8]), form)
         assert voltage(model)[0] == pytest.approx([1.0, 1.2])
@@ -157,9 +160,7 @@ class TestByHand:
         assert model.p_gen[0, 0].value == pytest.approx(0.204, abs=1e-6)
 
     def test_a_rating_counts_charging_at_the_end_where_it_flows(self):
-        """0.1 of charging susceptance at the to end: the AC end current, not the series current,
-        meets the rating.
-        """
+        """With 0.1 of charging at the to end, the AC end current meets the rating."""
         network = exporting(rating=[0.2], b_to=[0.1], x=[0.05])
         model = solved(network, "exact", objective=lambda m: energy_price(m, 10.0))
         flow = solve_power_flow(network, -np.array([0.0, model.p_gen[0, 0].value]))
@@ -168,8 +169,9 @@ class TestByHand:
 
 @cache
 def with_everything() -> Network:
-    """ieee33 with taps, shifts, charging, conductance, shunts and a tie hanging from one end; half
-    the lines reversed.
+    """ieee33 with taps, shifts, charging, conductance and shunts; half the lines are reversed.
+
+    A tie hangs from either end.
     """
     feeder = load_network("ieee33")
     rng = np.random.default_rng(5)
@@ -212,9 +214,7 @@ def test_exact_is_the_ac_power_flow_with_taps_shunts_and_charging():
 
 @pytest.mark.parametrize("name", list_networks())
 def test_the_cone_is_tight_on_passive_feeders(name):
-    """The relaxed optimum of losses is the AC loss, and the cones of all branches that have a
-    resistance are equations.
-    """
+    """The relaxed optimum of losses is the AC loss; cones of a resistance are equations."""
     network = load_network(name)
     network = network.with_changes(v_min=np.full(network.n_bus, 0.8), p_gen=np.zeros(network.n_bus))
     model, flow = solved(network, "soc", "ipopt"), solve_power_flow(network)

@@ -9,14 +9,13 @@ from feederguard.data.profiles import load_profiles
 from feederguard.models.battery import Batteries
 from feederguard.models.battery.netting import net_batteries, simultaneous_use
 from feederguard.models.distflow_opf import (
-    NEAR_START,
     build_distflow_opf,
     cone_gap,
     start_from,
 )
 from feederguard.models.opf_objectives import energy_price, losses_mw, regulation_power
 from feederguard.models.power_flow import solve_power_flow
-from feederguard.models.solver import solve
+from feederguard.models.solver import NEAR_START, solve
 
 
 def values(variable):

@@ -4,6 +4,7 @@ import numpy as np
 import pyomo.environ as pyo
 import pytest
 
+import feeders
 from feederguard.models.battery import Batteries
 from feederguard.models.distflow_opf import build_distflow_opf
 from feederguard.models.network import Network
@@ -19,40 +20,13 @@ from feederguard.models.solver import solve
 
 
 def pair(**changes) -> Network:
-    """0 --r = 0.1-- 1, base 10 MVA; generators `pv` (0.3 pu, 2 P^2 + 5 P + 1 $/h) and `import` (no
-    limit) at bus 1.
+    """0 --r = 0.1-- 1, base 10 MVA, with two generators at bus 1.
+
+    `pv` gives at most 0.3 pu at 2 P^2 + 5 P + 1 $/h; `import` has no limit.
     """
-    zero = np.zeros(2)
-    values = {
+    given = {
         "name": "pair",
         "base_mva": 10.0,
-        "bus_name": ("0", "1"),
-        "vn_kv": zero + 10.0,
-        "v_min": zero + 0.9,
-        "v_max": zero + 1.1,
-        "p_load": zero,
-        "q_load": zero,
-        "p_gen": zero,
-        "q_gen": zero,
-        "g_shunt": zero,
-        "b_shunt": zero,
-        "substation": [0],
-        "v_substation": [1.0],
-        "branch_name": ("l",),
-        "kind": ("line",),
-        "from_bus": [0],
-        "to_bus": [1],
-        "r": [0.1],
-        "x": [0.0],
-        "g_from": [0],
-        "b_from": [0],
-        "g_to": [0],
-        "b_to": [0],
-        "tap": [1],
-        "shift": [0],
-        "rating": [np.inf],
-        "closed": [True],
-        "open_end": [0],
         "gen_name": ("pv", "import"),
         "gen_bus": [1, 1],
         "gen_p_min": [0, 0],
@@ -61,7 +35,7 @@ def pair(**changes) -> Network:
         "gen_q_max": [0, 0],
         "gen_cost": [[2.0, 5.0, 1.0], [0.0, 0.0, 0.0]],
     }
-    return Network(**values | changes)
+    return feeders.two_buses(**given | changes)
 
 
 @pytest.fixture
@@ -115,8 +89,9 @@ def test_curtailment(model):
 
 
 def test_voltage_deviation(model):
-    """(1.1025 - 1) / 2 = 0.05125 and (0.9025 - 1) / 2 = -0.04875, near 1.05 - 1 and 0.95 - 1; the
-    substation is at 1.
+    """(1.1025 - 1) / 2 = 0.05125 and (0.9025 - 1) / 2 = -0.04875; the substation is at 1.
+
+    They are near 1.05 - 1 and 0.95 - 1.
     """
     assert pyo.value(voltage_deviation(model)) == pytest.approx(0.05125**2 + 0.04875**2)
     with pytest.raises(ValueError, match="v_ref_pu is 0; it must be positive"):

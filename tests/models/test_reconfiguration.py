@@ -1,6 +1,4 @@
-"""Minimum loss and load transfer against hand-made answers, brute force and the published 33-bus
-and 69-bus optima.
-"""
+"""Minimum loss and load transfer: answers by hand, brute force, published 33- and 69-bus optima."""
 
 import itertools
 
@@ -10,6 +8,7 @@ import pyomo.environ as pyo
 import pytest
 from numpy.typing import ArrayLike, NDArray
 
+import feeders
 from feederguard.baselines.enumeration import TieEnumeration
 from feederguard.baselines.misocp import read_decision
 from feederguard.data.networks import load_network
@@ -30,43 +29,16 @@ def feeder(
     gen_mw: list[float] | None = None,
     limit_mw: float = np.inf,
 ) -> Network:
-    """Bus 0 is the substation at 1 pu; branches are (name, kind, from, to, r, x) in pu of 1 MVA, 10
-    kV.
-    """
-    n, m = len(p_mw), len(branches)
-    zero, flat = np.zeros(n), np.zeros(m)
+    """Bus 0 is the substation at 1 pu; branches are (name, kind, from, to, r, x) in pu of 1 MVA."""
     names, kinds, starts, ends, r, x = zip(*branches, strict=True)
-    return Network(
-        name="hand",
-        base_mva=1.0,
-        bus_name=tuple(str(i) for i in range(n)),
-        vn_kv=zero + 10.0,
-        v_min=zero + 0.9,
-        v_max=zero + 1.1,
-        p_load=np.array(p_mw),
-        q_load=zero if q_mvar is None else np.array(q_mvar),
-        p_gen=zero if gen_mw is None else np.array(gen_mw),
-        q_gen=zero,
-        g_shunt=zero,
-        b_shunt=zero,
-        substation=np.array([0]),
-        v_substation=np.array([1.0 + 0j]),
-        branch_name=names,
-        kind=kinds,
-        from_bus=np.array(starts),
-        to_bus=np.array(ends),
-        r=np.array(r),
-        x=np.array(x),
-        g_from=flat,
-        b_from=flat,
-        g_to=flat,
-        b_to=flat,
-        tap=flat + 1,
-        shift=flat,
-        rating=flat + np.inf,
-        closed=np.array([kind != "tie" for kind in kinds]),
-        open_end=np.zeros(m, dtype=np.int64),
-        paper_limit_mw=limit_mw,
+    drawing = [
+        f"{name}:{i}{'~' if kind == 'tie' else '-'}{j}"
+        for name, kind, i, j in zip(names, kinds, starts, ends, strict=True)
+    ]
+    given = {"q_load": [0.0] * len(p_mw) if q_mvar is None else q_mvar}
+    given["p_gen"] = [0.0] * len(p_mw) if gen_mw is None else gen_mw
+    return feeders.feeder(
+        " ".join(drawing), kind=kinds, r=r, x=x, p_load=p_mw, paper_limit_mw=limit_mw, **given
     )
 
 

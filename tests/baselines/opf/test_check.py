@@ -1,6 +1,4 @@
-"""The AC judgement of an optimal power flow: figures by hand, the model's own solution confirmed,
-failure never hidden.
-"""
+"""The AC judgement of an optimal power flow: figures by hand, and failure never hidden."""
 
 import warnings
 from pathlib import Path
@@ -72,9 +70,7 @@ def test_limits_are_read_off_the_ac_state():
 
 
 def supplied(p_max, q_max=10.0, form="linear", **changes):
-    """The two buses, supplied by two generators that stand for the grid above and one that does
-    not, at the substation.
-    """
+    """The two buses, supplied by two generators that stand for the grid above and one beside."""
     network = two_buses(
         gen_name=("a", "b", "beside"), gen_bus=[0, 0, 0], gen_p_min=[0.2, 0, 0.1], gen_p_max=[1.0, p_max - 1.0, 0.1],
         gen_q_min=[-q_max, 0, 0], gen_q_max=[q_max, 0, 0], gen_is_grid=[True, True, False],
@@ -84,9 +80,7 @@ def supplied(p_max, q_max=10.0, form="linear", **changes):
 
 
 def test_what_the_ac_flow_draws_from_grid_generators_is_held_to_their_limits():
-    """The linear form feeds 1.8 pu, 0.1 of it by the third; 2 pu are true, so the first two give
-    1.9 pu, of 19 MW allowed.
-    """
+    """The linear form feeds 1.8 pu, 0.1 of it by the third; 2 pu are true: 1.9 by the first two."""
     enough, short = supplied(1.9001), supplied(1.75)
     assert enough.generator_excess_mw == 0.0 and enough.limits_held
     assert (
@@ -98,9 +92,7 @@ def test_what_the_ac_flow_draws_from_grid_generators_is_held_to_their_limits():
 
 
 def test_so_is_the_reactive_power_they_give():
-    """With x = 0.05 and no r, q = 0.05 (p^2 + q^2) / V^2 is drawn that the linear form does not
-    know of.
-    """
+    """With x = 0.05 and no r, q = 0.05 (p^2 + q^2) / V^2 is drawn; the linear form knows none."""
     check = supplied(3.0, q_max=0.05, r=[0.0], x=[0.05])
     drawn = check.flow.s_from[0, 0].imag
     assert (

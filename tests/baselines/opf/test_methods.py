@@ -11,7 +11,7 @@ from feederguard.baselines.opf import OPF_METHODS, opf_method, solve_opf
 from feederguard.baselines.opf import methods as opf
 from feederguard.data.networks import load_network
 from feederguard.models.battery import Batteries
-from feederguard.models.distflow_opf import NEAR_START, build_distflow_opf
+from feederguard.models.distflow_opf import build_distflow_opf
 from feederguard.models.equations.battery import (
     forbid_simultaneous_by_binaries,
 )
@@ -23,7 +23,7 @@ from feederguard.models.opf_objectives import (
     regulation_power,
 )
 from feederguard.models.power_flow import solve_power_flow
-from feederguard.models.solver import NotSolvedError, Solution, solve
+from feederguard.models.solver import NEAR_START, NotSolvedError, Solution, solve
 
 EXACT = ("ac_opf", "distflow_opf", "distflow_opf_soc")
 

@@ -90,9 +90,7 @@ def test_what_the_products_of_the_users_own_leave_is_netted():
 
 
 def test_netting_undoes_no_constraint_of_the_users_own():
-    """Both powers of a battery without loss are asked for, which costs nothing: netted they would
-    break the constraint.
-    """
+    """A constraint asks for both powers of a battery; netted they would violate it."""
 
     def ask(model):
         model.own = pyo.Constraint(expr=model.p_charge[0, 0] + model.p_discharge[0, 0] >= 0.02)
@@ -106,9 +104,7 @@ def test_netting_undoes_no_constraint_of_the_users_own():
 
 
 def test_the_objective_is_that_of_the_answer_as_it_is_returned():
-    """Every MW of use earns 5 $ and loses nothing, so both ways at once would earn more than a
-    battery can.
-    """
+    """Every MW of use earns 5 $ and loses nothing, so using both ways would earn more."""
     batteries = Batteries.at(
         feeder(), ["18", "33"], 0.3, 1.0, efficiency_charge=1.0, efficiency_discharge=1.0
     )

@@ -87,8 +87,9 @@ def test_buses() -> None:
 
 
 def test_branches() -> None:
-    """a takes 5 MW and loses 0.1 * 0.5^2 pu = 250 kW; b, at 0.95 pu, 2.375 MW and 0.2 * 0.25^2 pu =
-    125 kW.
+    """a takes 5 MW and loses 0.1 * 0.5^2 pu = 250 kW.
+
+    b takes 2.375 MW at 0.95 pu and loses 0.2 * 0.25^2 pu = 125 kW.
     """
     network = feeder()
     model = model_of(network)
@@ -115,8 +116,9 @@ def test_branches() -> None:
 def test_the_current_of_a_transformer_is_that_of_its_larger_end_in_amperes_of_its_from_side() -> (
     None
 ):
-    """0.5 pu at the to end of 0.4 kV is 0.5 / 0.8 pu at the from end of 10 kV, 62.5 % of the
-    rating.
+    """0.5 pu at the to end of 0.4 kV is 0.5 / 0.8 pu at the from end of 10 kV.
+
+    That is 62.5 % of the rating.
     """
     network = feeder(tap=[0.8, 1, 1], vn_kv=[10.0, 0.4, 0.4])
 
@@ -127,8 +129,9 @@ def test_the_current_of_a_transformer_is_that_of_its_larger_end_in_amperes_of_it
 
 
 def test_charging_counts_at_the_end_where_it_flows() -> None:
-    """0.1 pu of susceptance at the to end, at 0.95 pu: the end current is 0.5 - 0.095j, the other
-    stays 0.5.
+    """0.1 pu of susceptance at the to end, at 0.95 pu: its current is 0.5 - 0.095j.
+
+    The other end stays at 0.5.
     """
     network = feeder(b_to=[0.1, 0, 0])
 
@@ -138,8 +141,9 @@ def test_charging_counts_at_the_end_where_it_flows() -> None:
 
 
 def test_generators_come_before_the_grid_above() -> None:
-    """mill makes 3 MW: 2 * 9 + 5 * 3 + 1 = 34 $/h, and 1 $/h standing still; what the grid above
-    supplies has no cost.
+    """mill makes 3 MW: 2 * 9 + 5 * 3 + 1 = 34 $/h, and 1 $/h standing still.
+
+    The supply of the grid above has no cost.
     """
     network = feeder(**GENERATORS)
     model = model_of(network)

@@ -1,11 +1,10 @@
-"""A day of one battery by hand, and the cases in which it would pay to charge and discharge at
-once.
-"""
+"""A day of one battery by hand, and where it would pay to charge and discharge at once."""
 
 import numpy as np
 import pyomo.environ as pyo
 import pytest
 
+import feeders
 from feederguard.models.battery import Batteries
 from feederguard.models.battery.netting import net_batteries, simultaneous_use
 from feederguard.models.distflow_opf import build_distflow_opf
@@ -20,38 +19,8 @@ from feederguard.models.solver import NotSolvedError, solve
 
 def two_bus(load_mw: float = 0.0, gen_mw: float = 0.0, v_max: float = 1.1) -> Network:
     """0 --r = 0.1-- 1 on 1 MVA; load and fixed generation at bus 1."""
-    zero = np.zeros(2)
-    return Network(
-        name="pair",
-        base_mva=1.0,
-        bus_name=("0", "1"),
-        vn_kv=zero + 10.0,
-        v_min=zero + 0.9,
-        v_max=zero + v_max,
-        p_load=np.array([0.0, load_mw]),
-        q_load=zero,
-        p_gen=np.array([0.0, gen_mw]),
-        q_gen=zero,
-        g_shunt=zero,
-        b_shunt=zero,
-        substation=np.array([0]),
-        v_substation=np.array([1.0 + 0j]),
-        branch_name=("l",),
-        kind=("line",),
-        from_bus=np.array([0]),
-        to_bus=np.array([1]),
-        r=np.array([0.1]),
-        x=np.zeros(1),
-        g_from=np.zeros(1),
-        b_from=np.zeros(1),
-        g_to=np.zeros(1),
-        b_to=np.zeros(1),
-        tap=np.ones(1),
-        shift=np.zeros(1),
-        rating=np.array([np.inf]),
-        closed=np.array([True]),
-        open_end=np.zeros(1, dtype=np.int64),
-    )
+    given = {"p_load": [0.0, load_mw], "p_gen": [0.0, gen_mw], "v_max": v_max}
+    return feeders.two_buses(name="pair", **given)
 
 
 def battery(network: Network, efficiency: float = 0.8, **changes) -> Batteries:
@@ -78,8 +47,9 @@ def values(variable):
 
 
 def test_buying_low_and_selling_high_by_hand():
-    """0.1 MW for an hour stores 0.8 * 0.1 / 0.2 = 0.4; giving that back yields 0.4 * 0.2 * 0.8 =
-    0.064 MW for an hour.
+    """0.1 MW for an hour stores 0.8 * 0.1 / 0.2 = 0.4.
+
+    Giving that back yields 0.4 * 0.2 * 0.8 = 0.064 MW for an hour.
     """
     model = model_of(two_bus(), "linear", [10.0, 50.0])
 
@@ -123,8 +93,9 @@ def test_a_battery_of_no_power_is_idle():
 
 
 class TestANegativePrice:
-    """Paid 20 $/MWh to draw, with no change of SOC allowed: burning earns; 0.8 c = d / 0.8, c + d =
-    0.1, so c = 0.1 / 1.64, d = 0.064 / 1.64 and 0.036 / 1.64 MW is burnt.
+    """Drawing earns 20 $/MWh and SOC may not change, so burning earns.
+
+    0.8 c = d / 0.8 and c + d = 0.1: c = 0.1 / 1.64 and d = 0.064 / 1.64; 0.036 / 1.64 MW is burnt.
     """
 
     settings = {"soc_end": 0.5}
@@ -147,8 +118,9 @@ class TestANegativePrice:
         assert simultaneous_use(model) == []
 
     def test_binaries_forbid_it_in_the_cone_too(self):
-        """Losing in the line is priced above what burning earns, else the cone's excess current
-        would burn instead.
+        """Losses in the line cost more than burning earns.
+
+        Else the cone's excess current would burn instead.
         """
 
         def earnings(m):
@@ -173,8 +145,9 @@ class TestANegativePrice:
 
 
 def test_surplus_at_a_full_battery_is_burnt_only_if_simultaneous_use_is_allowed():
-    """0.2 MW of PV on a line that takes 0.105 of it below 1.01 pu: with the battery full the rest
-    has nowhere to go.
+    """The line takes 0.105 of 0.2 MW of PV below 1.01 pu.
+
+    With the battery full the rest has nowhere to go.
     """
     network = two_bus(gen_mw=0.2, v_max=1.01)
     full = {"soc_start": 1.0, "soc_end": 1.0, "p_max_mw": 2.0, "efficiency": 0.9}
@@ -190,8 +163,9 @@ def test_surplus_at_a_full_battery_is_burnt_only_if_simultaneous_use_is_allowed(
 
 
 def test_without_conversion_loss_simultaneous_use_is_a_tie_that_netting_breaks():
-    """Least losses of a steady load: the battery must idle on balance, and Ipopt returns both
-    powers in mid-range.
+    """Least losses of a steady load: the battery must idle on balance.
+
+    Ipopt returns both powers in mid-range.
     """
     model = model_of(two_bus(load_mw=0.3), "exact", [0.0] * 4, objective=losses_mw, efficiency=1.0)
     solve(model, "ipopt")

@@ -1,6 +1,4 @@
-"""Branch limits in their two shapes: which are written, and that polygons lie inside the circles
-they stand for.
-"""
+"""Branch limits in their two shapes: which are written, and polygons inside their circles."""
 
 import numpy as np
 import pyomo.environ as pyo
@@ -28,9 +26,7 @@ def limited(feeder: Network, name: str, branch: str, value: float) -> Network:
 
 
 def unlimited_behind(feeder: Network) -> Network:
-    """0.1 pu allowed through R3-R4, and behind it a generator of any power, so that no side is out
-    of reach.
-    """
+    """0.1 pu is allowed through R3-R4; a generator of any power behind it reaches every side."""
     return limited(feeder, "s_max", "R3-R4", 0.1).with_changes(
         gen_name=("g",),
         gen_bus=[feeder.bus_index("R18")],
@@ -67,8 +63,9 @@ def test_a_polygon_refuses_what_its_circle_refuses(feeder):
 
 
 def test_sides_that_no_power_can_reach_are_left_out(feeder):
-    """The branch feeds loads of 0.95 power factor: only sides towards those may bind, and none
-    where the limit is wide.
+    """The branch feeds loads of 0.95 power factor: only sides towards those may bind.
+
+    None may where the limit is wide.
     """
     total = np.hypot(feeder.p_load.sum(), feeder.q_load.sum())
     narrow = build_distflow_opf(limited(feeder, "s_max", "0-R0", 0.9 * total), "linear")
@@ -90,8 +87,9 @@ def test_charging_is_counted_where_there_is_some(feeder):
 
 
 def test_a_tap_below_one_carries_more_current_at_its_from_end(feeder):
-    """The from end carries J / tap: of a rating of 0.5 that leaves J = 0.5 * 0.9; above one the to
-    end is the larger.
+    """The from end carries J / tap, so a rating of 0.5 leaves J = 0.5 * 0.9.
+
+    With a tap above one the to end carries more.
     """
     for tap, squared in ((0.9, 0.25 * 0.81), (1.1, 0.25)):
         network = limited(limited(feeder, "rating", "R3-R4", 0.5), "tap", "R3-R4", tap)

@@ -1,6 +1,4 @@
-"""The inequalities of the feeding direction cut off no optimum and are left out where they would be
-wrong.
-"""
+"""The inequalities of the feeding direction cut off no optimum, and are left out where wrong."""
 
 import pyomo.environ as pyo
 import pytest

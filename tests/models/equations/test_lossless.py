@@ -25,8 +25,9 @@ def fork(**changes):
 
 
 def test_lossless_flow_by_hand():
-    """All of 0.6 through a; 0.2 + 0.05j enters b at its to end; w falls by 2 (r P + x Q) along
-    each.
+    """All of 0.6 flows through a, and 0.2 + 0.05j enters b at its to end.
+
+    w falls by 2 (r P + x Q) along each branch.
     """
     network = fork()
     flow = lossless_flow(read_periods(network), feeding_tree(network))
@@ -41,8 +42,9 @@ def test_lossless_flow_by_hand():
 
 
 def test_range_by_hand():
-    """Bus 3 has a battery of 0.4 and a generator of 0 to 0.5, bus 2 a capacitor of 0.1 at up to 1.1
-    pu, either way.
+    """Bus 3 has a battery of 0.4 and a generator of 0 to 0.5.
+
+    Bus 2 has a capacitor of 0.1 at up to 1.1 pu, which counts either way.
     """
     network = fork(
         b_shunt=[0, 0, 0.1, 0], gen_name=("g",), gen_bus=[3], gen_p_min=[0.0], gen_p_max=[0.5], gen_q_min=[-0.2],

@@ -1,6 +1,4 @@
-"""What optimal power flows share: steps, generators, substations; who supplies what, and which data
-are refused.
-"""
+"""What optimal power flows share: steps, generators, substations, and refused data."""
 
 import inspect
 
@@ -19,9 +17,7 @@ from feederguard.models.opf_objectives import set_objective
 
 @pytest.fixture(scope="module")
 def network() -> Network:
-    """ieee33 with generator g1 at bus 18 (at most 0.2 pu) and g2 at its substation, as the grid
-    above.
-    """
+    """ieee33 with generator g1 at bus 18, at most 0.2 pu, and g2, which is the grid above."""
     feeder = load_network("ieee33")
     return feeder.with_changes(
         gen_name=("g1", "g2"), gen_bus=np.array([17, 0]), gen_p_min=np.array([0.0, -np.inf]),
@@ -100,8 +96,9 @@ def test_limits_of_generators_become_bounds_by_step(network):
 
 
 def test_injections_add_up(network):
-    """On 10 MVA at bus 18: demand 0.009 + 0.004j, g1 gives 0.05, fixed generation 0.03, the battery
-    0.005 - 0.02.
+    """At bus 18 on 10 MVA: demand 0.009 + 0.004j, and g1 gives 0.05.
+
+    Fixed generation is 0.03, and the battery feeds 0.005 - 0.02.
     """
     gen = np.zeros(33)
     gen[17] = 0.03

@@ -79,8 +79,9 @@ def days() -> VoltageDays:
 
 
 def small(degree: int, whole: bool = False, disc: bool = False) -> pyo.ConcreteModel:
-    """min (x - 2)^degree over x in 0..1, with a whole z and a disc that do not bind: -2 at 0, or 1
-    at 1.
+    """min (x - 2)^degree over x in 0..1: -2 at 0, or 1 at 1.
+
+    A whole z and a disc do not bind.
     """
     model = pyo.ConcreteModel("small")
     model.x = pyo.Var(bounds=(0, 1), initialize=0.5)

@@ -1,6 +1,4 @@
-"""The functions built from terms agree with Pyomo's values, with finite differences, and with the
-.nl route.
-"""
+"""Functions built from terms against Pyomo's values, finite differences and the .nl route."""
 
 import casadi
 import numpy as np
@@ -17,8 +15,9 @@ from feederguard.models.solver.ipopt_functions import build_nlp_functions
 
 
 def every_function(sense=pyo.minimize):
-    """Two copies of every function and operation, with numbers that differ, some shared terms and a
-    named expression.
+    """Two copies of every function and operation, with numbers that differ.
+
+    Some terms are shared, and there is a named expression.
     """
     model = pyo.ConcreteModel("functions")
     model.x = pyo.Var(range(4), bounds=(0.1, 0.9), initialize={0: 0.3, 1: 0.5, 2: 0.7, 3: 0.2})
@@ -109,9 +108,7 @@ def test_a_model_without_constraints_or_without_curvature_is_built():
 
 
 def solve_by_file(model, folder):
-    """The optimum by an .nl file that Pyomo writes and CasADi reads: an independent way to the same
-    Ipopt.
-    """
+    """The optimum by an .nl file that Pyomo writes and CasADi reads, by the same Ipopt."""
     path = folder / "model.nl"
     with path.open("w") as stream:
         variables = NLWriter().write(model, stream, linear_presolve=False).variables

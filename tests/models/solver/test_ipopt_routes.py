@@ -58,9 +58,7 @@ def test_each_route_to_ipopt_says_how_to_get_it(monkeypatch):
 
 
 def test_an_idaes_that_fails_to_start_is_a_route_that_is_missing(monkeypatch, tmp_path):
-    """Importing it makes folders in the user's home; where that cannot be written to, it raises
-    what it likes.
-    """
+    """Importing idaes makes folders in the user's home; where it cannot, it raises any error."""
     (tmp_path / "idaes").mkdir()
     (tmp_path / "idaes" / "__init__.py").write_text(
         "raise PermissionError('cannot write to /home/me')"

@@ -127,9 +127,7 @@ def test_a_current_limit_is_named_in_ampere():
     ("side", "bound"), [("above", {"angle_max": -0.01}), ("below", {"angle_min": 0.02})]
 )
 def test_an_angle_limit_is_named_by_its_side(form, side, bound):
-    """Over the branch from bus 2 to bus 3 the angle is -0.0014 rad: neither below -0.01 nor above
-    0.02.
-    """
+    """From bus 2 to bus 3 the angle is -0.0014 rad: neither below -0.01 nor above 0.02."""
     network = feeder()
     v = solve_power_flow(network).voltage
     apart = float(np.angle(v[1] * np.conj(v[2])))
@@ -169,9 +167,7 @@ def test_steps_are_named_and_gathered_by_their_worst():
 
 
 def test_demand_that_cannot_be_carried_gives_way_at_its_bus():
-    """Twelve times the load is beyond what any voltage could deliver over limits that give only so
-    far: that comes first.
-    """
+    """No voltage within reach delivers twelve times the load, so its balance comes first."""
     network = feeder()
 
     least = find_least_violations(

@@ -1,11 +1,10 @@
-"""Limits in an engineer's words and units, by hand: on 10 MVA and 10 kV a pu of current is 577.35
-A.
-"""
+"""Limits in an engineer's words and units, by hand: a pu of current is 577.35 A at 10 kV."""
 
 import numpy as np
 import pyomo.environ as pyo
 import pytest
 
+import feeders
 from feederguard.models.ac_opf import build_ac_opf
 from feederguard.models.battery import Batteries
 from feederguard.models.distflow_opf import build_distflow_opf
@@ -18,43 +17,22 @@ AMPERE = 1e4 / (np.sqrt(3) * 10)  # of one pu of current
 
 
 def feeder(**changes) -> Network:
-    """s --a-- m --b-- e on 10 MVA; 0.2 pu of current allowed in a, 0.3 pu of power in b, a
-    generator g at e.
+    """s --a-- m --b-- e on 10 MVA, with a generator g at e.
+
+    0.2 pu of current are allowed in a, and 0.3 pu of power in b.
     """
-    zero, flat = np.zeros(3), np.zeros(2)
-    values = {
+    given = {
         "name": "feeder",
         "base_mva": 10.0,
         "bus_name": ("s", "m", "e"),
-        "vn_kv": zero + 10.0,
-        "v_min": zero + 0.9,
-        "v_max": zero + 1.1,
         "p_load": [0, 0.05, 0.05],
-        "q_load": zero,
-        "p_gen": zero,
-        "q_gen": zero,
-        "g_shunt": zero,
-        "b_shunt": zero,
-        "substation": [0],
-        "v_substation": [1.0],
-        "branch_name": ("a", "b"),
         "kind": ("trafo", "line"),
-        "from_bus": [0, 1],
-        "to_bus": [1, 2],
-        "r": flat + 0.01,
-        "x": flat + 0.02,
-        "g_from": flat,
-        "b_from": flat,
-        "g_to": flat,
-        "b_to": flat,
-        "tap": flat + 1,
-        "shift": flat,
+        "r": 0.01,
+        "x": 0.02,
         "rating": [0.2, np.inf],
-        "closed": flat == 0,
-        "open_end": [0, 0],
         "s_max": [np.inf, 0.3],
-        "angle_min": [-0.5, -0.5],
-        "angle_max": [0.5, 0.5],
+        "angle_min": -0.5,
+        "angle_max": 0.5,
         "gen_name": ("g",),
         "gen_bus": [2],
         "gen_p_min": [0],
@@ -62,7 +40,7 @@ def feeder(**changes) -> Network:
         "gen_q_min": [-0.1],
         "gen_q_max": [0.1],
     }
-    return Network(**values | changes)
+    return feeders.feeder("a:0-1 b:1-2", **given | changes)
 
 
 def build(form: str, n_step: int = 2, **changes):
@@ -246,8 +224,9 @@ def test_each_limit_by_hand(form, name, index, limit, excess, squared, expected)
 
 @pytest.mark.parametrize(("tap", "share"), [(0.9, 0.81), (1.1, 1.0)])
 def test_a_current_behind_a_tap_is_named_as_what_flows_at_the_larger_end(tap, share):
-    """ell <= 0.2^2 tap^2 where tap < 1. Half as much current again is 0.1 pu of current at the
-    rated end.
+    """ell <= 0.2^2 tap^2 where tap < 1.
+
+    Half as much current again is 0.1 pu of current at the rated end.
     """
     model = build("exact", tap=[tap, 1.0])
     part = model.current_limit[0, 0]

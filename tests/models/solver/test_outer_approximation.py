@@ -38,8 +38,9 @@ def broken(model):
 
 
 def cone():
-    """p^2 + q^2 <= w ell with p = 3, q = 4, w = 5: ell = 5; k >= ell / 2 whole: 3; cost ell + k =
-    8.
+    """p^2 + q^2 <= w ell with p = 3, q = 4, w = 5: ell = 5.
+
+    k >= ell / 2 is whole: 3. The cost ell + k is 8.
     """
     model = model_of(
         "cone", p=real(-9, 9), q=real(-9, 9), w=real(0, 5), ell=real(0, 99), k=whole(0, 20)
@@ -61,8 +62,9 @@ def disc():
 
 
 def square_cost():
-    """min (i - 1.4)^2 + (x - i)^2 + 2 with whole i and x >= 1.5: 2.36 at i = x = 2, before 2.41 at
-    i = 1.
+    """min (i - 1.4)^2 + (x - i)^2 + 2 with whole i and x >= 1.5.
+
+    It is 2.36 at i = x = 2, before 2.41 at i = 1.
     """
     model = model_of("square cost", i=whole(0, 5), x=real(1.5, 9))
     model.objective = pyo.Objective(expr=(model.i - 1.4) ** 2 + (model.x - model.i) ** 2 + 2)
@@ -79,8 +81,9 @@ def concave_gain():
 
 
 def concave_floor():
-    """A limit from below on a concave body is convex too: 9 - i^2 - x^2 >= 1; max i + x with whole
-    i: 4 at (2, 2).
+    """A limit from below on a concave body is convex too: 9 - i^2 - x^2 >= 1.
+
+    max i + x with whole i is 4 at (2, 2).
     """
     model = model_of("concave floor", i=whole(-5, 5), x=real(-5, 5))
     model.floor = pyo.Constraint(expr=9 - model.i**2 - model.x**2 >= 1)
@@ -204,8 +207,9 @@ def test_a_nonconvex_objective_is_refused_by_name():
 
 
 def test_a_whole_point_that_no_continuous_one_completes_is_not_the_end():
-    """The relaxation's first whole point lies outside the disc about (1.5, 1.5); (2, 2) inside it
-    is optimal.
+    """The relaxation's first whole point lies outside the disc about (1.5, 1.5).
+
+    (2, 2) inside it is optimal.
     """
     model = model_of("off centre", i=whole(0, 4), j=whole(0, 4))
     model.disc = pyo.Constraint(expr=(model.i - 1.5) ** 2 + (model.j - 1.5) ** 2 <= 2)

@@ -1,6 +1,4 @@
-"""The linear program that is solved again and again: optima by hand, rows that come and change,
-what has no answer.
-"""
+"""The linear program that is solved repeatedly: optima by hand, and rows that come and change."""
 
 import numpy as np
 import pytest

@@ -134,8 +134,9 @@ def test_unbounded_is_said_to_be_unbounded():
 
 
 def market_split(quadratic):
-    """Split 30 items in halves by 4 measures at once: good splits are found at once, and none is
-    proven in seconds.
+    """Split 30 items in halves by 4 measures at once.
+
+    Good splits are found at once, and none is proven in seconds.
     """
     rng = random.Random(1)
     model = pyo.ConcreteModel("market split")
