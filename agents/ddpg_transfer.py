@@ -1,20 +1,20 @@
-"""The learned method of Zhou et al. 2024: a DDPG agent (section 3.2), alone or with its actions
-corrected (section 3.3).
+"""The learned method of Zhou et al. 2024: a DDPG agent, alone or with corrected actions.
 
-The agent learns from `LoadTransferVectorEnv` in episodes of one hour: one fault, one action, one
-reward. With a correction the grid receives the corrected action, the replay memory holds that
-action, and the reward is (21).
+Source: Zhou et al., Energy Engineering 121(6), 2024, sections 3.2 and 3.3. The agent learns from
+`LoadTransferVectorEnv` in episodes of one hour: one fault, one action, one reward. With a
+correction the grid receives the corrected action, the replay memory holds that action, and the
+reward is (21).
 
-Scale of the reward. (10) is about 1e-3 where load must be shed, the penalties of (11) are -5 and
--10: a squared error
-(16) sees little but the penalties, and the agent learns to shed most of the load. It is given instead
+Scale of the reward. (10) is about 1e-3 where load must be shed; the penalties of (11) are -5 and
+-10. A squared error (16) then sees little but the penalties, and the agent learns to shed most of
+the load. It is given instead
 
     (a)  rho = log(max(R, R_all) / R_all)
 
 with R_all the least reward (10), over the training pool, of shedding everything. rho never falls
-where R rises, so in an episode of one step without chance what is best stays best; only which
-errors weigh equally changes: halving the cost is worth the same at any cost, and a broken limit is
-as bad as shedding everything.
+where R rises, so in an episode of one step without chance the best action stays the best. Only the
+weight of errors changes: halving the cost is worth the same at any cost, and a broken limit is as
+bad as shedding everything.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Correction(Protocol):
 
 @dataclass(frozen=True)
 class DdpgTransferConfig:
-    """Settings of the training; the defaults were chosen on ieee33 with scenarios of train weeks."""
+    """Settings of the training; the defaults were chosen on ieee33, on train weeks."""
 
     learner: TD3Config = field(
         default_factory=lambda: TD3Config.ddpg(
@@ -67,9 +67,8 @@ class DdpgTransferConfig:
     steps: int = 1500  # environment steps
     num_envs: int = 128  # scenarios per environment step
     learn_steps: int = 3  # gradient steps per environment step
-    shed_start: float = (
-        0.1  # shedding of the untrained policy; from 0.5 it has half of everything to unlearn
-    )
+    # Shedding of the untrained policy; from 0.5 it has half of everything to unlearn.
+    shed_start: float = 0.1
     switch_start: float = 0.2  # how far from 0.5, towards its normal state, each switch begins
 
     def __post_init__(self) -> None:
@@ -87,16 +86,17 @@ class DdpgTransferConfig:
 
     @classmethod
     def corrected(cls) -> DdpgTransferConfig:
-        """Return the setting for training with a correction: each of its steps at one bus costs an
-        AC flow, and a decision takes hundreds of them, so fewer decisions are made and each is
-        learned from more often.
+        """Return the setting for training with a correction.
+
+        Each of its steps at one bus costs an AC flow, and a decision takes hundreds of them. So
+        fewer decisions are made, and each is learned from more often.
         """
         return cls(steps=400, num_envs=32, learn_steps=8)
 
 
 @dataclass(frozen=True)
 class TransferCurve:
-    """What training tried, exploration included: means over blocks of environment steps (block,)."""
+    """What training tried, exploration included: means over blocks of steps, (block,)."""
 
     decisions: tuple[int, ...]  # tried by the end of each block
     learned_reward: tuple[float, ...]  # rho of (a); 0: no better than shedding everything
@@ -107,9 +107,8 @@ class TransferCurve:
 class DdpgTransfer:
     """A trained agent of one feeder and setting; made by `train` or `load`."""
 
-    curve: TransferCurve | None = (
-        None  # of the training, where it was done here; files of agents do not hold it
-    )
+    # Of the training, where it was done here; files of agents do not hold it.
+    curve: TransferCurve | None = None
 
     def __init__(
         self, network: Network, setting: Setting, learner: Td3, correction: Correction | None = None
@@ -130,8 +129,7 @@ class DdpgTransfer:
         correction: Correction | None = None,
         progress: Progress | None = None,
     ) -> DdpgTransfer:
-        """Return an agent trained on a pool of scenarios; `config.learner.seed` settles every
-        number of it.
+        """Return an agent trained on a pool of scenarios; the learner's seed settles every number.
 
         Raises ValueError as `LoadTransferVectorEnv` for a pool that does not fit the feeder, and
         for a learner of other sizes.
@@ -204,11 +202,10 @@ class DdpgTransfer:
         correction: Correction | None = None,
         setting: str | Setting | None = None,
     ) -> DdpgTransfer:
-        """Return the agent saved at `path`, with the correction it was trained with; setting None
-        takes its own.
+        """Return the agent saved at `path`, with the correction it was trained with.
 
-        Raises `CheckpointError` as `load_checkpoint`, among others when a corrected agent is loaded
-        without a correction.
+        setting: None takes the agent's own. Raises `CheckpointError` as `load_checkpoint`, and when
+        a corrected agent is loaded without its correction.
         """
         wanted = None if setting is None else resolve_setting(network, setting)
         checkpoint = load_checkpoint(path, kind=_kind(correction), network=network, setting=wanted)
@@ -232,7 +229,7 @@ class DdpgTransfer:
 
 
 def _curve(by_step: FloatArray, num_envs: int) -> TransferCurve:
-    """Return the means over blocks of (step, 3) figures of a step, in the order of `TransferCurve`."""
+    """Return means over blocks of the (step, 3) figures, in the order of `TransferCurve`."""
     length = -(-len(by_step) // CURVE_BLOCKS)
     first = np.arange(0, len(by_step), length)
     last = np.minimum(first + length, len(by_step))
@@ -243,18 +240,15 @@ def _curve(by_step: FloatArray, num_envs: int) -> TransferCurve:
 
 
 def _check_correction(network: Network, setting: Setting, correction: Correction | None) -> None:
-    """Raise ValueError when a correction that says what it corrects for was made for another feeder
-    or setting.
-    """
+    """Raise ValueError when the correction was made for another feeder or setting."""
     if correction is None:
         return
     theirs = getattr(correction, "setting", setting)
     if theirs != setting or getattr(correction, "network", network) is not network:
         raise ValueError(
             f"the correction is for the {theirs.name} setting of "
-            f"{getattr(correction, 'network', network).name}, the agent "
-            f"for the {setting.name} setting of {network.name}; make both for the same network and "
-            "setting"
+            f"{getattr(correction, 'network', network).name}, the agent for the {setting.name} "
+            f"setting of {network.name}; make both for the same network and setting"
         )
 
 
@@ -296,9 +290,7 @@ def _new_learner(
 
 
 def _start(network: Network, setting: Setting, config: DdpgTransferConfig) -> FloatArray:
-    """Return the action of the untrained policy: little shedding, switches inclined to their normal
-    state.
-    """
+    """Return the untrained policy's action: little shedding, switches near normal."""
     shed = np.full(int((network.p_load > 0).sum()), config.shed_start)
     normally_closed = network.closed[setting.switchable_branches(network)]
     return np.concatenate(

@@ -1,21 +1,16 @@
-"""Our load-transfer agent: a network ranks switch plans, physics gives the best few their least
-shedding, AC flow decides.
+"""Our load-transfer agent: a network ranks switch plans, AC power flow decides among the best.
 
 What is learned: after each fault only some switch states are ever worth operating. Training solves
-thousands of scenarios of train weeks by a deep search (`feederguard.models.switching.search`),
-keeps per fault every plan that won one (the *playbook*), and teaches a small network by imitation
-to rank the playbook from the observation (8), (9): for plan k of cost c_k, with c* the least of its
-scenario,
+thousands of scenarios of train weeks by a deep search (`models/switching/search.py`) and keeps per
+fault every plan that won one (the *playbook*). A small network learns by imitation to rank the
+playbook from the observation (8), (9). For plan k of cost c_k, with c* the least of its scenario,
 
     (a)  target   q_k  proportional to  exp(-(c_k / c* - 1) / TEMPERATURE)
     (b)  loss     cross-entropy of softmax(scores of the fault's plans) against q
 
-What decides: the `shortlist` best-ranked plans of the fault race each other
-(`feederguard.models.load_transfer.least_shedding`) with their least shedding from the Pyomo model's
-compiled limits; a scenario that still sheds may try the plans some exchanges away
-(`exchange_rounds`). So a wrong ranking costs money, never safety.
-
-Longer than other files: teaching, ranking and deciding share the playbook.
+What decides: the `shortlist` best-ranked plans of the fault race each other with their least
+shedding (`models/load_transfer/least_shedding.py`). A scenario that still sheds may try the plans
+some exchanges away (`exchange_rounds`). So a wrong ranking costs money, never safety.
 """
 
 from __future__ import annotations
@@ -60,18 +55,15 @@ class RankedSwitchingConfig:
     """Settings of training and deciding."""
 
     shortlist: int = 4  # plans that race in a decision
-    exchange_rounds: int = (
-        1  # of exchanges after the race, where load is still shed and states are too many to list
-    )
+    # Rounds of exchanges after the race, where load is still shed and states are many.
+    exchange_rounds: int = 1
     beam: int = 4  # plans exchanged per round
     search_beam: int = 8  # the same two for the teacher, and after a fault that training never met
     search_rounds: int = 4
-    search_start: int = (
-        64  # plain plans, of few operations first, that the teacher's search starts from
-    )
-    search_share: float = (
-        0.5  # of the training pool is given to the deep search, all of it to the ranking
-    )
+    # Plain plans, of few operations first, that the teacher's search starts from.
+    search_start: int = 64
+    # Share of the training pool that the deep search gets; the ranking gets all of it.
+    search_share: float = 0.5
     hidden: int = 256
     epochs: int = 30
     batch: int = 256
@@ -112,8 +104,7 @@ class Playbook:
 
 @dataclass(frozen=True)
 class RankingCurve:
-    """What the ranking had learned after each epoch of training, on the training scenarios
-    themselves (epoch,).
+    """What the ranking had learned after each epoch, on the training scenarios themselves (epoch,).
 
     The shares are of the scenarios that some plan of the playbook makes safe.
     """
@@ -128,9 +119,8 @@ class RankedSwitching:
     """A trained agent of one feeder and setting; made by `train` or `load`."""
 
     name = KIND
-    curve: RankingCurve | None = (
-        None  # of the training, where it was done here; files of agents do not hold it
-    )
+    # Of the training, where it was done here; files of agents do not hold it.
+    curve: RankingCurve | None = None
 
     def __init__(
         self,
@@ -181,14 +171,16 @@ class RankedSwitching:
         return agent
 
     def decide(self, scenarios: Scenarios) -> Decisions:
-        """Return a safe decision for each scenario, wherever one was found; raises ValueError as
-        `observe`.
+        """Return a safe decision for each scenario, wherever one was found.
+
+        Raises ValueError as `observe`.
         """
         return self._decide(scenarios)[1].decisions
 
     def certify(self, scenarios: Scenarios) -> Certificates:
-        """Return the decisions of `decide` with their certificates; proposed is the best-ranked
-        plan, nothing shed.
+        """Return the decisions of `decide` with their certificates.
+
+        What was proposed is the best-ranked plan with nothing shed.
         """
         begin = perf_counter()
         proposed, settled = self._decide(scenarios)
@@ -219,7 +211,10 @@ class RankedSwitching:
     def load(
         cls, path: str | Path, network: Network, setting: str | Setting | None = None
     ) -> RankedSwitching:
-        """Return the agent saved at `path`; setting None takes its own. Raises `CheckpointError`."""
+        """Return the agent saved at `path`; setting None takes its own.
+
+        Raises `CheckpointError` as `load_checkpoint`.
+        """
         wanted = None if setting is None else resolve_setting(network, setting)
         checkpoint = load_checkpoint(path, kind=KIND, network=network, setting=wanted)
         try:
@@ -238,10 +233,10 @@ class RankedSwitching:
         return cls(network, checkpoint.setting, playbook, layers, config)
 
     def scores(self, observations: ArrayLike) -> Float32Array:
-        """Return the score of every plan of the playbook, (B, n_plan), for observations (B,
-        n_branch + 3 n_bus).
+        """Return the score of every plan of the playbook, (B, n_plan).
 
-        Raises ValueError for another shape or a value that is not finite.
+        observations: (B, n_branch + 3 n_bus). Raises ValueError for another shape or a value that
+        is not finite.
         """
         width = self.network.n_branch + 3 * self.network.n_bus
         values = np.asarray(observations, dtype=np.float32)
@@ -265,8 +260,7 @@ class RankedSwitching:
         """Return the best-ranked plans with nothing shed, and what is decided."""
         start = self._shortlists(scenarios, self.scores(observe(self.network, scenarios)))
         config = self.config
-        # Where all states can be listed the teacher knew them all, and the ranking leaves nothing
-        # for exchanges to find.
+        # Where all states can be listed, the teacher knew them all: exchanges find nothing new.
         rounds = config.exchange_rounds if self._many_states else 0
         found = search_plans(self.plans, scenarios, start, beam=config.beam, max_rounds=rounds)
         unmet = np.flatnonzero(np.diff(self.playbook.first)[scenarios.fault] == 0)
@@ -282,8 +276,7 @@ class RankedSwitching:
         return Decisions(proposed, np.zeros(found.shed.shape)), settled
 
     def _shortlists(self, scenarios: Scenarios, scores: Float32Array) -> list[BoolArray]:
-        """Return the best-ranked plans of each scenario; the plain ones for a fault that training
-        never met.
+        """Return the best-ranked plans of each scenario; plain ones for an unmet fault.
 
         In a meshed setting doing nothing is always among them: it costs one flow, and at low demand
         it is best.
@@ -313,9 +306,7 @@ class RankedSwitching:
 def _collect(
     plans: SwitchPlans, scenarios: Scenarios, config: RankedSwitchingConfig, report: Progress
 ) -> Playbook:
-    """Return the plans that won a scenario in the deep search, and the plain plans of a radial
-    setting.
-    """
+    """Return the plans that won a scenario in the deep search; if radial, the plain plans too."""
     network = plans.network
     won: list[dict[bytes, BoolArray]] = [{} for _ in range(network.n_branch)]
     step = 500
@@ -341,9 +332,7 @@ def _collect(
 def _label(
     plans: SwitchPlans, playbook: Playbook, scenarios: Scenarios, report: Progress
 ) -> tuple[Candidates, FloatArray]:
-    """Return all playbook plans of each scenario and their costs (or lower bounds, where they
-    lose).
-    """
+    """Return all playbook plans of each scenario and their costs, lower bounds where they lose."""
     counts = np.diff(playbook.first)[scenarios.fault]
     first = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     rows = np.arange(first[-1]) + np.repeat(playbook.first[scenarios.fault] - first[:-1], counts)
@@ -369,7 +358,7 @@ def _fit(
     config: RankedSwitchingConfig,
     report: Progress,
 ) -> tuple[Layers, RankingCurve]:
-    """Return the layers (weight, bias) of the ranking network, trained on (b), and how that went."""
+    """Return the layers (weight, bias) of the ranking network, trained on (b), and its curve."""
     target, mask = _targets(playbook, fault, candidates, costs)
     losses: list[float] = []
     ranked_pct: list[tuple[float, float]] = []
@@ -418,8 +407,9 @@ def _loss(scores: Tensor, target: Tensor, mask: Tensor) -> Tensor:
 
 
 def _ranked_pct(scores: Tensor, target: Tensor, count: int) -> float:
-    """Return how many percent of the scenarios have a plan of least cost among the `count`
-    best-ranked, NaN for none.
+    """Return the percentage of scenarios with a cheapest plan among the `count` best-ranked.
+
+    NaN where there is no scenario to count.
     """
     best = target.max(dim=1, keepdim=True).values
     ranked = scores.topk(min(count, scores.shape[1]), dim=1).indices
@@ -431,7 +421,7 @@ def _ranked_pct(scores: Tensor, target: Tensor, count: int) -> float:
 def _targets(
     playbook: Playbook, fault: IntArray, candidates: Candidates, costs: FloatArray
 ) -> tuple[Tensor, Tensor]:
-    """Return q of (a), (B, n_plan) float32, and which plans belong to a fault, (n_branch, n_plan)."""
+    """Return q of (a), (B, n_plan) float32, and each fault's plans, (n_branch, n_plan) bool."""
     item = candidates.scenario
     best = np.full(len(fault), np.inf)
     np.minimum.at(best, item, costs)

@@ -1,17 +1,17 @@
-"""Importing this module makes `feederguard/LoadTransfer-v0` and `feederguard/VoltageRegulation-v0`
-known to Gymnasium.
+"""Importing this module makes the two environments known to Gymnasium.
 
     import feederguard.agents.registration
     gymnasium.make("feederguard/LoadTransfer-v0", feeder="bus69", setting="radial")
     gymnasium.make_vec("feederguard/LoadTransfer-v0", num_envs=4096)
     gymnasium.make("feederguard/VoltageRegulation-v0", feeder="cigre_lv18", weeks="train")
 
-or, in one string that imports it,
-`gymnasium.make("feederguard.agents.registration:feederguard/LoadTransfer-v0")`. Arguments are those
-of the factories in `agents/environments/bundled_load_transfer.py` and
-`agents/environments/bundled_voltage.py`, which load the feeder and the year of demand; they are
-named by string because environments know no data. Gymnasium reads no entry points of installed
-packages (it stopped with 1.0), so one of the two imports is needed.
+One string does it too:
+
+    gymnasium.make("feederguard.agents.registration:feederguard/LoadTransfer-v0")
+
+Arguments are those of the factories in `environments/bundled_load_transfer.py` and
+`environments/bundled_voltage.py`, which load the feeder and the year of demand. Gymnasium reads no
+entry points of installed packages since 1.0, so one of the two imports is needed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Branch exchange: close an open branch, open one on the loop it makes, as long as losses fall.
+"""Branch exchange: close an open branch, open one on its loop, as long as losses fall.
 
-Source of the idea: Civanlar, Grainger, Yin & Lee, IEEE Trans. Power Delivery 3(3), 1988. Here every
-exchange that a state allows is tried at once by the batched AC power flow, and the best one taken;
-several random starts escape the first valley.
+Source of the idea: Civanlar, Grainger, Yin & Lee, IEEE Trans. Power Delivery 3(3), 1988. Every
+exchange that a state allows is tried at once by the batched AC power flow, and the best is taken.
+Several random starts escape a local optimum.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ def branch_exchange(
     starts: int = 20,
     seed: int = 0,
 ) -> BoolArray:
-    """Return the radial topology (n_branch,) of least AC loss found; p, q net demand in pu, default
-    nominal.
+    """Return the radial topology (n_branch,) of least AC loss found.
 
-    Ties and lines on loops are switched. starts: random starting trees besides the normal state.
+    p, q: net demand in pu, default nominal. Ties and lines on loops are switched. starts: random
+    starting trees besides the normal state.
     """
     free = loop_switches(network)
     rng = np.random.default_rng(seed)

@@ -1,11 +1,10 @@
-"""Every tie state tried, each with its AC-exact least shedding: the reference optimum of the paper
-setting.
+"""Every tie state tried with its AC-exact least shedding: the optimum of the paper setting.
 
-With k ties there are 2^k states; the cost of one with N operations and dark load D is at least C_sw
-N^2 + C_load (D / S_base)^2, which is its cost with nothing shed. So the states are first judged all
-at once with nothing shed, and an AC OPF is solved only for states whose bound lies below the best
-cost found. Ipopt's optima are local; the report of a scenario says how many OPFs failed, and its
-bound is then no higher than what those states could cost.
+With k ties there are 2^k states. The cost of one with N operations and dark load D is at least C_sw
+N^2 + C_load (D / S_base)^2, which is its cost with nothing shed. So all states are first judged
+with nothing shed, and an AC OPF is solved only for states whose bound lies below the best cost
+found. Ipopt's optima are local. The report of a scenario says how many OPFs failed, and its bound
+is then no higher than what those states could cost.
 """
 
 from __future__ import annotations
@@ -45,9 +44,8 @@ class TieEnumeration:
         if self.setting.radial or len(self.ties) > MOST_TIES:
             raise ValueError(
                 f"enumeration tries every state of the switchable branches: {len(self.ties)} of "
-                "them in the "
-                f"{self.setting.name} setting of {network.name}; it takes meshed settings of at "
-                f"most {MOST_TIES}"
+                f"them in the {self.setting.name} setting of {network.name}; it takes meshed "
+                f"settings of at most {MOST_TIES}"
             )
         self.reports: list[Report] = []
         self._least_shedding = LeastSheddingSolver(network, self.setting)
@@ -85,8 +83,7 @@ class TieEnumeration:
             if judged.safe[0] and judged.cost[0] < best_cost:
                 best_cost, best = float(judged.cost[0]), decision
         if best is None:
-            # Everything shed is the last resort that any state offers; it is judged like every
-            # other decision.
+            # The last resort: everything is shed.
             best, best_cost = Decisions(closed[:1], np.ones((1, self.network.n_bus))), np.nan
         note = f"{n} states, {solved} AC OPFs" + (f", {failed} of them failed" if failed else "")
         bound = min(best_cost, unresolved) if np.isfinite(best_cost) else -np.inf

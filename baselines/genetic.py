@@ -1,5 +1,4 @@
-"""The genetic algorithm: what a planner runs today, given its best formulation and a batched
-fitness.
+"""The genetic algorithm: what a planner runs today, in its best formulation, fitness batched.
 
 A chromosome has one real gene per switchable branch and one per load bus, all in [0, 1].
 
@@ -10,7 +9,7 @@ A chromosome has one real gene per switchable branch and one per load bus, all i
 
 Fitness: the compiled Pyomo cost, constrained by the judge's worst violation of the Pyomo limits on
 the AC flow, for the whole population at once. The first population holds the normal state, states
-one switch away, and random ones.
+a few switches away, and random ones.
 """
 
 from __future__ import annotations
@@ -36,9 +35,7 @@ from feederguard.models.switching.forests import spanning_forests
 
 @dataclass(frozen=True)
 class GeneticConfig:
-    """Settings of the search; the defaults were chosen on train weeks by
-    studies/evidence/tune_genetic.py.
-    """
+    """Settings of the search, chosen on train weeks by studies/evidence/tune_genetic.py."""
 
     population: int = 200
     generations: int = 50
@@ -69,9 +66,7 @@ class Genetic:
         self.switchable = np.flatnonzero(free)
 
     def decide(self, scenarios: Scenarios) -> Decisions:
-        """Return the best individual of each run: of least cost among the safe, else of least
-        violation.
-        """
+        """Return the best of each run: of least cost among the safe, else of least violation."""
         # Every run starts from the same seed, so a decision does not depend on what it is batched
         # with.
         return Decisions.join(

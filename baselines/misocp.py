@@ -1,11 +1,10 @@
-"""The exact method: the load-transfer MISOCP solved to a gap, its decision made AC-exact where it
-was not.
+"""The exact method: the load-transfer MISOCP solved to a gap, made AC-exact where it is not.
 
-In the radial setting the cone relaxation is exact wherever loads alone decide (local generation
-against an upper limit can loosen it), and the decision is then the optimum to the gap that its
-report proves. In the paper setting the model carries a linearised angle equation: the topology is
-chosen by it, and where its shedding breaks an AC limit the shedding is replaced by the least that
-the AC equations allow with that topology (`models/load_transfer/shedding_opf.py`).
+In the radial setting the cone relaxation is exact where loads alone decide; local generation
+against an upper limit can loosen it. The decision is then the optimum to the gap that its report
+proves. In the paper setting the model carries a linearised angle equation, which chooses the
+topology. Where the model's shedding breaks an AC limit, the least shedding that the AC equations
+allow with that topology replaces it (`models/load_transfer/shedding_opf.py`).
 """
 
 from __future__ import annotations
@@ -30,8 +29,9 @@ from feederguard.models.solver import solve
 
 
 class Misocp:
-    """Mixed-integer second-order cone programming, one model per scenario; `reports` tells how each
-    solve went.
+    """Mixed-integer second-order cone programming, one model per scenario.
+
+    `reports` tells how each solve went.
     """
 
     name = "misocp"
@@ -53,10 +53,10 @@ class Misocp:
         self._least_shedding = LeastSheddingSolver(network, self.setting)
 
     def decide(self, scenarios: Scenarios) -> Decisions:
-        """Return the optimum of each scenario, an incumbent where the time limit struck (its report
-        says so).
+        """Return the optimum of each scenario, an incumbent where the time limit struck.
 
-        Raises `NotSolvedError` when a scenario has no feasible decision or none was found in time.
+        The report says which. Raises `NotSolvedError` when a scenario has no feasible decision or
+        none was found in time.
         """
         answers = [self._decide_one(scenarios[k : k + 1]) for k in range(len(scenarios))]
         self.reports = [report for _, report in answers]

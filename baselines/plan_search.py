@@ -1,10 +1,9 @@
-"""The unlearned competitor of the learned agents: search switch plans anew for every scenario.
+"""The unlearned competitor of the agents: it searches switch plans anew for every scenario.
 
-Starts from the plain plans (`feederguard.models.switching.plans`), gives each its least shedding by
-AC power flow and exchanges branches of the best, round by round
-(`feederguard.models.switching.search`). A meshed setting of at most nine ties has no more states
-than plain plans: every state is then tried, and the answer is the enumerated optimum by that least
-shedding.
+It starts from the plain plans (`models/switching/plans.py`), gives each its least shedding by AC
+power flow, and exchanges branches of the best, round by round (`models/switching/search.py`). A
+meshed setting of at most nine ties has no more states than plain plans. Every state is then tried,
+and the answer is the enumerated optimum by that least shedding.
 """
 
 from __future__ import annotations
@@ -21,8 +20,7 @@ from feederguard.models.switching.search import Found, search_plans
 
 
 class PlanSearch:
-    """The search on one network and setting; `reports` tells of each scenario whether every state
-    was tried.
+    """The search on one network and setting; a report says whether every state was tried.
 
     beam, max_rounds: as `search_plans`. Raises ValueError when beam is below 1 or max_rounds
     negative, and as `resolve_setting`.
@@ -42,8 +40,10 @@ class PlanSearch:
         self.reports: list[Report] = []
 
     def decide(self, scenarios: Scenarios) -> Decisions:
-        """Return the best plan found for each scenario; where none can be made safe, all behind the
-        fault stays dark.
+        """Return the best plan found for each scenario.
+
+        Where none can be made safe, all behind the fault stays dark
+        (`models/switching/fallback.py`).
         """
         begin = perf_counter()
         found = search_plans(self.plans, scenarios, beam=self.beam, max_rounds=self.max_rounds)

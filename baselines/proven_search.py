@@ -1,33 +1,30 @@
-"""The search for switch plans, with what can be proven of its answer: a lower bound of the cost
-after every fault.
+"""The search for switch plans, with a lower bound of the cost after every fault.
 
-`plan_search.py` answers; the bound is of decisions that, as the radial setting asks, feed all that
-can be fed. The cost is
+`plan_search.py` answers. The bound is of decisions that feed all that can be fed, as the radial
+setting asks. The cost is
 
-    (1)  C_load (S / S_base)^2 + C_sw N^2  >=  floor(N),  the cost of shedding nothing that can be fed with N operations
+    (1)  C_load (S / S_base)^2 + C_sw N^2  >=  floor(N)
 
-and in a radial setting whose normal state is a forest, N_0 operations feed what can be fed (one
-closing where a tie leads to the dark part, none where none does), and every other way takes N_0 +
-2, N_0 + 4, ...: each further closing opens another branch. So
+with floor(N) the cost of N operations that shed nothing that can be fed. In a radial setting whose
+normal state is a forest, N_0 operations feed what can be fed: one closing where a tie leads to the
+dark part, none where none does. Every other way takes N_0 + 2, N_0 + 4, ...: each further closing
+opens another branch. So where all plans of at most N operations were raced,
 
-    (2)  where all plans of at most N operations were raced, no decision costs less than min(their best, floor(N + 2))
+    (2)  no decision costs less than min(their best, floor(N + 2))
 
 The plain plans are all those of N_0 operations. Those of N + 2 are among the exchanges of those of
-N: of a forest's ties the one that leads to the dark part alone makes a plain plan, and by the
-exchange property of forests another of its ties can be given back for a line it opened. Proofs are
-tried cheapest first:
+N. Proofs are tried cheapest first:
 
     operations     the cost is floor(N_0): nobody does with less
     layers         (2) with N_0, and with up to MOST_LAYERS rounds more where that could settle it
-    every state    where few loops make at most MOST_LISTED radial states, all of them raced; tie states likewise
+    every state    where few loops make at most MOST_LISTED radial states, all are raced; tie
+                   states likewise
     MISOCP         its proven bound within `prove_s` seconds, where asked for
 
-Racing a plan means its least shedding by AC power flow
-(`feederguard.models.load_transfer.least_shedding`); a plan that a race finds better replaces the
-answer. It aims a little inside each limit, and the judge takes a little outside for inside: a proof
-by race holds to that tolerance (after fault 29 of ieee33 a cost of 103.5514, where the MISOCP's
-decision leans on the limit and costs 103.5498). What is left is "not proven", and its bound is
-still one.
+Racing a plan means its least shedding by AC power flow (`models/load_transfer/least_shedding.py`).
+A plan that a race finds better replaces the answer. A race aims a little inside each limit, and the
+judge accepts a little outside: a proof by race holds to that tolerance. What is left is "not
+proven", and its bound is still one.
 """
 
 from __future__ import annotations
@@ -60,9 +57,8 @@ MOST_LOOPS = 10  # counting radial states takes all choices of so many chains
 MOST_LAYERS = 1
 MOST_EXPANDED = 100  # plans whose exchanges make the next layer
 RACED_AT_ONCE = 4000
-TOLERANCE = (
-    1e-4  # a decision of the MISOCP that is cheaper by less only leans on the judge's tolerance
-)
+# A decision of the MISOCP that is cheaper by less only uses the judge's tolerance.
+TOLERANCE = 1e-4
 OPERATIONS, EVERY_RADIAL, EVERY_TIE, BY_MISOCP = (
     "operations alone",
     "every radial state",
@@ -86,12 +82,11 @@ class _Answer:
 
 
 class ProvenSearch:
-    """Plan search with proofs on one network and setting; `reports` holds bound and reason of each
-    scenario.
+    """Plan search with proofs on one network and setting; `reports` holds bound and reason.
 
-    A report's seconds are those of the search alone; `proof_seconds` those of its proof. prove_s:
-    for the MISOCP, None: never. Raises ValueError when prove_s is not positive, `NetworkError`
-    where a radial setting meets a normal state with a loop, and as `PlanSearch`.
+    A report's seconds are those of the search; `proof_seconds` holds those of its proof. prove_s:
+    seconds for the MISOCP, None: never. Raises ValueError when prove_s is not positive,
+    `NetworkError` where a radial setting meets a normal state with a loop, and as `PlanSearch`.
     """
 
     name = "proven_search"
@@ -118,9 +113,8 @@ class ProvenSearch:
         if self.setting.radial and network.closed.sum() != network.n_bus - len(network.substation):
             raise NetworkError(
                 f"{network.name}: its normal state is no forest ({int(network.closed.sum())} "
-                "closed branches for "
-                f"{network.n_bus} buses and {len(network.substation)} substations); open its "
-                "loops, or use the paper setting"
+                f"closed branches for {network.n_bus} buses and {len(network.substation)} "
+                "substations); open its loops, or use the paper setting"
             )
 
     def decide(self, scenarios: Scenarios) -> Decisions:
@@ -154,9 +148,7 @@ class ProvenSearch:
         return _Answer(decision, cost)
 
     def _feeds_in(self, scenario: Scenarios) -> bool:
-        """Return whether generation or reactive demand lies in the dark, which nothing shed would
-        show.
-        """
+        """Return whether generation or reactive demand lies in the dark; no shedding shows it."""
         fault, plans = int(scenario.fault[0]), self._search.plans
         behind = (
             self._rules.reachable[fault]
@@ -267,5 +259,5 @@ class ProvenSearch:
 
 
 def _operations(plans: SwitchPlans, fault: int, closed: BoolArray) -> np.ndarray:
-    """Return the operations that lead to each state (n_plan, n_branch) after the fault, (n_plan,)."""
+    """Return the operations that lead to each state after the fault, (n_plan,)."""
     return np.asarray((closed != plans.dark(fault)).sum(axis=1))

@@ -1,10 +1,10 @@
-"""What comes with every decision made safe: what was proposed, what is applied, why, and how the AC
-power flow sees it.
+"""What comes with every decision made safe: what was proposed, what is applied, and why.
 
 as_proposed   the proposal is safe as it is
 corrected     the proposed switches stay, more load is shed
 replaced      other switches: the proposed ones cannot be made safe, or cost more
-impossible    no switch state tried that feeds what can be fed can be made safe; everything behind the fault stays dark
+impossible    no switch state tried that feeds what can be fed can be made safe: everything behind
+              the fault stays dark
 """
 
 from __future__ import annotations

@@ -1,13 +1,10 @@
-"""Our correction: any proposal becomes a decision that the AC power flow calls safe, with the least
-extra shedding.
+"""Our correction: any proposal becomes a safe decision, with the least extra shedding.
 
 Where the proposed switches can be made safe they stay, and the least shedding is added to what the
-proposal sheds
-(`feederguard.models.load_transfer.least_shedding`: the Pyomo model's compiled limits, re-linearised at the AC solution until
-that solution itself is inside). Where they cannot, the cheapest of the plans one exchange away and
-of the plain plans takes their place. Where no plan can be made safe, everything behind the fault
-stays dark and what is left is shed as far as its own limits ask; the certificate then says
-`impossible` and why. Equation numbers: Zhou et al. 2024.
+proposal sheds (`models/load_transfer/least_shedding.py`). Where they cannot, the cheapest of the
+plain plans and the plans one exchange away takes their place. Where no plan can be made safe,
+everything behind the fault stays dark, and what is left is shed as far as its own limits ask. The
+certificate then says `impossible`, and why. Equation numbers: Zhou et al. 2024.
 """
 
 from __future__ import annotations
@@ -51,7 +48,7 @@ class SafeCorrection:
         return self.run(scenarios, decisions).applied
 
     def run(self, scenarios: Scenarios, decisions: Decisions) -> Certificates:
-        """Return the certificates of the decisions made safe; raises ValueError as the judge does."""
+        """Return the certificates of the decisions made safe; raises ValueError as `judge`."""
         begin = perf_counter()
         proposed = Decisions(np.asarray(decisions.closed), np.asarray(decisions.shed, dtype=float))
         check_decisions(self.network, scenarios, proposed, self.setting)

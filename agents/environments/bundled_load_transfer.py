@@ -1,8 +1,7 @@
-"""The load-transfer environments on a feeder by name and the bundled year: what `gymnasium.make`
-calls.
+"""The load-transfer environments on a feeder by name and the bundled year of demand.
 
 `feederguard.agents.registration` registers them as `feederguard/LoadTransfer-v0`. An episode of
-several hours starts in an hour of the weeks asked for and stays in them; its demand and sunshine
+several hours starts in an hour of the weeks asked for and stays in them. Its demand and sunshine
 are those of the hours that follow.
 """
 
@@ -10,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +27,15 @@ from feederguard.models.network import Network
 
 MOST_HOURS = 24
 POOL_SIZE = 4096
+
+
+class PoolChoice(TypedDict, total=False):
+    """Which scenarios an environment draws from; see `make_env`."""
+
+    feeder: str
+    weeks: str
+    pool_size: int
+    seed: int
 
 
 def make_env(
@@ -54,25 +62,24 @@ def make_env(
 
 def make_vector_env(
     num_envs: int = 1,
-    feeder: str = "ieee33",
     setting: str | Setting = "paper",
-    weeks: str = "train",
-    pool_size: int = POOL_SIZE,
-    seed: int = 0,
     horizon: int = 1,
     correct: Correct | None = None,
     render_mode: str | None = None,
+    **pool: Unpack[PoolChoice],
 ) -> LoadTransferVectorEnv:
-    """Return the natively batched environment of `num_envs` faults at a time; otherwise as
-    `make_env`.
+    """Return the natively batched environment of `num_envs` faults at a time.
+
+    pool: feeder, weeks, pool_size and seed. Arguments and errors as `make_env`.
     """
-    network, pool = _pool(feeder, weeks, pool_size, seed, horizon)
-    return LoadTransferVectorEnv(network, pool, setting, horizon, num_envs, correct, render_mode)
+    network, scenarios = _pool(horizon=horizon, **pool)
+    return LoadTransferVectorEnv(
+        network, scenarios, setting, horizon, num_envs, correct, render_mode
+    )
 
 
 def sample_episodes(network: Network, count: int, seed: int, weeks: str, horizon: int) -> Scenarios:
-    """Return `count` * `horizon` scenarios of the bundled year: the consecutive hours of each of
-    `count` faults.
+    """Return count * horizon scenarios of the bundled year: the consecutive hours of each fault.
 
     With horizon 1 they are those of `sample_scenarios`. Raises as that, and ValueError when horizon
     is not 1 to MOST_HOURS.
@@ -110,9 +117,19 @@ def sample_episodes(network: Network, count: int, seed: int, weeks: str, horizon
     )
 
 
+def _pool(
+    feeder: str = "ieee33",
+    weeks: str = "train",
+    pool_size: int = POOL_SIZE,
+    seed: int = 0,
+    horizon: int = 1,
+) -> tuple[Network, Scenarios]:
+    return _shared_pool(feeder, weeks, pool_size, seed, horizon)
+
+
 # Environments of one pool share its arrays, and what has been compiled for its network.
 @lru_cache(maxsize=8)
-def _pool(
+def _shared_pool(
     feeder: str, weeks: str, pool_size: int, seed: int, horizon: int
 ) -> tuple[Network, Scenarios]:
     network = load_network(feeder)

@@ -1,23 +1,20 @@
-"""Load transfer as a Gymnasium environment: single, and natively batched for thousands of scenarios
-a step.
+"""Load transfer as a Gymnasium environment: single, or batched for thousands of scenarios.
 
 Source: Zhou et al., Energy Engineering 121(6), 2024, whose equation numbers these are. Physics,
-cost, limits and rewards
-(10), (11), (21) are the judge's (`feederguard.models.load_transfer`).
+cost, limits and rewards (10), (11), (21) are the judge's (`models/load_transfer/judge.py`).
 
-    observation (8), (9)  the failed branch, one-hot; then per bus p_load, q_load and p_gen, in units of the feeder's mean
-                          nominal active load per loaded bus. With a horizon of several hours also
-                          the state of each switchable branch (1 closed) and the fraction of the
-                          horizon that is left.
-    action (7)            numbers in [0, 1]: the shed fraction of each bus with nominal load, in bus order, then one
-                          number per switchable branch, in branch order. What is outside is clipped,
-                          NaN is refused.
+    observation (8), (9)
+        The failed branch, one-hot; then per bus p_load, q_load and p_gen, in units of the feeder's
+        mean nominal active load per loaded bus. With a horizon of several hours also the state of
+        each switchable branch (1 closed) and the fraction of the horizon that is left.
+    action (7)
+        Numbers in [0, 1]: the shed fraction of each bus with nominal load, in bus order, then one
+        number per switchable branch, in branch order. What is outside is clipped, NaN is refused.
         meshed setting    a branch is closed where its number is at least 0.5
-        radial setting    the numbers are keys of a maximal spanning forest (`feederguard.models.switching.forests`): branches
-        of
-                          high keys are closed first, so every action is radial and feeds all that
-                          can be fed; where nothing can be fed any more, switches stay as they
-                          normally are
+        radial setting    the numbers are keys of a maximal spanning forest
+                          (`models/switching/forests.py`): branches of high keys are closed first,
+                          so every action is radial and feeds all that can be fed; switches where
+                          nothing can be fed keep their normal state
 
 An episode is one fault that lasts `horizon` hours: a decision an hour, switching charged against
 the hour before. It ends by termination, since the fault is then repaired, and is never truncated.
@@ -62,16 +59,16 @@ Correct = Callable[[Scenarios, Decisions], Decisions]
 
 
 class LoadTransferEnv(gym.Env[Float32Array, Float32Array]):
-    """One fault at a time; `info` holds the fields of `Outcomes` but the reward, `applied_action`
-    and `pool_row`.
+    """One fault at a time.
 
-    correct: changes a batch of decisions before the grid receives them; the reward is then (21),
-    and `info["applied_action"]` encodes what the grid received. `reset(options={"episode": k})`
-    picks an episode of the pool, otherwise one is drawn. `pool_row` is the row of the pool that was
-    shown (reset) or judged (step).
+    `info` holds the fields of `Outcomes` but the reward, `applied_action` and `pool_row`. correct:
+    changes a batch of decisions before the grid receives them; the reward is then (21), and
+    `info["applied_action"]` encodes what the grid received. `reset(options={"episode": k})` picks
+    an episode of the pool, otherwise one is drawn. `pool_row` is the row of the pool that was shown
+    (reset) or judged (step).
 
     Raises ValueError at once when the pool is empty, of another feeder, holds a value that is not
-    finite, or is not made of episodes of `horizon` rows; `step` raises `ResetNeeded` after the end
+    finite, or is not made of episodes of `horizon` rows. `step` raises `ResetNeeded` after the end
     of an episode.
     """
 
@@ -115,11 +112,10 @@ class LoadTransferEnv(gym.Env[Float32Array, Float32Array]):
 
 
 class LoadTransferVectorEnv(gym.vector.VectorEnv[Float32Array, Float32Array, NDArray[Any]]):
-    """`num_envs` faults a step, in arrays throughout; arguments, errors and `info` as
-    `LoadTransferEnv`, batch first.
+    """`num_envs` faults a step; arguments, errors and `info` as `LoadTransferEnv`, batch first.
 
     Autoreset is SAME_STEP: a step that ends the episodes returns the first observations of new
-    ones, and the last ones in `info["final_obs"]`, (num_envs, n_observation); all environments
+    ones, and the last ones in `info["final_obs"]`, (num_envs, n_observation). All environments
     begin and end together. `reset(options={"episode": k})` takes one episode for all or (num_envs,)
     of them.
     """
@@ -157,9 +153,7 @@ class LoadTransferVectorEnv(gym.vector.VectorEnv[Float32Array, Float32Array, NDA
     def step(
         self, actions: Float32Array
     ) -> tuple[Float32Array, NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
-        """Return observations, rewards, which faults are repaired, none truncated, and the
-        outcomes.
-        """
+        """Return observations, rewards, which faults are repaired, none truncated, and outcomes."""
         reward, info = self.faults.step(actions)
         observations = self.faults.observe()
         ended = np.full(self.num_envs, self.faults.ended)
@@ -172,9 +166,7 @@ class LoadTransferVectorEnv(gym.vector.VectorEnv[Float32Array, Float32Array, NDA
 
 
 class _Faults:
-    """A batch of episodes, hour by hour, in step with each other: what both environments are made
-    of.
-    """
+    """A batch of episodes in step with each other, hour by hour: the core of both environments."""
 
     def __init__(
         self,
@@ -210,9 +202,7 @@ class _Faults:
 
     @property
     def rows(self) -> IntArray:
-        """The row of the pool that each environment is at; after the end, the last one of its
-        episode.
-        """
+        """The row of the pool of each environment; after the end, the last one of its episode."""
         return self.episode * self.horizon + min(self.hour, self.horizon - 1)
 
     def start(self, rng: np.random.Generator, n: int, options: dict[str, Any] | None) -> None:
@@ -264,7 +254,7 @@ class _Faults:
 
 
 def _checked_pool(network: Network, scenarios: Scenarios, horizon: int) -> Scenarios:
-    """Return the pool of an environment, or raise where it is given rather than in some later step."""
+    """Return the pool of an environment, or raise where it is given rather than in a later step."""
     if not len(scenarios):
         raise ValueError(f"{network.name}: the pool of scenarios is empty; give at least one")
     check_scenarios(network, scenarios, "environment")
@@ -276,8 +266,8 @@ def _checked_pool(network: Network, scenarios: Scenarios, horizon: int) -> Scena
     if len(pool) % horizon:
         raise ValueError(
             f"{network.name}: a pool of {len(pool)} scenarios does not divide into episodes of "
-            f"{horizon} hours; give a "
-            f"multiple of horizon={horizon}, the hours of each fault one after the other"
+            f"{horizon} hours; give a multiple of horizon={horizon}, the hours of each fault one "
+            "after the other"
         )
     by_episode = pool.fault.reshape(-1, horizon)
     mixed = np.flatnonzero((by_episode != by_episode[:, :1]).any(axis=1))
@@ -285,8 +275,8 @@ def _checked_pool(network: Network, scenarios: Scenarios, horizon: int) -> Scena
         first = int(mixed[0]) * horizon
         raise ValueError(
             f"{network.name}: scenarios {first} to {first + horizon - 1} make one episode of "
-            f"{horizon} hours but not "
-            "all have the same fault; order the pool by fault, then by hour"
+            f"{horizon} hours but not all have the same fault; order the pool by fault, then by "
+            "hour"
         )
     return pool
 
@@ -297,7 +287,6 @@ def _asked_episodes(asked: ArrayLike, n: int, n_episode: int) -> IntArray:
     if not fits or (episodes < 0).any() or (episodes >= n_episode).any():
         raise ValueError(
             f"options: episode is {asked!r}; give one number or {n} of them, from 0 to "
-            f"{n_episode - 1}, the episodes of "
-            "the pool"
+            f"{n_episode - 1}, the episodes of the pool"
         )
     return np.array(np.broadcast_to(episodes, n), dtype=np.int64)

@@ -17,10 +17,10 @@ from feederguard.models.switching.forests import spanning_forests
 
 
 def observe(network: Network, scenarios: Scenarios) -> Float32Array:
-    """Return the observations (8), (9) of the scenarios, (B, n_branch + 3 n_bus); see the module.
+    """Return the observations (8), (9) of the scenarios, (B, n_branch + 3 n_bus).
 
-    Raises ValueError when the scenarios are of another feeder or a demand or generation is not
-    finite.
+    Their layout is that of `environments/load_transfer.py`. Raises ValueError when the scenarios
+    are of another feeder or a demand or generation is not finite.
     """
     scenarios = check_scenarios(network, scenarios, "observe")
     n, n_branch = len(scenarios), network.n_branch
@@ -36,10 +36,11 @@ def observe(network: Network, scenarios: Scenarios) -> Float32Array:
 def decode_actions(
     network: Network, setting: str | Setting, scenarios: Scenarios, actions: ArrayLike
 ) -> Decisions:
-    """Return the decisions that actions (B, n_load + n_switch) stand for; see the module.
+    """Return the decisions that actions (B, n_load + n_switch) stand for.
 
-    Raises ValueError when the shape is another or an action holds NaN; as `resolve_setting`; and
-    `NetworkError` when the setting is radial and branches that cannot be switched form a loop.
+    Their layout is that of `environments/load_transfer.py`. Raises ValueError when the shape is
+    another or an action holds NaN; as `resolve_setting`; and `NetworkError` when the setting is
+    radial and branches that cannot be switched form a loop.
     """
     setting = resolve_setting(network, setting)
     layout = action_layout(network, setting)
@@ -65,12 +66,11 @@ def decode_actions(
 def encode_decisions(
     network: Network, setting: str | Setting, decisions: Decisions
 ) -> Float32Array:
-    """Return actions (B, n_load + n_switch) that stand for the decisions: a switch is 1 where
-    closed, 0 where open.
+    """Return actions (B, n_load + n_switch) for the decisions: a switch is 1 closed, 0 open.
 
-    `decode_actions` gives back, to float32, every decision that some action stands for; of others
-    it keeps what an action can say (in the radial setting it closes what a decision left dark
-    without need).
+    `decode_actions` gives back, to float32, every decision that some action stands for. Of others
+    it keeps what an action can say: in the radial setting it closes what a decision left dark
+    without need.
     """
     layout = action_layout(network, resolve_setting(network, setting))
     parts = (decisions.shed[:, layout.load_bus], decisions.closed[:, layout.switchable])
@@ -123,9 +123,8 @@ def _checked_actions(
     if numbers.shape != (n, layout.size):
         raise ValueError(
             f"{network.name}: actions have shape {numbers.shape}; expected ({n}, {layout.size}), "
-            "one shed fraction for "
-            f"each of {len(layout.load_bus)} loads, then one number for each of "
-            f"{len(layout.switchable)} switches"
+            f"one shed fraction for each of {len(layout.load_bus)} loads, then one number for each "
+            f"of {len(layout.switchable)} switches"
         )
     if np.isnan(numbers).any():
         item, place = np.argwhere(np.isnan(numbers))[0]

@@ -1,10 +1,9 @@
-"""Checkpoints of agents: tensors and words in one safetensors file, and no code that loading could
-run.
+"""Checkpoints of agents: tensors and words in one safetensors file, without code.
 
-A checkpoint says what kind of agent it is, and the fingerprint of the feeder and the setting it was
-trained for: a setting of load transfer, or what else in words the agent depends on, such as its
-batteries. An agent of another feeder answers with the right number of switches and the wrong ones,
-so loading refuses it.
+A checkpoint says what kind of agent it is, and holds the fingerprint of the feeder and the setting
+it was trained for. The setting is one of load transfer, or words that say what else the agent
+depends on, such as its batteries. An agent of another feeder would answer with the right number of
+switches and the wrong ones, so loading refuses it.
 """
 
 from __future__ import annotations
@@ -29,9 +28,7 @@ _REQUIRED = ("kind", "network", "fingerprint", "setting")
 
 
 class CheckpointError(ValueError):
-    """A file that is not the checkpoint asked for: the message names the file, what it holds and
-    the remedy.
-    """
+    """A file is not the checkpoint asked for; the message names file, content and remedy."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,8 +102,9 @@ def save_checkpoint(path: str | Path, tensors: dict[str, Tensor], metadata: dict
 
 
 def agent_metadata(kind: str, network: Network, setting: Setting | str) -> dict[str, str]:
-    """Return the metadata by which `load_checkpoint` knows an agent again; a setting in words
-    stands as it is.
+    """Return the metadata by which `load_checkpoint` recognises an agent.
+
+    setting: a `Setting`, or words that are kept as they are.
     """
     return {
         "kind": kind,
@@ -145,9 +143,8 @@ def load_checkpoint(
     if known["fingerprint"] != network_fingerprint(network):
         raise CheckpointError(
             f"{path}: trained on feeder {known['network']!r}, which differs from this "
-            f"{network.name!r} (loads, lines, "
-            "limits or switches); "
-            "train an agent for this feeder, or load the feeder it was trained on"
+            f"{network.name!r} (loads, lines, limits or switches); train an agent for this feeder, "
+            "or load the feeder it was trained on"
         )
     if setting is not None and known["setting"] != _text(setting):
         raise CheckpointError(

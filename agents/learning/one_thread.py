@@ -1,5 +1,6 @@
-"""Torch on one thread: for the small networks here a second one costs more than it brings, and sums
-keep their order.
+"""Torch on one thread.
+
+A second thread costs a small network more than it brings, and one thread keeps the order of sums.
 """
 
 from __future__ import annotations

@@ -12,9 +12,7 @@ from feederguard.models.arrays import Float32Array
 
 @dataclass(frozen=True, eq=False)
 class Transitions:
-    """B transitions: what was seen, what was done, what it brought, and whether the episode truly
-    ended there.
-    """
+    """B transitions: what was seen, done and gained, and whether the episode ended there."""
 
     observations: Float32Array  # (B, n_observation)
     actions: Float32Array  # (B, n_action) as the environment received them
@@ -29,8 +27,8 @@ class Transitions:
 class Replay:
     """A ring buffer of `capacity` transitions in preallocated float32; the oldest are overwritten.
 
-    Transitions may be marked, and a share of each sample be drawn from the marked ones: where
-    little happens most of the time, the steps in which something does.
+    Transitions may be marked, and a share of each sample drawn from the marked ones. This helps
+    where little happens in most steps.
 
     Raises ValueError for a capacity below 1, arrays of the wrong shape or values that are not
     finite, and for sampling from an empty memory.
@@ -66,8 +64,9 @@ class Replay:
         terminated: ArrayLike,
         marked: ArrayLike | None = None,
     ) -> None:
-        """Store B transitions, in order, `marked` (B,) or none of them; of more than `capacity` the
-        last are kept.
+        """Store B transitions in order; of more than `capacity` the last are kept.
+
+        marked: (B,) bool, default none of them.
         """
         given = (observations, actions, rewards, next_observations, terminated)
         arrays = [np.asarray(value, dtype=np.float32) for value in given]
@@ -97,8 +96,7 @@ class Replay:
         self._size = min(self._size + n, self.capacity)
 
     def sample(self, count: int, marked_share: float = 0.0) -> Transitions:
-        """Return `count` transitions drawn uniformly, with repetition, by the memory's own
-        generator.
+        """Return `count` transitions, drawn uniformly with repetition by the memory's generator.
 
         marked_share: share of them drawn from the marked ones alone, as long as there are any.
         """

@@ -1,5 +1,4 @@
-"""DDPG and TD3: a deterministic policy for continuous actions between 0 and 1, and the critics that
-teach it.
+"""DDPG and TD3: a deterministic policy for actions between 0 and 1, and the critics that teach it.
 
 Source: Zhou et al., Energy Engineering 121(6), 2024, section 3.2, whose equation numbers are used.
 Observation s, action a, reward r; s', a' of the next step; theta, w the parameters of actor and
@@ -9,33 +8,32 @@ critic, theta', w' of their targets.
     (13)  a = pi(s)
     (14)  Q(s, a)
     (15)  max over theta of Q(s, pi(s))
-    (16)  min over w of |Q(s, a) - (r + gamma Q'(s', a'))|^2, the last term only where the episode goes on
+    (16)  min over w of |Q(s, a) - (r + gamma Q'(s', a'))|^2,
+          the last term only where the episode goes on
     (17)  theta' <- tau theta + (1 - tau) theta',  w' <- tau w + (1 - tau) w'
 
 TD3 adds three things, each a field of the configuration: the lower of two critics in (16), noise on
 a' in (16), and an actor that learns at every second step of the critics only. Without them it is
 DDPG: `TD3Config.ddpg()`.
 
-Bounds. An action ends often exactly at 0 or 1 (no shedding), which a sigmoid only approaches, and
-where it has no gradient left to come back with. The actor is linear at its end instead, clipped to
-[0, 1]; coming back through the clip,
+Bounds. An action often ends exactly at 0 or 1 (no shedding). A sigmoid only approaches these, and
+has no gradient left there. The actor is linear at its end instead, clipped to [0, 1]. In the
+backward pass through the clip,
 
-    (a)  a gradient that would push a number beyond [0, 1] yet further out is turned round, times how far out it is
+    (a)  a gradient that would push a number further beyond [0, 1] is reversed and multiplied by
+         its distance beyond
 
-so that numbers rest at the bound and leave it at once where the critic says so. `project`, where
-given, maps actions to the ones that are carried out (a safety layer) and is differentiated through
-in (15).
+so that numbers rest at the bound, and leave it at once where the critic says so. `project`, where
+given, maps actions to those that are carried out (a safety layer), and is differentiated in (15).
 
-`known_reward`, where given, is the part k(s, a) of the reward that the actions carried out say
-themselves, such as what they cost. The critics then learn the rest of Q alone, and (15) takes the
-gradient of k as it is: with
+`known_reward`, where given, is the part k(s, a) of the reward that follows from the actions carried
+out, such as their cost. The critics then learn only the rest of Q, and (15) takes the gradient of k
+directly:
 
     (b)  Q(s, a) = k(s, a) + Q~(s, a),   Q~ learned towards r - k(s, a) + gamma Q'(s', a')
 
-nothing changes but what has to be approximated. A network's gradient of a sum of absolute values is
-poor where it matters: at 0.
-
-Longer than other files, because the two algorithms are one text.
+Only what has to be approximated changes. A network's gradient of a sum of absolute values is poor
+at 0, where it matters.
 """
 
 from __future__ import annotations
@@ -54,12 +52,10 @@ from feederguard.agents.learning.one_thread import one_thread
 from feederguard.agents.learning.replay import Replay
 from feederguard.models.arrays import Float32Array
 
-Projection = Callable[
-    [Tensor, Tensor], Tensor
-]  # observations (B, n_observation), actions (B, n_action) -> actions
-KnownReward = Callable[
-    [Tensor, Tensor], Tensor
-]  # observations, actions carried out -> (B,) part of the reward
+# Observations (B, n_observation), actions (B, n_action) -> actions.
+Projection = Callable[[Tensor, Tensor], Tensor]
+# Observations, actions carried out -> (B,) part of the reward.
+KnownReward = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -73,14 +69,10 @@ class TD3Config:
     gamma: float = 0.9  # discount of (16)
     batch: int = 256  # transitions per gradient step
     memory: int = 100_000  # transitions remembered
-    marked_share: float = (
-        0.0  # share of a batch drawn from the transitions that were marked when remembered
-    )
+    marked_share: float = 0.0  # share of a batch drawn from the marked transitions
     warmup: int = 1_000  # transitions to remember before learning begins
     noise: float = 0.1  # standard deviation of the exploration noise
-    redraw: float = (
-        0.0  # probability that exploration draws a component of an action afresh from [0, 1]
-    )
+    redraw: float = 0.0  # probability that exploration redraws a component from [0, 1]
     twin: bool = True  # TD3: two critics, the lower one believed
     policy_delay: int = 2  # TD3: steps of the critics per step of the actor
     target_noise: float = 0.1  # TD3: standard deviation of the noise on a'
@@ -121,7 +113,7 @@ class TD3Config:
 
     @classmethod
     def ddpg(cls, **changes: Any) -> TD3Config:
-        """Return the plain setting: one critic, no noise on a', an actor that learns at every step."""
+        """Return DDPG: one critic, no noise on a', an actor that learns at every step."""
         return replace(cls(twin=False, policy_delay=1, target_noise=0.0), **changes)
 
 
@@ -129,9 +121,8 @@ class Td3:
     """A learner that knows the sizes of its two spaces and nothing else.
 
     start: actions (n_action,) that the untrained policy proposes, default 0.5. One seed gives the
-    same numbers every time: parameters, noise and replay draw from generators of their own, and
-    every product is formed on one thread, since the order of a sum depends on how many share it
-    (and layers of this size gain nothing from a second).
+    same numbers every time: parameters, noise and replay draw from generators of their own.
+    Products are formed on one thread, since the order of a sum depends on how many share it.
     """
 
     def __init__(
@@ -189,10 +180,9 @@ class Td3:
             return np.asarray(self._projected(seen, torch.from_numpy(proposed)).numpy())
 
     def propose(self, observations: ArrayLike, explore: bool = False) -> Float32Array:
-        """Return the policy's own actions, before any projection: for an environment that corrects
-        by itself.
+        """Return the policy's own actions, before any projection.
 
-        Raises ValueError as `act`.
+        For an environment that corrects by itself. Raises ValueError as `act`.
         """
         seen = np.asarray(observations, dtype=np.float32)
         if seen.ndim != 2 or seen.shape[1] != self.n_observation:
@@ -218,18 +208,18 @@ class Td3:
         terminated: ArrayLike,
         marked: ArrayLike | None = None,
     ) -> None:
-        """Store B transitions; `actions` are those the environment carried out, `terminated` leaves
-        truncation out.
+        """Store B transitions; `actions` are those the environment carried out.
 
-        marked: (B,) bool, those that `marked_share` of every batch is drawn from.
+        terminated: (B,) leaves truncation out. marked: (B,) bool, those that `marked_share` of
+        every batch is drawn from.
         """
         self.memory.add(observations, actions, rewards, next_observations, terminated, marked)
 
     def learn(self, steps: int = 1, rate_share: float = 1.0) -> float:
-        """Take gradient steps and return the last loss (16); NaN while the memory holds fewer than
-        `warmup`.
+        """Take gradient steps and return the last loss (16).
 
-        rate_share: share of the configured learning rates to take, for a schedule that lowers them.
+        NaN while the memory holds fewer than `warmup`. rate_share: share of the configured learning
+        rates to take, for a schedule that lowers them.
         """
         loss = float("nan")
         if len(self.memory) < max(self.config.warmup, 1):
@@ -242,9 +232,7 @@ class Td3:
         return loss
 
     def targets(self, rewards: Tensor, next_observations: Tensor, terminated: Tensor) -> Tensor:
-        """Return what (16) says of Q, (B,): the critics are asked for it less the known reward of
-        the action.
-        """
+        """Return the target of (16) for Q, (B,); the critics learn it less the known reward."""
         with torch.no_grad():
             actions = _bounded(self.target_actor(next_observations))
             if self.config.target_noise > 0:
@@ -266,8 +254,9 @@ class Td3:
         }
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """Take over what `tensors` of an agent of the same sizes returned; raises ValueError when
-        they differ.
+        """Take over what `tensors` of an agent of the same sizes returned.
+
+        Raises ValueError when the sizes differ.
         """
         own = {name: tuple(value.shape) for name, value in self.tensors().items()}
         given = {name: tuple(value.shape) for name, value in tensors.items()}
@@ -275,8 +264,8 @@ class Td3:
         if odd:
             raise ValueError(
                 f"Td3: {odd[0]} has shape {given.get(odd[0], 'none')}; this agent has "
-                f"{own.get(odd[0], 'none')}: build it "
-                "with the sizes and hidden layers it was saved with"
+                f"{own.get(odd[0], 'none')}: build it with the sizes and hidden layers it was "
+                "saved with"
             )
         for part, net in self._nets().items():
             net.load_state_dict({name: tensors[f"{part}.{name}"] for name in net.state_dict()})
@@ -334,9 +323,7 @@ class Td3:
             target.lerp_(own, self.config.tau)
 
     def _explored(self, actions: Tensor) -> Tensor:
-        """Return noisy actions, from undisturbed to fully so: the critic must know the policy's own
-        actions best.
-        """
+        """Return noisy actions, from none to full noise: critics must know the policy's own."""
         level = torch.rand((len(actions), 1), generator=self._generator)
         actions = (actions + level * self.config.noise * self._normal(actions)).clamp(0.0, 1.0)
         redrawn = torch.rand(actions.shape, generator=self._generator) < level * self.config.redraw

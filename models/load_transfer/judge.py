@@ -1,26 +1,23 @@
-"""The judge of load transfer: every decision, solved, evolved or learned, through the same AC power
-flow.
+"""The judge of load transfer: every decision goes through the same AC power flow.
 
 The cost (1) and the limits (4), (5) are those of the Pyomo model in `reconfiguration.py`, compiled
-once per network and setting and evaluated on the AC state; nothing of them is written again here.
-The rewards are those of Zhou et al. 2024:
+once per network and setting. They are evaluated on the AC state; none is written again here. The
+rewards are those of Zhou et al. 2024:
 
-    (10), (11)  reward = 1 / (cost + EPSILON) + R_pen,   R_pen = -5 where a limit is broken, -10 where the flow does not
-                converge
+    (10), (11)  reward = 1 / (cost + EPSILON) + R_pen
     (21)        reward = 1 / (2 C_load(S~) - C_load(S) + C_sw(N) + EPSILON) + R_pen
 
-In (21) an agent proposed to shed S (what its own topology leaves dark included) and a correction
-made that S~ and N: since cost = C_load(S~) + C_sw(N), it is (10) with C_load(S~) - C_load(S) added
-to the cost, and C_load(S) is the compiled cost of shedding S with every switch in its normal state.
-A correction only ever adds shedding in the paper; where one sheds less than was proposed (on
-another topology), that difference counts as zero: taken as it stands, (21) would pay an agent for
-proposing to shed more, and its denominator could vanish.
+R_pen is -5 where a limit is broken, and -10 where the flow does not converge.
 
-EPSILON keeps the reward of a transfer that costs nothing finite, and below the penalties as the
-paper asks of them; at the costs of the paper's tables it changes the reward by 0.1 %.
+In (21) an agent proposed to shed S, and a correction made that S~ and N. S includes what the
+agent's own topology leaves dark. Since cost = C_load(S~) + C_sw(N), (21) is (10) with
+C_load(S~) - C_load(S) added to the cost. C_load(S) is the compiled cost of shedding S with every
+switch in its normal state. In the paper a correction only adds shedding. On another topology ours
+may shed less than was proposed; the difference then counts as zero. Otherwise (21) would pay an
+agent for proposing to shed more, and its denominator could vanish.
 
-Longer than other files: the checks and the reading of the AC state are compiled, since in numpy
-they take longer than the power flow itself.
+EPSILON keeps the reward of a transfer without cost finite, and below the penalties as the paper
+asks. At the costs of the paper's tables it changes the reward by 0.1 %.
 """
 
 from __future__ import annotations
@@ -50,17 +47,15 @@ from feederguard.models.power_flow import PowerFlow, solve_power_flow
 EPSILON = 1.0
 PENALTY_LIMIT = -5.0
 PENALTY_DIVERGED = -10.0
-SAFE_TOLERANCE = (
-    1e-5  # of squared voltage in pu, of active power and squared current relative to the limit
-)
+# Of squared voltage in pu; of active power and squared current relative to the limit.
+SAFE_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
 class Outcomes:
     """What the judge found, one entry per decision, (B,) each."""
 
-    # equation (1); finite even where the flow failed, since it asks only for switches and shed load
-    cost: FloatArray
+    cost: FloatArray  # (1), of switches and shed load alone: finite even where the flow failed
     reward: FloatArray  # equations (10), (11); with a proposal (21)
     shed_ratio: FloatArray  # shed active power over demand; what is dark counts as shed
     n_operations: IntArray
@@ -71,9 +66,8 @@ class Outcomes:
     v_min_pu: FloatArray  # lowest energised bus; NaN where the flow failed
     # largest power (paper) or current (radial) over its limit; NaN where the flow failed
     max_loading: FloatArray
-    worst_violation: (
-        FloatArray  # largest violation in the units of SAFE_TOLERANCE; NaN where the flow failed
-    )
+    # largest violation in the units of SAFE_TOLERANCE; NaN where the flow failed
+    worst_violation: FloatArray
 
     def __len__(self) -> int:
         return len(self.cost)
@@ -92,12 +86,11 @@ def judge(
 
     proposed: what an agent wanted before a correction made it `decisions`; the reward is then (21),
     which equals (10) where nothing was corrected. before: (B, n_branch) branch states against which
-    switching is charged, in place of the normal ones; the opening of the faulted branch is never
-    charged.
+    switching is charged, in place of the normal ones. Opening the faulted branch is never charged.
 
-    Raises ValueError when batch sizes or shapes disagree, a shed fraction is outside [0, 1] or NaN,
-    the faulted branch is closed, or a branch that the setting does not let anyone switch has
-    changed state; alike for the proposal.
+    Raises ValueError when a batch size or shape does not fit, a value is not finite, a shed
+    fraction is outside [0, 1], the faulted branch is closed, or a branch changed state that the
+    setting does not let anyone switch. The proposal is checked the same way.
     """
     return judge_with_flow(
         network, scenarios, decisions, setting, proposed=proposed, before=before
@@ -171,10 +164,10 @@ def check_decisions(
 
 
 def limit_violations(network: Network, setting: str | Setting, flow: PowerFlow) -> FloatArray:
-    """Return by how much each AC state of a batched flow breaks each limit, (B, m) in the units of
-    SAFE_TOLERANCE.
+    """Return by how much each AC state of a batched flow breaks each limit, (B, m).
 
-    Zero where a limit holds, NaN where the flow failed. Raises as `resolve_setting`.
+    In the units of SAFE_TOLERANCE; zero where a limit holds, NaN where the flow failed. Raises as
+    `resolve_setting`.
     """
     rules = transfer_rules(network, resolve_setting(network, setting))
     closed = np.array(np.broadcast_to(flow.closed, flow.series_current.shape))
@@ -224,11 +217,9 @@ def _check_states(who: str, name: str, states: NDArray[Any]) -> None:
 def _relabelled(
     network: Network, scenarios: Scenarios, decisions: Decisions, before: BoolArray
 ) -> BoolArray:
-    """Return branch states that differ from the normal ones exactly where `decisions` differ from
-    `before`.
+    """Return states that depart from the normal ones where `decisions` depart from `before`.
 
-    The cost counts departures from the normal state, so these make it count departures from
-    `before`.
+    The cost counts departures from the normal state; so it charges the switching since `before`.
     """
     before = np.asarray(before)
     _check_states("judge", "before", before)
@@ -251,9 +242,7 @@ def _surcharge(
     flow: PowerFlow,
     shed: FloatArray,
 ) -> FloatArray:
-    """Return C_load(S~) - C_load(S) of (21), (B,), zero where the correction shed less than was
-    proposed.
-    """
+    """Return C_load(S~) - C_load(S) of (21), (B,); zero where the correction shed less."""
     proposed = _checked(network, rules, scenarios, proposed, _Who("judge", "proposal"))
     energised = flow.energised
     moved = (proposed.closed != decisions.closed).any(axis=1)

@@ -1,5 +1,6 @@
-"""The rules of load transfer: cost (1), (2) and limits (4), (5) in Pyomo, and compiled once per
-network and setting.
+"""The rules of load transfer: cost (1), (2) and limits (4), (5), in Pyomo and compiled.
+
+The equations stand in `models/reconfiguration.py`. Each is written here once.
 """
 
 from __future__ import annotations
@@ -20,9 +21,8 @@ from feederguard.models.once_per_object import once_per_object
 
 COST_LOAD = 22.0
 COST_SWITCH = 3.0
-COST_BASE_MVA = (
-    0.1  # implied by the rewards of Zhou et al., Table 1, at nominal 33-bus load; our inference
-)
+# Our inference from the rewards of Zhou et al., Table 1, at nominal 33-bus load.
+COST_BASE_MVA = 0.1
 
 
 def cost_of_squares(shed_squared: Any, operations_squared: Any) -> Any:
@@ -36,8 +36,7 @@ def shed_per_base(network: Network, shed_pu: Any) -> Any:
 
 
 def add_cost(model: pyo.ConcreteModel, network: Network, fault: int | None = None) -> None:
-    """Add (1), (2) to a model that has `shed` (buses) and `y` (branches): the one place where the
-    cost is written.
+    """Add (1), (2) to a model that has `shed` (buses, pu) and `y` (branches).
 
     `total_shed` (pu), `n_operations` and the data `failed` are variables, so that a compiled model
     stays sparse.
@@ -88,8 +87,7 @@ def add_limits(model: pyo.ConcreteModel, network: Network, setting: Setting) -> 
     if blocked:
         raise NetworkError(
             f"{network.name}: rating of branch {network.branch_name[blocked[0]]!r} is 0; give its "
-            "rating in A, "
-            "or leave it empty for no limit"
+            "rating in A, or leave it empty for no limit"
         )
 
     @model.Constraint(rated, doc="(5)")
@@ -101,9 +99,7 @@ def add_limits(model: pyo.ConcreteModel, network: Network, setting: Setting) -> 
 
 @dataclass(frozen=True, eq=False)
 class LimitPlaces:
-    """Where each of the m limits (4), (5) of a network and setting lies, in the order of
-    `limit_violations`.
-    """
+    """Where each of the m limits (4), (5) lies, in the order of `limit_violations`."""
 
     name: tuple[str, ...]  # (m,) of the constraint in the Pyomo model
     bus: IntArray  # (m,) bus of a voltage limit, else -1
@@ -124,7 +120,7 @@ def limit_places(network: Network, setting: str | Setting) -> LimitPlaces:
 
 @dataclass(frozen=True, eq=False)
 class TransferRules:
-    """One network under one setting: the compiled algebra and what follows from the graph alone."""
+    """One network under one setting: the compiled algebra, and what the graph alone gives."""
 
     setting: Setting
     cost: CompiledModel

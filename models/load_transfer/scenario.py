@@ -179,11 +179,14 @@ def _branch(network: Network, fault: Any) -> int:
 def demand_after_shedding(
     scenarios: Scenarios, decisions: Decisions
 ) -> tuple[FloatArray, FloatArray]:
-    """Return the net active and reactive demand in pu, (B, n_bus) each; the law is `shedding.py`."""
+    """Return the net active and reactive demand in pu, (B, n_bus) each.
+
+    What a shed load still draws is the law of `shedding.py`.
+    """
     share = kept(1.0, can_shed(scenarios.p_load), decisions.shed)
     return scenarios.p_load * share - scenarios.p_gen, scenarios.q_load * share
 
 
 def shed_power(scenarios: Scenarios, shed: FloatArray, energised: BoolArray) -> FloatArray:
-    """Return the shed active power of each bus in pu, (B, n_bus): all of it where the bus is dark."""
+    """Return the shed active power of each bus in pu, (B, n_bus); a dark bus sheds all of it."""
     return np.where(energised, shed, 1.0) * scenarios.p_load

@@ -1,9 +1,9 @@
-"""What a load transfer may do and must respect: the two settings of the problem, and a user's own.
+"""What a load transfer may do and must respect: two settings of the problem, and a user's own.
 
-paper    meshed operation allowed; ties switchable; 0.90-1.10 pu; a uniform limit on active power in every branch
-         away from the substations (Zhou et al., Energy Engineering 121(6), 2024; the limit is a
-         calibration, see the feeder's meta.json)
-radial   a spanning tree, always; ties and every line on a loop switchable; 0.90-1.05 pu; thermal ratings
+paper    meshed operation allowed; ties switchable; 0.90-1.10 pu; one limit on active power in every
+         branch away from the substations (Zhou et al., Energy Engineering 121(6), 2024; the limit
+         is a calibration, see the feeder's meta.json)
+radial   always a spanning tree; ties and every line on a loop switchable; 0.90-1.05 pu; ratings
 """
 
 from __future__ import annotations
@@ -27,12 +27,10 @@ class Setting:
     radial: bool
     v_min_pu: float
     v_max_pu: float
-    active_limit_mw: float | None = (
-        None  # on branches away from a substation; None: thermal ratings instead
-    )
-    switchable: tuple[str, ...] | None = (
-        None  # branch names; None: ties, and when radial every line on a loop
-    )
+    # On branches away from a substation; None: thermal ratings instead.
+    active_limit_mw: float | None = None
+    # Branch names; None: ties, and when radial every line on a loop.
+    switchable: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.v_min_pu < self.v_max_pu:
@@ -46,8 +44,9 @@ class Setting:
             )
 
     def switchable_branches(self, network: Network) -> BoolArray:
-        """Return which branches may change state, (n_branch,); raises `NetworkError` for an unknown
-        name.
+        """Return which branches may change state, (n_branch,).
+
+        Raises `NetworkError` for an unknown name.
         """
         if self.switchable is not None:
             mask = np.zeros(network.n_branch, dtype=bool)
@@ -58,9 +57,7 @@ class Setting:
         return loop_switches(network)
 
     def limited_branches(self, network: Network) -> BoolArray:
-        """Return which branches carry the uniform active-power limit, (n_branch,): those away from
-        substations.
-        """
+        """Return the branches that carry the limit on active power, (n_branch,)."""
         at_substation = np.isin(network.from_bus, network.substation) | np.isin(
             network.to_bus, network.substation
         )
@@ -73,8 +70,7 @@ def loop_switches(network: Network) -> BoolArray:
 
 
 def resolve_setting(network: Network, setting: str | Setting) -> Setting:
-    """Return the setting meant by a name, with this network's limits; a `Setting` is returned as it
-    is.
+    """Return the setting of this name with the network's limits; a `Setting` is returned unchanged.
 
     Raises ValueError for an unknown name, and `NetworkError` when the network has no limit for the
     paper setting.
@@ -87,8 +83,7 @@ def resolve_setting(network: Network, setting: str | Setting) -> Setting:
         if not np.isfinite(network.paper_limit_mw):
             raise NetworkError(
                 f"{network.name}: the paper setting needs a uniform active-power limit and this "
-                "feeder has none; "
-                "give it paper_limit_mw, use the radial setting, or pass a Setting"
+                "feeder has none; give it paper_limit_mw, use the radial setting, or pass a Setting"
             )
         return Setting("paper", False, 0.90, 1.10, network.paper_limit_mw)
     raise ValueError(
@@ -99,7 +94,7 @@ def resolve_setting(network: Network, setting: str | Setting) -> Setting:
 def faultable_branches(network: Network) -> IntArray:
     """Return the branches whose loss makes a load-transfer problem, in file order.
 
-    These are the normally closed lines, less those whose loss cuts every load off whatever is
+    These are the normally closed lines, but for those whose loss cuts off every load whatever is
     switched.
     """
     candidates = [

@@ -1,20 +1,20 @@
-"""Least load shedding for a given topology, with the full AC equations: the exact answer once the
-switches are chosen.
+"""Least load shedding of a given topology with the full AC equations.
 
-For fixed switches the cost of a load transfer grows with the total shed power alone, so this is
-what remains of it. Per unit; polar voltages v, theta; branch b from i to j behind the ratio t_b at
-angle shift_b, series admittance y_b = 1 / z_b; s_i the shed fraction of bus i; d_b = theta_i -
-theta_j - shift_b.
+For fixed switches the cost of a load transfer grows with the total shed power alone, so this
+problem is what remains of it. Per unit; polar voltages v, theta; branch b from i to j behind the
+ratio t_b at angle shift_b, series admittance y_b = 1 / z_b, d_b = theta_i - theta_j - shift_b; s_i
+the shed fraction of bus i and k_i the share that stays, by the law of `shedding.py`.
 
     (1)  min  sum of p_i s_i
-    (2)  power into all branches and shunts at i = g_i - p_i (1 - s_i), and likewise reactive, at energised buses
+    (2)  power into all branches and shunts at i = g_i - p_i k_i, and reactive: -q_i k_i,
+         at energised buses
     (3)  v_min <= v_i <= v_max
-    (4)  |P_b| <= P_limit at both ends (paper setting), |J_b|^2 <= I_rating^2 (radial setting), as in `reconfiguration.py`;
-         J_b is the series current: the judge also counts a branch's own charging, and may find a
-         rating broken by that
+    (4)  |P_b| <= P_limit at both ends (paper setting), |J_b|^2 <= I_rating^2 (radial setting),
+         as in `reconfiguration.py`
 
-Branch states, demand and what is energised are data held in fixed variables, so one model serves
-every scenario and topology (see `PreparedNlp`). Ipopt's optimum is local.
+J_b is the series current. The judge also counts a branch's own charging, and may find a rating
+broken by it. Branch states, demand and what is energised are data held in fixed variables, so one
+model serves every scenario and topology (see `PreparedNlp`). Ipopt's optimum is local.
 """
 
 from __future__ import annotations
@@ -36,23 +36,21 @@ from feederguard.models.network.pi_model import branch_admittances
 from feederguard.models.solver.ipopt import PreparedNlp
 
 DATA = ("y", "live", "sheds", "p_load", "q_load", "p_gen")
-LEAST_IMPEDANCE_PU = (
-    1e-6  # a branch of no impedance has no admittance; at this one it drops nothing worth counting
-)
+# A branch of no impedance has no admittance; at this one it drops no voltage worth counting.
+LEAST_IMPEDANCE_PU = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
 class SheddingOptimum:
-    """The least shedding of one topology: fractions per bus (dark buses 0), or why there is none."""
+    """The least shedding of one topology, or why there is none."""
 
     found: bool
     reason: str
-    shed: FloatArray  # (n_bus,)
+    shed: FloatArray  # (n_bus,) fractions, dark buses 0
 
 
 def build_transfer_opf(network: Network, setting: str | Setting) -> pyo.ConcreteModel:
-    """Return the NLP (1)-(4), unsolved, with the data variables `y`, `live`, `p_load`, `q_load`,
-    `p_gen` fixed.
+    """Return the NLP (1)-(4), unsolved, with the variables of DATA fixed.
 
     Other variables: v, theta, s. Raises as `resolve_setting`.
     """
@@ -92,8 +90,9 @@ def build_transfer_opf(network: Network, setting: str | Setting) -> pyo.Concrete
 
 
 class LeastSheddingSolver:
-    """Solves (1)-(4) for many scenarios and topologies of one network and setting, the model being
-    read once.
+    """Solves (1)-(4) for many scenarios and topologies of one network and setting.
+
+    The Pyomo model is read once.
     """
 
     def __init__(self, network: Network, setting: str | Setting) -> None:
@@ -105,10 +104,9 @@ class LeastSheddingSolver:
     def solve(
         self, scenario: Scenarios, closed: BoolArray, time_limit_s: float = 10.0
     ) -> SheddingOptimum:
-        """Return the least shedding of one scenario, a batch of one, with these branches closed,
-        (n_branch,).
+        """Return the least shedding of one scenario with these branches closed, (n_branch,).
 
-        Raises ValueError for any other batch.
+        scenario: a batch of one. Raises ValueError for any other batch.
         """
         if len(scenario) != 1:
             raise ValueError(
@@ -126,11 +124,10 @@ class LeastSheddingSolver:
         }
         result = self._nlp.solve(time_limit_s=time_limit_s, **data)
         if not result.converged:
-            # Near the all-shed state, which most often is feasible, Ipopt finds its way where the
-            # usual start fails.
+            # The state with all load shed is feasible most often, and a better start then.
             result = self._nlp.solve(time_limit_s=time_limit_s, start=self._all_shed, **data)
         shed = np.clip(np.where(live & sheds, self._nlp.value("s"), 0.0), 0.0, 1.0)
-        # Interior-point answers keep a hair's breadth from zero.
+        # An interior-point answer stays a little above zero.
         shed[shed < 1e-7] = 0.0
         return SheddingOptimum(
             result.converged and bool(np.isfinite(shed).all()), result.reason, shed
@@ -153,9 +150,7 @@ def _add_data(model: pyo.ConcreteModel, network: Network) -> None:
 
 
 def _add_flows(model: pyo.ConcreteModel, network: Network) -> None:
-    """Add power and squared current at the ends of every branch as expressions that vanish where y
-    = 0.
-    """
+    """Add power and squared current of every branch as expressions that vanish where y = 0."""
     z = np.where(np.abs(network.z) < LEAST_IMPEDANCE_PU, 1j * LEAST_IMPEDANCE_PU, network.z)
     g, b = (1 / z).real, (1 / z).imag
     i, j = network.from_bus.tolist(), network.to_bus.tolist()

@@ -1,1 +1,1 @@
-"""Switching plans of load transfer: which there are, which is best, and in which order to switch."""
+"""Switch plans after a fault: what may be switched, the search, the fallback, the order."""

@@ -1,4 +1,4 @@
-"""What is decided where no plan was found: a deeper search, then everything behind the fault dark."""
+"""What is decided where no plan was found: a deeper search, then all behind the fault dark."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from feederguard.models.switching.plans import SwitchPlans
 from feederguard.models.switching.search import Found, search_plans
 
 IMPOSSIBLE = "no switch state tried keeps every limit, however much is shed"
-DARK_TOO = "nor does any shedding tried with everything behind the fault dark: this breaks the limits least"
+DARK_TOO = (
+    "nor does any shedding tried with everything behind the fault dark: this breaks the limits "
+    "least"
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,9 +1,8 @@
-"""Spanning forests from keys, batched: how a population of real vectors becomes a population of
-radial topologies.
+"""Spanning forests from keys, batched: real vectors become radial topologies.
 
-Kruskal's rule: take usable branches by falling key, keep each that joins two trees. Substations
+Kruskal's rule: take usable branches by falling key, and keep each that joins two trees. Substations
 start as one tree, so the result feeds every bus from exactly one of them. Branches that cannot be
-switched come first, in whatever order.
+switched come first, in any order.
 """
 
 from __future__ import annotations
@@ -18,8 +17,7 @@ from feederguard.models.network import Network
 def spanning_forests(
     network: Network, keys: FloatArray, usable: BoolArray, fixed_closed: BoolArray
 ) -> BoolArray:
-    """Return closed branches (B, n_branch), a maximal forest of the usable ones that prefers high
-    keys.
+    """Return closed branches (B, n_branch): a maximal forest of usable ones, high keys first.
 
     keys: (B, n_branch) finite. usable: (B, n_branch) branches that may be closed. fixed_closed:
     (n_branch,) branches that stay closed wherever they are usable.

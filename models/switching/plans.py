@@ -1,14 +1,13 @@
-"""Switch states worth trying after a fault: the plain plans, and what one more exchange makes of a
-plan.
+"""Switch states worth trying after a fault: plain plans, and what one exchange makes of a plan.
 
 Radial settings: a plain plan keeps every line that is left and closes one tie for each detached
-part; an exchange closes an open branch and opens one on the loop that this makes (branch exchange:
+part. An exchange closes an open branch and opens one on the loop that this makes (branch exchange:
 Civanlar et al., IEEE Trans. Power Delivery 3(3), 1988). Every such plan feeds what can be fed.
 
-Meshed settings: every state of the ties is a plain plan where there are at most MOST_STATES of
-them; where there are more, a plain plan closes no tie or one. An exchange changes one tie, or
-closes one and opens another. Among these are plans that leave dark what a tie could feed: that may
-be the cheapest way, or the only safe one.
+Meshed settings: with at most MOST_STATES states of the ties, every state is a plain plan. With
+more, a plain plan closes no tie or one. An exchange changes one tie, or closes one and opens
+another. Some of these plans leave dark what a tie could feed: that may be the cheapest way, or the
+only safe one.
 
 A faulted branch stays open in every plan.
 """
@@ -42,9 +41,7 @@ class SwitchPlans:
         self._neighbours: dict[tuple[int, bytes], BoolArray] = {}
 
     def dark(self, fault: int) -> BoolArray:
-        """Return the normal state less the faulted branch, (n_branch,): everything behind the fault
-        stays dark.
-        """
+        """Return the normal state less the faulted branch, (n_branch,); all behind it is dark."""
         closed = self.network.closed.copy()
         closed[fault] = False
         return closed
@@ -71,12 +68,10 @@ class SwitchPlans:
         return self._neighbours[key]
 
     def every(self, fault: int, most: int) -> BoolArray | None:
-        """Return every state there is to choose from after a fault, (n_plan, n_branch); None where
-        they exceed `most`.
+        """Return every state to choose from after a fault, (n_plan, n_branch); None beyond `most`.
 
         Meshed settings: every tie state. Radial settings: every forest that feeds what can be fed,
-        found chain by chain
-        (`radial_states.py`).
+        found chain by chain (`radial_states.py`).
         """
         if not self.setting.radial:
             return (
@@ -89,8 +84,9 @@ class SwitchPlans:
         return radial_states(self.network, self.plain(fault)[0], usable, self.switchable, most)
 
     def n_states(self, fault: int) -> float:
-        """Return how many states there are after a fault: 2^ties in a meshed setting, inf (not
-        counted) in a radial one.
+        """Return how many states there are after a fault.
+
+        2^ties in a meshed setting; inf in a radial one, where they are not counted.
         """
         if self.setting.radial:
             return float("inf")
@@ -159,7 +155,9 @@ def forest_exchanges(network: Network, closed: BoolArray, free: BoolArray) -> Bo
 
 
 @njit(cache=True)
-def _exchange_pairs(closed, free, graph, substation, from_bus, to_bus) -> Any:  # type: ignore[no-untyped-def]
+def _exchange_pairs(  # type: ignore[no-untyped-def]
+    closed, free, graph, substation, from_bus, to_bus
+) -> Any:
     """Return (close, open) pairs: each open free branch, each free branch of the loop it makes."""
     start, near_branch, near_bus = graph
     n_bus, n_branch = len(start) - 1, len(closed)

@@ -1,11 +1,9 @@
-"""Every radial state of a network: all maximal forests of its usable branches, counted chain by
-chain.
+"""Every radial state of a network: all maximal forests of its usable branches, chain by chain.
 
 Branches in a row between two junctions form a chain: opening two of one chain would cut off what
 lies between. So a forest of a network with L loops opens one branch in each of L chains, such that
-the other chains hold the junctions together, and every branch of those L chains may be the one: the
-states are the products of the chain lengths. The 33-bus feeder with its five ties has 50 751 of
-them.
+the other chains hold the junctions together. Each branch of those L chains may be the one, so the
+states are the products of the chain lengths. The 33-bus feeder with its five ties has 50 751.
 """
 
 from __future__ import annotations
@@ -22,8 +20,7 @@ from feederguard.models.network import Network
 def radial_states(
     network: Network, forest: BoolArray, usable: BoolArray, switchable: BoolArray, most: int
 ) -> BoolArray | None:
-    """Return every forest of the usable branches that feeds what `forest` feeds, (n_state,
-    n_branch).
+    """Return every forest of usable branches that feeds what `forest` feeds, (n_state, n_branch).
 
     forest: (n_branch,) one of them. usable, switchable: (n_branch,); usable branches that are not
     switchable stay closed. None where there are more than `most`.
@@ -61,8 +58,7 @@ def radial_states(
 def _chains(
     network: Network, forest: BoolArray, usable: BoolArray
 ) -> tuple[nx.MultiGraph, list[IntArray]]:
-    """Return the graph of junctions, an edge per chain (key: its number), and the branches of each
-    chain.
+    """Return the graph of junctions, and the branches of each chain; an edge's key is its chain.
 
     Only what lies on a loop is in it; the substations are one junction.
     """

@@ -1,11 +1,10 @@
-"""A search for the best switch plan of each scenario: race some plans, then exchange branches of
-the best, round by round.
+"""The search for the best switch plan: race some plans, exchange branches of the best, repeat.
 
-The race (`load_transfer/least_shedding.py`) gives every plan its least shedding and its cost, all
-by AC power flow. A scenario is settled as soon as its best plan sheds nothing; the others go on
-with what one exchange makes of their best plans
-(`plans.py`). In a meshed setting with few ties the plain plans are all states, so starting from them enumerates;
-elsewhere this is a beam search and promises no optimum.
+The race (`load_transfer/least_shedding.py`) gives every plan its least shedding and its cost by AC
+power flow. A scenario is settled when its best plan sheds nothing. The others go on with what one
+exchange makes of their best plans (`plans.py`). In a meshed setting with few ties the plain plans
+are all states, so starting from them enumerates. Elsewhere this is a beam search and promises no
+optimum.
 """
 
 from __future__ import annotations
@@ -23,8 +22,9 @@ from feederguard.models.switching.plans import SwitchPlans
 
 @dataclass(eq=False)
 class Found:
-    """The best plan found for each scenario; where none can be made safe, its first plan with
-    everything shed.
+    """The best plan found for each scenario.
+
+    Where none can be made safe: its first plan, with everything shed.
     """
 
     closed: BoolArray  # (B, n_branch)
@@ -60,9 +60,8 @@ def search_plans(
     """Return the best plan found for each scenario.
 
     start: per scenario the plans to begin with, (n_plan, n_branch) each and at least one; default
-    the plain ones. beam: how many plans of a round (by cost, or its bound) are exchanged further.
-    max_rounds: of exchanges; a scenario ends earlier when a round brings nothing that was not
-    tried.
+    the plain ones. beam: how many plans of a round, by cost or its bound, are exchanged further.
+    max_rounds: of exchanges; a scenario ends earlier when a round brings nothing new.
     """
     network, n = plans.network, len(scenarios)
     faults = scenarios.fault.tolist()

@@ -1,18 +1,18 @@
-"""In which order to operate: from the tripped state to a decision, every state on the way judged by
-AC power flow.
+"""In which order to operate: every state between the trip and the decision judged by AC flow.
 
 A fault has tripped its branch, and what hung from it is dark. A decision asks for the operations A:
-sectionalisers to open, ties to close, and one shedding (all its buses at once). After the
-operations in a set S of A, whatever their order was,
+sectionalisers to open, ties to close, and one shedding of all its buses at once. After the
+operations in a set S of A, in whatever order,
 
-    (1)  closed(S) = the normal state less the faulted branch, less what S opens, with what S closes
+    (1)  closed(S) = the normal state less the faulted branch and what S opens, with what S closes
     (2)  shed(S)   = the decision's shed fractions where the shedding is in S, else none
-    (3)  excess e(S) = the judge's worst violation of its limits, 0 within SAFE_TOLERANCE, inf where the flow has no solution
+    (3)  excess e(S) = the judge's worst violation of its limits, 0 within SAFE_TOLERANCE,
+         inf where the flow has no solution
 
-so the states between form the lattice of the 2^n subsets of A, and an order is a path through it
-from nothing to A. Radial settings energise no loop on the way (closed branches between live buses =
-live buses less substations) unless make before break is asked for; meshed settings may always.
-Among the paths left, the chosen one is least, one after another, in
+The states between form the lattice of the 2^n subsets of A; an order is a path through it from
+nothing to A. A loop is energised where closed branches between live buses outnumber live buses
+less substations. Radial settings allow none on the way, unless make before break is asked for;
+meshed settings always allow it. Of the paths left, the chosen one is least, one after another, in
 
     (4)  the largest e(S) strictly between the ends, which every order has in common
     (5)  the number of states between with e(S) > 0
@@ -20,12 +20,12 @@ Among the paths left, the chosen one is least, one after another, in
     (7)  closings done before an opening that is still to come
     (8)  demand dark or shed, in pu, summed over the states
 
-(4) is a bottleneck and (5)-(8) add up along the path, so two passes of dynamic programming over the subsets find it. (6)
-keeps what was restored restored; where loops are allowed it is what makes before it breaks. (7) is
-the rule of the trade: isolate, open, close. By (8) the shedding waits until it is needed. Beyond
-MOST_COUNTED operations the next operation is chosen one at a time by the same measures, which
-promises no best order; the answer says so. Some order always exists: openings energise no loop, and
-once they are done every closing leads to a part of the decision's own forest.
+(4) is a bottleneck and (5)-(8) add up along the path, so two passes of dynamic programming over the
+subsets find it. (6) keeps restored what was restored; where loops are allowed it makes before it
+breaks. (7) is the rule of the trade: isolate, open, close. By (8) the shedding waits until it is
+needed. Beyond MOST_COUNTED operations the next operation is chosen one at a time by the same
+measures, which promises no best order; the answer says so. Some order always exists: openings
+energise no loop, and every closing after them leads to a part of the decision's own forest.
 """
 
 from __future__ import annotations
@@ -65,9 +65,7 @@ class Operation:
 
 @dataclass(frozen=True, eq=False)
 class SwitchingSequence:
-    """The operations of one fault in order, and the n + 1 states from the tripped one to the
-    decision.
-    """
+    """The operations of one fault in order, and the n + 1 states from tripped to decided."""
 
     operations: tuple[Operation, ...]  # n of them; operation k leads to state k + 1
     closed: BoolArray  # (n + 1, n_branch)
@@ -287,9 +285,7 @@ def _bottleneck(n: int, between: FloatArray, allowed: BoolArray) -> float:
 
 
 def _interrupted(case: _Case, states: _States) -> list[FloatArray]:
-    """Return for each operation, by the mask before it, the demand (6) that it takes from live to
-    dark.
-    """
+    """Return the demand (6) that each operation takes from live to dark, by the mask before it."""
     masks = np.arange(len(states.live))
     p = case.scenario.p_load[0]
     steps = []

@@ -1,5 +1,6 @@
-"""Our correction and its certificates: the four ends of a proposal, and safety on thousands of
-random ones.
+"""Our correction: the four ends of a proposal, and safety on thousands of random ones.
+
+certificate.py is tested here.
 """
 
 import numpy as np

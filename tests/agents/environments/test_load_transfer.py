@@ -1,5 +1,6 @@
-"""The load-transfer environments: spaces by hand, one fault against thousands, hours, corrections,
-registration.
+"""The load-transfer environments: spaces by hand, one against thousands, hours, corrections.
+
+load_transfer_actions.py and bundled_load_transfer.py are tested here.
 """
 
 import subprocess

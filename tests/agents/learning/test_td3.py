@@ -1,6 +1,4 @@
-"""The learner: a toy it must solve, the update rules by hand, its bounds, its seed, and what it
-refuses.
-"""
+"""The learner: a toy it must solve, the update rules by hand, bounds, seed, and refusals."""
 
 from dataclasses import asdict
 

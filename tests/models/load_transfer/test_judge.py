@@ -19,6 +19,7 @@ from feederguard.models.load_transfer.setting import faultable_branches
 from feederguard.models.network import Network, NetworkError
 from feederguard.models.network.graph import energised_buses
 from feederguard.models.power_flow import solve_power_flow
+from feeders import feeder
 
 FIELDS = tuple(Outcomes.__dataclass_fields__)
 
@@ -31,38 +32,12 @@ def ring_and_leaf(rating: float = np.inf, limit_mw: float = 0.09, x: float = 0.0
     |       f-- 5           .
     +--d-- 4 . . . e . . . .+
     """
-    starts, ends = [0, 1, 2, 0, 4, 1], [1, 2, 3, 4, 3, 5]
-    zero, flat = np.zeros(6), np.zeros(6)
-    return Network(
-        name="hand",
-        base_mva=1.0,
-        bus_name=tuple(str(i) for i in range(6)),
-        vn_kv=zero + 10.0,
-        v_min=zero + 0.9,
-        v_max=zero + 1.1,
-        p_load=np.array([0.0, 0.05, 0.06, 0.06, 0.05, 0.02]),
-        q_load=zero,
-        p_gen=zero,
-        q_gen=zero,
-        g_shunt=zero,
-        b_shunt=zero,
-        substation=np.array([0]),
-        v_substation=np.array([1.0 + 0j]),
-        branch_name=tuple("abcdef"),
-        kind=("line", "line", "line", "line", "tie", "line"),
-        from_bus=np.array(starts),
-        to_bus=np.array(ends),
-        r=flat,
-        x=flat + x,
-        g_from=flat,
-        b_from=flat,
-        g_to=flat,
-        b_to=flat,
-        tap=flat + 1,
-        shift=flat,
-        rating=flat + rating,
-        closed=np.array([True, True, True, True, False, True]),
-        open_end=np.zeros(6, dtype=np.int64),
+    return feeder(
+        "a:0-1 b:1-2 c:2-3 d:0-4 e:4~3 f:1-5",
+        p_load=[0.0, 0.05, 0.06, 0.06, 0.05, 0.02],
+        r=0.0,
+        x=x,
+        rating=rating,
         paper_limit_mw=limit_mw,
     )
 
