@@ -340,7 +340,10 @@ def test_an_episode_is_consecutive_hours_of_the_bundled_year(ieee33: Network, we
 
 def test_actions_that_are_none_are_refused() -> None:
     scenarios = make_scenarios(ring(), ["a", "b"])
-    message = r"ring: actions have shape \(2, 4\); expected \(2, 5\), one shed fraction for each of 3 loads, then one number"
+    message = (
+        r"ring: actions have shape \(2, 4\); expected \(2, 5\), one shed fraction for each of 3 "
+        "loads, then one number"
+    )
     with pytest.raises(ValueError, match=message):
         decode_actions(ring(), "paper", scenarios, np.zeros((2, 4)))
     actions = np.zeros((2, 5))

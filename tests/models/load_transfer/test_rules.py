@@ -1,4 +1,4 @@
-"""Where each limit lies, and that rules are compiled once; tests/laws/test_cost.py holds the cost."""
+"""Where each limit lies, and rules compiled once; for the cost see tests/laws/test_cost.py."""
 
 import pytest
 
