@@ -1,13 +1,13 @@
 """The console command `feederguard`: the programs of this folder under one name.
 
-    feederguard compare      compare methods of both jobs                 python studies/compare_methods.py
-    feederguard n-1          switching sheet for every single fault       python studies/n_minus_1.py
-    feederguard scaling      time, gap and memory against feeder size     python studies/scaling.py
-    feederguard train        train an agent on a feeder and keep it       python studies/train.py
-    feederguard networks     bundled feeders
-    feederguard solvers      solvers found, and how to get the others     python -m feederguard.models.solver
+    feederguard compare     compare methods of both jobs         python studies/compare_methods.py
+    feederguard n-1         switching sheet for every fault      python studies/n_minus_1.py
+    feederguard scaling     time, gap, memory by feeder size     python studies/scaling.py
+    feederguard train       train an agent on a feeder           python studies/train.py
+    feederguard networks    the bundled feeders
+    feederguard solvers     solvers, installed and not           python -m feederguard.models.solver
 
-Each has --help. A program is imported when it is asked for, so that this page is there at once.
+Each has --help. A program is imported only when it is run, so that this page appears at once.
 """
 
 from __future__ import annotations

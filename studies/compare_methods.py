@@ -1,16 +1,15 @@
-"""Compare methods, every decision judged by the same AC power flow: load transfer after a fault,
-and voltage regulation.
+"""Compare methods of load transfer and of voltage regulation, judged by the same AC power flow.
 
-    python studies/compare_methods.py                                    both jobs, one report
-    python studies/compare_methods.py --job transfer --feeder my_net.json    load transfer on a net of your own
-    python studies/compare_methods.py --job voltage                      voltage regulation with batteries
-    python studies/compare_methods.py --tables paper                     the tables of Zhou et al. 2024
+    python studies/compare_methods.py                                        both jobs
+    python studies/compare_methods.py --job transfer --feeder my_net.json    load transfer
+    python studies/compare_methods.py --job voltage                          voltage regulation
+    python studies/compare_methods.py --tables paper                         Zhou et al. 2024
 
-Each has options of its own: add --help. Agents that are not in the cache yet are trained first. A
-run writes report.html, report.md and its tables into the output folder; one that was stopped goes
-on with --resume. Seconds stand in files of their own; the other tables are the same to the byte for
-the same seeds, however often a run was stopped and wherever it ran, unless a solver's time limit
-strikes.
+Each has its own options: add --help. Agents that are not in the cache are trained first. A run
+writes report.html, report.md and its tables into the output folder. A run that was stopped goes on
+with --resume. Measured seconds are in separate files. The other tables are the same to the byte for
+the same seeds, however often the run was stopped and wherever it ran, unless a solver reaches its
+time limit.
 """
 
 from __future__ import annotations
@@ -51,13 +50,14 @@ from feederguard.studies.voltage.tables import summarise as summarise_voltage
 from feederguard.studies.voltage.tables import write_results as write_voltage
 
 AGENTS_CACHE = Path("results/agents")
-Flat = tyro.conf.arg(name="")  # the options of a part without its name in front
+Flat = tyro.conf.arg(name="")  # options of a part without the part's name in front
 
 
 @dataclass(frozen=True)
 class CompareBoth:
-    """Compare methods of both jobs; --job transfer, --job voltage and --tables paper have options
-    of their own.
+    """Compare methods of both jobs.
+
+    --job transfer, --job voltage and --tables paper have options of their own.
     """
 
     transfer: TransferConfig = field(default_factory=TransferConfig)
@@ -114,7 +114,10 @@ JOBS: dict[str, type[Comparison]] = {
 
 
 def parse(arguments: Sequence[str]) -> Comparison:
-    """Return the configuration of a command line; wrong values end the program with one sentence."""
+    """Return the configuration of a command line.
+
+    A wrong value ends the program with one sentence.
+    """
     which = argparse.ArgumentParser(prog="compare_methods", add_help=False, allow_abbrev=False)
     which.add_argument("--job", choices=tuple(JOBS), default="both")
     which.add_argument("--tables", choices=("paper",))
@@ -144,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             else:
                 written = _compare(options, given, console)
     except KeyboardInterrupt:
-        console.print("what is finished is kept; the same command with --resume goes on from there")
+        console.print("finished tasks are kept; the same command with --resume goes on from there")
         return 130
     console.print(
         f"wrote {', '.join(str(path) for path in written)} in {perf_counter() - begin:.0f} s",
@@ -154,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _check(options: Comparison) -> None:
-    """Refuse what the user named and cannot be used, before anything is written or computed."""
+    """Refuse values that cannot be used, before anything is written or computed."""
     for name in ("output", "agents_cache"):
         if getattr(options, name).exists() and not getattr(options, name).is_dir():
             raise ValueError(f"{name} {getattr(options, name)} is a file; name a folder")
@@ -173,7 +176,7 @@ def _compare(
     arguments: Sequence[str],
     console: Console,
 ) -> list[Path]:
-    """Run the jobs asked for, print their tables, and return what was written, the report first."""
+    """Run the jobs, print their tables, and return the files written, the report first."""
     sections: list[Section] = []
     written: list[Path] = []
     seeds: list[str] = []
@@ -231,7 +234,7 @@ def _voltage(
 
 
 if __name__ == "__main__":
-    # Workers import functions by their module's name, which a program's own is not.
+    # Through the module: worker processes find the functions of the tasks by its name.
     from feederguard.studies.compare_methods import main as run
 
     raise SystemExit(run())

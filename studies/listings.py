@@ -1,4 +1,4 @@
-"""Small tables: bundled feeders, and solvers found on this machine."""
+"""Two small tables: the bundled feeders, and the solvers on this machine."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def networks(arguments: Sequence[str] | None = None) -> int:
 
 @dataclass(frozen=True)
 class SolversConfig:
-    """Print which solvers are installed and, for what is not, how to get it."""
+    """Print which solvers are installed, and how to get the others."""
 
 
 def solvers(arguments: Sequence[str] | None = None) -> int:

@@ -1,19 +1,19 @@
-"""N-1 sheet for an operator: for every single fault the switches in a safe order, what stays dark,
-and how good that is.
+"""N-1 sheet for an operator: for every fault the switches in a safe order, and what stays dark.
 
     python studies/n_minus_1.py ieee33                            nominal load, radial setting
-    python studies/n_minus_1.py my_feeder/ --customers who.csv    customers by bus (columns: bus, customers)
-    python studies/n_minus_1.py bus69 --hour peak                 the hour of greatest demand of a profile; add --help
+    python studies/n_minus_1.py my_feeder/ --customers who.csv    columns: bus, customers
+    python studies/n_minus_1.py bus69 --hour peak                 the hour of largest demand
 
-Every branch in service fails in turn, transformers and feeder heads too. The decision is the plan
-search's with its proof
-(`feederguard.baselines.proven_search`), the order that of `feederguard.models.switching.sequence`: isolate, open, close, no
-loop energised in the radial setting, each state between judged by AC power flow. Written to
---output: sheet.csv (a line per fault), steps.csv (a line per switching step), times.csv (the
-seconds, which differ from run to run) and sheet.html.
+Every branch in service fails in turn, transformers and feeder heads too. The plan search makes the
+decision, with a proof of its cost (`feederguard.baselines.proven_search`). The order of operations
+is that of `feederguard.models.switching.sequence`: isolate, open, close. In the radial setting no
+loop is energised on the way. Each state on the way is judged by AC power flow.
 
-Demand is nominal or that of an hour (`feederguard.studies.n_minus_1_sheet.inputs`); no
-photovoltaics are added to what the feeder's data say.
+Files in --output: sheet.csv (a line per fault), steps.csv (a line per switching step), times.csv
+(seconds, which differ from run to run) and sheet.html.
+
+Demand is nominal or that of an hour (`feederguard.studies.n_minus_1_sheet.inputs`). No
+photovoltaics are added to those in the feeder's data.
 """
 
 from __future__ import annotations
@@ -57,51 +57,41 @@ FAULTS_A_TASK = 8
 
 @dataclass(frozen=True)
 class NMinus1Config:
-    """Operating sheet for every single fault of a feeder: switches in order, load without supply,
-    limits, proof.
-    """
+    """Operating sheet of a feeder: for every fault switches in order, dark load, limits, proof."""
 
     feeder: tyro.conf.Positional[str]
     """Bundled feeder by name, or a path to one (CSV folder, pandapower .json, MATPOWER .m)."""
     setting: Literal["radial", "paper"] = "radial"
-    """radial: a tree always, thermal ratings, 0.90..1.05 pu; paper: meshed, uniform limit on active
-    power, 0.90..1.10 pu.
-    """
+    """radial: always a tree, ratings, 0.90..1.05 pu; paper: loops, a MW limit, 0.90..1.10 pu."""
     hour: str = NOMINAL
-    """Demand: nominal (the feeder's own), peak (of the profile), or an hour of it by row (17) or
-    time (2016-01-15T18:00).
-    """
+    """Demand: nominal, peak (of the profile), or an hour by row (17) or time (2016-01-15T18:00)."""
     profiles: str = "simbench_2016"
-    """Bundled year by name, or a load file; read only where hour is not nominal."""
+    """Bundled year by name, or a load file; not read if hour is nominal."""
     customers: Path | None = None
-    """CSV file with columns bus, customers; without it load points are counted, buses with load."""
+    """CSV file with columns bus, customers; without it the buses with load are counted."""
     faults: tuple[str, ...] = ()
     """Branches that fail, by name; default every branch in service."""
     make_before_break: bool = False
-    """Let a loop be energised on the way although the setting is radial, to interrupt nobody who
-    has supply.
-    """
+    """Allow an energised loop on the way in the radial setting, so that fewer lose supply."""
     prove_s: float | None = None
-    """Seconds of the MISOCP solver for each fault whose decision is not proven otherwise; default
-    none.
-    """
+    """Seconds of the MISOCP solver for each fault that is not proven otherwise; default none."""
     paper_limit_mw: float | None = None
-    """Uniform branch limit in MW of the paper setting, where the feeder has none of its own."""
+    """Branch limit of the paper setting, MW; needed if the feeder has none."""
     show: int = 15
-    """Faults in the console table, the worst first."""
+    """Number of faults in the console table, the worst first."""
     output: Path | None = None
     """Folder for the results; default results/n_minus_1/FEEDER."""
     run: Annotated[RunConfig, tyro.conf.arg(name="")] = RunConfig()
 
     @property
     def folder(self) -> Path:
-        """Where the results go."""
+        """The folder of the results."""
         return self.output or Path("results/n_minus_1") / Path(self.feeder).resolve().stem
 
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """What every task reads."""
+    """What every task needs."""
 
     network: Network
     scenarios: Scenarios  # one per fault of the sheet
@@ -115,8 +105,8 @@ class Bench:
 def load_bench(config: NMinus1Config) -> Bench:
     """Return feeder, faults at their hour, customers and method.
 
-    Raises `NetworkError`, `ProfileError`, ValueError and OSError for what the configuration names
-    and cannot be used.
+    Raises `NetworkError`, `ProfileError`, ValueError or OSError if a value of the configuration
+    cannot be used.
     """
     _refuse_wrong_values(config)
     network = load_network(config.feeder)
@@ -143,7 +133,7 @@ def load_bench(config: NMinus1Config) -> Bench:
             f"{profiles.name}, {np.datetime_as_string(profiles.time[step], unit='m')} (row {step})"
         )
         if network.p_gen.any() and not profiles.n_pv:
-            notes.append(f"{profiles.name} has no PV series: local generation is taken as zero")
+            notes.append(f"{profiles.name} has no PV series: generation is taken as zero")
     customers = None
     if config.customers is not None:
         customers, silent = read_customers(config.customers, network)
@@ -185,12 +175,8 @@ def make_sheet(config: NMinus1Config, console: Console) -> Sheet:
         profiles=absolute(config.profiles),
         customers=customers,
     )
-    parts = run_tasks(
-        TaskList("faults", tasks, _do_faults, _set_up, (here,), key),
-        config.folder / "journal.sqlite",
-        config.run,
-        console,
-    )
+    todo = TaskList("faults", tasks, _do_faults, _set_up, (here,), key)
+    parts = run_tasks(todo, config.folder / "journal.sqlite", config.run, console)
     tables = {
         name: pd.concat([part[name] for part in parts.values()], ignore_index=True)
         for name in ("sheet", "steps", "times")
@@ -236,12 +222,9 @@ def run_n_minus_1(config: NMinus1Config, console: Console) -> list[Path]:
 
 
 def _refuse_wrong_values(config: NMinus1Config) -> None:
-    # Not when the configuration is made: the command line's parser would answer with a page of its
-    # own.
+    # Checked here and not in the dataclass: the command line's parser would print a page of usage.
     if config.prove_s is not None and not config.prove_s > 0:
-        raise ValueError(
-            f"prove_s is {config.prove_s}; give the solver some seconds, or leave it out"
-        )
+        raise ValueError(f"prove_s is {config.prove_s}; give the solver some seconds, or omit it")
     if config.paper_limit_mw is not None and not config.paper_limit_mw > 0:
         raise ValueError(f"paper_limit_mw is {config.paper_limit_mw}; it must be positive")
     if config.show < 0:
@@ -251,8 +234,9 @@ def _refuse_wrong_values(config: NMinus1Config) -> None:
 
 
 def _digest(bench: Bench) -> str:
-    """Return a hash of all numbers and names the tables depend on: files may change under the same
-    name.
+    """Return a hash of all numbers and names that decide the tables.
+
+    A file may change and keep its name.
     """
     parts: list[Any] = [getattr(bench.network, item.name) for item in fields(bench.network)]
     parts += [getattr(bench.scenarios, item.name) for item in fields(bench.scenarios)]
@@ -263,7 +247,7 @@ def _digest(bench: Bench) -> str:
 
 
 def _command(config: NMinus1Config) -> str:
-    """Return the command line that makes this sheet again, wherever its tasks are done."""
+    """Return the command line that makes this sheet again."""
     words = ["python studies/n_minus_1.py", config.feeder]
     for item in fields(config):
         value = getattr(config, item.name)
@@ -276,16 +260,14 @@ def _command(config: NMinus1Config) -> str:
 
 
 def _set_up(config: NMinus1Config) -> Bench:
-    """Return the bench of a process, its compiled kernels loaded: that is no part of the first
-    fault's time.
-    """
+    """Return the bench of a process, with compiled kernels loaded before anything is timed."""
     bench = load_bench(config)
     PlanSearch(bench.network, bench.search.setting, max_rounds=0).decide(bench.scenarios[:1])
     return bench
 
 
 def _do_faults(bench: Bench, first: int, last: int) -> Tables:
-    """Return the lines of some faults; what was measured by the clock in a table of its own."""
+    """Return the lines of some faults; measured times are in a table of their own."""
     scenarios, network, setting = bench.scenarios[first:last], bench.network, bench.search.setting
     decisions = bench.search.decide(scenarios)
     begin = perf_counter()
@@ -309,7 +291,7 @@ def _do_faults(bench: Bench, first: int, last: int) -> Tables:
 
 
 if __name__ == "__main__":
-    # Through the module, so that worker processes find the functions of the tasks by its name.
+    # Through the module: worker processes find the functions of the tasks by its name.
     from feederguard.studies import n_minus_1
 
     raise SystemExit(n_minus_1.main())

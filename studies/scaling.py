@@ -1,24 +1,24 @@
-"""Decision time, gap, solver time and memory against feeder size, for exact, genetic, learned and
-searching methods.
+"""Decision time, gap, solver time and memory of load-transfer methods against feeder size.
 
-    python studies/scaling.py            seven feeders of 33 to 533 buses, few scenarios, the exact method stopped early
-    python studies/scaling.py --full     feeders to 1065 buses, more scenarios, the exact method given a minute
+    python studies/scaling.py           seven feeders of 33 to 533 buses, few scenarios
+    python studies/scaling.py --full    feeders of up to 1065 buses, more scenarios, longer limits
 
-Load transfer in the radial setting. Feeders are bundled ones and multiples of them
-(`feederguard.data.multiples`: 'ieee33_x4' is four ieee33 side by side). The exact and the genetic
-method meet the first of the scenarios that the fast ones meet. Each (feeder, method, block of
-scenarios) is a task with a process of its own (`scaling_study/measure.py`), on one core.
+The setting is radial. Feeders are bundled ones and multiples of them (`feederguard.data.multiples`:
+'ieee33_x4' is four ieee33 side by side). The exact and the genetic method get the first of the
+scenarios that the fast methods get. Each (feeder, method, block of scenarios) is a task with its
+own process (`scaling_study/measure.py`), on one core.
 
-    gap      cost over the best proven bound, of the scenarios whose optimum is proven: where some safe decision costs at most
-             PROVEN_REL (and PROVEN_ABS) more than the bound. The bound is the exact method's, or
-             that of counting: load that no path reaches is shed, and a fault that cuts off what
-             could be fed takes a switch operation
-    excess   cost over that of the cheapest safe decision that any method found, of all scenarios that all were given
-    memory   largest resident memory less that of the same process before it met the feeder
+    gap      cost over the best proven bound, of the scenarios whose optimum is proven: some safe
+             decision costs at most PROVEN_REL (and PROVEN_ABS) more than the bound. The bound is
+             that of the exact method, or that of counting: load that no path reaches is shed, and a
+             fault that cuts off buses which could be fed needs a switch operation
+    excess   cost over that of the cheapest safe decision of any method, of the scenarios that all
+             methods were given
+    memory   largest resident memory less that of the same process before it loaded the feeder
 
-Files: scaling.csv, times.csv (seconds and memory, which no two runs measure alike), decisions.csv,
-scaling.png, report.html and report.md. Where the time limit strikes or a process is stopped,
-another machine gives other decisions.
+Files: scaling.csv, times.csv (seconds and memory, which differ from run to run), decisions.csv,
+scaling.png, report.html and report.md. If a time limit is reached or a process is stopped, another
+machine gives other decisions.
 """
 
 from __future__ import annotations
@@ -69,11 +69,9 @@ class ScalingConfig:
     """Decision time, gap, solver time and memory of load-transfer methods against feeder size."""
 
     full: bool = False
-    """Larger feeders, more scenarios, longer limits; what is given beside it counts."""
+    """Larger feeders, more scenarios, longer limits; options given beside it count."""
     feeders: tuple[str, ...] = ()
-    """Bundled feeders by name, multiples such as ieee33_x4, or paths (default: seven, with --full
-    ten).
-    """
+    """Feeders by name, multiples such as ieee33_x4, or paths (default: seven, with --full ten)."""
     methods: tuple[str, ...] = tuple(MODULES)
     """Methods to measure."""
     scenarios: int = 0
@@ -81,17 +79,17 @@ class ScalingConfig:
     slow_scenarios: int = 0
     """The first of them, for the exact and the genetic method (default: 4, with --full 20)."""
     train_scenarios: int = 0
-    """Training pool of the learned method (default: 200, with --full 2000)."""
+    """Scenarios that the learned method learns from (default: 200, with --full 2000)."""
     time_limit_s: float = 0.0
-    """Per scenario, for the exact method's solver (default: 10 s, with --full 60 s)."""
+    """Seconds per scenario for the exact method's solver (default: 10, with --full 60)."""
     task_limit_s: float = 0.0
-    """After which the process of a task is stopped (default: 200 s, with --full 3600 s)."""
+    """Seconds after which the process of a task is stopped (default: 200, with --full 3600)."""
     block: int = 10
     """Scenarios of a slow method in one task."""
     profiles: str = "simbench_2016"
     """Bundled year by name, or a load file."""
     seed: int = 0
-    """Of scenarios, ties between copies, and every random method."""
+    """Seed of the scenarios, of the ties between copies, and of every random method."""
     output: Path = Path("results/scaling")
     """Folder for the results."""
     agents_cache: Path = Path("results/agents")
@@ -108,8 +106,7 @@ class ScalingConfig:
             "task_limit_s": (200.0, 3600.0),
         }
         for name, values in defaults.items():
-            # Nothing given stands as nothing, so that --full can be told apart from what a user
-            # asked for.
+            # An empty value means "not given": then the default depends on --full.
             object.__setattr__(self, name, getattr(self, name) or values[self.full])
 
     def check(self) -> None:
@@ -138,8 +135,9 @@ class ScalingConfig:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the study as a program and return its exit status: 0, 2 for a value that cannot be used,
-    130 after Ctrl-C.
+    """Run the study as a program and return its exit status.
+
+    It is 2 if a value cannot be used, and 130 after Ctrl-C.
     """
     console = Console(width=140) if not sys.stdout.isatty() else Console()
     try:
@@ -156,8 +154,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run_scaling(config: ScalingConfig, console: Console) -> list[Path]:
     """Measure, print the tables and return the paths of the files written.
 
-    Raises RunError for a value, a feeder or a profile that cannot be used and where results cannot
-    be written, and otherwise as `run_tasks`.
+    Raises RunError if a value, a feeder or a profile cannot be used or the results cannot be
+    written, and otherwise what `run_tasks` raises.
     """
     begin = perf_counter()
     try:
@@ -166,8 +164,39 @@ def run_scaling(config: ScalingConfig, console: Console) -> list[Path]:
         for folder in (config.output, config.agents_cache):
             folder.mkdir(parents=True, exist_ok=True)
     except (ValueError, OSError) as error:
-        # What was asked for cannot be used; what goes wrong later is ours and keeps its traceback.
+        # Later errors are bugs and keep their traceback.
         raise RunError(str(error)) from error
+    journal = config.output / "journal.sqlite"
+    done = run_tasks(_task_list(config, sizes), journal, config.run, console)
+    decisions, processes = (
+        pd.concat([part[name] for part in done.values()], ignore_index=True)
+        for name in ("decisions", "processes")
+    )
+    summary, times = summarise(decisions, processes, sizes)
+    trend = exponents(summary, times)
+    print_tables(summary, times, trend, config.time_limit_s, console)
+    written = [
+        config.output / name
+        for name in ("scaling.csv", "times.csv", "decisions.csv", "scaling.png")
+    ]
+    summary.to_csv(written[0], index=False)
+    times.to_csv(written[1], index=False)
+    decisions.drop(columns=["seconds", "solver_s"]).to_csv(written[2], index=False)
+    draw(summary, times, decisions, trend, config.time_limit_s, written[3])
+    section = scaling_section(summary, times, trend, config.time_limit_s)
+    provenance = find_provenance(config.seed)
+    written += write_report(
+        "FeederGuard: how methods grow with the feeder", [section], provenance, config.output
+    )
+    mark_written(journal)
+    console.print(
+        f"wrote {', '.join(str(path) for path in written)} in {perf_counter() - begin:.0f} s",
+        soft_wrap=True,
+    )
+    return written
+
+
+def _task_list(config: ScalingConfig, sizes: pd.DataFrame) -> TaskList:
     settings = {
         name: value for name, value in asdict(config).items() if name not in ("run", "output")
     }
@@ -182,38 +211,7 @@ def run_scaling(config: ScalingConfig, console: Console) -> list[Path]:
     }
     settings["agents_cache"] = config.agents_cache.resolve()
     settings["profiles"] = absolute(config.profiles)
-    done = run_tasks(
-        TaskList("scaling", _tasks(config, sizes), measure_task, _settings, (settings,), key),
-        config.output / "journal.sqlite",
-        config.run,
-        console,
-    )
-    tables = {
-        name: pd.concat([part[name] for part in done.values()], ignore_index=True)
-        for name in ("decisions", "processes")
-    }
-    summary, times = summarise(tables["decisions"], tables["processes"], sizes, config.time_limit_s)
-    trend = exponents(summary, times)
-    print_tables(summary, times, trend, config.time_limit_s, console)
-    written = [
-        config.output / name
-        for name in ("scaling.csv", "times.csv", "decisions.csv", "scaling.png")
-    ]
-    summary.to_csv(written[0], index=False)
-    times.to_csv(written[1], index=False)
-    tables["decisions"].drop(columns=["seconds", "solver_s"]).to_csv(written[2], index=False)
-    draw(summary, times, tables["decisions"], trend, config.time_limit_s, written[3])
-    section = scaling_section(summary, times, trend, config.time_limit_s)
-    provenance = find_provenance(config.seed)
-    written += write_report(
-        "FeederGuard: how methods grow with the feeder", [section], provenance, config.output
-    )
-    mark_written(config.output / "journal.sqlite")
-    console.print(
-        f"wrote {', '.join(str(path) for path in written)} in {perf_counter() - begin:.0f} s",
-        soft_wrap=True,
-    )
-    return written
+    return TaskList("scaling", _tasks(config, sizes), measure_task, _settings, (settings,), key)
 
 
 def _settings(settings: dict[str, Any]) -> dict[str, Any]:
@@ -223,8 +221,9 @@ def _settings(settings: dict[str, Any]) -> dict[str, Any]:
 def measure_task(
     settings: dict[str, Any], feeder: str, method: str, first: int, last: int
 ) -> Tables:
-    """Return what one process, and before it that of a training, measured: the tables "decisions"
-    and "processes".
+    """Return the tables "decisions" and "processes" of a task.
+
+    A process decides the scenarios; for the learned method another one trains it first.
     """
     network = load_multiple(feeder, settings["seed"])
     sampled = sample_scenarios(
@@ -299,7 +298,7 @@ PROCESSES = [
 
 
 def _tasks(config: ScalingConfig, sizes: pd.DataFrame) -> dict[str, tuple[Any, ...]]:
-    """Return tasks by name, those that take longest first."""
+    """Return the tasks by name, the longest first."""
     tasks: dict[str, tuple[Any, ...]] = {}
     for feeder in sizes.sort_values("n_bus", ascending=False, kind="stable")["feeder"]:
         for method in sorted(
@@ -317,8 +316,9 @@ def _tasks(config: ScalingConfig, sizes: pd.DataFrame) -> dict[str, tuple[Any, .
 
 
 def _sizes(config: ScalingConfig) -> pd.DataFrame:
-    """Return buses, branches, and branches that may be switched, of each feeder; refuse what cannot
-    be measured.
+    """Return the numbers of buses, branches, switchable branches and ties of each feeder.
+
+    Raises ValueError for a feeder that cannot be measured.
     """
     load_profiles(config.profiles)
     rows = []
@@ -339,7 +339,7 @@ def _sizes(config: ScalingConfig) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    # Workers import what they are to do by its name, which a program's own module does not have.
+    # Through the module: worker processes find the functions of the tasks by its name.
     from feederguard.studies import scaling
 
     raise SystemExit(scaling.main())

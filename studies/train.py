@@ -1,13 +1,11 @@
-"""Train an agent on a feeder, keep it, and show what it does on faults or days that it has not
-seen.
+"""Train an agent on a feeder, keep it, and test it on faults or days that it has not seen.
 
-    python studies/train.py ranked_switching --feeder my_net.json --setting radial --output
-    agent.safetensors python studies/train.py df_srl --feeder cigre_lv18
+    python studies/train.py ranked_switching --feeder my_net.json --output agent.safetensors
+    python studies/train.py df_srl --feeder cigre_lv18
 
-Load transfer: ranked_switching (ours), ddpg, ddpg_corrected. Voltage regulation: df_srl (ours),
-td3, ddpg_voltage, safe_ddpg, sac, ppo, on a bundled voltage case. Agents are kept in the cache
-folder under a name that stands for everything that decided them; asking for the same one again
-reads it from there.
+Load transfer: ranked_switching (ours), ddpg, ddpg_corrected. Voltage regulation, on a bundled
+voltage case: df_srl (ours), td3, ddpg_voltage, safe_ddpg, sac, ppo. An agent is kept in the cache
+folder, in a file named after everything that decides it. The same command again finds it there.
 """
 
 from __future__ import annotations
@@ -39,32 +37,28 @@ Voltage = Literal["df_srl", "td3", "ddpg_voltage", "safe_ddpg", "sac", "ppo"]
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Train an agent on a feeder, keep it, and show what it does on faults or days that it has not
-    seen.
-    """
+    """Train an agent on a feeder, keep it, and test it on faults or days that it has not seen."""
 
     agent: tyro.conf.Positional[Transfer | Voltage]
     """Kind of agent."""
     feeder: str | None = None
-    """Load transfer: bundled feeder or a path (ieee33 where not given); voltage: a bundled case
-    (cigre_lv18).
-    """
+    """Load transfer: feeder or path (default ieee33); voltage: a case (default cigre_lv18)."""
     setting: str = "radial"
     """Load transfer: radial or paper."""
     profiles: str = "simbench_2016"
     """Load transfer: bundled year by name, or a load file."""
     pv_share: float = PV_SHARE
-    """Load transfer: installed PV over nominal load, where the feeder has none."""
+    """Load transfer: installed PV over nominal load, if the feeder has no PV."""
     train_scenarios: int = 4000
     """Load transfer: faults of the train weeks to learn from."""
     full: bool = False
-    """Voltage: whole training of the agents that are trained for minutes by default."""
+    """Voltage: full training of the agents that otherwise train for minutes."""
     seed: int = 0
-    """Settles every number of the training."""
+    """Seed of the training."""
     agents_cache: Path = Path("results/agents")
     """Folder of trained agents."""
     output: Path | None = None
-    """File to copy the agent to; with safe_ddpg, its slopes are copied beside it."""
+    """File to copy the agent to; the slopes of safe_ddpg are copied beside it."""
 
     def __post_init__(self) -> None:
         if self.setting not in ("radial", "paper"):
@@ -91,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             else train_voltage(config, console)
         )
     except KeyboardInterrupt:
-        console.print("stopped: nothing is kept of a training that did not end")
+        console.print("stopped: a training that did not end is not kept")
         return 130
     if config.output is not None:
         for one in path.parent.glob(f"{path.stem}.*"):
@@ -107,9 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def train_transfer(config: TrainConfig, console: Console) -> Path:
-    """Train or find a load-transfer agent, say how it does on 200 faults of the test weeks, and
-    return its file.
-    """
+    """Train or find a load-transfer agent, test it on 200 faults, and return its file."""
     with user_error():
         chosen = TransferConfig(
             feeder=config.feeder or "ieee33",
@@ -138,7 +130,7 @@ def train_transfer(config: TrainConfig, console: Console) -> Path:
 
 
 def train_voltage(config: TrainConfig, console: Console) -> Path:
-    """Train or find a voltage agent, say how it does on the test days, and return its file."""
+    """Train or find a voltage agent, test it on the test days, and return its file."""
     kind = config.agent.removesuffix("_voltage")
     lacking = missing_for(kind)
     if lacking:

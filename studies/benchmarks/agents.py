@@ -1,27 +1,27 @@
-"""Evidence for the load-transfer agents: safety, gap to the proven optimum and time, on fresh test
-scenarios.
+"""Evidence for the load-transfer agents: safety, gap to the proven optimum, and time.
 
-    python studies/benchmarks/agents.py                                     three feeders, both settings, 1000 scenarios
-    python studies/benchmarks/agents.py --feeders bus69_zhou --prove-s 60   with bounds by MISOCP in the radial setting
-    python studies/benchmarks/agents.py --single                            times of single decisions too
+    python studies/benchmarks/agents.py                     three feeders, both settings
+    python studies/benchmarks/agents.py --prove-s 60        bounds by MISOCP in the radial setting
+    python studies/benchmarks/agents.py --single            times of single decisions too
 
-Agents come from --agents-cache or are trained first. The gap is total cost of the safe decisions
-over the total of the references, less one:
+The test scenarios are fresh. Agents come from --agents-cache or are trained first. The gap is the
+total cost of the safe decisions over the total of the references, less one:
 
     paper setting    the cheapest of all tie states, each with its least shedding
-    radial setting   (of states that feed everything they can reach, as the MISOCP's)
-                     the fewest operations that do, where no plan of so few sheds; for the rest the
-                     cheapest of all radial states where there are at most MOST_LISTED, else the
-                     MISOCP's proven bound (--prove-s, kept in --output and not computed twice), or
-                     without it the best of a wide search: no proof
+    radial setting   of states that feed every bus that can be fed, as in the MISOCP: the plan with
+                     the fewest operations, if a plan of so few sheds nothing. Otherwise the
+                     cheapest of all radial states, if they are at most MOST_LISTED. Otherwise the
+                     MISOCP's proven bound (--prove-s; kept in --output and not computed again), or
+                     without it the best of a wide search, which is no proof
 
-A scenario without any safe decision (not even with everything behind the fault dark) is counted
-apart.
+A scenario without any safe decision, not even with everything behind the fault dark, is counted
+separately.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -63,103 +63,88 @@ MOST_LISTED = 60_000  # radial states of one fault, all of which are then raced
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """What the costs of one feeder and setting are measured against."""
+    """The costs that those of one feeder and setting are compared with."""
 
-    cost: FloatArray  # (B,) optimum or its proven lower bound; inf where nothing is safe
-    words: str
+    cost: FloatArray  # (B,) optimum or its proven lower bound; inf if nothing is safe
+    words: str  # what it is
 
 
-def main() -> None:
-    """Run the evidence as a program."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--feeders", nargs="+", default=list(FEEDERS), help="bundled feeders by name, or paths"
-    )
-    parser.add_argument("--settings", nargs="+", choices=SETTING_NAMES, default=list(SETTING_NAMES))
-    parser.add_argument("--methods", nargs="+", choices=tuple(TRAINED), default=list(METHODS))
-    parser.add_argument(
-        "--scenarios", type=int, default=1000, help="random faults in test weeks (default: 1000)"
-    )
-    parser.add_argument(
-        "--train-scenarios", type=int, default=4000, help="of the training pool (default: 4000)"
-    )
-    parser.add_argument(
-        "--profiles", default="simbench_2016", help="bundled year by name, or a load file"
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="of scenarios and training (default: 0)"
-    )
-    parser.add_argument(
-        "--prove-s", type=float, default=None, help="seconds per scenario for the MISOCP's proof"
-    )
-    parser.add_argument(
-        "--single", action="store_true", help="time single decisions, certificates included"
-    )
-    parser.add_argument(
-        "--workers", type=int, default=n_cores(), help="processes for training and proofs"
-    )
-    parser.add_argument(
-        "--agents-cache", type=Path, default=Path("results/agents"), help="folder of trained agents"
-    )
-    parser.add_argument(
-        "--output", type=Path, default=Path("results/benchmark_agents"), help="folder of the proofs"
-    )
-    options = parser.parse_args()
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the benchmark as a program."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
     if options.scenarios < 1 or options.train_scenarios < 1 or options.workers < 1:
         parser.error("--scenarios, --train-scenarios and --workers must be at least 1")
-    console, run = Console(width=140), RunConfig(options.workers, resume=True)
     try:
-        profiles, networks = (
-            load_profiles(options.profiles),
-            [load_network(feeder) for feeder in options.feeders],
-        )
+        profiles = load_profiles(options.profiles)
+        networks = [load_network(feeder) for feeder in options.feeders]
     except (ValueError, OSError) as error:
         parser.error(str(error))
     course = Course(profiles, PV_SHARE, options.train_scenarios, options.seed, options.agents_cache)
     for network in networks:
-        scenarios = sample_scenarios(network, profiles, options.scenarios, options.seed).scenarios
-        settings = [resolve_setting(network, name) for name in options.settings]
-        seconds = train_agents(network, settings, options.methods, course, run, console)
-        for setting in settings:
-            key = hash_of(
-                course_parts(network, setting, course) | {"test": [options.scenarios, options.seed]}
+        _compare(network, course, options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--feeders", nargs="+", default=list(FEEDERS), help="bundled feeders by name, or paths")
+    add("--settings", nargs="+", choices=SETTING_NAMES, default=list(SETTING_NAMES))
+    add("--methods", nargs="+", choices=tuple(TRAINED), default=list(METHODS))
+    add("--scenarios", type=int, default=1000, help="random faults in test weeks (default: 1000)")
+    add("--train-scenarios", type=int, default=4000, help="of the training pool (default: 4000)")
+    add("--profiles", default="simbench_2016", help="bundled year by name, or a load file")
+    add("--seed", type=int, default=0, help="of scenarios and training (default: 0)")
+    add("--prove-s", type=float, default=None, help="seconds per scenario for the MISOCP's proof")
+    add("--single", action="store_true", help="time single decisions, certificates included")
+    add("--workers", type=int, default=n_cores(), help="processes for training and proofs")
+    cache, output = Path("results/agents"), Path("results/benchmark_agents")
+    add("--agents-cache", type=Path, default=cache, help="folder of trained agents")
+    add("--output", type=Path, default=output, help="folder of the proofs")
+    return parser
+
+
+def _compare(network: Network, course: Course, options: argparse.Namespace) -> None:
+    """Train the agents of a feeder and print their table for each setting."""
+    console, run = Console(width=140), RunConfig(options.workers, resume=True)
+    profiles, count = course.profiles, options.scenarios
+    scenarios = sample_scenarios(network, profiles, count, options.seed).scenarios
+    settings = [resolve_setting(network, name) for name in options.settings]
+    seconds = train_agents(network, settings, options.methods, course, run, console)
+    for setting in settings:
+        parts = course_parts(network, setting, course) | {"test": [count, options.seed]}
+        proofs = options.output / f"bounds-{network.name}-{setting.name}-{hash_of(parts)}.sqlite"
+        reference = _reference(network, setting, scenarios, options.prove_s, proofs, run)
+        table = Table(
+            "method",
+            "safe %",
+            "none safe",
+            "cost",
+            "gap %",
+            "shed",
+            "oper.",
+            "decisions/s",
+            "median ms",
+            "p99 ms",
+            "training s",
+            title=f"{network.name}, {setting.name} setting, {count} test scenarios",
+            caption=f"gap to {reference.words}",
+        )
+        for name in options.methods:
+            agent = TRAINED[name](network, setting, course).agent
+            row = _measure(network, setting, scenarios, agent, reference, options.single)
+            table.add_row(name, *row, f"{seconds[setting.name, name]:.0f}")
+        console.print(table)
+        if "ranked_switching" in options.methods:
+            path = TRAINED["ranked_switching"](network, setting, course).path
+            done = RankedSwitching.load(path, network).certify(scenarios)
+            statuses, numbers = np.unique(done.status, return_counts=True)
+            counts = dict(zip(statuses.tolist(), numbers.tolist(), strict=True))
+            console.print(
+                f"ranked_switching: {counts}, largest AC residual {done.residual_mva.max():.1e} MVA"
             )
-            proofs = options.output / f"bounds-{network.name}-{setting.name}-{key}.sqlite"
-            reference = _reference(network, setting, scenarios, options.prove_s, proofs, run)
-            table = Table(
-                "method",
-                "safe %",
-                "none safe",
-                "cost",
-                "gap %",
-                "shed",
-                "oper.",
-                "decisions/s",
-                "median ms",
-                "p99 ms",
-                "training s",
-                title=f"{network.name}, {setting.name} setting, {options.scenarios} test scenarios",
-                caption=f"gap to {reference.words}",
-            )
-            for name in options.methods:
-                agent = TRAINED[name](network, setting, course).agent
-                row = _measure(network, setting, scenarios, agent, reference, options.single)
-                table.add_row(name, *row, f"{seconds[setting.name, name]:.0f}")
-            console.print(table)
-            if "ranked_switching" in options.methods:
-                done = RankedSwitching.load(
-                    TRAINED["ranked_switching"](network, setting, course).path, network
-                ).certify(scenarios)
-                counts = {
-                    status: int((done.status == status).sum())
-                    for status in np.unique(done.status).tolist()
-                }
-                console.print(
-                    f"ranked_switching: {counts}, largest AC residual "
-                    f"{done.residual_mva.max():.1e} MVA"
-                )
 
 
 def _measure(
@@ -170,7 +155,7 @@ def _measure(
     reference: Reference,
     single: bool,
 ) -> list[str]:
-    """Return the cells of one method: a batch judged, and single decisions timed where asked."""
+    """Return the cells of one method: a judged batch and, if asked, timed single decisions."""
     agent.decide(scenarios[:3])
     begin = perf_counter()
     decisions = agent.decide(scenarios)
@@ -199,16 +184,14 @@ def _measure(
 
 
 def _safe_when_dark(network: Network, setting: Setting, scenarios: Scenarios) -> BoolArray:
-    """Return where leaving everything behind the fault dark can be made safe, (B,)."""
+    """Return whether leaving everything behind the fault dark can be made safe, (B,)."""
     dark = np.tile(network.closed, (len(scenarios), 1))
     dark[np.arange(len(scenarios)), scenarios.fault] = False
     return least_shedding(network, scenarios, dark, setting).safe
 
 
 def _timed(network: Network, setting: Setting, agent: Method, scenario: Scenarios) -> float:
-    """Return the seconds of one decision with its AC check: our certificate, or the judge after
-    other agents.
-    """
+    """Return the seconds of one decision with its AC check: our certificate, or the judge."""
     begin = perf_counter()
     if isinstance(agent, RankedSwitching):
         agent.certify(scenario)
@@ -253,15 +236,19 @@ def _reference(
     share = np.array([bounds[k] for k in left.tolist()])
     open_gap = cost[left].sum() / share.sum() - 1 if len(left) else 0.0
     cost[left] = share
-    words = f"the proven bound ({len(left)} scenarios by MISOCP, a wide search {100 * open_gap:.3f} % above their bounds)"
+    words = (
+        f"the proven bound ({len(left)} scenarios by MISOCP, a wide search {100 * open_gap:.3f} % "
+        "above their bounds)"
+    )
     return Reference(cost, words)
 
 
 def _try_every_state(
     plans: SwitchPlans, scenarios: Scenarios, items: IntArray, cost: FloatArray
 ) -> int:
-    """Lower `cost` (B,) to the optimum over all radial states; return their mean number, 0 where
-    there are too many.
+    """Lower `cost` (B,) to the optimum over all radial states; return their mean number.
+
+    It is 0 if there are too many.
     """
     counts = []
     for fault in np.unique(scenarios.fault[items]).tolist():
@@ -280,11 +267,9 @@ def _try_every_state(
 
 
 def _fewest(plans: SwitchPlans, scenarios: Scenarios, shed: FloatArray) -> BoolArray:
-    """Return where a plain plan sheds nothing that has the fewest operations of all plans that feed
-    everything, (B,).
-    """
-    # A plain radial plan closes one tie for each part that the fault cut off, and opens nothing:
-    # nobody does with fewer.
+    """Return whether a plain plan sheds nothing and has fewest operations: an optimum, (B,)."""
+    # A plain radial plan closes one tie for each part that the fault cuts off and opens nothing:
+    # no plan that feeds everything has fewer operations.
     plain = search_plans(plans, scenarios, max_rounds=0)
     return np.asarray(~plain.shed.any(axis=1) & np.isfinite(plain.cost) & ~shed.any(axis=1))
 
@@ -298,26 +283,20 @@ def _bounds(
     path: Path,
     run: RunConfig,
 ) -> dict[int, float]:
-    """Return the MISOCP's lower bound of each item; each is in the journal at `path` as soon as it
-    is known.
-    """
+    """Return the MISOCP's lower bound of each item; known ones are in the journal at `path`."""
     tasks = {str(k): (int(k),) for k in items}
     key = {
         "setting": setting_text(setting),
         "prove_s": prove_s,
         "network": network_fingerprint(network),
     }
-    done = run_tasks(
-        TaskList("proofs", tasks, _prove, _Prover, (network, setting, scenarios, prove_s), key),
-        path,
-        run,
-        Console(),
-    )
+    todo = TaskList("proofs", tasks, _prove, _Prover, (network, setting, scenarios, prove_s), key)
+    done = run_tasks(todo, path, run, Console())
     return {int(k): float(tables["bound"]["bound"].iloc[0]) for k, tables in done.items()}
 
 
 class _Prover:
-    """What a process that proves holds."""
+    """What a proving process holds."""
 
     def __init__(
         self, network: Network, setting: Setting, scenarios: Scenarios, prove_s: float
@@ -330,12 +309,12 @@ def _prove(prover: _Prover, k: int) -> Tables:
         prover.method.decide(prover.scenarios[k : k + 1])
         bound = float(prover.method.reports[0].bound)
     except NotSolvedError:
-        bound = 0.0  # nothing found in time: no cost lies below zero
+        bound = 0.0  # nothing found in time; no cost is below zero
     return {"bound": pd.DataFrame({"bound": [max(bound, 0.0)]})}
 
 
 if __name__ == "__main__":
-    # Workers import functions by their module's name, which a program's own is not.
+    # Through the module: worker processes find the functions of the tasks by its name.
     from feederguard.studies.benchmarks.agents import main as run_main
 
     run_main()

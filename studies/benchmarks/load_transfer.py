@@ -1,16 +1,17 @@
-"""Evidence for the exact load-transfer methods on ieee33: proof times, agreement of solvers, and of
-model and AC optimum.
+"""The exact load-transfer methods on ieee33: proof times, and agreement of solvers and models.
 
-    python studies/benchmarks/load_transfer.py radial              all 31 faults at nominal load, SCIP
-    python studies/benchmarks/load_transfer.py outer               the same by HiGHS outer approximation, against SCIP
-    python studies/benchmarks/load_transfer.py paper --profiles F  MISOCP against the enumerated AC optimum, 50 scenarios
+    python studies/benchmarks/load_transfer.py radial    all 31 faults at nominal load, by SCIP
+    python studies/benchmarks/load_transfer.py outer     HiGHS outer approximation beside SCIP
+    python studies/benchmarks/load_transfer.py paper     MISOCP beside the enumerated AC optimum
 
-Every decision is judged by the AC power flow before any repair; the worst violation is printed.
+Every decision is judged by the AC power flow before any repair; the worst violation is printed. The
+last part takes 50 random scenarios.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from time import perf_counter
 
 import numpy as np
@@ -30,8 +31,8 @@ from feederguard.models.reconfiguration import build_load_transfer
 from feederguard.models.solver import Solution, solve
 
 
-def main() -> None:
-    """Run the evidence as a program."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the benchmark as a program."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -41,7 +42,7 @@ def main() -> None:
         "--profiles", default="simbench_2016", help="of the paper part: a bundled year or a file"
     )
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     network = load_network("ieee33")
     console = Console(width=110)
     if options.part == "paper":

@@ -1,18 +1,18 @@
-"""The uniform branch limit of the paper setting: how much load the enumerated optimum sheds at each
-of several limits.
+"""The branch limit of the paper setting: the load that the optimum sheds at each of several limits.
 
-    python studies/evidence/calibrate_paper_limit.py bus69_zhou --profiles FILE --limits-mw 1.5 1.6
-    1.7
+    python studies/evidence/calibrate_paper_limit.py bus69_zhou --limits-mw 1.5 1.6 1.7
 
-Zhou et al. 2024 do not publish their limits; a feeder's `paper_limit_mw` (meta.json) is the limit
-at which the optimum sheds 0.21 +- 0.02 of the load on average, the level of their Table 1. FILE is
-an hourly ISO New England load file of 2022, the data they name; default the bundled year. Every tie
-state is tried, each with its least shedding by AC power flow.
+Zhou et al. 2024 do not publish their limits. A feeder's `paper_limit_mw` (meta.json) is the limit
+at which the optimum sheds 0.21 +- 0.02 of the load on average, the level of their Table 1. With
+--profiles FILE, an hourly ISO New England load file of 2022, the data are those that they name; the
+default is the bundled year. Every tie state is tried, each with its least shedding by AC power
+flow.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 import numpy as np
 from rich.console import Console
@@ -26,7 +26,7 @@ from feederguard.models.switching.plans import SwitchPlans
 from feederguard.models.switching.search import search_plans
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the calibration as a program."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -42,7 +42,7 @@ def main() -> None:
         "--scenarios", type=int, default=300, help="random faults in test weeks (default: 300)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the scenarios (default: 0)")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     table = Table(
         "limit MW", "mean shed ratio", "mean cost", "operations", "safe %", "without a safe state"
     )

@@ -1,28 +1,29 @@
-"""What the sizing of a voltage case leads to: how often the feeder leaves its band, and that
-batteries can hold it.
+"""The sizing of a voltage case: how often the feeder leaves its band, and that batteries hold it.
 
-    python studies/evidence/size_voltage_case.py                     # cigre_lv18
+    python studies/evidence/size_voltage_case.py                    cigre_lv18
     python studies/evidence/size_voltage_case.py --feeder ieee33
-    python studies/evidence/size_voltage_case.py --no-tube           # without SOC tube: what it is for
+    python studies/evidence/size_voltage_case.py --no-tube          layer without SOC tube
 
-What is printed: sizes beside load and generation; the share of steps in which some bus is below and
-above its band without control, for the train and the test weeks and the year; for every day of the
-year, the AC optimum with perfect information
-(`baselines/voltage/optimum.py`), and the idle policy (it proposes no power at all) under the safety layer with the SOC tube of
-the training weeks: steps outside the band by the AC power flow, steps in which slack was used and
-in which the tube was left, days that end short of energy, largest loading; and what wasteful
-policies do under the layer with the tube and without.
+It prints
 
-The last line says whether the case is what it is meant to be, and the exit status with it, 0 or 1:
+- the sizes of batteries and plants beside load and generation;
+- the share of steps with a bus below or above its band without control, in train weeks, test weeks
+  and the year;
+- for every day of the year, the AC optimum with perfect information
+  (`baselines/voltage/optimum.py`);
+- for every day, the idle policy, which proposes no power, under the safety layer with the SOC tube
+  of the train weeks: steps outside the band by the AC power flow, steps with slack, steps outside
+  the tube, days that end short of energy, largest loading;
+- wasteful policies under the layer, with the tube and without.
 
-    (1)  the optimum holds every day of the year and ends it as full as asked
-    (2)  the idle policy under the layer is never outside, every step with a certificate and none with slack
+The last line, and the exit status 0 or 1, say whether the case is as intended:
 
-Days that the idle policy ends short of energy are told there too: it buys nothing back, and (1)
-says that it could be had. It stands among the studies, not beside the data whose sizes it shows,
-because it needs agents and baselines.
+    (1)  the optimum holds every day of the year and ends it with the required energy
+    (2)  the idle policy under the layer is never outside; each step has a certificate, none slack
 
-Longer than other files: every table that a sizing is judged by.
+The line also gives the days that the idle policy ends short of energy: it never charges to make up
+for them, and by (1) that would be possible. The program is a study because it needs agents and
+baselines.
 """
 
 from __future__ import annotations
@@ -52,19 +53,17 @@ from feederguard.models.voltage_regulation.rules import judged_buses
 
 @dataclass(frozen=True)
 class SizeConfig:
-    """What to show."""
+    """Options of the program."""
 
-    feeder: str = "cigre_lv18"  # one with a bundled case
-    tube: bool = True  # whether the layer keeps SOC inside the tube
+    feeder: str = "cigre_lv18"  # with a bundled voltage case
+    tube: bool = True  # the layer keeps the SOC inside the tube
 
 
 Ask = Callable[[VoltageState], FloatArray]
 
 
 class UnderLayer:
-    """A policy under a safety layer, the idle one unless told otherwise; counts the statuses of its
-    steps.
-    """
+    """A policy under a safety layer, by default the idle one, with counts of the statuses."""
 
     name = "under layer"
 
@@ -76,9 +75,7 @@ class UnderLayer:
         self.uncertified = 0
 
     def decide(self, state: VoltageState) -> FloatArray:
-        """Return the power nearest to what the policy asks for that the layer lets through, (B,
-        n_bat) pu.
-        """
+        """Return the safe power nearest to the policy's, (B, n_bat) pu."""
         actions = self.layer.correct(state, self.ask(state))
         self.count += np.bincount(actions.status, minlength=len(STATUSES))
         self.uncertified += int((~actions.certified).sum())
@@ -92,7 +89,7 @@ def main() -> int:
     )
     parser.add_argument("--feeder", default=SizeConfig.feeder)
     parser.add_argument(
-        "--no-tube", action="store_true", help="let policies use every SOC that the batteries allow"
+        "--no-tube", action="store_true", help="allow every SOC that the batteries allow"
     )
     options = parser.parse_args()
     config = SizeConfig(options.feeder, not options.no_tube)
@@ -128,13 +125,12 @@ def main() -> int:
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """What became of a year."""
+    """The findings over a year."""
 
     table: Table
     n_day: int
-    lost_days: tuple[
-        str, ...
-    ] = ()  # days without a plan, or whose plan the judge does not call safe and full
+    # Days without a plan, or with a plan that the judge does not find safe and full.
+    lost_days: tuple[str, ...] = ()
     outside: int = 0  # steps
     slack: int = 0  # steps in which the layer used slack or failed
     uncertified: int = 0  # steps
@@ -157,18 +153,16 @@ def verdict(best: Held, idle: Held) -> tuple[str, bool]:
             broken.append(f"{n} {what}")
     short = f"the idle policy ends {idle.short_days} of {idle.n_day} days short of energy"
     if broken:
-        return f"NOT as meant: {'; '.join(broken)} ({short})", False
+        return f"NOT as intended: {'; '.join(broken)} ({short})", False
     return (
-        f"As meant: the AC optimum holds all {best.n_day} days, and the idle policy under the "
+        f"As intended: the AC optimum holds all {best.n_day} days, and the idle policy under the "
         f"layer every step of {idle.n_day} days, certified and without slack; {short}",
         True,
     )
 
 
 def optimum(case: VoltageCase) -> Held:
-    """Return what the AC optimum with perfect information does to every day, judged like any
-    method.
-    """
+    """Return the findings of the AC optimum with perfect information, judged like any method."""
     planner, batteries, days = VoltageOpf(case.network, case.batteries), case.batteries, case.days
     lost: list[str] = []
     used, worst = [], 0.0
@@ -193,7 +187,7 @@ def optimum(case: VoltageCase) -> Held:
 
 
 def what_the_tube_is_for(case: VoltageCase, tube: SocTube) -> Table:
-    """Return what wasteful policies do to the year under the layer, with the tube and without."""
+    """Return the table of wasteful policies under the layer, with the tube and without."""
     p_max, rng = case.batteries.p_max, np.random.default_rng(0)
     policies: dict[str, Ask] = {
         "discharges all it can": lambda state: np.broadcast_to(-p_max, state.soc.shape),
@@ -261,7 +255,7 @@ def sizes(case: VoltageCase) -> Table:
 
 
 def uncontrolled(feeder: str) -> Table:
-    """Return the share of steps outside the band without control."""
+    """Return the shares of steps outside the band without control."""
     table = Table(title="Without control: % of steps with a bus outside its band")
     for column in (
         "weeks",
@@ -289,7 +283,7 @@ def uncontrolled(feeder: str) -> Table:
 
 
 def controlled(case: VoltageCase, tube: SocTube | None) -> Held:
-    """Return what the idle policy under the layer does over all days."""
+    """Return the findings of the idle policy under the layer over all days."""
     layer = SafetyLayer(case.network, case.batteries, case.days.step_h, tube)
     method = UnderLayer(layer)
     outcome = simulate(case.network, case.batteries, case.days, method)

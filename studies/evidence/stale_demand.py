@@ -1,21 +1,19 @@
-"""What zero violations presume: the same methods when the safety layer sees another demand than
-that of the step it decides.
+"""The same methods when the safety layer sees another demand than that of the step it decides.
 
-    python studies/evidence/stale_demand.py [--feeder cigre_lv18] [--days 91] [--noise 0.05] [--seed
-    0] [--agents-cache results/agents]
+    python studies/evidence/stale_demand.py [--feeder cigre_lv18] [--days 91] [--noise 0.05]
 
-The safety layer promises what it does for the demand that it is given, on an exact model of the
-feeder. Everywhere else in this package that is the very demand of the step it decides. Here policy
-and layer, inside the SOC tube, are given of each step
+The guarantee of the safety layer holds for the demand that it sees, on an exact model of the
+feeder. In the rest of this package that is the demand of the step it decides. Here policy and
+layer, inside the SOC tube, see in each step
 
     exact            its own demand and generation
-    one step late    those of the step before; a day's first step sees its own
-    with noise       its own, each bus and step times 1 + noise x, x standard normal, drawn once with the seed
+    one step late    those of the step before; the first step of a day sees its own
+    with noise       its own, times 1 + noise x for each bus and step, x standard normal
 
-with the idle voltages of the demand that is given; the state of charge is the true one. Judged is
-each step by the AC power flow of its true demand. The policies are the idle one and, where the
-cache has it, the `df_srl` of the study with seed 0
-(nothing is trained here). `steps certified, outside` counts those that the layer, believing what it saw, certified in vain.
+and the idle voltages of that demand. The state of charge is the true one. Each step is judged by
+the AC power flow of its true demand. The policies are the idle one and, if the cache has it, the
+`df_srl` of the study with seed 0; nothing is trained here. `steps certified, outside` counts the
+steps outside the band that the layer certified by the demand it saw.
 """
 
 from __future__ import annotations
@@ -58,8 +56,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--feeder", default="cigre_lv18", help="one with a bundled voltage case")
-    parser.add_argument("--days", type=int, default=91, help="test days, from the first one on")
+    parser.add_argument("--feeder", default="cigre_lv18", help="feeder with a bundled voltage case")
+    parser.add_argument("--days", type=int, default=91, help="number of test days, from the first")
     parser.add_argument(
         "--noise",
         type=float,
@@ -101,9 +99,9 @@ def main() -> None:
 
 
 def given_days(days: VoltageDays, noise: float = 0.05, seed: int = 0) -> dict[str, VoltageDays]:
-    """Return what is given of the days, by name: exact, one step late, with noise.
+    """Return the days as the layer sees them, by name: exact, one step late, with noise.
 
-    Raises ValueError for noise that is no finite number of zero or more.
+    Raises ValueError if noise is not finite or is below zero.
     """
     if not (np.isfinite(noise) and noise >= 0):
         raise ValueError(f"noise is {noise}; give a share of demand, zero or more")
@@ -121,12 +119,11 @@ def stale_table(
     given: Mapping[str, VoltageDays],
     policies: Mapping[str, Proposer],
 ) -> pd.DataFrame:
-    """Return a line per policy and demand given, each day of each begun at the batteries'
-    soc_start.
+    """Return a line per policy and demand seen; each day begins at the batteries' soc_start.
 
-    Columns: policy; demand; steps, and of them steps_outside (AC, over 1e-5 pu) and
-    certified_outside, those of them that the layer had certified; days_outside, days with such a
-    step; worst_excess_pu. Raises ValueError as `simulate`.
+    Columns: policy; demand; steps, and of these steps_outside (AC, over 1e-5 pu) and
+    certified_outside, the steps outside that the layer certified; days_outside, days with a step
+    outside; worst_excess_pu. Raises ValueError as `simulate` does.
     """
     lines = []
     for name, policy in policies.items():
@@ -149,9 +146,7 @@ def stale_table(
 
 
 class _Given:
-    """A policy behind a layer, both of which see the demand of other days than those that are
-    judged.
-    """
+    """A policy and its layer, which see the demand of other days than those judged."""
 
     name = "given demand"
 
@@ -165,9 +160,7 @@ class _Given:
         self.certified = np.zeros(p.shape[:2], dtype=bool)
 
     def decide(self, state: VoltageState) -> FloatArray:
-        """Return the power of each battery, (B, n_bat) pu; the days are asked side by side, in
-        their order.
-        """
+        """Return the power of each battery, (B, n_bat) pu; row k of the state is day k."""
         day, step = np.arange(len(state)), state.step
         seen = VoltageState(
             self.p[day, step], self.q[day, step], self.v[day, step], state.soc, step
@@ -178,10 +171,8 @@ class _Given:
 
 
 def print_stale_table(table: pd.DataFrame, console: Console) -> None:
-    """Print what `stale_table` returns."""
-    shown = Table(
-        title="What the layer sees, and what then happens by AC power flow of the true demand"
-    )
+    """Print the table of `stale_table`."""
+    shown = Table(title="Demand that the layer sees, and the AC power flow of the true demand")
     headings = (
         "policy",
         "demand seen",

@@ -1,16 +1,16 @@
-"""Tune the genetic algorithm on train weeks: mean cost and time of each configuration, both
-settings.
+"""Tuning of the genetic algorithm on train weeks: mean cost and time of each configuration.
 
     python studies/evidence/tune_genetic.py [--feeder ieee33] [--scenarios 16] [--seed 100]
 
-All configurations spend the same number of fitness evaluations. The defaults of `GeneticConfig` are
-the row whose mean cost, relative to the best row of each setting, was least on average over the two
+All configurations have the same number of fitness evaluations. The defaults of `GeneticConfig` are
+the row with the lowest mean cost relative to the best row of each setting, on average over the two
 settings with --scenarios 10.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import asdict
 from time import perf_counter
 
@@ -32,7 +32,7 @@ GRID = tuple(
 )
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the tuning as a program."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--scenarios", type=int, default=16)
     parser.add_argument("--seed", type=int, default=100)
     parser.add_argument("--settings", nargs="+", choices=SETTING_NAMES, default=SETTING_NAMES)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     network = load_network(options.feeder)
     scenarios = sample_scenarios(
         network, load_profiles(), options.scenarios, options.seed, weeks="train"

@@ -1,9 +1,8 @@
-"""What an N-1 sheet reads beside the feeder: the demand of one hour of a profile, and the customers
-at each bus.
+"""Inputs of an N-1 sheet beside the feeder: the demand of an hour, and the customers by bus.
 
-Demand at an hour follows the profile as in the comparison (`feederguard.data.sampling`): each bus
-its load series, scaled so that the peak hour carries the nominal total; local generation the feeder
-has follows the profile's PV series, and is zero where the profile has none.
+Demand follows the profile as in the comparison (`feederguard.data.sampling`). Each bus has its load
+series, scaled so that the peak hour has the nominal total. Generation of the feeder follows the
+profile's PV series; it is zero if the profile has none.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ NOMINAL, PEAK = "nominal", "peak"
 
 
 def find_hour(profiles: Profiles, network: Network, hour: str) -> int:
-    """Return the row of hourly profiles that `hour` means: peak, a row, or a time within an hour.
+    """Return the row of hourly profiles for an hour: peak, a row, or a time within an hour.
 
-    Raises ValueError naming the rows or times there are.
+    Raises ValueError that names the possible rows or times.
     """
     if hour == PEAK:
         return int((_by_bus(profiles, network) @ network.p_load).argmax())
@@ -38,8 +37,8 @@ def find_hour(profiles: Profiles, network: Network, hour: str) -> int:
         time = np.datetime64(hour, "h").astype("datetime64[m]")
     except ValueError:
         raise ValueError(
-            f"hour {hour!r} is none; give {NOMINAL}, {PEAK}, a row (0 to {profiles.n_step - 1}) or "
-            f"a time such as {first}"
+            f"hour {hour!r} is no hour; give {NOMINAL}, {PEAK}, a row (0 to "
+            f"{profiles.n_step - 1}) or a time such as {first}"
         ) from None
     found = np.flatnonzero(profiles.time == time)
     if not len(found):
@@ -53,7 +52,7 @@ def find_hour(profiles: Profiles, network: Network, hour: str) -> int:
 def demand_at_hour(profiles: Profiles, network: Network, step: int) -> dict[str, FloatArray]:
     """Return demand and generation of one hour, (n_bus,) each, as arguments of `make_scenarios`.
 
-    Raises ValueError where the profile leaves the feeder without any demand.
+    Raises ValueError if the profile leaves the feeder without any demand.
     """
     by_bus, sun_series = _by_bus(profiles, network), bus_series(profiles, network)[1]
     peak = float((by_bus @ network.p_load).max())
@@ -68,7 +67,7 @@ def demand_at_hour(profiles: Profiles, network: Network, step: int) -> dict[str,
         if profiles.n_pv
         else np.zeros(network.n_bus)
     )
-    # A negative load is a net producer that follows its series.
+    # A negative load is generation that follows the load's series.
     demand, produced = np.maximum(network.p_load, 0.0), np.maximum(-network.p_load, 0.0)
     return {
         "p_load": load * demand,
@@ -78,9 +77,9 @@ def demand_at_hour(profiles: Profiles, network: Network, step: int) -> dict[str,
 
 
 def read_customers(path: Path, network: Network) -> tuple[IntArray, int]:
-    """Return the customers at each bus, (n_bus,), and how many buses with load the file leaves out.
+    """Return the customers at each bus, (n_bus,), and the number of buses with load but no line.
 
-    Raises ValueError naming file and line for a missing column, an unknown or repeated bus, or a
+    Raises ValueError, with file and line, for a missing column, an unknown or repeated bus, or a
     number that is no count.
     """
     with path.open(newline="", encoding="utf-8-sig") as file:
@@ -90,10 +89,8 @@ def read_customers(path: Path, network: Network) -> tuple[IntArray, int]:
             raise ValueError(
                 f"{path}: column {missing[0]} is missing; its first line must name bus,customers"
             )
-        customers, seen = (
-            np.zeros(network.n_bus, dtype=np.int64),
-            np.zeros(network.n_bus, dtype=bool),
-        )
+        customers = np.zeros(network.n_bus, dtype=np.int64)
+        seen = np.zeros(network.n_bus, dtype=bool)
         position = {name: i for i, name in enumerate(network.bus_name)}
         for row in rows:
             bus, number = (row["bus"] or "").strip(), (row["customers"] or "").strip()

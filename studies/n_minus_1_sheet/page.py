@@ -1,14 +1,11 @@
 """An N-1 sheet as files: CSV for programs, HTML for people and their printers.
 
-The HTML is one file without scripts or anything from elsewhere: it opens without a network, in
-light and dark, and prints in black on white. Every fault has an anchor (#fault-NAME).
-
-Longer than other files: the page's style sheet and texts are in it.
+The HTML is one file without scripts and without links to other files. It opens without a network,
+in light and dark mode, and prints in black on white. Every fault has an anchor (#fault-NAME).
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from datetime import date
 from html import escape
@@ -22,13 +19,15 @@ import numpy as np
 from feederguard.models.load_transfer.rules import COST_BASE_MVA, COST_LOAD, COST_SWITCH
 from feederguard.studies.n_minus_1_sheet.rows import amount_unit
 from feederguard.studies.n_minus_1_sheet.tables import Sheet, number, told, totals, warnings_of
+from feederguard.studies.running.files import write_whole
 
 Line = dict[Any, Any]  # a row of a table, by its columns
 
 
 def write_sheet(sheet: Sheet, folder: Path) -> list[Path]:
-    """Write sheet.csv, steps.csv, times.csv and sheet.html into the folder and return their paths;
-    none is ever half there.
+    """Write sheet.csv, steps.csv, times.csv and sheet.html into the folder; return their paths.
+
+    Each file is written whole or not at all.
     """
     folder.mkdir(parents=True, exist_ok=True)
     texts = {
@@ -38,9 +37,7 @@ def write_sheet(sheet: Sheet, folder: Path) -> list[Path]:
         "sheet.html": page(sheet),
     }
     for name, text in texts.items():
-        part = folder / f"{name}.part"
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, folder / name)
+        write_whole(folder / name, text.encode())
     return [folder / name for name in texts]
 
 
@@ -82,7 +79,7 @@ def page(sheet: Sheet) -> str:
 
 
 def _facts(sheet: Sheet) -> list[tuple[str, str]]:
-    """Return what the sheet is about, by name."""
+    """Return the facts on top of the sheet, by name."""
     network, setting = sheet.network, sheet.setting
     total_mw = network.base_mva * network.p_load[network.p_load > 0].sum()
     limit = "thermal ratings"
@@ -259,37 +256,50 @@ def _html_table(heads: Iterable[str], rows: list[list[str]], kind: str, raw: boo
     return f'<div class="wide"><table class="{kind}">{top}<tbody>{body}</tbody></table></div>'
 
 
-_READ_ME = f"""<p>A fault has tripped its branch, and all that hung from it is dark: that is step 0, in which the
-branch is isolated at both ends. Operate the steps in their order; the numbers beside each are those of the network after it,
-by AC power flow. A state beyond a limit is marked with its size and with how many steps it lasts. Dark load has no supply at
-all; shed load is disconnected at buses that have supply.</p>
-<p>The gap says how much more the decision costs than what is proven to be the least (in the radial setting: of decisions that
-feed whatever can be fed; limits are held to 1e-5, and so is the proof); a question mark: no such bound is known. Cost:
-{COST_LOAD:g} times the square of the load without supply in units of {1e3 * COST_BASE_MVA:g} kW, plus {COST_SWITCH:g} times the
-square of the number of switch operations.</p>"""
+_READ_ME = f"""<p>A fault has tripped its branch, and everything that it fed is dark. In step 0
+the branch is isolated at both ends. Operate the steps in their order. The numbers beside each step
+are those of the network after it, by AC power flow. A state beyond a limit is marked with the size
+of the violation and with the number of steps that it lasts. Dark load has no supply at all; shed
+load is disconnected at buses that have supply.</p>
+<p>The gap says how much more the decision costs than the proven lower bound. In the radial setting
+the bound is for decisions that feed every bus that can be fed; limits are held to 1e-5, and so is
+the proof. A question mark: no bound is known. Cost: {COST_LOAD:g} times the square of the load
+without supply in units of {1e3 * COST_BASE_MVA:g} kW, plus {COST_SWITCH:g} times the square of the
+number of switch operations.</p>"""
 
 _STYLE = """
-:root { color-scheme: light dark; --ink: #16191d; --paper: #fff; --line: #c4c9d0; --head: #eef1f4; --link: #0b57a4;
+:root { color-scheme: light dark; --ink: #16191d; --paper: #fff; --line: #c4c9d0; --head: #eef1f4;
+  --link: #0b57a4;
   --ok: #1d5fa8; --off: #8a4b00; --bad: #9b1c1c; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e8eb; --paper: #14171a; --line: #454c55; --head: #22272d;
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e8eb; --paper: #14171a; --line: #454c55;
+  --head: #22272d;
   --link: #8ec1ff; --ok: #8ec1ff; --off: #ffc27a; --bad: #ff9d9d; } }
-body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.45 system-ui, sans-serif; }
+body { margin: 0; background: var(--paper); color: var(--ink);
+  font: 15px/1.45 system-ui, sans-serif; }
 main { max-width: 96rem; margin: 0 auto; padding: 1.2rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2rem; } h3 { font-size: 1rem; margin: 1.4rem 0 .4rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2rem; } h3 { font-size: 1rem;
+  margin: 1.4rem 0 .4rem; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; }
 dt { font-weight: 600; } dd { margin: 0; overflow-wrap: anywhere; }
 a { color: var(--link); } p { max-width: 60rem; overflow-wrap: anywhere; }
 .note { border-left: 4px solid var(--off); padding-left: .7rem; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; }
-th, td { border: 1px solid var(--line); padding: .25rem .45rem; text-align: left; vertical-align: top; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .86rem;
+  font-variant-numeric: tabular-nums; }
+th, td { border: 1px solid var(--line); padding: .25rem .45rem; text-align: left;
+  vertical-align: top; }
 th { background: var(--head); font-weight: 600; }
-.faults td:nth-child(n+4):nth-child(-n+8), .faults td:nth-child(10), .faults td:nth-child(n+12):nth-child(-n+13),
-.faults td:nth-child(15), .steps td:nth-child(n+6):nth-child(-n+8), .steps td:nth-child(n+10):nth-child(-n+11),
+.faults td:nth-child(n+4):nth-child(-n+8), .faults td:nth-child(10),
+.faults td:nth-child(n+12):nth-child(-n+13),
+.faults td:nth-child(15), .steps td:nth-child(n+6):nth-child(-n+8),
+.steps td:nth-child(n+10):nth-child(-n+11),
 .plain td:nth-child(2) { text-align: right; }
-.badge { border: 1px solid currentColor; border-radius: .6em; padding: 0 .45em; font-size: .92em; white-space: nowrap; }
-.badge.ok { color: var(--ok); } .badge.off { color: var(--off); } .badge.bad { color: var(--bad); font-weight: 700; }
+.badge { border: 1px solid currentColor; border-radius: .6em; padding: 0 .45em; font-size: .92em;
+  white-space: nowrap; }
+.badge.ok { color: var(--ok); } .badge.off { color: var(--off); } .badge.bad { color: var(--bad);
+  font-weight: 700; }
 section { break-inside: avoid; } tr { break-inside: avoid; } thead { display: table-header-group; }
-@media print { :root { color-scheme: light; --ink: #000; --paper: #fff; --line: #888; --head: #eee; --link: #000;
+@media print { :root { color-scheme: light; --ink: #000; --paper: #fff; --line: #888;
+  --head: #eee; --link: #000;
   --ok: #000; --off: #000; --bad: #000; } @page { size: A4 landscape; margin: 12mm; }
   main { max-width: none; padding: 0; } table { font-size: 7.5pt; } .wide { overflow: visible; } }
 """

@@ -1,17 +1,18 @@
-"""What the lines of an N-1 sheet say: a line per fault and a line per switching step, read off the
-AC power flow.
+"""The lines of an N-1 sheet, from the AC power flow: one per fault and one per switching step.
 
-Loading is the larger end current over the rating, or, in a setting with a uniform limit, active
-power over that limit. A state is within limits when the judge finds no violation beyond its
-tolerance. One that is not carries a mark with its size and with the number of steps in a row that
-it lasts; at the last step it lasts for as long as the fault does. A load point is a bus with load;
-customers are counted only where a file tells how many there are at each bus, and of those at a bus
-that sheds a part of its load that part, rounded up.
+Loading is the larger end current over the rating. In a setting with a uniform limit it is active
+power over that limit. A state is within limits if the judge finds no violation beyond its
+tolerance. Other states carry a mark with the size of the violation and with the number of steps in
+a row that it lasts; at the last step it lasts until the repair.
+
+A load point is a bus with load. Customers are counted only if a file gives their number at each
+bus. At a bus that sheds a part of its load, that part of its customers counts, rounded up.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,20 +44,21 @@ UNKNOWN = "no power flow solution"
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """Where the AC states of a batch are nearest their limits, (B,) each; NaN and -1 where the flow
-    failed.
+    """Where the AC states of a batch are nearest their limits, (B,) each.
+
+    NaN and -1 stand for a state without a power flow solution.
     """
 
     v_min_bus: IntArray
     v_max_pu: FloatArray
-    branch: IntArray  # of the highest loading, -1 where no branch has a limit
+    branch: IntArray  # with the highest loading, -1 if no branch has a limit
     loading: FloatArray  # of that branch, 1 at its limit
     amount: FloatArray  # its current in A, or its active power in MW
-    beyond: FloatArray  # how far that is above the limit
+    beyond: FloatArray  # the amount above the limit
 
 
 def amount_unit(setting: Setting) -> str:
-    """Return the unit of loading amounts as columns name it: a (rating) or mw (uniform limit)."""
+    """Return the unit of loading amounts in column names: a (rating) or mw (uniform limit)."""
     return "a" if setting.active_limit_mw is None else "mw"
 
 
@@ -96,8 +98,9 @@ def find_places(network: Network, setting: Setting, flow: PowerFlow) -> Places:
 def step_rows(
     network: Network, setting: Setting, scenarios: Scenarios, sequences: list[SwitchingSequence]
 ) -> pd.DataFrame:
-    """Return a line per switching step of every fault, step 0 being the tripped state, after one
-    call of the power flow.
+    """Return a line per switching step of every fault; step 0 is the tripped state.
+
+    One call of the power flow solves all states.
     """
     lengths = [len(sequence) + 1 for sequence in sequences]
     item = np.repeat(np.arange(len(sequences)), lengths)
@@ -148,8 +151,9 @@ def fault_rows(
     steps: pd.DataFrame,
     customers: IntArray | None,
 ) -> pd.DataFrame:
-    """Return a line per fault: its decision, what stays without supply, the final state, and what
-    is proven.
+    """Return a line per fault: decision, load without supply, final state, and proof.
+
+    steps: the table of `step_rows`; customers: (n_bus,), None to count load points.
     """
     final = Decisions(
         np.stack([s.closed[-1] for s in sequences]), np.stack([s.shed[-1] for s in sequences])
@@ -157,22 +161,19 @@ def fault_rows(
     outcomes, flow = judge_with_flow(network, scenarios, final, setting)
     p_kw = 1e3 * network.base_mva * scenarios.p_load
     dark_kw, shed_kw = p_kw * ~flow.energised, p_kw * np.where(flow.energised, final.shed, 0.0)
-    last = steps.groupby("fault", sort=False).tail(1).reset_index(drop=True)
-    first = steps.groupby("fault", sort=False).head(1).reset_index(drop=True)
-    between = steps.groupby("fault", sort=False)
+    by_fault = steps.groupby("fault", sort=False)
     fault = scenarios.fault
     bound = np.array([report.bound for report in reports])
-    unit = amount_unit(setting)
     return pd.DataFrame(
         {
-            "fault": last["fault"],
+            "fault": by_fault.tail(1)["fault"].to_numpy(),
             "from_bus": _names(network.bus_name, network.from_bus[fault]),
             "to_bus": _names(network.bus_name, network.to_bus[fault]),
             "kind": [network.kind[f] for f in fault],
             "status": _statuses(outcomes, dark_kw.sum(axis=1), shed_kw.sum(axis=1)),
             "operations": [_told(network, sequence) for sequence in sequences],
             "n_operations": outcomes.n_operations,
-            "interrupted_kw": first["dark_kw"],
+            "interrupted_kw": by_fault.head(1)["dark_kw"].to_numpy(),
             "dark_kw": dark_kw.sum(axis=1),
             "dark_buses": [_listed(network, np.flatnonzero(row)) for row in ~flow.energised],
             "shed_kw": shed_kw.sum(axis=1),
@@ -181,17 +182,7 @@ def fault_rows(
                 for row in shed_kw
             ],
             **_counted(network, flow.energised, final.shed, customers),
-            **{
-                name: last[name]
-                for name in ("v_min_pu", "v_min_bus", "max_loading_pct", "max_loading_branch")
-            },
-            f"max_loading_{unit}": last[f"max_loading_{unit}"],
-            "steps_beyond_limits": between["within_limits"]
-            .agg(lambda held: int((~held).sum()))
-            .to_numpy(),
-            "worst_overload_pct": between["overload_pct"].max().to_numpy(),
-            "worst_undervoltage_pu": between["undervoltage_pu"].max().to_numpy(),
-            "worst_overvoltage_pu": between["overvoltage_pu"].max().to_numpy(),
+            **_of_steps(by_fault, amount_unit(setting)),
             "safe": outcomes.safe,
             "cost": outcomes.cost,
             "bound": bound,
@@ -205,10 +196,24 @@ def fault_rows(
     )
 
 
+def _of_steps(by_fault: Any, unit: str) -> dict[str, Any]:
+    """Return the columns of a fault's last step, and the worst of all its steps."""
+    last = by_fault.tail(1)
+    shown = ("v_min_pu", "v_min_bus", "max_loading_pct", "max_loading_branch")
+    beyond = by_fault["within_limits"].agg(lambda held: int((~held).sum()))
+    return {
+        **{name: last[name].to_numpy() for name in (*shown, f"max_loading_{unit}")},
+        "steps_beyond_limits": beyond.to_numpy(),
+        "worst_overload_pct": by_fault["overload_pct"].max().to_numpy(),
+        "worst_undervoltage_pu": by_fault["undervoltage_pu"].max().to_numpy(),
+        "worst_overvoltage_pu": by_fault["overvoltage_pu"].max().to_numpy(),
+    }
+
+
 def _actions(
     network: Network, scenarios: Scenarios, sequences: list[SwitchingSequence]
 ) -> dict[str, list[str]]:
-    """Return what is done at each step, with which element, between which buses."""
+    """Return the action of each step, its element, and the buses at its ends."""
     action, element, ends, fractions = [], [], [], []
     for fault, p_load, sequence in zip(
         scenarios.fault.tolist(), scenarios.p_load, sequences, strict=True
@@ -239,7 +244,7 @@ def _actions(
 
 
 def _with_marks(steps: pd.DataFrame, last: IntArray) -> pd.DataFrame:
-    """Return the steps with a sentence of what is beyond limits, how far, and for how many steps."""
+    """Return the steps with a mark: what is beyond limits, how far, and for how many steps."""
     marks = []
     for k, row in enumerate(steps.to_dict("records")):
         if row["within_limits"]:
@@ -262,9 +267,7 @@ def _with_marks(steps: pd.DataFrame, last: IntArray) -> pd.DataFrame:
 
 
 def _run_lengths(beyond: BoolArray) -> IntArray:
-    """Return for each state how many states in a row around it are beyond limits, 0 where it is
-    not.
-    """
+    """Return for each state how many states in a row are beyond limits; 0 for one within."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], beyond, [False]]).astype(int)))
     lengths = np.zeros(len(beyond), dtype=np.int64)
     for start, stop in zip(edges[::2], edges[1::2], strict=True):
@@ -289,7 +292,7 @@ def _statuses(outcomes: Outcomes, dark_kw: FloatArray, shed_kw: FloatArray) -> l
 def _counted(
     network: Network, live: BoolArray, shed: FloatArray, customers: IntArray | None
 ) -> dict[str, IntArray]:
-    """Return how many customers, or load points, are dark and are shed, (B,) each."""
+    """Return the numbers of customers, or load points, that are dark and that are shed, (B,)."""
     if customers is None:
         loaded = network.p_load > 0
         return {
@@ -301,8 +304,9 @@ def _counted(
 
 
 def _gap(cost: FloatArray, bound: FloatArray, safe: BoolArray) -> FloatArray:
-    """Return cost over bound less one; 0 where both are zero, inf where no bound is known or the
-    decision is not safe.
+    """Return cost over bound less one.
+
+    It is 0 if both are zero, and inf if no bound is known or the decision is not safe.
     """
     known = np.isfinite(bound) & (bound > 0)
     ratio = np.divide(cost, bound, out=np.full(len(cost), np.inf), where=known) - 1

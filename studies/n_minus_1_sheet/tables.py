@@ -1,6 +1,4 @@
-"""An N-1 sheet as a whole: its tables, their totals, what a reader must be told, and the console's
-version of it.
-"""
+"""An N-1 sheet as a whole: its tables, totals and warnings, and how the console shows it."""
 
 from __future__ import annotations
 
@@ -19,28 +17,28 @@ from feederguard.studies.n_minus_1_sheet.rows import NOTHING, UNSAFE
 
 @dataclass(frozen=True, eq=False)
 class Sheet:
-    """All there is to show."""
+    """An N-1 sheet."""
 
     network: Network
     setting: Setting
-    demand: str  # of which hour, in words
+    demand: str  # its hour, in words
     counts_customers: bool  # else load points
     make_before_break: bool
     notes: tuple[str, ...]
     command: str
-    faults: pd.DataFrame  # a line per fault, as `n_minus_1_rows.fault_rows`
-    steps: pd.DataFrame  # a line per switching step, as `n_minus_1_rows.step_rows`
+    faults: pd.DataFrame  # a line per fault: `rows.fault_rows`
+    steps: pd.DataFrame  # a line per switching step: `rows.step_rows`
     times: pd.DataFrame  # per fault: decision_ms, order_ms, proof_ms
-    seconds: float  # of the whole run, from reading the feeder
+    seconds: float  # of the whole run, reading the feeder included
 
     @property
     def counted(self) -> str:
-        """What is counted beside kW, as columns name it."""
+        """What is counted beside kW, as in column names."""
         return "customers" if self.counts_customers else "load_points"
 
 
 def totals(sheet: Sheet) -> dict[str, float]:
-    """Return counts and sums over all faults of the sheet, by what they are called."""
+    """Return counts and sums over all faults of the sheet, by their names."""
     faults, steps = sheet.faults, sheet.steps
     beyond = steps[~steps["within_limits"]]
     finite = faults[np.isfinite(faults["gap_pct"])]
@@ -66,9 +64,7 @@ def totals(sheet: Sheet) -> dict[str, float]:
 
 
 def told(value: float) -> str:
-    """Return a total as a person reads it: counts and large numbers whole, with separators, small
-    ones to a tenth.
-    """
+    """Return a total as text: counts and large numbers whole, small ones to a tenth."""
     return (
         f"{value:,}"
         if isinstance(value, int)
@@ -79,8 +75,10 @@ def told(value: float) -> str:
 
 
 def worst_first(sheet: Sheet) -> pd.DataFrame:
-    """Return the faults, worst first: no safe decision, then load without supply, steps beyond
-    limits, operations.
+    """Return the faults, worst first.
+
+    In this order count: no safe decision, load without supply, steps beyond limits, operations,
+    lowest voltage.
     """
     faults = sheet.faults.assign(unserved=sheet.faults["dark_kw"] + sheet.faults["shed_kw"])
     order = ["safe", "unserved", "steps_beyond_limits", "n_operations", "v_min_pu"]
@@ -96,7 +94,7 @@ def print_sheet(sheet: Sheet, show: int, console: Console) -> None:
         console.print(_worst_table(sheet, show, title))
         console.print(
             f"dark and shed: kW, and {sheet.counted.replace('_', ' ')} in brackets; beyond: "
-            "states past a limit; gap: cost over its proven bound, ? where none is known",
+            "states past a limit; gap: cost over its proven bound, ? if none is known",
             markup=False,
         )
     table = Table(
@@ -109,19 +107,19 @@ def print_sheet(sheet: Sheet, show: int, console: Console) -> None:
 
 
 def warnings_of(sheet: Sheet) -> list[str]:
-    """Return what a reader must know before trusting the rest."""
+    """Return what a reader must know first."""
     found = []
     tripped = sheet.steps[sheet.steps["step"] == 0]
     n = int((~tripped["within_limits"]).sum())
     if n:
         found.append(
-            f"after {n} of {len(tripped)} faults what still has supply is beyond limits before "
-            "anything is switched"
+            f"after {n} of {len(tripped)} faults the part that still has supply is beyond limits "
+            "before anything is switched"
         )
     n = int((sheet.faults["order"] != "all orders compared").sum())
     if n:
         found.append(
-            f"{n} faults have more operations than orders can be compared of: theirs was chosen "
+            f"{n} faults have too many operations to compare all orders: their order was chosen "
             "one operation at a time"
         )
     return found
@@ -167,7 +165,5 @@ def _with_count(kw: float, count: int) -> str:
 
 
 def number(value: float, form: str) -> str:
-    """Return a number, ? where it is not known: no gap without a bound, no voltage without a power
-    flow.
-    """
+    """Return a number, ? if it is not known: a gap without bound, a voltage without power flow."""
     return format(value, form) if np.isfinite(value) else "?"

@@ -1,6 +1,4 @@
-"""The figure of the scaling study: four panels over the number of buses, in colours that the
-colour-blind tell apart.
-"""
+"""The figure of the scaling study: time, gap, solver time and memory over the number of buses."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 
 from feederguard.studies.scaling_study.tables import EXACT, FLOOR, STOPPED  # noqa: E402
 
-# Okabe and Ito's palette; the shapes repeat what the colours say.
+# Okabe and Ito's palette, which the colour-blind can tell apart; each method has its own mark too.
 STYLES = {
     "misocp": ("#D55E00", "s", "exact (misocp)"),
     "genetic": ("#CC79A7", "D", "genetic"),
@@ -27,7 +25,7 @@ STYLES = {
     "ranked_switching": ("#0072B2", "o", "learned (ranked_switching)"),
     "power_flow": ("#000000", "x", "one AC power flow (floor)"),
 }
-LEAST_GAP_PCT, LEAST_MB = 0.01, 0.1  # what is drawn for less
+LEAST_GAP_PCT, LEAST_MB = 0.01, 0.1  # smaller values are drawn here
 
 
 def draw(
@@ -38,9 +36,7 @@ def draw(
     time_limit_s: float,
     path: Path,
 ) -> None:
-    """Draw decision time, gap, the exact method's solver time and memory against feeder size into
-    `path`.
-    """
+    """Draw decision time, gap, the exact method's solver time and memory into the file `path`."""
     figure, axes = plt.subplots(2, 2, figsize=(12.5, 9.6))
     whole = (summary["decided"] == summary["scenarios"]) & (
         2 * summary["stopped"] < summary["scenarios"]
@@ -56,8 +52,7 @@ def draw(
         Line2D([], [], label=STYLES[method][2], **_mark(method)) for method in shown
     ]
     figure.suptitle(
-        "Load transfer after a line fault, radial setting: what size does to each method (one "
-        "core)",
+        "Load transfer after a line fault, radial setting: methods against feeder size (one core)",
         fontsize=13,
     )
     named = "; ".join(
@@ -90,16 +85,12 @@ def _mark(method: str, **changes: Any) -> dict[str, Any]:
 
 
 def _shift(size: pd.Series[float], method: str) -> Any:
-    """Return sizes moved a little apart by method, so that marks of one feeder do not hide each
-    other.
-    """
+    """Return sizes shifted a little by method, so that marks of one feeder do not overlap."""
     return size * 1.02 ** (list(STYLES).index(method) - 2)
 
 
 def _apart(sizes: list[int]) -> list[float]:
-    """Return places for words above marks, rising sizes moved apart where words would hide each
-    other.
-    """
+    """Return places for labels above marks: rising sizes, moved apart if labels would overlap."""
     places: list[float] = []
     for size in sizes:
         places.append(max(float(size), 1.06 * places[-1]) if places else float(size))

@@ -1,23 +1,20 @@
-"""One method on one feeder in a process of its own: seconds of each decision, and memory that
-nobody else used before.
+"""One method on one feeder in its own process: seconds of each decision, and memory.
 
-    python -m feederguard.studies.scaling_study.measure FOLDER      with a `Piece` as JSON on standard input
+    python -m feederguard.studies.scaling_study.measure FOLDER    with a `Piece` as JSON on stdin
 
-The scenarios are in FOLDER. A line of JSON per decision goes there as soon as the decision is made
-and judged, so what has been done is known even where the process is stopped or killed. `measure`
-starts such a process and reads it.
+The scenarios are in FOLDER. A line of JSON per decision is written there as soon as the decision is
+made and judged. Finished decisions are therefore known even if the process is stopped or killed.
+`measure` starts such a process and reads its lines.
 
-Time. Everything computes on one core. `set_up_s` is what happens once per feeder (method built, its
-compiled rules, the first decision of the fast methods, which is then made again and timed);
-`seconds` is one decision, `solver_s` what the exact method's solver took of it. Before all that the
-process decides one fault of a feeder of four buses, so that loading compiled kernels and solvers is
-no part of anything.
+Time. Everything computes on one core. `set_up_s` is spent once per feeder: the method, its compiled
+rules and, of the fast methods, the first decision, which is then repeated and timed. `seconds` is
+one decision, `solver_s` the part of the exact method's solver. Before that the process decides one
+fault of a feeder of four buses, so that loading compiled kernels and solvers is not measured.
 
-Memory. `import_mb` is the largest resident memory after the method's imports, `ready_mb` that after
-the four buses, `peak_mb` that at the end; what the feeder took is peak_mb - ready_mb (of a
-training, the drawing of its scenarios too). On Linux it is VmHWM of /proc/self/status: ru_maxrss of
-getrusage survives the start of a program, and would never be less than what the process that
-started this one held.
+Memory. `import_mb` is the largest resident memory after the method's imports, `ready_mb` after the
+four buses, `peak_mb` at the end. The feeder took peak_mb - ready_mb; in a training this includes
+sampling its scenarios. On Linux it is VmHWM of /proc/self/status: ru_maxrss of getrusage survives
+the start of a program, so it is never less than the memory of the process that started this one.
 """
 
 from __future__ import annotations
@@ -57,11 +54,8 @@ from feederguard.models.power_flow import solve_power_flow
 from feederguard.models.solver import NotSolvedError, SolverMissingError
 
 SETTING = "radial"
-FAST = (
-    "power_flow",
-    "plan_search",
-    "ranked_switching",
-)  # a decision takes milliseconds: the first one is made twice
+# A decision of these takes milliseconds: the first one is made twice.
+FAST = ("power_flow", "plan_search", "ranked_switching")
 MODULES = {
     "power_flow": "feederguard.models.power_flow",
     "plan_search": "feederguard.baselines.plan_search",
@@ -91,20 +85,20 @@ class Piece:
 
 @dataclass(frozen=True)
 class Measured:
-    """What came back from a process."""
+    """What a process measured."""
 
-    decisions: list[Line]  # one per scenario that was decided, in order
-    # import_mb, ready_mb, peak_mb, set_up_s; of a training also agent and cached; {} where it did
-    # not end
+    decisions: list[Line]  # one per decided scenario, in order
+    # import_mb, ready_mb, peak_mb, set_up_s; of a training also agent and cached; {} if the process
+    # did not end by itself.
     footprint: Line
-    trouble: str  # why it did not do all that was asked, "" where it did
+    trouble: str  # why it did not do everything, "" if it did
 
 
 def measure(piece: Piece, scenarios: Scenarios | None, limit_s: float) -> Measured:
-    """Return what a fresh process measured; it is stopped after limit_s seconds, and what it had
-    done is kept.
+    """Return what a fresh process measured.
 
-    scenarios: None for a training, which draws its own.
+    It is stopped after limit_s seconds; its finished decisions are kept. scenarios: None for a
+    training, which samples its own.
     """
     with tempfile.TemporaryDirectory() as folder:
         path, errors = Path(folder) / "lines", Path(folder) / "errors"
@@ -114,7 +108,7 @@ def measure(piece: Piece, scenarios: Scenarios | None, limit_s: float) -> Measur
         trouble = ""
         with errors.open("w") as stderr:
             try:
-                # A session of its own, since Ctrl-C is for the study to answer.
+                # In its own session: Ctrl-C is handled by the study.
                 done = subprocess.run(
                     [sys.executable, "-m", "feederguard.studies.scaling_study.measure", folder],
                     input=json.dumps(asdict(piece)),
@@ -140,9 +134,7 @@ def measure(piece: Piece, scenarios: Scenarios | None, limit_s: float) -> Measur
 
 
 def peak_memory_mb() -> float:
-    """Return the largest resident memory of this process so far in MiB, that of the process that
-    started it left out.
-    """
+    """Return the largest resident memory of this process so far, in MiB."""
     try:
         with open("/proc/self/status") as status:
             return next(
@@ -154,9 +146,7 @@ def peak_memory_mb() -> float:
 
 
 class PowerFlow:
-    """The floor: one AC power flow of the state in which the fault is isolated and nothing else is
-    done.
-    """
+    """The least any method does: one AC power flow of the state with the fault isolated."""
 
     name = "power_flow"
 
@@ -164,7 +154,7 @@ class PowerFlow:
         self.network = network
 
     def decide(self, scenarios: Scenarios) -> Decisions:
-        """Return that state, after its power flow; what else it does takes microseconds."""
+        """Return that state, after its power flow; all else takes microseconds."""
         closed = np.tile(self.network.closed, (len(scenarios), 1))
         closed[np.arange(len(scenarios)), scenarios.fault] = False
         solve_power_flow(self.network, scenarios.p_load - scenarios.p_gen, scenarios.q_load, closed)
@@ -172,8 +162,9 @@ class PowerFlow:
 
 
 def _build(network: Network, piece: Piece) -> Method:
-    """Return the method on a network; each imports what it needs and no more, since that is part of
-    what is measured.
+    """Return the method on a network.
+
+    Each method imports only what it needs, since imports are part of the measured memory.
     """
     if piece.method == "power_flow":
         return PowerFlow(network)
@@ -199,7 +190,7 @@ def _build(network: Network, piece: Piece) -> Method:
 
 
 def main() -> None:
-    """Do the piece on standard input, as the module says."""
+    """Do the piece on standard input, as described above."""
     piece = Piece(**json.load(sys.stdin))
     folder = Path(sys.argv[1])
     with (folder / "lines").open("w") as file:
@@ -229,7 +220,7 @@ def _decide(piece: Piece, path: Path) -> Iterator[Line]:
     footprint["set_up_s"] = perf_counter() - begin
     for k in range(len(scenarios)):
         if os.getppid() != started_by:
-            return  # nobody waits for this any more
+            return  # the process that started this one is gone
         scenario = scenarios[k : k + 1]
         fault = network.branch_name[int(scenario.fault[0])]
         asked = {"scenario": piece.first + k, "fault_branch": fault, "least_cost": float(least[k])}
@@ -246,8 +237,9 @@ def _decide(piece: Piece, path: Path) -> Iterator[Line]:
 
 
 def _train(piece: Piece) -> Iterator[Line]:
-    """Yield the footprint of a training, with the path of the agent; one that is in the cache is
-    not trained again.
+    """Yield the footprint of a training, with the path of the agent.
+
+    An agent in the cache is not trained again.
     """
     footprint, toy = _prepare(piece)
     from feederguard.studies.trained.transfer_agents import Course, trained_ranked_switching
@@ -268,7 +260,7 @@ def _prepare(piece: Piece) -> tuple[Line, Network]:
 
 
 def _time_solver() -> list[float]:
-    """Return a list that gets the seconds of every solve of the exact method in this process."""
+    """Return a list to which every solve of the exact method in this process adds its seconds."""
     from feederguard.baselines import misocp
 
     seconds: list[float] = []
@@ -302,11 +294,10 @@ def _judged(network: Network, method: Method, scenario: Scenarios, decision: Dec
 
 
 def least_thinkable_cost(network: Network, scenarios: Scenarios) -> FloatArray:
-    """Return what no decision that feeds every bus it can reach costs less than, (B,): a proof by
-    counting.
+    """Return a lower bound, by counting, of decisions that feed every bus that can be fed, (B,).
 
-    Load that no path reaches is shed; and where the fault cuts off buses that some path reaches, a
-    switch is operated.
+    Load that no path reaches is shed. If the fault cuts off buses that some path reaches, a switch
+    is operated.
     """
     rules = transfer_rules(network, resolve_setting(network, SETTING))
     dark = np.tile(network.closed, (len(scenarios), 1))
@@ -323,7 +314,7 @@ def least_thinkable_cost(network: Network, scenarios: Scenarios) -> FloatArray:
 
 
 def four_buses() -> Network:
-    """Return a feeder small enough that deciding on it takes no memory to speak of.
+    """Return a feeder so small that deciding on it takes hardly any memory.
 
     0 --head-- 1 --a-- 2
                |       .

@@ -1,6 +1,4 @@
-"""The scaling study as a chapter of a report: decision time, gap and memory against feeder size,
-and the numbers.
-"""
+"""The scaling study as a chapter of a report: charts of time and memory, and the numbers."""
 
 from __future__ import annotations
 
@@ -16,19 +14,19 @@ from feederguard.studies.pages.number_text import number
 
 _MARKS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star")
 _QUESTION = (
-    "How do methods for load transfer grow with the feeder? Each answers random faults in the "
-    "radial setting, on one core and in a process of its own. `NAME_xN` is N copies of a feeder "
-    "side by side, tied to each other. The exact method (`misocp`) is stopped after {limit:g} s of "
-    "its solver; `power_flow` is one flow of the judge, the floor of all.\n\nThe gap is formed "
-    "over the scenarios whose optimum is proven; a method that decided less than it was asked, and "
-    "why, is in the table's last column."
+    "How do time and memory of load-transfer methods grow with the feeder? Each method answers "
+    "random faults in the radial setting, on one core and in its own process. `NAME_xN` is N "
+    "copies of a feeder side by side, tied to each other. The exact method (`misocp`) is stopped "
+    "after {limit:g} s of its solver. `power_flow` is one AC power flow, which every method needs "
+    "at least.\n\nThe gap is formed over the scenarios whose optimum is proven. If a method made "
+    "fewer decisions than asked, the last column of the table says why."
 )
 
 
 def scaling_section(
     summary: pd.DataFrame, times: pd.DataFrame, trend: pd.DataFrame, time_limit_s: float
 ) -> Section:
-    """Return the chapter of the tables of `scaling_tables.summarise` and `exponents`."""
+    """Return the chapter of the tables of `tables.summarise` and `tables.exponents`."""
     joined = summary.merge(times.drop(columns="n_bus"), on=["feeder", "method"], how="left")
     charts = (
         _chart(
@@ -73,7 +71,7 @@ def _chart(joined: pd.DataFrame, name: str, title: str, column: str, axis: str) 
         )
     sizes: list[int] = []
     for size in sorted(set(joined["n_bus"])):
-        # Labels of feeders of nearly one size would cover each other.
+        # Labels of feeders of nearly the same size would overlap.
         if not sizes or size > 1.25 * sizes[-1]:
             sizes.append(int(size))
     figure = new_figure(
@@ -136,7 +134,7 @@ def _trend(trend: pd.DataFrame) -> DataTable:
         "Growth: slope over the number of buses, log-log",
         headings,
         rows,
-        "- where too few feeders are left.",
+        "-: too few feeders are left.",
     )
 
 

@@ -1,6 +1,4 @@
-"""The tables of the scaling study: gaps and shares by feeder and method, seconds and memory, and
-how they grow.
-"""
+"""The tables of the scaling study: gaps, shares, seconds and memory by feeder, and their growth."""
 
 from __future__ import annotations
 
@@ -14,31 +12,29 @@ from rich.console import Console
 from rich.table import Table
 
 EXACT, FLOOR = "misocp", "power_flow"
-# The exact method's bound gives away what its loss term can be worth (1e-4 a MW), which matters
-# where costs are near zero.
+# The exact method's bound leaves out its loss term (1e-4 a MW); it matters for costs near zero.
 PROVEN_REL, PROVEN_ABS = 1e-3, 5e-3
 STOPPED = "time_limit"
-LEAST_SPAN = 3.0  # feeders nearer in size than this tell nothing of a growth
-LEAST_MB = 1.0  # less memory than this is too little to measure a growth by
+LEAST_SPAN = 3.0  # the largest feeder over the smallest, below which no growth is formed
+LEAST_MB = 1.0  # less memory is too little to form a growth
 
 
 def summarise(
-    decisions: pd.DataFrame, processes: pd.DataFrame, sizes: pd.DataFrame, time_limit_s: float
+    decisions: pd.DataFrame, processes: pd.DataFrame, sizes: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return what was decided and what it took, a line each per feeder and method.
+    """Return two tables with a line per feeder and method: the decisions, and what they took.
 
-    The first: scenarios asked and decided, safe_pct of the decided, `stopped` by the time limit,
-    `compared` scenarios that every method was asked for, `proven` of them, gap_pct over these,
-    excess_pct over the compared (NaN where there are none), note. The second: median_s, p99_s,
-    solver_median_s, set_up_s; memory_mb and what it is made of; train_s, train_mb.
+    The first holds scenarios asked and decided, safe_pct of the decided, `stopped` by the time
+    limit, `compared` scenarios that every method was asked for, `proven` of these, gap_pct over the
+    proven, excess_pct over the compared (NaN if there are none), note. The second holds median_s,
+    p99_s, solver_median_s, set_up_s; memory_mb and its parts; train_s, train_mb.
     """
     told, taken = [], []
     for size in sizes.to_dict("records"):
         asked = processes[processes["feeder"] == size["feeder"]]
         of_feeder = decisions[decisions["feeder"] == size["feeder"]]
         reference, best = _references(of_feeder)
-        # Every method met the scenarios that the one with fewest was asked for, unless it was
-        # stopped.
+        # Unless it was stopped, every method got the scenarios of the one with fewest.
         n_common = int(asked.groupby("method")["last"].max().min()) if len(asked) else 0
         compared = reference.index[reference.index < n_common]
         proven = [k for k in compared if best[k] <= reference[k] * (1 + PROVEN_REL) + PROVEN_ABS]
@@ -61,13 +57,11 @@ def summarise(
 
 
 def _references(of_feeder: pd.DataFrame) -> tuple[pd.Series[float], pd.Series[float]]:
-    """Return the best bound and the least cost of a safe decision by scenario; inf where none was
-    found.
-    """
+    """Return the best bound and the least cost of a safe decision by scenario, inf if none."""
     by_scenario = of_feeder.assign(bound=of_feeder[["bound", "least_cost"]].max(axis=1)).groupby(
         "scenario"
     )
-    # What leaves dark a bus that could be fed is none of the decisions that the bounds are for.
+    # The bounds are for decisions that feed every bus that can be fed.
     good = of_feeder[_is_good(of_feeder)].groupby("scenario")["cost"].min()
     reference = by_scenario["bound"].max()
     return reference, good.reindex(reference.index, fill_value=np.inf)
@@ -110,9 +104,7 @@ def _decided(
 
 
 def _excess(cost: pd.Series[float], reference: pd.Series[float]) -> float:
-    """Return by how many per cent costs are above references, sum over sum; NaN where there are
-    none.
-    """
+    """Return by how many percent costs exceed references, sum over sum; NaN if there are none."""
     return float(100 * (cost.sum() / reference.sum() - 1)) if reference.sum() > 0 else np.nan
 
 
@@ -138,12 +130,11 @@ def _median(values: pd.Series[float]) -> float:
 
 
 def exponents(summary: pd.DataFrame, times: pd.DataFrame) -> pd.DataFrame:
-    """Return by method the slope of log median_s and log memory_mb over log n_bus, and how many
-    feeders each rests on.
+    """Return by method the slopes of log median_s and log memory_mb over log n_bus.
 
-    Feeders where half the decisions or more were stopped by the time limit, or not all were made,
-    say how long the limit is and are left out. NaN where fewer than three feeders are left, or the
-    largest has less than LEAST_SPAN times the buses of the smallest.
+    A feeder is left out if half of its decisions or more were stopped by the time limit, or not all
+    were made: its time would be the limit. A slope is NaN if fewer than three feeders are left, or
+    if the largest has less than LEAST_SPAN times the buses of the smallest.
     """
     whole = (summary["decided"] == summary["scenarios"]) & (
         2 * summary["stopped"] < summary["scenarios"]
@@ -179,57 +170,7 @@ def print_tables(
     console: Console,
 ) -> None:
     """Print a line per feeder and method, what did not run and why, and the exponents."""
-    title = "Load transfer in the radial setting against feeder size, one core"
-    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in (
-        "feeder",
-        "buses",
-        "method",
-        "scen.",
-        "safe\n%",
-        "stopped",
-        "proven",
-        "gap\n%",
-        "excess\n%",
-        "time\nmedian",
-        "time\np99",
-        "solver\nmedian",
-        "memory\nMiB",
-        "training",
-    ):
-        table.add_column(
-            heading, justify="left" if heading in ("feeder", "method") else "right", no_wrap=True
-        )
-    last = None
-    for line, took in zip(summary.to_dict("records"), times.to_dict("records"), strict=True):
-        if last not in (None, line["feeder"]):
-            table.add_section()
-        new, last, floor = line["feeder"] != last, line["feeder"], line["method"] == FLOOR
-        judged = (
-            ("", "", "", "")
-            if floor
-            else (
-                _number(line["safe_pct"], 0),
-                f"{line['proven']}/{line['compared']}",
-                _gap(line["gap_pct"], line["proven"]),
-                _number(line["excess_pct"], 2),
-            )
-        )
-        table.add_row(
-            line["feeder"] if new else "",
-            str(line["n_bus"]) if new else "",
-            line["method"] + "*" * bool(line["note"]),
-            f"{line['decided']}",
-            judged[0],
-            str(line["stopped"]) if line["method"] == EXACT else "",
-            *judged[1:],
-            _seconds(took["median_s"]),
-            _seconds(took["p99_s"]),
-            _seconds(took["solver_median_s"]),
-            _number(took["memory_mb"], 0),
-            _seconds(took["train_s"]),
-        )
-    console.print(table)
+    console.print(_table_of(summary, times))
     for line in summary.to_dict("records"):
         if line["note"]:
             console.print(f"* {line['feeder']}, {line['method']}: {line['note']}", markup=False)
@@ -242,6 +183,65 @@ def print_tables(
     )
     for line in trend.to_dict("records"):
         console.print(_growth(line), markup=False)
+
+
+HEADINGS = (
+    "feeder",
+    "buses",
+    "method",
+    "scen.",
+    "safe\n%",
+    "stopped",
+    "proven",
+    "gap\n%",
+    "excess\n%",
+    "time\nmedian",
+    "time\np99",
+    "solver\nmedian",
+    "memory\nMiB",
+    "training",
+)
+
+
+def _table_of(summary: pd.DataFrame, times: pd.DataFrame) -> Table:
+    title = "Load transfer in the radial setting against feeder size, one core"
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in HEADINGS:
+        left = heading in ("feeder", "method")
+        table.add_column(heading, justify="left" if left else "right", no_wrap=True)
+    last = None
+    for line, took in zip(summary.to_dict("records"), times.to_dict("records"), strict=True):
+        if last not in (None, line["feeder"]):
+            table.add_section()
+        new, last = line["feeder"] != last, line["feeder"]
+        safe, *gaps = _judged_cells(line)
+        table.add_row(
+            line["feeder"] if new else "",
+            str(line["n_bus"]) if new else "",
+            line["method"] + "*" * bool(line["note"]),
+            f"{line['decided']}",
+            safe,
+            str(line["stopped"]) if line["method"] == EXACT else "",
+            *gaps,
+            _seconds(took["median_s"]),
+            _seconds(took["p99_s"]),
+            _seconds(took["solver_median_s"]),
+            _number(took["memory_mb"], 0),
+            _seconds(took["train_s"]),
+        )
+    return table
+
+
+def _judged_cells(line: Mapping[Any, Any]) -> tuple[str, ...]:
+    """Return the cells safe, proven, gap and excess; a mere power flow decides nothing."""
+    if line["method"] == FLOOR:
+        return "", "", "", ""
+    return (
+        _number(line["safe_pct"], 0),
+        f"{line['proven']}/{line['compared']}",
+        _gap(line["gap_pct"], line["proven"]),
+        _number(line["excess_pct"], 2),
+    )
 
 
 def _growth(line: Mapping[Any, Any]) -> str:

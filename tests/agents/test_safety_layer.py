@@ -19,11 +19,8 @@ from feederguard.models.safety_qp.projection import FAILED
 from feederguard.models.soc_tube import SocTube
 from feederguard.models.voltage_regulation import VoltageState
 from feederguard.models.voltage_regulation.rules import band_excess
-from feederguard.studies.benchmarks.safety_layer import (
-    benchmark_feeder,
-    draw_items,
-    time_decisions,
-)
+from feederguard.studies.benchmarks.safety_items import benchmark_feeder, draw_items
+from feederguard.studies.benchmarks.safety_layer import time_decisions
 
 
 @pytest.fixture(scope="module")

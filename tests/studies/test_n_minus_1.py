@@ -480,7 +480,7 @@ def test_the_peak_hour_carries_the_nominal_load() -> None:
         ),
         (
             "noon",
-            r"hour 'noon' is none; give nominal, peak, a row \(0 to 87\d\d\) or a time such as "
+            r"hour 'noon' is no hour; give nominal, peak, a row \(0 to 87\d\d\) or a time such as "
             r"2016-01-01T00:00",
         ),
     ],

@@ -86,7 +86,6 @@ def tables(
         pd.DataFrame(decisions, columns=DECISIONS),
         pd.DataFrame(processes, columns=PROCESSES),
         SIZES,
-        time_limit_s=9.0,
     )
     return made[0].set_index("method"), made[1].set_index("method")
 

@@ -72,7 +72,7 @@ def test_a_case_that_is_as_meant() -> None:
     words, fine = verdict(best, idle)
     assert (
         fine
-        and words.startswith("As meant: the AC optimum holds all 3 days")
+        and words.startswith("As intended: the AC optimum holds all 3 days")
         and "0 of 3 days short" in words
     )
     # Without the tube nobody brings the energy back: told, and no fault of the sizes.
@@ -93,9 +93,9 @@ def test_too_small_a_battery_is_told_of() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"outside": 2}, "NOT as meant: 2 steps of the idle policy are outside the band"),
-        ({"slack": 3}, "NOT as meant: 3 of its steps needed slack"),
-        ({"uncertified": 1}, "NOT as meant: 1 of its steps have no certificate"),
+        ({"outside": 2}, "NOT as intended: 2 steps of the idle policy are outside the band"),
+        ({"slack": 3}, "NOT as intended: 3 of its steps needed slack"),
+        ({"uncertified": 1}, "NOT as intended: 1 of its steps have no certificate"),
     ],
 )
 def test_each_of_them_alone_is_enough(changes: dict[str, int], words: str) -> None:
@@ -121,7 +121,7 @@ def test_the_exit_status_and_the_last_line_agree(
     monkeypatch.setattr(sys, "argv", ["size_voltage_case.py", "--no-tube"])
     assert main() == status
     last = capsys.readouterr().out.strip().splitlines()[-1]
-    assert last.startswith("As meant" if status == 0 else "NOT as meant")
+    assert last.startswith("As intended" if status == 0 else "NOT as intended")
 
 
 def test_a_feeder_without_a_case_is_told_of(
