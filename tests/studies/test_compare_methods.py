@@ -1,27 +1,13 @@
-"""The main study as a person runs it: its options, its refusals, its files, and what one failure
-may not spoil.
-"""
+"""The main study as a person runs it: its options, its refusals and its files."""
 
-import os
-import signal
-import socket
 import subprocess
 import sys
-import time
-from dataclasses import replace
-from io import StringIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-import psutil
 import pytest
-from rich.console import Console
 
-from feederguard.agents.ddpg_transfer import DdpgTransferConfig
-from feederguard.agents.learning.td3 import TD3Config
-from feederguard.agents.ranked_switching import RankedSwitchingConfig
 from feederguard.baselines.genetic import Genetic, GeneticConfig
 from feederguard.baselines.no_transfer import NoTransfer
 from feederguard.models.load_transfer import Decisions, Scenarios
@@ -34,25 +20,17 @@ from feederguard.studies.compare_methods import (
     CompareVoltage,
     parse,
 )
-from feederguard.studies.running.journal import mark_written
 from feederguard.studies.running.tasks import RunConfig
-from feederguard.studies.trained.transfer_agents import AgentConfigs
 from feederguard.studies.transfer.study import (
     METHODS,
-    TransferBench,
     TransferConfig,
-    compare_transfer,
-)
-from feederguard.studies.transfer.tables import (
-    TransferResults,
-    print_tables,
-    summarise,
-    write_results,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
 TINY = ["--job", "transfer", "--scenarios", "2", "--workers", "1", "--seed", "1"]
-TIMES = ["seconds_mean", "seconds_p99", "training_s"]
+
 
 SUMMARY = {
     "setting",
@@ -66,6 +44,8 @@ SUMMARY = {
     "safe_pct",
     "gap_pct",
 }
+
+
 DECISIONS = {
     "setting",
     "method",
@@ -132,17 +112,6 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
         )
     monkeypatch.setattr(compare_methods, "warm_up", lambda: None)
     assert compare_methods.main(arguments) == 0
-
-
-def compare(
-    config: TransferConfig, folder: Path, console: Console | None = None
-) -> TransferResults:
-    journal = folder / "journal.sqlite"
-    results = compare_transfer(
-        config, folder / "kept", journal, RunConfig(1), console or Console(quiet=True)
-    )
-    mark_written(journal)
-    return results
 
 
 def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -302,6 +271,28 @@ def test_as_a_program_an_unknown_feeder_exits_with_2(tmp_path: Path) -> None:
     assert "Traceback" not in done.stdout + done.stderr
 
 
+def check_decisions(decisions: pd.DataFrame, summary: pd.DataFrame) -> None:
+    """Check that every method met the same faults, and that the summary is the mean."""
+    assert set(decisions.columns) >= DECISIONS
+    assert len(decisions) == 10
+    assert (
+        decisions.groupby(["setting", "method"])["scenario"].apply(list).map(lambda k: k == [0, 1])
+    ).all()
+    # Every method met the same faults.
+    assert (decisions.groupby("scenario")["fault_branch"].nunique() == 1).all()
+    assert (decisions.groupby("scenario")["hour"].nunique() == 1).all()
+    # The table is the mean of the decisions, and the shed powers add up to the ratio wherever
+    # nothing is dark.
+    means = decisions.groupby(["setting", "method"])["cost"].mean()
+    for line in summary.to_dict("records"):
+        assert line["cost"] == pytest.approx(means[line["setting"], line["method"]])
+    for row in decisions[(decisions["method"] == "enumeration") & decisions["connected"]].to_dict(
+        "records"
+    ):
+        shed = sum(float(part.split(":")[1]) for part in row["shed_mw"].split())
+        assert shed == pytest.approx(row["shed_ratio"] * row["load_mw"], rel=1e-4)
+
+
 def test_a_run_writes_table_decisions_and_figure(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -347,70 +338,8 @@ def test_a_run_writes_table_decisions_and_figure(
     assert best["safe_pct"] == best["converged_pct"] == 100.0
     assert summary[summary["setting"] == "radial"]["gap_pct"].isna().all()
 
-    decisions = pd.read_parquet(tmp_path / "out" / "decisions.parquet")
-    assert set(decisions.columns) >= DECISIONS
-    assert len(decisions) == 10
-    assert (
-        decisions.groupby(["setting", "method"])["scenario"].apply(list).map(lambda k: k == [0, 1])
-    ).all()
-    # Every method met the same faults.
-    assert (decisions.groupby("scenario")["fault_branch"].nunique() == 1).all()
-    assert (decisions.groupby("scenario")["hour"].nunique() == 1).all()
-    # The table is the mean of the decisions, and the shed powers add up to the ratio wherever
-    # nothing is dark.
-    means = decisions.groupby(["setting", "method"])["cost"].mean()
-    for line in summary.to_dict("records"):
-        assert line["cost"] == pytest.approx(means[line["setting"], line["method"]])
-    for row in decisions[(decisions["method"] == "enumeration") & decisions["connected"]].to_dict(
-        "records"
-    ):
-        shed = sum(float(part.split(":")[1]) for part in row["shed_mw"].split())
-        assert shed == pytest.approx(row["shed_ratio"] * row["load_mw"], rel=1e-4)
+    check_decisions(pd.read_parquet(tmp_path / "out" / "decisions.parquet"), summary)
     assert (tmp_path / "out" / "cost.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_the_same_seed_gives_the_same_table(small_genetic: None, tmp_path: Path) -> None:
-    def files(seed: int, name: str) -> list[bytes]:
-        config = TransferConfig(scenarios=2, methods=("no_transfer", "genetic"), seed=seed)
-        results = compare(config, tmp_path / name)
-        write_results(results, summarise(results), tmp_path / name)
-        return [
-            (tmp_path / name / file).read_bytes() for file in ("summary.csv", "decisions.parquet")
-        ]
-
-    first = files(1, "a")
-    assert first == files(1, "b")
-    assert first != files(2, "c")
-
-
-def test_a_resumed_study_asks_only_for_what_is_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[int] = []
-
-    class Interrupted(NoTransfer):
-        def decide(self, scenarios: Scenarios) -> Decisions:
-            calls.append(1)
-            if len(calls) == 4:
-                raise KeyboardInterrupt
-            return super().decide(scenarios)
-
-    monkeypatch.setitem(METHODS, "interrupted", lambda bench, setting: Interrupted(bench.network))
-    config = TransferConfig(scenarios=12, methods=("no_transfer", "interrupted"), setting="radial")
-    console = Console(width=200, record=True, file=StringIO())
-    with pytest.raises(KeyboardInterrupt):
-        compare(config, tmp_path, console)
-    assert (
-        "stopped: 2 of 4 tasks are left; the same command with --resume goes on from here"
-        in console.export_text()
-    )
-    journal = tmp_path / "journal.sqlite"
-    results = compare_transfer(
-        config, tmp_path / "kept", journal, RunConfig(1, None, True), console
-    )
-    assert len(calls) == 4 + 12
-    whole = compare(config, tmp_path / "whole")
-    pd.testing.assert_frame_equal(results.decisions, whole.decisions)
 
 
 def test_one_failure_does_not_lose_the_others(
@@ -453,254 +382,6 @@ def test_one_failure_does_not_lose_the_others(
     assert summary["safe_pct"].tolist()[1] == pytest.approx(
         100 * failing["safe"].loc[[0, 2]].sum() / 3
     )
-
-
-def test_a_study_in_which_everything_fails_still_reports(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    add_failing(monkeypatch, [0, 1])
-    config = TransferConfig(scenarios=2, methods=("failing",), setting="radial")
-    console = Console(width=100, record=True, quiet=True)
-    results = compare(config, tmp_path, console)
-    summary = summarise(results)
-    print_tables(summary, "ieee33", 2, console)
-    assert all(path.exists() for path in write_results(results, summary, tmp_path))
-    assert summary["failed"].tolist() == [2]
-    assert summary["safe_pct"].tolist() == [0.0]
-    assert summary["gap_pct"].isna().all()
-
-
-def test_too_many_ties_leave_enumeration_out_and_say_so(tmp_path: Path) -> None:
-    console = Console(width=200, record=True, file=StringIO())
-    config = TransferConfig(
-        "mantovani136",
-        1,
-        methods=("no_transfer", "enumeration"),
-        setting="paper",
-        paper_limit_mw=1.0,
-    )
-    jobs = list(TransferBench(config, tmp_path).jobs(console))
-    assert [name for _, name in jobs] == ["no_transfer"]
-    assert "enumeration left out: 21 ties make too many states" in console.export_text()
-
-
-def learning(**changes: Any) -> TransferConfig:
-    ddpg = DdpgTransferConfig(
-        learner=TD3Config.ddpg(hidden=(16,), warmup=8, batch=8), steps=3, num_envs=8
-    )
-    agents = AgentConfigs(
-        ddpg, ddpg, RankedSwitchingConfig(search_beam=2, search_rounds=1, hidden=8, epochs=2)
-    )
-    config = TransferConfig(
-        scenarios=3,
-        methods=("ddpg", "ddpg_corrected", "ddpg_safe", "ranked_switching", "plan_search"),
-        setting="paper",
-        train_scenarios=24,
-        agents=agents,
-    )
-    return replace(config, **changes)
-
-
-def test_agents_are_trained_kept_and_compared(tmp_path: Path) -> None:
-    consoles = [Console(width=200, record=True, file=StringIO()) for _ in range(3)]
-    tables, curves = [], []
-    for console, folder in zip(consoles, ("a", "a", "b"), strict=True):
-        results = compare(learning(), tmp_path / folder, console)
-        summary = summarise(results)
-        print_tables(summary, "ieee33", 3, console)
-        write_results(results, summary, tmp_path / folder)
-        tables.append(summary)
-        curves.append((tmp_path / folder / "training.parquet").read_bytes())
-    first, again, elsewhere = (console.export_text() for console in consoles)
-    for kind in ("ddpg", "ddpg_corrected", "ranked_switching"):
-        assert (
-            f"{kind}, paper setting: trained in" in first
-            and f"{kind}, paper setting: trained in" in elsewhere
-        )
-        assert f"{kind}, paper setting: from the cache, trained in" in again
-    assert "every state was tried" in first
-    assert curves[0] == curves[1] == curves[2]
-    kept = pd.read_parquet(tmp_path / "a" / "training.parquet")
-    points = kept.groupby(["method", "unit"])["x"].apply(list).to_dict()
-    assert points == {
-        ("ddpg", "decisions"): [8, 16, 24],
-        ("ddpg_corrected", "decisions"): [8, 16, 24],
-        ("ranked_switching", "epochs"): [1, 2],
-    }
-    for other in tables[1:]:
-        pd.testing.assert_frame_equal(tables[0].drop(columns=TIMES), other.drop(columns=TIMES))
-    table = tables[0].set_index("method")
-    assert table.loc["ddpg_safe", "training_s"] == table.loc["ddpg", "training_s"] > 0
-    assert np.isnan(table.loc["plan_search", "training_s"])
-    assert (
-        table.loc[["ddpg_corrected", "ddpg_safe", "ranked_switching", "plan_search"], "safe_pct"]
-        == 100
-    ).all()
-    # Nothing was enumerated, so the search that tried every state is what the others are measured
-    # by.
-    assert table.loc["plan_search", "gap_pct"] == pytest.approx(0.0, abs=1e-9)
-    assert table.loc["ddpg_safe", "gap_pct"] > 0
-
-
-def test_a_damaged_agent_is_told_of_in_one_sentence(tmp_path: Path) -> None:
-    config = learning(methods=("ranked_switching",))
-    compare(config, tmp_path)
-    (damaged,) = (tmp_path / "kept").glob("ranked_switching-ieee33-paper-*.safetensors")
-    damaged.write_bytes(b"nothing of the kind")
-    console = Console(width=300, record=True, file=StringIO())
-    compare(config, tmp_path, console)
-    told = [
-        line
-        for line in console.export_text().splitlines()
-        if "not a whole safetensors file" in line
-    ]
-    assert len(told) == 1 and told[0].rstrip().endswith("trained anew")
-
-
-def test_what_was_enumerated_is_the_reference_before_what_was_searched(tmp_path: Path) -> None:
-    config = TransferConfig(
-        scenarios=2, methods=("plan_search", "enumeration"), setting="paper", seed=1
-    )
-    results = compare(config, tmp_path)
-    total = results.decisions.groupby("method")["cost"].sum()
-    summary = summarise(results).set_index("method")
-    assert summary.loc["enumeration", "gap_pct"] == pytest.approx(0.0, abs=1e-9)
-    assert summary.loc["plan_search", "gap_pct"] == pytest.approx(
-        100 * (total["plan_search"] / total["enumeration"] - 1)
-    )
-
-
-def tables(folder: Path) -> list[bytes]:
-    return [
-        (folder / name).read_bytes()
-        for name in ("summary.csv", "decisions.parquet", "training.parquet")
-    ]
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], list[bytes]]:
-    """The command line of a real study of a minute, agents trained on the way, and the tables of
-    one process.
-    """
-    folder = tmp_path_factory.mktemp("whole")
-    program = [
-        sys.executable,
-        str(ROOT / "studies" / "compare_methods.py"),
-        "--job",
-        "transfer",
-        "--scenarios",
-        "30",
-    ]
-    program += [
-        "--train-scenarios",
-        "300",
-        "--methods",
-        "no_transfer",
-        "genetic",
-        "ranked_switching",
-        "plan_search",
-    ]
-    subprocess.run([*program, *places(folder), "--workers", "1"], check=True, capture_output=True)
-    return program, tables(folder)
-
-
-def places(folder: Path) -> list[str]:
-    return ["--output", str(folder), "--agents-cache", str(folder / "agents")]
-
-
-@pytest.mark.slow
-def test_four_workers_write_the_files_of_one_process_even_if_one_is_killed(
-    undisturbed: tuple[list[str], list[bytes]], tmp_path: Path
-) -> None:
-    program, whole = undisturbed
-    child = subprocess.Popen(
-        [*program, *places(tmp_path), "--workers", "4"], stdout=subprocess.DEVNULL
-    )
-    killed = False
-    while child.poll() is None:
-        journal = tmp_path / "journal.sqlite"
-        if not killed and journal.exists() and journal.stat().st_size > 30_000:
-            workers = [
-                one
-                for one in psutil.Process(child.pid).children()
-                if "spawn_main" in " ".join(one.cmdline())
-            ]
-            workers[-1].kill()
-            killed = True
-        time.sleep(0.2)
-    assert child.returncode == 0 and killed
-    assert tables(tmp_path) == whole
-
-
-@pytest.mark.slow
-def test_a_scheduler_and_two_workers_started_by_hand_write_the_same_files(
-    undisturbed: tuple[list[str], list[bytes]], tmp_path: Path
-) -> None:
-    program, whole = undisturbed
-    address = f"tcp://127.0.0.1:{free_port()}"
-    dask = [
-        sys.executable,
-        "-m",
-        "distributed.cli.dask_scheduler",
-        "--host",
-        address,
-        "--no-dashboard",
-    ]
-    worker = [
-        sys.executable,
-        "-m",
-        "distributed.cli.dask_worker",
-        address,
-        "--nthreads",
-        "1",
-        "--no-dashboard",
-    ]
-    quiet: dict[str, Any] = {
-        "stdout": subprocess.DEVNULL,
-        "stderr": subprocess.DEVNULL,
-        "start_new_session": True,
-    }
-    started = [subprocess.Popen(command, **quiet) for command in (dask, worker, worker)]
-    try:
-        done = subprocess.run(
-            [*program, *places(tmp_path), "--scheduler", address], capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-    finally:
-        for one in started:
-            os.killpg(one.pid, signal.SIGKILL)
-            one.wait()
-    assert tables(tmp_path) == whole
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-@pytest.mark.slow
-def test_a_study_killed_at_five_moments_ends_with_the_files_of_an_undisturbed_one(
-    undisturbed: tuple[list[str], list[bytes]], tmp_path: Path
-) -> None:
-    """Killed with everything it started, then resumed; some minutes."""
-    program, whole = undisturbed
-    again = [*program, *places(tmp_path), "--resume"]
-    rng = np.random.default_rng()
-    deaths = 0
-    for _ in range(5):
-        child = subprocess.Popen(
-            again, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-        )
-        try:
-            child.wait(rng.uniform(5.0, 45.0))
-        except subprocess.TimeoutExpired:
-            deaths += 1
-            os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
-    assert deaths >= 2
-    subprocess.run(again, check=True, capture_output=True)
-    assert tables(tmp_path) == whole
 
 
 def test_a_feeder_without_paper_limit_is_compared_in_the_radial_setting_alone(

@@ -12,24 +12,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from small_studies import judged_rows
 
 from feederguard.agents.safety_layer import SafetyLayer
-from feederguard.baselines.no_transfer import NoTransfer
-from feederguard.baselines.plan_search import PlanSearch
 from feederguard.baselines.voltage.droop import Droop
 from feederguard.baselines.voltage.no_control import NoControl
 from feederguard.data.networks import load_network
-from feederguard.data.profiles import load_profiles
-from feederguard.data.sampling import sample_scenarios
-from feederguard.models.load_transfer import judge, resolve_setting
 from feederguard.models.voltage_regulation import VoltageMethod, simulate
 from feederguard.studies.pages.blocks import Section
 from feederguard.studies.pages.report import write_report
 from feederguard.studies.running.provenance import find_provenance
 from feederguard.studies.transfer.report import transfer_section
 from feederguard.studies.transfer.tables import (
-    Question,
-    Row,
     TransferResults,
     summarise,
     table_of,
@@ -54,18 +48,7 @@ QUIET = (
 
 def transfer() -> Section:
     network = load_network("ieee33")
-    sampled = sample_scenarios(network, load_profiles(), 4, seed=0)
-    rows = []
-    for name in ("paper", "radial"):
-        setting = resolve_setting(network, name)
-        for method in (NoTransfer(network), PlanSearch(network, setting)):
-            for k in range(4):
-                scenario = sampled.scenarios[k : k + 1]
-                decision = method.decide(scenario)
-                outcome = judge(network, scenario, decision, setting)
-                question = Question(name, method.name, k, network, sampled)
-                reports = getattr(method, "reports", [])
-                rows.append(Row.judged(question, 1e-3, decision, outcome, reports))
+    sampled, rows = judged_rows(network, 4)
     # One that the radial setting does not have.
     rows = [row for row in rows if (row.setting, row.method) != ("radial", "no_transfer")]
     results = TransferResults("ieee33", network, sampled, *table_of(rows), {})
@@ -196,7 +179,8 @@ def test_the_fault_the_setting_and_the_method_change_the_map(visit: Visit) -> No
     )
     assert "closes 33, 35;" in note and "Safe by the AC power flow" in note
     # A mark stands for each switch that is closed, the first of its points being the legend's.
-    closed = "document.getElementById('transfer-map').data.find(trace => trace.name == 'switch closed').hovertext"
+    traces = "document.getElementById('transfer-map').data"
+    closed = f"{traces}.find(trace => trace.name == 'switch closed').hovertext"
     assert visit.page.evaluate(closed)[1:] == ["tie 33 (21–8)", "tie 35 (12–22)"]
     visit.choose("transfer-decisions-2", "no_transfer")
     second = [visit.drawn(name) for name in charts]
@@ -225,7 +209,8 @@ def test_the_day_and_the_method_change_the_map(visit: Visit) -> None:
     # did something.
     texts = "[...document.querySelectorAll('#voltage-map .textpoint text')]"
     shown = f"{texts}.filter(one => one.getBoundingClientRect().width > 4)"
-    told = "document.getElementById('voltage-map').data.find(trace => (trace.name || '').startsWith('battery')).text"
+    traces = "document.getElementById('voltage-map').data"
+    told = f"{traces}.find(trace => (trace.name || '').startsWith('battery')).text"
     working = visit.page.evaluate(f"{told}.filter(text => text.trim()).length")
     assert working and visit.page.evaluate(f"{shown}.length") >= 20 + working
     assert "droop: " in visit.page.inner_text("#voltage-days-note")

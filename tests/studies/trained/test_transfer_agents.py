@@ -6,15 +6,14 @@ import json
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
+from small_studies import tiny_agents
 
-from feederguard.agents.ddpg_transfer import DdpgTransferConfig
-from feederguard.agents.learning.td3 import TD3Config
-from feederguard.agents.ranked_switching import RankedSwitchingConfig
 from feederguard.data.networks import load_network
 from feederguard.data.profiles import load_profiles
 from feederguard.data.sampling import sample_scenarios
@@ -25,7 +24,6 @@ from feederguard.studies.trained.transfer_agents import (
     CURVE_COLUMNS,
     POOL_SEED,
     TRAINED,
-    AgentConfigs,
     Course,
     agents_to_train,
     train_with_curves,
@@ -34,12 +32,7 @@ from feederguard.studies.trained.transfer_agents import (
 NETWORK = load_network("ieee33")
 PAPER = resolve_setting(NETWORK, "paper")
 PROFILES = load_profiles()
-DDPG = DdpgTransferConfig(
-    learner=TD3Config.ddpg(hidden=(16,), warmup=8, batch=8), steps=3, num_envs=8
-)
-TINY = AgentConfigs(
-    DDPG, DDPG, RankedSwitchingConfig(search_beam=2, search_rounds=1, hidden=8, epochs=2)
-)
+TINY = tiny_agents()
 
 
 def course(cache: Path, **changes: object) -> Course:
@@ -84,7 +77,7 @@ def test_our_correction_makes_the_untaught_agent_safe(tmp_path: Path) -> None:
 
 
 def test_everything_that_decides_an_agent_is_in_its_name(tmp_path: Path) -> None:
-    def name(network=NETWORK, setting=PAPER, **changes: object) -> str:  # type: ignore[no-untyped-def]
+    def name(network: Any = NETWORK, setting: Any = PAPER, **changes: object) -> str:
         return TRAINED["ranked_switching"](network, setting, course(tmp_path, **changes)).path.name
 
     load = PROFILES.load.copy()
@@ -103,7 +96,7 @@ def test_everything_that_decides_an_agent_is_in_its_name(tmp_path: Path) -> None
     ]
     assert len(set(names)) == len(names)
     # What another kind is made of does not matter to this one.
-    assert name(configs=replace(TINY, ddpg=replace(DDPG, steps=1))) == names[0]
+    assert name(configs=replace(TINY, ddpg=replace(TINY.ddpg, steps=1))) == names[0]
 
 
 def test_a_damaged_file_is_told_of_and_trained_anew(tmp_path: Path) -> None:

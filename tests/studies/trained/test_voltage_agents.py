@@ -1,5 +1,6 @@
-"""Trained voltage agents: what decides them is in their name, what they lived through is in their
-record; and, slow, DF-SRL.
+"""Trained voltage agents: their files' names hold what decides them, their records what happened.
+
+`voltage_makers.py` is tested here.
 """
 
 from dataclasses import replace
@@ -9,10 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from small_studies import CALM, HARD, demand_days, pair, tiny_voltage_agents
 
 from feederguard.agents import safe_ddpg, voltage_agent
-from feederguard.agents.learning.td3 import TD3Config
-from feederguard.agents.safe_ddpg import LinearSafetyConfig
 from feederguard.agents.voltage_agent import VoltageAgentConfig
 from feederguard.baselines.voltage.optimum import VoltageOpf
 from feederguard.data.voltage_cases import load_voltage_case
@@ -23,85 +23,26 @@ from feederguard.models.network import Network
 from feederguard.models.safe_powers import nearest
 from feederguard.models.safe_powers.answers import STATUSES
 from feederguard.models.soc_tube import plan as soc_tube
-from feederguard.models.voltage_regulation import VoltageDays, VoltageOutcomes, simulate
+from feederguard.models.voltage_regulation import VoltageOutcomes, simulate
 from feederguard.studies.trained import voltage_agents as study
 from feederguard.studies.trained.voltage_agents import kept_tube, trained_voltage
 from feederguard.studies.trained.voltage_makers import (
     FULL_DAYS,
     MAKERS,
-    SafeDdpgConfig,
     VoltageAgentConfigs,
     VoltageCourse,
     with_seed,
 )
 
-HARD = [-0.6, -0.6, 0.1, 0.1, 0.6, 0.6, 0.1, 0.1]
 
-
-def course(cache: Path) -> VoltageCourse:
-    """0 --r = 0.1-- 1 on 1 MVA, a battery at 1, days of eight hours, and agents that learn next to
-    nothing.
-    """
-    zero, one = np.zeros(2), np.zeros(1)
-    network = Network(
-        name="pair",
-        base_mva=1.0,
-        bus_name=("0", "1"),
-        vn_kv=zero + 10.0,
-        v_min=zero + 0.95,
-        v_max=zero + 1.05,
-        p_load=np.array([0, 1.0]),
-        q_load=zero,
-        p_gen=np.array([0, 1.0]),
-        q_gen=zero,
-        g_shunt=zero,
-        b_shunt=zero,
-        substation=np.array([0]),
-        v_substation=np.array([1.0]),
-        branch_name=("l",),
-        kind=("line",),
-        from_bus=np.array([0]),
-        to_bus=np.array([1]),
-        r=one + 0.1,
-        x=one,
-        g_from=one,
-        b_from=one,
-        g_to=one,
-        b_to=one,
-        tap=one + 1,
-        shift=one,
-        rating=one + np.inf,
-        closed=np.array([True]),
-        open_end=np.array([0]),
-    )
-    p = np.array([HARD, [0.1] * 8])
-    load, made = (np.stack([0 * p, np.maximum(side, 0)], axis=-1) for side in (p, -p))
-    days = VoltageDays(load, 0 * load, made, 1.0, np.datetime64("2016-02-01") + np.arange(2))
-    agent = VoltageAgentConfig(
-        TD3Config(hidden=(8,), warmup=16, batch=16), num_envs=4, episodes=8, learn_steps=1
-    )
-    plain = replace(
-        agent, learner=replace(agent.learner, twin=False, policy_delay=1, target_noise=0.0)
-    )
-    whole = VoltageAgentConfigs()
-    settings = {"batch_size": 16, "learning_starts": 8, "buffer_size": 1_000}
-    configs = VoltageAgentConfigs(
-        agent,
-        agent,
-        plain,
-        SafeDdpgConfig(plain, LinearSafetyConfig(samples=64, hidden=(8,), epochs=2)),
-        replace(whole.sac, steps=36, num_envs=2, hidden=(8,), settings=settings),
-        replace(
-            whole.ppo,
-            steps=32,
-            num_envs=2,
-            hidden=(8,),
-            settings={"n_steps": 16, "batch_size": 16, "n_epochs": 1},
-        ),
-    )
-    return VoltageCourse(
-        "pair", network, Batteries.at(network, ["1"], 0.5, 2.0), days, None, cache, configs
-    )
+def course(cache: Path, **changes: Any) -> VoltageCourse:
+    """Return two days of eight hours on two buses, and agents that learn next to nothing."""
+    network = pair(p_gen=[0, 1.0])
+    batteries = Batteries.at(network, ["1"], 0.5, 2.0)
+    configs = tiny_voltage_agents(8, 36, 32)
+    days = demand_days([HARD, CALM])
+    given = VoltageCourse("pair", network, batteries, days, None, cache, configs)
+    return replace(given, **changes)
 
 
 def key(kind: str, given: VoltageCourse) -> str:
@@ -231,6 +172,64 @@ def test_in_full_every_kind_has_the_same_number_of_training_days() -> None:
 def _rounded(config: VoltageAgentConfig) -> int:
     """Return the days that training runs through: as many side by side, so often."""
     return config.num_envs * -(-config.episodes // config.num_envs)
+
+
+def test_everything_that_decides_an_agent_is_in_its_name(tmp_path: Path) -> None:
+    def name(kind: str = "ddpg", seed: int = 0, **changes: Any) -> str:
+        return trained_voltage(kind, course(tmp_path, **changes), seed).path.name
+
+    given = course(tmp_path)
+    tube = kept_tube(given.network, given.batteries, given.days, tmp_path)
+    other = replace(given.configs, ddpg=replace(given.configs.ddpg, episodes=4))
+    names = [
+        name(),
+        name(seed=1),
+        name("td3"),
+        name(configs=other),
+        name(days=demand_days([HARD])),
+        name(batteries=Batteries(np.array([1]), 0.4, 2.0, name=("b",))),
+        name(network=given.network.with_changes(r=np.array([0.09]))),
+        name("df_srl"),
+        name("df_srl", tube=tube),
+    ]
+    assert len(set(names)) == len(names)
+    # What another kind is made of does not matter to this one.
+    assert name("td3", configs=other) == names[2] and name(tube=tube) == names[0]
+    with pytest.raises(ValueError, match="unknown voltage agent 'dqn'; use one of df_srl, sac"):
+        name("dqn")
+
+
+@pytest.mark.parametrize("spoil", ["safetensors", "parquet", "json"])
+def test_a_damaged_file_is_told_of_and_trained_anew(spoil: str, tmp_path: Path) -> None:
+    first = trained_voltage("ddpg", course(tmp_path), 0)
+    first.path.with_suffix(f".{spoil}").write_bytes(b"{")
+    again = trained_voltage("ddpg", course(tmp_path), 0)
+    assert (
+        not again.cached and str(first.path) in again.note and again.note.endswith("trained anew")
+    )
+    np.testing.assert_array_equal(again.record.reward, first.record.reward)
+    assert trained_voltage("ddpg", course(tmp_path), 0).cached
+
+
+def test_a_tube_is_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = course(tmp_path)
+    asked: list[int] = []
+    compute = study.compute_soc_tube
+
+    def counted(*arguments: Any) -> Any:
+        asked.append(1)
+        return compute(*arguments)
+
+    monkeypatch.setattr(study, "compute_soc_tube", counted)
+    tubes = [kept_tube(bench.network, bench.batteries, bench.days, tmp_path) for _ in range(2)]
+    np.testing.assert_array_equal(tubes[0].low, tubes[1].low)
+    np.testing.assert_array_equal(tubes[0].high, tubes[1].high)
+    assert len(asked) == 1
+    (kept,) = tmp_path.glob("soc_tube-pair-*.npz")
+    kept.write_bytes(b"nothing of the kind")
+    kept_tube(bench.network, bench.batteries, bench.days, tmp_path)
+    kept_tube(bench.network, bench.batteries, bench.days[:1], tmp_path)
+    assert len(asked) == 3
 
 
 @pytest.mark.slow

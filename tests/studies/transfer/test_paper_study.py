@@ -1,17 +1,14 @@
 """The study behind the paper's tables: its files, its tasks, and what it refuses."""
 
 from dataclasses import replace
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
+from small_studies import quiet, tiny_agents
 
-from feederguard.agents.ddpg_transfer import DdpgTransferConfig
-from feederguard.agents.learning.td3 import TD3Config
-from feederguard.agents.ranked_switching import RankedSwitchingConfig
 from feederguard.baselines.genetic import GeneticConfig
 from feederguard.data.networks import load_network
 from feederguard.models.network import NetworkError
@@ -19,7 +16,6 @@ from feederguard.studies import compare_methods
 from feederguard.studies.compare_methods import ComparePaper, parse
 from feederguard.studies.running.journal import Tables
 from feederguard.studies.running.tasks import RunConfig
-from feederguard.studies.trained.transfer_agents import AgentConfigs
 from feederguard.studies.transfer import paper_study
 from feederguard.studies.transfer.paper_study import (
     Bench,
@@ -29,12 +25,7 @@ from feederguard.studies.transfer.paper_study import (
 )
 from feederguard.studies.transfer.paper_tables import METHODS
 
-DDPG = DdpgTransferConfig(
-    learner=TD3Config.ddpg(hidden=(16,), warmup=8, batch=8), steps=3, num_envs=8
-)
-TINY = AgentConfigs(
-    DDPG, DDPG, RankedSwitchingConfig(search_beam=2, search_rounds=1, hidden=8, epochs=2)
-)
+TINY = tiny_agents()
 
 
 def tiny(**changes: object) -> PaperTablesConfig:
@@ -57,10 +48,6 @@ def make(
     return make_tables(
         config, folder / "out", folder / "agents", RunConfig(1, None, resume), console
     )
-
-
-def quiet() -> Console:
-    return Console(width=200, record=True, file=StringIO())
 
 
 def test_all_methods_stand_beside_the_paper_and_more_seeds_ask_for_no_more_than_that(

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
+from small_studies import pair
 
 from feederguard.agents.safety_layer import SafetyLayer
 from feederguard.models.arrays import FloatArray
 from feederguard.models.battery import Batteries
-from feederguard.models.network import Network
 from feederguard.models.soc_tube import compute_soc_tube
 from feederguard.models.voltage_regulation import (
     VoltageDays,
@@ -32,42 +32,6 @@ from feederguard.studies.voltage.tube_worth import (
 # 0.675 takes the voltage behind 0.1 below 0.95; the light hours leave room to charge again.
 HEAVY = [0.4, 0.4, 0.4, 0.4, 0.675, 0.675, 0.0, 0.0]
 CALM = [0.1] * 8
-
-
-def pair() -> Network:
-    """0 --r = 0.1-- 1 on 1 MVA, band 0.95..1.05."""
-    zero, one = np.zeros(2), np.zeros(1)
-    return Network(
-        name="pair",
-        base_mva=1.0,
-        bus_name=("0", "1"),
-        vn_kv=zero + 10.0,
-        v_min=zero + 0.95,
-        v_max=zero + 1.05,
-        p_load=np.array([0, 1.0]),
-        q_load=zero,
-        p_gen=zero,
-        q_gen=zero,
-        g_shunt=zero,
-        b_shunt=zero,
-        substation=np.array([0]),
-        v_substation=np.array([1.0]),
-        branch_name=("l",),
-        kind=("line",),
-        from_bus=np.array([0]),
-        to_bus=np.array([1]),
-        r=one + 0.1,
-        x=one,
-        g_from=one,
-        b_from=one,
-        g_to=one,
-        b_to=one,
-        tap=one + 1,
-        shift=one,
-        rating=one + np.inf,
-        closed=np.array([True]),
-        open_end=np.array([0]),
-    )
 
 
 def some_days() -> VoltageDays:
