@@ -7,9 +7,9 @@
 
 Each has its own options: add --help. Agents that are not in the cache are trained first. A run
 writes report.html, report.md and its tables into the output folder. A run that was stopped goes on
-with --resume. Measured seconds are in separate files. The other tables are the same to the byte for
-the same seeds, however often the run was stopped and wherever it ran, unless a solver reaches its
-time limit.
+with --resume. Measured seconds are in separate files. With the same seeds the other tables are the
+same to the byte, even if the run was stopped or used other workers. Solvers that reach their time
+limit are the exception.
 """
 
 from __future__ import annotations

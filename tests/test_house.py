@@ -1,6 +1,8 @@
-"""The rules of the house: sizes, names, imports and docstrings that keep the code readable in an hour.
+"""The rules of the house: sizes, names, imports and docstrings that keep the code readable.
 
-As a program it lists what breaks a rule below the given folders:  python tests/test_house.py models/network
+As a program it lists what breaks a rule below the given paths:
+
+    python tests/test_house.py models/network
 """
 
 from __future__ import annotations
@@ -143,7 +145,7 @@ def without_docstring() -> list[str]:
 
 
 def public_methods(node: ast.ClassDef) -> list[Function]:
-    """Return the public methods of more than one statement; a property of one line says itself what it is."""
+    """Return the public methods of more than one statement; shorter ones need no docstring."""
     methods = [
         part for part in node.body if isinstance(part, Function) and not part.name.startswith("_")
     ]
@@ -195,7 +197,7 @@ def module_name(file: Path) -> str:
 
 
 def untested_files() -> list[str]:
-    """Return code files without a test file of their name that no test of their package names either."""
+    """Return code files without a test file of their name, and not named by a test beside it."""
     found = []
     for file in code_files():
         if (

@@ -1,4 +1,4 @@
-"""Every folder with code is listed in pyproject.toml, so that a wheel holds what a checkout does."""
+"""Every folder with code is listed in pyproject.toml, so that a wheel holds all of it."""
 
 import tomllib
 from pathlib import Path

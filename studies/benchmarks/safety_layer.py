@@ -29,6 +29,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 
@@ -176,9 +177,7 @@ def _shares(status: IntArray) -> str:
 
 
 def _daqp_rate(items: Items, matrices: SafetyMatrices, rounds: int) -> float | None:
-    try:
-        import daqp  # noqa: F401
-    except ImportError:
+    if find_spec("daqp") is None:
         return None
     return BATCH / _median(
         lambda: [solve_by_daqp(items, k, matrices) for k in range(BATCH)], max(3, rounds // 3)

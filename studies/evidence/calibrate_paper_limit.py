@@ -2,9 +2,9 @@
 
     python studies/evidence/calibrate_paper_limit.py bus69_zhou --limits-mw 1.5 1.6 1.7
 
-Zhou et al. 2024 do not publish their limits. A feeder's `paper_limit_mw` (meta.json) is the limit
-at which the optimum sheds 0.21 +- 0.02 of the load on average, the level of their Table 1. With
---profiles FILE, an hourly ISO New England load file of 2022, the data are those that they name; the
+Zhou et al. 2024 do not publish their limits. In their Table 1 about 0.21 +- 0.02 of the load is
+shed on average. A feeder's `paper_limit_mw` (meta.json) is the limit at which the optimum sheds as
+much. The paper's load data are the hourly file of ISO New England for 2022 (--profiles FILE); the
 default is the bundled year. Every tie state is tried, each with its least shedding by AC power
 flow.
 """

@@ -2,9 +2,9 @@
 
     python studies/evidence/tune_genetic.py [--feeder ieee33] [--scenarios 16] [--seed 100]
 
-All configurations have the same number of fitness evaluations. The defaults of `GeneticConfig` are
-the row with the lowest mean cost relative to the best row of each setting, on average over the two
-settings with --scenarios 10.
+All configurations have the same number of fitness evaluations. The mean cost of a row is divided by
+that of the best row of its setting. The defaults of `GeneticConfig` are the row with the lowest
+average of this ratio over the two settings, with --scenarios 10.
 """
 
 from __future__ import annotations

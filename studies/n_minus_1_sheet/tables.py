@@ -44,7 +44,7 @@ def totals(sheet: Sheet) -> dict[str, float]:
     finite = faults[np.isfinite(faults["gap_pct"])]
     return {
         "faults": len(faults),
-        "that need no operation and leave nobody dark": int((faults["status"] == NOTHING).sum()),
+        "that need no operation and leave nothing dark": int((faults["status"] == NOTHING).sum()),
         "that keep load without supply": int(
             ((faults["dark_kw"] > 0) | (faults["shed_kw"] > 0)).sum()
         ),

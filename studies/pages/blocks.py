@@ -8,8 +8,8 @@ A picker has layers. Each layer depends on some of the selectors. For the chosen
 of the trace. The attribute "at" is (kind, numbers): the page draws those branches or buses, whose
 coordinates are in `places`. Arrays go through `figure_style.packed`.
 
-The text of `Prose`, notes and captions may hold `code`, **bold**, paragraphs and lists ("- ") and
-nothing else, so that it reads the same in both files of a report.
+The text of `Prose`, notes and captions may hold `code`, **bold**, paragraphs and lists ("- ").
+Other markup is not allowed: the text must read the same in both files of a report.
 """
 
 from __future__ import annotations

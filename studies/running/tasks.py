@@ -106,9 +106,9 @@ def run_tasks(
 
     journal: None if the tasks keep what they make themselves, as training does.
 
-    Raises RunError as `Journal` does and if a scheduler does not answer, KeyboardInterrupt after
-    saying how to go on, RuntimeError if a task killed its workers, and whatever a task raises. What
-    was finished stays in the journal.
+    Raises RunError as `Journal` does and if a scheduler does not answer. Raises RuntimeError if a
+    task killed its workers, and whatever a task raises. A KeyboardInterrupt is raised again after
+    saying how to go on. What was finished stays in the journal.
     """
     if journal is None:
         try:

@@ -24,10 +24,17 @@ def summarise(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return two tables with a line per feeder and method: the decisions, and what they took.
 
-    The first holds scenarios asked and decided, safe_pct of the decided, `stopped` by the time
-    limit, `compared` scenarios that every method was asked for, `proven` of these, gap_pct over the
-    proven, excess_pct over the compared (NaN if there are none), note. The second holds median_s,
-    p99_s, solver_median_s, set_up_s; memory_mb and its parts; train_s, train_mb.
+    The first has the columns
+
+        scenarios, decided    number of scenarios asked and decided
+        safe_pct              of the decided
+        stopped               decisions that the time limit ended
+        compared, proven      scenarios that every method was asked for, and those with proof
+        gap_pct, excess_pct   over the proven and over the compared, NaN if there are none
+        note
+
+    The second has median_s, p99_s, solver_median_s, set_up_s; memory_mb and its parts; train_s,
+    train_mb.
     """
     told, taken = [], []
     for size in sizes.to_dict("records"):
@@ -133,8 +140,8 @@ def exponents(summary: pd.DataFrame, times: pd.DataFrame) -> pd.DataFrame:
     """Return by method the slopes of log median_s and log memory_mb over log n_bus.
 
     A feeder is left out if half of its decisions or more were stopped by the time limit, or not all
-    were made: its time would be the limit. A slope is NaN if fewer than three feeders are left, or
-    if the largest has less than LEAST_SPAN times the buses of the smallest.
+    were made: its time would be the limit. A slope is NaN if fewer than three feeders are left. It
+    is NaN too if the largest has less than LEAST_SPAN times the buses of the smallest.
     """
     whole = (summary["decided"] == summary["scenarios"]) & (
         2 * summary["stopped"] < summary["scenarios"]

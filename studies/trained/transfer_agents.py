@@ -3,11 +3,11 @@
     CACHE/KIND-FEEDER-SETTING-KEY.safetensors    the agent
     CACHE/KIND-FEEDER-SETTING-KEY.json           its training: on what, how long, learning curve
 
-The key is a hash of the feeder's numbers, the setting, the profile with its contents, the share of
-photovoltaics, size and seed of the training pool, the whole configuration of the agent, and the
-version of this package. A new agent is read back from its file, so that a run that trains and a run
-that finds the file give the same figures. An agent whose .json holds no learning curve is used all
-the same.
+The key is a hash of the feeder's numbers, the setting, the profile with its contents and the share
+of photovoltaics. It covers size and seed of the training pool, the whole configuration of the
+agent, and the version of this package. A new agent is read back from its file. A run that trains
+and a run that finds the file therefore give the same figures. An agent whose .json holds no
+learning curve is used all the same.
 """
 
 from __future__ import annotations

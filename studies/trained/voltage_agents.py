@@ -7,11 +7,11 @@
     CACHE/soc_tube-FEEDER-KEY.npz       the SOC tube of the feeder's training days
 
 The key is a hash of the numbers of feeder and batteries, the training days, and the SOC tube if the
-agent acts inside one. It covers the agent's whole configuration with its seed, the constants of the
-modules that make it (`settings` of each), and the versions of this package and of the learning
-libraries. It does not cover the source text: after a change of training code that changes no
-constant and no version, empty the cache. A new agent is read back from its file, so that a run that
-trains and a run that finds the files give the same figures.
+agent acts inside one. It covers the agent's whole configuration with its seed, and the constants of
+the modules that make it (`settings` of each). It covers the versions of this package and of the
+learning libraries, but not the source text: after a change of training code that changes no
+constant and no version, empty the cache. A new agent is read back from its file. A run that trains
+and a run that finds the files therefore give the same figures.
 """
 
 from __future__ import annotations

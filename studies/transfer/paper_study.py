@@ -170,8 +170,9 @@ def make_tables(
 ) -> list[Path]:
     """Run the tasks that are missing, print the tables, and return the files written.
 
-    Raises NetworkError if a feeder lacks its limit of the paper setting, ValueError and OSError for
-    other values that cannot be used, and KeyboardInterrupt after saying how to go on.
+    Raises NetworkError if a feeder lacks its limit of the paper setting, and ValueError or OSError
+    for other values that cannot be used. A KeyboardInterrupt is raised again after saying how to go
+    on.
     """
     config = replace(
         config,

@@ -136,13 +136,13 @@ def _reading(rows: pd.DataFrame) -> str:
     optimum = "What stands for the optimum: " + "; ".join(sources) + "."
     if any("`misocp`" in source for source in sources):
         optimum += (
-            " A bound holds for decisions without any violation; the judge allows 1e-5, so that a "
-            "gap can come out a few hundredths of a percent below zero."
+            " A bound holds for decisions without any violation. The judge allows 1e-5, so a gap "
+            "can be a few hundredths of a percent below zero."
         )
     return (
-        "**How to read it.** A decision is safe when the AC power flow finds a solution in which "
-        "every voltage and branch limit holds (and, in the radial setting, no loop is closed). A "
-        "cheap decision that is not safe is no bargain: on the map, look for thick red lines and "
+        "**How to read it.** A decision is safe if the AC power flow finds a solution in which "
+        "every voltage and branch limit holds. In the radial setting no loop may be closed. A "
+        "cheap decision that is not safe is of no use: on the map, look for thick red lines and "
         f"for buses outside the band. {optimum}\n\n{told}"
     )
 

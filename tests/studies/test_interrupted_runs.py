@@ -25,9 +25,7 @@ def tables(folder: Path) -> list[bytes]:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], list[bytes]]:
-    """The command line of a real study of a minute, agents trained on the way, and the tables of
-    one process.
-    """
+    """Return the command line of a study of a minute with training, and one process's tables."""
     folder = tmp_path_factory.mktemp("whole")
     program = [
         sys.executable,

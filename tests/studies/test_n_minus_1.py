@@ -19,9 +19,7 @@ ALONE = RunConfig(workers=1)
 
 
 def check_states(network: Network, steps: pd.DataFrame, v_min: float, v_max: float) -> int:
-    """Replay every step on the feeder and recompute its state; assert what its line says. Return
-    the number of states.
-    """
+    """Replay every step, check its line against the state, return how many are beyond limits."""
     n_marked = 0
     for fault, part in steps.groupby("fault", sort=False):
         closed, shed = network.closed.copy(), np.zeros(network.n_bus)
@@ -108,9 +106,7 @@ def test_whole_sheets_hold_by_an_independent_power_flow(
 
 
 def test_make_before_break_is_asked_for_by_its_option(tmp_path: Path) -> None:
-    """Line 14 feeds buses that have supply: with the option tie 34 takes them over before it is
-    opened.
-    """
+    """With the option tie 34 supplies the buses behind line 14 before 14 is opened."""
     told, loops = {}, {}
     for asked in (False, True):
         config = NMinus1Config(

@@ -1,6 +1,4 @@
-"""Demand that is not that of the step decided: on two buses by hand, and few days of the bundled
-case.
-"""
+"""A layer that sees another demand, on two buses by hand and on days of the bundled case."""
 
 import sys
 from io import StringIO

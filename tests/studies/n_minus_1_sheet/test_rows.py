@@ -18,8 +18,7 @@ ALONE = RunConfig(workers=1)
 
 
 def test_a_timed_overload_is_marked_with_its_size(tmp_path: Path) -> None:
-    """13 bears 0.3 MW, so 3 and 5 cannot share a tie: one is opened from the other, and one stands
-    alone for a step.
+    """13 bears 0.3 MW, so 3 and 5 cannot share a tie: one of them is alone for a step.
 
     With 3 alone S4 carries 1.5 MW back to the substation, 50 % over its 1 MW.
     """
@@ -42,9 +41,7 @@ def test_a_timed_overload_is_marked_with_its_size(tmp_path: Path) -> None:
 
 
 def test_what_nothing_makes_safe_is_said_so_and_has_no_gap(tmp_path: Path) -> None:
-    """4 brings 6 MW that nobody can shed, over the 1 MW of S4: overloaded from the fault on, and in
-    every decision.
-    """
+    """6 MW of generation at 4 go through S4, which bears 1 MW, in every decision."""
     folder = generator_feeder(tmp_path / "feeder", load_4=0.0, generation_4=6.0)
 
     sheet = make_sheet(
@@ -88,9 +85,7 @@ def test_a_state_without_a_power_flow_is_marked_and_never_fine(tmp_path: Path) -
 
 
 def test_customers_are_counted_where_a_file_tells_them(tmp_path: Path) -> None:
-    """Fault 32 leaves nothing dark; fault 22 sheds a part of one bus: that part of its customers,
-    rounded up.
-    """
+    """Fault 22 sheds a part of one bus: that part of its customers counts, rounded up."""
     network = load_network("ieee33")
     file = tmp_path / "who.csv"
     file.write_text(
@@ -110,9 +105,7 @@ def test_customers_are_counted_where_a_file_tells_them(tmp_path: Path) -> None:
 def test_the_paper_setting_marks_what_is_beyond_limits_before_anything_is_switched(
     tmp_path: Path,
 ) -> None:
-    """Nominal load breaks the uniform 0.9 MW as it is: the tripped state is marked, in MW and %,
-    and the decision is safe.
-    """
+    """Nominal load exceeds the uniform 0.9 MW: the tripped state is marked in MW and %."""
     config = NMinus1Config("ieee33", setting="paper", faults=("5",), output=tmp_path, run=ALONE)
 
     sheet = make_sheet(config, quiet(100))

@@ -18,9 +18,7 @@ ALONE = RunConfig(workers=1)
 
 
 def test_totals_are_the_judges(ieee33: tuple[Path, Sheet]) -> None:
-    """kW without supply, operations, voltage and loading of every fault, from the decisions judged
-    anew.
-    """
+    """kW without supply, operations, voltage and loading of every fault, judged again."""
     folder, sheet = ieee33
     network = load_network("ieee33")
     scenarios = make_scenarios(network, np.flatnonzero(network.closed))

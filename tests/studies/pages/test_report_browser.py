@@ -1,5 +1,4 @@
-"""The report in a real browser: it loads in silence, asks nothing of the network, and its pickers
-change what is drawn.
+"""The report in a real browser: no messages, no network, and its pickers change the figures.
 
 Needs a Chromium or Chrome on the path, and playwright.
 """

@@ -1,6 +1,4 @@
-"""The runner: same tables from one process, several, a cluster of somebody else's, and after any
-kill.
-"""
+"""The runner: the same tables from one process, several, a cluster, and after any kill."""
 
 import os
 import re

@@ -1,6 +1,4 @@
-"""Agents kept in files: trained once, found again, told apart by all that decides them, and trained
-anew when damaged.
-"""
+"""Agents kept in files: trained once, found by all that decides them, trained anew if damaged."""
 
 import json
 from dataclasses import replace

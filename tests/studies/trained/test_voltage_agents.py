@@ -141,9 +141,7 @@ def test_random_days_are_days_of_training_without_a_layer(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("kind", ["sac", "ppo"])
 def test_sac_and_ppo_learn_on_the_days_of_the_course(kind: str, tmp_path: Path) -> None:
-    """No bundled case is called pair: network, batteries and days are the course's own. SAC stops
-    in its third day.
-    """
+    """Network, batteries and days are the course's own; SAC stops in its third day."""
     pytest.importorskip("stable_baselines3")
     trained = trained_voltage(kind, course(tmp_path), 0)
     assert trained.record.steps == trained.record.n_steps.sum() == (36 if kind == "sac" else 32)
@@ -234,9 +232,7 @@ def test_a_tube_is_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.slow
 def test_df_srl_is_safe_in_training_and_test_and_near_the_optimum(tmp_path: Path) -> None:
-    """On cigre_lv18, trained as the study does: no violation ever, and at most a tenth above the AC
-    optimum's energy.
-    """
+    """On cigre_lv18: no violation, and at most a tenth above the AC optimum's energy."""
     train, test = (load_voltage_case("cigre_lv18", weeks) for weeks in ("train", "test"))
     network, batteries = test.network, test.batteries
     tube = kept_tube(network, batteries, train.days, tmp_path)

@@ -125,9 +125,7 @@ def test_a_scenario_without_decision_says_why(
 
 
 def curves() -> pd.DataFrame:
-    """Made-up training of one agent that tries decisions in both settings, and of the ranking in
-    one.
-    """
+    """Return made-up training of an agent in both settings, and of the ranking in one."""
     tried = pd.DataFrame(
         {"setting": ["paper"] * 3 + ["radial"] * 3, "method": "ddpg", "unit": "decisions", "x": [128, 256, 384] * 2,
          "learned_reward": [0.0, 1.0, 2.0] * 2, "safe_pct": [10.0, 50.0, 90.0] * 2, "cost": [4000.0, 90.0, 8.0] * 2}

@@ -76,9 +76,7 @@ def test_every_policy_with_and_without_day_by_day_and_in_a_row(table: pd.DataFra
 
 
 def test_an_empty_battery_misses_the_heavy_hours_of_each_day(table: pd.DataFrame) -> None:
-    """Two heavy hours on two days each; from its half 0.5 MWh are missing at the end, every day
-    anew or all the time.
-    """
+    """Two heavy hours on two days each; 0.5 MWh are missing at the end of every day."""
     for mode in (FRESH, CARRIED):
         found = line(table, "discharges all it can", "without", mode)
         assert (
