@@ -107,7 +107,8 @@ def feeding_tree(network: NetworkFields) -> list[FedBranch]:
         if known[i] == known[j]:
             raise NetworkError(
                 f"{network.name} is meshed: closed branch {network.branch_name[b]!r} closes a loop "
-                "or joins substations; open it with network.with_changes(closed=...), or use build_ac_opf of "
+                "or joins substations; open it with network.with_changes(closed=...), or use "
+                "build_ac_opf of "
                 "feederguard.models.ac_opf"
             )
         known.union(i, j)

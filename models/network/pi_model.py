@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -33,23 +34,33 @@ class BranchAdmittances:
 def branch_admittances(network: NetworkFields) -> BranchAdmittances:
     """Return what each branch is worth to ground at its two ends, closed and open, in pu.
 
-    With the shunts y at its own end, y' at the other end and the series impedance z, an open branch
-    that hangs from an end is worth y + 1 / (z + 1 / y') there. The from end stands behind the tap.
+    The from end stands behind the tap.
     """
     y_from = network.g_from + 1j * network.b_from
     y_to = network.g_to + 1j * network.b_to
     tap_squared = network.tap**2
 
-    def hanging(near: ComplexArray, far: ComplexArray) -> ComplexArray:
-        # 1 / (z + 1 / y) written without dividing by a charging that is zero.
-        return near + far / (1.0 + network.z * far)
-
-    hung = np.stack([hanging(y_from, y_to) / tap_squared, hanging(y_to, y_from)], axis=1)
+    hung = np.stack(
+        [
+            hanging_admittance(y_from, y_to, network.z) / tap_squared,
+            hanging_admittance(y_to, y_from, network.z),
+        ],
+        axis=1,
+    )
     return BranchAdmittances(
         closed=np.stack([y_from / tap_squared, y_to], axis=1),
         open=hung,
         hanging=np.where(network.open_end[:, None] == HANGS_FROM, hung, 0),
     )
+
+
+def hanging_admittance(near: Any, far: Any, z: Any) -> Any:
+    """Return what a branch is worth at the end it hangs from, y + 1 / (z + 1 / y').
+
+    near, far: the shunts y at that end and y' at the open end. z: the series impedance.
+    """
+    # Written without dividing by a charging that is zero.
+    return near + far / (1.0 + z * far)
 
 
 def bus_shunts(network: NetworkFields) -> tuple[FloatArray, FloatArray]:

@@ -9,10 +9,10 @@ from feederguard.models.arrays import FloatArray
 
 @dataclass(frozen=True, eq=False)
 class MatpowerCase:
-    """The matrices of a case after its own conversions: MW, Mvar, kV, degrees, and per unit on
-    base_mva.
+    """The matrices of a case after its own unit conversions.
 
-    Columns are MATPOWER's (`bus[:, 2]` is PD). A matrix that the file lacks has no rows.
+    Units are MW, Mvar, kV, degrees, and per unit on base_mva. Columns are MATPOWER's (`bus[:, 2]`
+    is PD). A matrix that the file lacks has no rows.
     """
 
     name: str
@@ -22,4 +22,4 @@ class MatpowerCase:
     branch: FloatArray  # (n_branch, 11 or more)
     gencost: FloatArray  # (n_gen or 2 n_gen, 4 or more)
     bus_name: tuple[str, ...]
-    other_fields: tuple[str, ...]  # names of the further fields of the file, read but not kept
+    other_fields: tuple[str, ...]  # names of other fields of the file; their values are not kept

@@ -1,9 +1,8 @@
-"""The generators of a MATPOWER case: their limits and costs, what they fix, and the voltage they
-hold.
+"""The generators of a MATPOWER case: limits, costs, and the voltage they hold.
 
-Every generator in service becomes a generator row within its limits, at whatever type of bus, as in
-MATPOWER's optimal power flow; PG and QG are not kept. One at a reference bus stands for the grid
-above (`gen_is_grid`), and VG of the last such row is the voltage of the substation.
+Every generator in service becomes a generator row within its limits, whatever the type of its bus,
+as in MATPOWER's optimal power flow. PG and QG are not kept. A generator at a reference bus stands
+for the grid above (`gen_is_grid`), and VG of the last such row is the voltage of the substation.
 
 Source of the meaning of each column: MATPOWER 8.1, caseformat.m, idx_gen.m, idx_cost.m and
 bustypes.m.
@@ -27,11 +26,10 @@ if TYPE_CHECKING:
 def read_generators(
     path: Path, case: MatpowerCase, bus: FloatArray, gen_at: list[int]
 ) -> dict[str, Any]:
-    """Return `p_gen`, `q_gen`, `v_substation` and the `gen_*` fields of the Network, in pu on the
-    case's base.
+    """Return `p_gen`, `q_gen`, `v_substation` and the `gen_*` fields, in pu on the case's base.
 
-    bus: the rows of mpc.bus that are kept; gen_at: for each row of mpc.gen the place of its bus
-    among them, -1 where it is not kept. A generator bears the number of its row from 1.
+    bus: the rows of mpc.bus that are kept. gen_at: for each row of mpc.gen the place of its bus
+    among them, -1 where it is not kept. A generator is named by the number of its row, from 1.
 
     Raises `NetworkError` for a reference bus that no generator in service holds, for costs that are
     no polynomial of degree two or less in P, and for capability curves and dispatchable loads with
@@ -57,14 +55,14 @@ def read_generators(
 
 
 def _refuse_coupled_limits(path: Path, gen: FloatArray, rows: Any) -> None:
-    """Raise for limits of P and Q that hang together, which four numbers cannot say."""
+    """Raise where the limits of Q depend on P, which four numbers cannot say."""
     if gen.shape[1] >= COLUMN["QC2MAX"]:
         curved = np.flatnonzero(gen[:, COLUMN["PC1"] - 1 : COLUMN["QC2MAX"]].any(axis=1))
         if curved.size:
             raise NetworkError(
                 f"{path}: row {rows[curved[0]] + 1} of mpc.gen has a capability curve (PC1 to "
-                "QC2MAX), which a Network cannot "
-                "hold; set these columns to 0 and give QMIN and QMAX that are safe at every output"
+                "QC2MAX), which a Network cannot hold; set these columns to 0 and give QMIN and "
+                "QMAX that are safe at every output"
             )
     # isload.m; MATPOWER keeps the power factor of such a load as it is.
     load = (column(gen, "PMIN") < 0) & (column(gen, "PMAX") == 0)
@@ -72,8 +70,8 @@ def _refuse_coupled_limits(path: Path, gen: FloatArray, rows: Any) -> None:
     if coupled.size:
         raise NetworkError(
             f"{path}: row {rows[coupled[0]] + 1} of mpc.gen is a dispatchable load with reactive "
-            "power, whose constant power "
-            "factor a Network cannot hold; set its QMIN and QMAX to 0, or make it a fixed load "
+            "power, whose constant power factor a Network cannot hold; set its QMIN and QMAX to "
+            "0, or make it a fixed load "
             "(PD, QD)"
         )
 
@@ -81,14 +79,13 @@ def _refuse_coupled_limits(path: Path, gen: FloatArray, rows: Any) -> None:
 def _held_voltage(path: Path, bus: FloatArray, gen: FloatArray, at: Any) -> ComplexArray:
     """Return VG at the angle VA for every reference bus, in their order."""
     held = np.full(len(bus), np.nan)
-    held[at] = column(gen, "VG")  # of several generators the last one rules, as in MATPOWER
+    held[at] = column(gen, "VG")  # of several generators the last one counts, as in MATPOWER
     reference = column(bus, "BUS_TYPE") == COLUMN["REF"]
     idle = np.flatnonzero(reference & np.isnan(held))
     if idle.size:
         raise NetworkError(
             f"{path}: reference bus {column(bus, 'BUS_I')[idle[0]]:.12g} has no generator in "
-            "service to hold its "
-            "voltage; add a row to mpc.gen with its VG, or set its status to 1"
+            "service to hold its voltage; add a row to mpc.gen with its VG, or set its status to 1"
         )
     return np.asarray((held * np.exp(1j * np.deg2rad(column(bus, "VA"))))[reference])
 
@@ -112,8 +109,7 @@ def _costs(path: Path, case: MatpowerCase, rows: Any) -> FloatArray:
         ):
             raise NetworkError(
                 f"{path}: row {n_gen + row + 1} of mpc.gencost prices reactive power, which a "
-                "Network cannot hold; "
-                "remove the second half of mpc.gencost"
+                "Network cannot hold; remove the second half of mpc.gencost"
             )
     return costs
 
@@ -126,13 +122,11 @@ def _polynomial(path: Path, cost: FloatArray, row: int) -> FloatArray:
     if model == COLUMN["PW_LINEAR"]:
         raise NetworkError(
             f"{path}: row {row + 1} of mpc.gencost is piecewise linear (MODEL 1), which a Network "
-            "cannot hold; fit a "
-            "polynomial with MODEL 2 and NCOST 3"
+            "cannot hold; fit a polynomial with MODEL 2 and NCOST 3"
         )
     if model != COLUMN["POLYNOMIAL"] or len(coefficients) < n or coefficients[:-3].any():
         raise NetworkError(
             f"{path}: row {row + 1} of mpc.gencost is no polynomial of degree two or less (MODEL "
-            f"{model:g}, NCOST {n}); "
-            "fit one with MODEL 2 and NCOST 3"
+            f"{model:g}, NCOST {n}); fit one with MODEL 2 and NCOST 3"
         )
     return np.concatenate([np.zeros(max(0, 3 - n)), coefficients[-3:]])

@@ -26,8 +26,7 @@ _KV_WHERE_NONE_IS_GIVEN = 1.0
 def parse_matpower(path: str | Path) -> MatpowerCase:
     """Return the case of a MATPOWER .m file, its unit conversions carried out.
 
-    Raises `NetworkError` naming file, line and statement where it cannot be read as MATPOWER would
-    read it.
+    Raises `NetworkError` with file, line and statement where it cannot be read as in MATPOWER.
     """
     path = Path(path)
     if not path.is_file():
@@ -63,25 +62,31 @@ def parse_matpower(path: str | Path) -> MatpowerCase:
 
 
 def fields_of_matpower(path: str | Path) -> dict[str, Any]:
-    """Return the fields of the feeder of a MATPOWER .m file; buses bear their numbers, branches
-    their row numbers from 1.
+    """Return the fields of the feeder of a MATPOWER .m file.
 
-    Reference buses are substations at their generator's VG. Every generator in service becomes a
-    generator row with its limits and costs, those at reference buses as the grid above, and a PV
-    bus a bus like any other: the power flow holds no voltage there and, as it warns, does not see
-    generators elsewhere, nor PG and QG. RATE_A is both a current limit at 1 pu voltage (`rating`)
-    and the limit of apparent power (`s_max`), 0 meaning none; so are ANGMIN and ANGMAX where both
-    are 0. A branch with BR_STATUS 0 is kept as a normally open tie. Isolated buses (type 4) and
-    what hangs on them are dropped. A branch is a 'trafo' where TAP is not 0, the BASE_KV of its
-    ends differ, or r is negative. A case that gives no BASE_KV at all is read with a warning as one
-    of 1 kV: nothing per unit depends on it. Limits of interfaces (mpc.if) are left out: they act in
-    MATPOWER only where they are toggled on.
+    Buses are named by their numbers, branches by their rows from 1.
 
-    Raises `NetworkError` for a file that cannot be interpreted, a reference bus without a
-    generator, a bus without BASE_KV among others that have one, an unknown bus number, a DC line,
-    constraints or costs of the user's own (mpc.A, l, u, N), a capability curve, a dispatchable load
-    with reactive power, costs that are piecewise linear, of a degree above two or of reactive
-    power, or what `Network` itself refuses.
+    - Reference buses are substations at their generator's VG.
+    - Generators in service become generator rows with limits and costs, those at reference buses as
+      the grid above. The power flow reads none of them, nor PG and QG.
+    - A PV bus is a bus like any other: the power flow holds no voltage there.
+    - RATE_A is the current limit at 1 pu voltage (`rating`) and the limit of apparent power
+      (`s_max`); 0 means none. ANGMIN and ANGMAX mean none where both are 0.
+    - A branch with BR_STATUS 0 is a normally open tie.
+    - A branch is a 'trafo' where TAP is not 0, the BASE_KV of its ends differ, or r is negative.
+    - Isolated buses (type 4) and what is connected to them are dropped.
+    - A case without any BASE_KV is read as one of 1 kV, with a warning: nothing per unit depends on
+      it.
+    - Limits of interfaces (mpc.if) are left out: in MATPOWER they act only when toggled on.
+
+    Raises `NetworkError` for
+
+    - a file that cannot be interpreted, an unknown bus number, or a DC line;
+    - a reference bus without a generator, or a bus without BASE_KV where others have one;
+    - constraints or costs of the user's own (mpc.A, l, u, N);
+    - a capability curve, or a dispatchable load with reactive power;
+    - costs that are piecewise linear, of a degree above two, or of reactive power;
+    - what `Network` itself refuses.
     """
     path, case = Path(path), parse_matpower(path)
     _refuse_unheld(path, case)
@@ -95,9 +100,7 @@ def fields_of_matpower(path: str | Path) -> dict[str, Any]:
 
 
 def _refuse_unheld(path: Path, case: MatpowerCase) -> None:
-    """Raise for fields that change MATPOWER's optimal power flow and that a Network would lose in
-    silence.
-    """
+    """Raise for fields of MATPOWER's optimal power flow that a Network cannot hold."""
     if "dcline" in case.other_fields:
         raise NetworkError(
             f"{path}: mpc.dcline is not supported; model each DC line as a load and a generator "
@@ -137,8 +140,7 @@ def _with_base_kv(path: Path, case: MatpowerCase) -> MatpowerCase:
         return case
     warnings.warn(
         f"{path}: no bus has a BASE_KV; all are taken as {_KV_WHERE_NONE_IS_GIVEN:g} kV, which "
-        "makes amperes and ohms "
-        "meaningless and leaves everything per unit as it is",
+        "makes amperes and ohms meaningless and leaves everything per unit as it is",
         stacklevel=3,
     )
     bus = case.bus.copy()
@@ -164,8 +166,7 @@ def _bus_positions(path: Path, case: MatpowerCase) -> dict[int, int]:
         if kind != COLUMN["NONE"] and not base_kv > 0:
             raise NetworkError(
                 f"{path}: BASE_KV of bus {number:.12g} is {base_kv:g}; write its nominal voltage "
-                "in kV into "
-                "column 10 of mpc.bus"
+                "in kV into column 10 of mpc.bus"
             )
         position[int(number)] = -1 if kind == COLUMN["NONE"] else kept
         kept += kind != COLUMN["NONE"]
@@ -231,8 +232,7 @@ def _branches(
     transforms = (tap != 0) | ~np.isclose(vn_kv[i], vn_kv[j], rtol=1e-9)
     return {
         "branch_name": tuple(str(row + 1) for row in np.flatnonzero(kept)),
-        # A negative r is what is left of a larger grid reduced to an equivalent: no line, whatever
-        # its state.
+        # A negative r belongs to the equivalent of a larger grid, which is no line.
         "kind": tuple(
             np.select([r < 0, ~closed, transforms], ["trafo", "tie", "trafo"], "line").tolist()
         ),

@@ -1,10 +1,9 @@
-"""The language of MATPOWER case files: matrices, cells of names, arithmetic, column names,
-indexing, and if.
+"""The language of MATPOWER case files, carried out.
 
 A case file is a small program. The distribution cases write ohms, kW or kVA into their matrices and
-convert them to per unit and MW in the statements below, so a reader that only copies the matrices
-is wrong by orders of magnitude. This one carries out what such files are made of: matrices, cells
-of names, arithmetic, column names from idx_bus, idx_brch, idx_gen and idx_cost, row and column
+convert them to per unit and MW in the statements below. A reader that only copies the matrices is
+wrong by orders of magnitude. This one carries out what such files are made of: matrices, cells of
+names, arithmetic, column names from idx_bus, idx_brch, idx_gen and idx_cost, row and column
 indexing, find, any, all, sum, and if. Every other statement raises. It knows nothing of networks.
 
 Source of the format and of the meaning of each column: MATPOWER 8.1, caseformat.m and idx_*.m.
@@ -25,14 +24,20 @@ from feederguard.models.network.fields import NetworkError
 
 # What the idx_* functions of MATPOWER return, in the order in which they return it.
 _IDX_TABLE = {
-    "idx_bus": "PQ=1 PV=2 REF=3 NONE=4 BUS_I=1 BUS_TYPE=2 PD=3 QD=4 GS=5 BS=6 BUS_AREA=7 VM=8 VA=9 BASE_KV=10"
-    " ZONE=11 VMAX=12 VMIN=13 LAM_P=14 LAM_Q=15 MU_VMAX=16 MU_VMIN=17",
-    "idx_brch": "F_BUS=1 T_BUS=2 BR_R=3 BR_X=4 BR_B=5 RATE_A=6 RATE_B=7 RATE_C=8 TAP=9 SHIFT=10 BR_STATUS=11"
-    " PF=14 QF=15 PT=16 QT=17 MU_SF=18 MU_ST=19 ANGMIN=12 ANGMAX=13 MU_ANGMIN=20 MU_ANGMAX=21",
-    "idx_gen": "GEN_BUS=1 PG=2 QG=3 QMAX=4 QMIN=5 VG=6 MBASE=7 GEN_STATUS=8 PMAX=9 PMIN=10 MU_PMAX=22"
-    " MU_PMIN=23 MU_QMAX=24 MU_QMIN=25 PC1=11 PC2=12 QC1MIN=13 QC1MAX=14 QC2MIN=15 QC2MAX=16 "
-    "RAMP_AGC=17"
-    " RAMP_10=18 RAMP_30=19 RAMP_Q=20 APF=21",
+    "idx_bus": (
+        "PQ=1 PV=2 REF=3 NONE=4 BUS_I=1 BUS_TYPE=2 PD=3 QD=4 GS=5 BS=6 BUS_AREA=7 VM=8 VA=9 "
+        "BASE_KV=10 ZONE=11 VMAX=12 VMIN=13 LAM_P=14 LAM_Q=15 MU_VMAX=16 MU_VMIN=17"
+    ),
+    "idx_brch": (
+        "F_BUS=1 T_BUS=2 BR_R=3 BR_X=4 BR_B=5 RATE_A=6 RATE_B=7 RATE_C=8 TAP=9 SHIFT=10 "
+        "BR_STATUS=11 PF=14 QF=15 PT=16 QT=17 MU_SF=18 MU_ST=19 ANGMIN=12 ANGMAX=13 "
+        "MU_ANGMIN=20 MU_ANGMAX=21"
+    ),
+    "idx_gen": (
+        "GEN_BUS=1 PG=2 QG=3 QMAX=4 QMIN=5 VG=6 MBASE=7 GEN_STATUS=8 PMAX=9 PMIN=10 "
+        "MU_PMAX=22 MU_PMIN=23 MU_QMAX=24 MU_QMIN=25 PC1=11 PC2=12 QC1MIN=13 QC1MAX=14 "
+        "QC2MIN=15 QC2MAX=16 RAMP_AGC=17 RAMP_10=18 RAMP_30=19 RAMP_Q=20 APF=21"
+    ),
     "idx_cost": "PW_LINEAR=1 POLYNOMIAL=2 MODEL=1 STARTUP=2 SHUTDOWN=3 NCOST=4 COST=5",
 }
 _IDX = {
@@ -229,7 +234,7 @@ def _execute(statement: str, variables: Variables) -> None:
 
 
 def _plain_matrix(body: str, variables: Variables) -> Value:
-    """Return a matrix without inner brackets; rows of plain numbers, nearly all, go the short way."""
+    """Return a matrix without inner brackets; rows of plain numbers are not evaluated."""
     rows: list[list[float]] = []
     for offset, line in enumerate(body.split("\n")):
         for row in line.split(";"):

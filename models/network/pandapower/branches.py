@@ -1,9 +1,11 @@
-"""Branch rows of a pandapower net: lines, impedances, transformer windings and bus-bus ties in
-service.
+"""Branch rows of a pandapower net: lines, impedances, transformer windings and bus-bus ties.
 
-A row has its label (`text`, `table`, `index`), its end buses by pandapower index, `z` in series and
-`y_from`, `y_to` to ground at its ends behind an ideal transformer `tap`, `shift` at the from end,
-all per unit, its `rating`, and `open_from`, `open_to`: whether a switch is open there.
+Columns of a row, per unit:
+
+- `text`, `table`, `index`: its label; `from_bus`, `to_bus`: its ends by pandapower index
+- `z`: its series impedance; `y_from`, `y_to`: its admittances to ground at both ends
+- `tap`, `shift`: of the ideal transformer at the from end
+- `rating`; `open_from`, `open_to`: whether a switch is open at that end
 """
 
 from __future__ import annotations
@@ -17,11 +19,11 @@ from pandapower.pypower import idx_brch
 
 from feederguard.models.arrays import FloatArray
 from feederguard.models.network.fields import NetworkError
+from feederguard.models.network.pi_model import hanging_admittance
 
 BUS_TIE_X_PU = 1e-6
 
-# Table, suffix of the label, columns of the two ends and of the rated power, in pandapower's order
-# of branches.
+# Table, suffix of the label, columns of both ends and of the rated power; in pandapower's order.
 _ROWS = (
     ("line", "", "from_bus", "to_bus", ""),
     ("trafo", "", "hv_bus", "lv_bus", "sn_mva"),
@@ -42,11 +44,10 @@ _SWITCHED = {
 def read_branches(
     net: pandapowerNet, part: pandapowerNet, case: dict[str, Any], name: str
 ) -> pd.DataFrame:
-    """Return the branch rows of a net, `part` being what is in service of it and `case` that part's
-    pypower case.
+    """Return the branch rows of a net.
 
-    Raises `NetworkError` for a switch at neither end of its element, and an impedance that differs
-    by direction.
+    part: what is in service of it. case: the pypower case of that part. Raises `NetworkError` for a
+    switch at neither end of its element, and for an impedance that differs by direction.
     """
     open_ends = _open_ends(net, name)
     rows = pd.concat(
@@ -76,12 +77,11 @@ def read_branches(
 def settle_strays(
     rows: pd.DataFrame, fused: dict[int, int]
 ) -> tuple[pd.DataFrame, dict[int, complex]]:
-    """Return the rows that join two different fused buses, and the admittance to ground that others
-    leave, by bus.
+    """Return the rows that join two different fused buses, and the admittance of others by bus.
 
-    Others: a line with one end at a bus out of service, which stays charged from its other end (a
-    transformer is off then, unless a switch is open at its missing end), and a branch whose two
-    ends are fused.
+    Others are branches whose ends are fused, and lines with one end at a bus out of service. Such a
+    line stays charged from its other end; a transformer is off there, unless a switch is open at
+    its missing end.
     """
     rows = rows.assign(from_bus=rows["from_bus"].map(fused), to_bus=rows["to_bus"].map(fused))
     line = rows["table"] == "line"
@@ -112,13 +112,11 @@ def _stray_admittance(
     open_to: bool,
     **_label: object,
 ) -> complex:
-    """Return the admittance to ground of a branch that hangs from one end, or has both ends at one
-    bus.
-    """
+    """Return the admittance to ground of a branch that hangs, or has both ends at one bus."""
     if open_from:
-        return y_to + y_from / (1 + z * y_from)
+        return complex(hanging_admittance(y_to, y_from, z))
     if open_to:
-        return (y_from + y_to / (1 + z * y_to)) / tap**2
+        return complex(hanging_admittance(y_from, y_to, z) / tap**2)
     # With equal voltages at both ends only the ratio of a transformer drives a series current.
     ratio = complex(tap * np.exp(1j * shift))
     return y_from / tap**2 + y_to + (0j if ratio == 1 else abs(1 / ratio - 1) ** 2 / z)
@@ -153,9 +151,7 @@ def _element_rows(
 
 
 def _rating(part: pandapowerNet, table: str, from_column: str, rated_column: str) -> FloatArray:
-    """Return the limit in pu of current, which is apparent power at 1 pu voltage; infinite where
-    none is given.
-    """
+    """Return the current limit in pu, that is, of apparent power at 1 pu voltage; inf for none."""
     elements = part[table]
     if rated_column:
         s_mva = elements[rated_column]
@@ -164,17 +160,14 @@ def _rating(part: pandapowerNet, table: str, from_column: str, rated_column: str
         s_mva = np.sqrt(3.0) * elements[from_column].map(part.bus["vn_kv"]) * i_ka
     if table in ("line", "trafo"):
         s_mva = s_mva * elements["df"] * elements["parallel"]
-    # What pandapower's optimal power flow allows is a share of the current, its default being no
-    # limit at all.
+    # pandapower's optimal power flow allows this share of the current; its default is no limit.
     if "max_loading_percent" in elements:
         s_mva = s_mva * elements["max_loading_percent"].astype(float).fillna(100.0) / 100
     return np.asarray((s_mva / part.sn_mva).astype(float).fillna(np.inf))
 
 
 def _open_ends(net: pandapowerNet, name: str) -> set[tuple[str, int, str]]:
-    """Return (table, index, column of the bus) for every end of an element that a switch holds
-    open.
-    """
+    """Return (table, index, column of the bus) of every end that a switch holds open."""
     ends: set[tuple[str, int, str]] = set()
     for switch in net.switch[~net.switch["closed"].astype(bool)].itertuples():
         table, columns = _SWITCHED[switch.et]
@@ -187,17 +180,15 @@ def _open_ends(net: pandapowerNet, name: str) -> set[tuple[str, int, str]]:
             if not at:
                 raise NetworkError(
                     f"{name}: switch {switch.Index} is at bus {switch.bus}, where {table} "
-                    f"{switch.element} does "
-                    f"not end; move it to the {' or '.join(columns)} of that {table}"
+                    f"{switch.element} does not end; move it to the {' or '.join(columns)} of "
+                    f"that {table}"
                 )
             ends.add((table, switch.element, at[0]))
     return ends
 
 
 def _ideal_bus_ties(net: pandapowerNet, part: pandapowerNet) -> pd.DataFrame:
-    """Return the open bus-bus switches of no impedance as rows of `BUS_TIE_X_PU`, open at both
-    ends.
-    """
+    """Return the open bus-bus switches without impedance as rows of `BUS_TIE_X_PU`."""
     switches = net.switch
     part.switch = switches[
         (switches["et"] == "b") & ~switches["closed"].astype(bool) & ~(switches["z_ohm"] > 0)

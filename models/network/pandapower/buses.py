@@ -1,6 +1,4 @@
-"""Bus rows of a pandapower net: what is connected to each bus in service, and which buses switches
-make one.
-"""
+"""Bus rows of a pandapower net: what is connected to each bus, and which buses are fused."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ from feederguard.models.network.fields import NetworkError
 from feederguard.models.network.pandapower.generators import dispatched
 
 V_MIN_PU, V_MAX_PU = 0.9, 1.1
-# Nobody is served from the star point of a three-winding transformer: its limits are not to bind.
+# Nothing is connected to the star point of a three-winding transformer: its limits must not bind.
 STAR_V_MIN_PU, STAR_V_MAX_PU = 0.5, 1.5
 
 BUS_POWERS = ("p_load", "q_load", "p_gen", "q_gen", "g_shunt", "b_shunt")
@@ -29,10 +27,10 @@ def live_buses(net: pandapowerNet) -> set[int]:
 
 
 def fused_buses(net: pandapowerNet, name: str) -> dict[int, int]:
-    """Return for every bus in service the lowest index that closed bus-bus switches make one with
-    it.
+    """Return for every bus in service the lowest index of those it is fused with.
 
-    Raises `NetworkError` for a bus-bus switch, open or closed, between two nominal voltages.
+    Closed bus-bus switches without impedance fuse their two buses. Raises `NetworkError` for a
+    bus-bus switch, open or closed, between two nominal voltages.
     """
     graph = nx.Graph()
     graph.add_nodes_from(live_buses(net))
@@ -53,17 +51,17 @@ def fused_buses(net: pandapowerNet, name: str) -> dict[int, int]:
 
 
 def read_substations(net: pandapowerNet, fused: dict[int, int], name: str) -> dict[int, complex]:
-    """Return the voltage in pu of every fused bus that an ext_grid in service holds, or a gen that
-    is a slack.
+    """Return the voltage in pu of every substation, by its fused bus.
 
-    Raises `NetworkError` where there is none, or where two hold a bus at different voltages.
+    An ext_grid in service holds it, or a gen that is a slack. Raises `NetworkError` where there is
+    none, or where two hold a bus at different voltages.
     """
     held: dict[int, complex] = {}
     grids = net.ext_grid[net.ext_grid["in_service"].astype(bool) & net.ext_grid["bus"].isin(fused)]
     slacks = net.gen[net.gen["in_service"].astype(bool) & net.gen["bus"].isin(fused)]
     slacks = slacks[slacks["slack"].astype(bool)] if "slack" in slacks else slacks[:0]
     held_by = list(zip(grids["bus"], grids["vm_pu"], grids["va_degree"].fillna(0.0), strict=True))
-    # An ext_grid at the same bus has the last word on the voltage.
+    # Where both are at one bus, the voltage is that of the ext_grid.
     grid_buses = {fused[bus] for bus in grids["bus"]}
     held_by += [
         (bus, vm, 0.0)
@@ -123,9 +121,7 @@ def read_buses(net: pandapowerNet, part: pandapowerNet, case: dict[str, Any]) ->
 
 
 def merge_buses(buses: pd.DataFrame, fused: dict[int, int]) -> pd.DataFrame:
-    """Return one row per fused bus, in the place of its lowest index: power added, limits the
-    tightest of them.
-    """
+    """Return one row per fused bus, at its lowest index, with summed power and tightest limits."""
     root = buses.index.map(fused)
     groups = buses.groupby(root)
     merged = buses[buses.index == root].copy()

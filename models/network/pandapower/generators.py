@@ -2,18 +2,20 @@
 
 | pandapower, in service | generator row |
 |---|---|
-| ext_grid with a cost or a limit of power, or controllable | the grid above; its voltage held unless it is controllable |
+| ext_grid with a cost or a limit of power, or controllable | the grid above |
+| voltage of such an ext_grid | held unless it is controllable |
 | gen | P and Q limits; P and voltage held where controllable is False |
-| sgen, load, storage with controllable True, in a net with costs | P and Q limits (of a load or storage, sign turned) |
+| sgen, load, storage with controllable True, in a net with costs | P and Q limits |
+| limits of a load or storage | with the other sign |
 
 A net without any cost is one for power flows: what is controllable there stays fixed at its p_mw
-and q_mvar. A missing limit is none, as in `pandapower.runopp`. Costs are those of poly_cost, and of
-pwl_cost where it is a straight line; what has none costs nothing. A cost of a load or storage is of
-what it consumes, and its constant counts negative, as in runopp.
+and q_mvar. A missing limit is no limit, as in `pandapower.runopp`. Costs are those of poly_cost,
+and of pwl_cost where it is a straight line; an element without a cost costs nothing. The cost of a
+load or storage is of what it consumes, and its constant counts negative, as in runopp.
 
-Rows of ext_grids stand for the grid above (`Network.gen_is_grid`), and so do gens that are slacks;
-but at a bus with an ext_grid that is no row none does, for that one supplies what is needed, free
-of cost and limits, and holds the voltage.
+Rows of ext_grids stand for the grid above (`Network.gen_is_grid`), and so do gens that are slacks.
+An ext_grid without cost and limits is no row: it supplies what is needed and holds the voltage.
+Beside it, no generator stands for the grid above.
 """
 
 from __future__ import annotations
@@ -51,13 +53,13 @@ def dispatched(net: pandapowerNet, table: str) -> BoolArray:
 
 
 def read_generators(net: pandapowerNet, fused: dict[int, int], name: str) -> pd.DataFrame:
-    """Return a row per generator: `text`, `table`, `index`, fused `bus`, limits (MW, Mvar, inf),
-    `c2`, `c1`, `c0` and more.
+    """Return a row per generator.
 
-    `v_held` is the voltage in pu that the element holds, NaN where an optimal power flow chooses
-    it; `is_grid` whether it stands for the grid above. Raises `NetworkError` for costs that are not
-    quadratic, for quadratic ones of loads and storages, for those of reactive power, and for a gen
-    that is not controllable and has a scaling.
+    Columns: the label (`text`, `table`, `index`), the fused `bus`, limits in MW and Mvar (inf for
+    none), `c2`, `c1`, `c0`; `v_held`, the voltage in pu that the element holds (NaN where an
+    optimal power flow chooses it); `is_grid`, whether it stands for the grid above. Raises
+    `NetworkError` for costs that are not quadratic, for quadratic ones of loads and storages, for
+    those of reactive power, and for a gen that is not controllable and has a scaling.
     """
     _refuse_scaled(net, fused, name)
     frames = [_rows(net, table, sign, fused) for table, sign in _TABLES.items()]
@@ -79,9 +81,7 @@ def read_generators(net: pandapowerNet, fused: dict[int, int], name: str) -> pd.
 def hold_voltages(
     net: pandapowerNet, buses: pd.DataFrame, rows: pd.DataFrame, fused: dict[int, int]
 ) -> None:
-    """Narrow the voltage limits of the buses, in place, to what generators hold, and to the limits
-    of gens of their own.
-    """
+    """Narrow the limits of the buses, in place, to voltages held and to the gens' own limits."""
     for bus, vm_pu in rows.loc[rows["v_held"].notna(), ["bus", "v_held"]].itertuples(index=False):
         buses.loc[bus, ["v_min", "v_max"]] = vm_pu
     gens = net.gen[
@@ -149,14 +149,13 @@ def _cost(net: pandapowerNet, table: str, index: int, name: str) -> FloatArray:
         if cost.cq1_eur_per_mvar or cost.cq2_eur_per_mvar2:
             raise NetworkError(
                 f"{name}: poly_cost {cost.Index} prices reactive power, which a Network cannot "
-                "hold; set cq1_eur_per_mvar "
-                "and cq2_eur_per_mvar2 to 0"
+                "hold; set cq1_eur_per_mvar and cq2_eur_per_mvar2 to 0"
             )
         if _TABLES[table] < 0 and cost.cp2_eur_per_mw2:
             raise NetworkError(
                 f"{name}: poly_cost {cost.Index} is quadratic in what {table} {index} consumes, "
-                "and pandapower's runopp turns "
-                "the sign of that part, which makes it a reward; set cp2_eur_per_mw2 to 0"
+                "and pandapower's runopp turns the sign of that part, which makes it a reward; "
+                "set cp2_eur_per_mw2 to 0"
             )
         total += [
             cost.cp2_eur_per_mw2,
@@ -170,8 +169,7 @@ def _cost(net: pandapowerNet, table: str, index: int, name: str) -> FloatArray:
         if cost.power_type != "p" or len(slopes) != 1:
             raise NetworkError(
                 f"{name}: pwl_cost {cost.Index} is no straight line in active power, which a "
-                "Network cannot hold; "
-                "give a poly_cost instead"
+                "Network cannot hold; give a poly_cost instead"
             )
         total[1] += _TABLES[table] * slopes.pop()
     return total

@@ -2,25 +2,27 @@
 
 | pandapower | Network |
 |---|---|
-| bus in service | a bus; those that closed bus-bus switches join are one, of the lowest index and tightest limits |
+| bus in service | a bus |
+| buses joined by closed bus-bus switches | one bus, of the lowest index and the tightest limits |
 | min_vm_pu, max_vm_pu | v_min, v_max; 0.90 and 1.10 where missing |
 | ext_grid, gen with slack | a substation at vm_pu and va_degree |
 | gen; ext_grid, sgen, load, storage where dispatched | generators, by `generators.py` |
-| other load, motor, storage, ward (power) | p_load, q_load: nominal times scaling, generation not subtracted |
+| other load, motor, storage, ward (power) | p_load, q_load: nominal times scaling |
 | other sgen | p_gen, q_gen; asymmetric loads and sgens count with the sum of their phases |
 | shunt, ward (impedance) | g_shunt, b_shunt |
 | line, impedance | a line rated at max_i_ka x df x parallel, or at the sn_mva of an impedance |
-| trafo | a branch from high to low voltage, its tap changer and vector group in `tap` and `shift`, rated at |
-|  | sn_mva x df x parallel at 1 pu voltage |
+| trafo | a branch from high to low voltage, rated at sn_mva x df x parallel at 1 pu voltage |
+| tap changer and vector group of a trafo | `tap` and `shift` |
 | max_loading_percent | that share of the rating; all of it where missing |
 | trafo3w | three such branches that meet in an added bus, 'NAME star' |
-| line or trafo with an open switch | an open branch (a line becomes a 'tie'); `open_end` tells where |
-| open bus-bus switch | a 'tie' of its z_ohm, or of x = 1e-6 pu (`BUS_TIE_X_PU`) where that is 0, to close loops |
+| line or trafo with an open switch | an open branch, a line a 'tie'; `open_end` tells where |
+| open bus-bus switch | a 'tie' of its z_ohm, or of x = 1e-6 pu (`BUS_TIE_X_PU`) where that is 0 |
 | closed bus-bus switch, z_ohm > 0 | a line of that impedance |
 
-What is out of service is left out; but a line in service to a bus out of service stays charged from
-its other end, as in pandapower, and becomes a shunt there. Impedances, tap tables and shunt steps
-are computed by pandapower itself (`pandapower.converter.pypower.to_ppc`). Controllers are not run.
+Generation is not subtracted from loads. What is out of service is left out. A line in service to a
+bus out of service stays charged from its other end, as in pandapower, and becomes a shunt there.
+pandapower itself computes impedances, tap tables and shunt steps
+(`pandapower.converter.pypower.to_ppc`). Controllers are not run.
 """
 
 from __future__ import annotations
@@ -67,17 +69,22 @@ _REMEDY = {
 
 
 def fields_of_pandapower(net: pandapowerNet, base_mva: float | None = None) -> dict[str, Any]:
-    """Return the fields of the feeder of a pandapower net, which is not changed, per unit on
-    base_mva (default: its sn_mva).
+    """Return the fields of the feeder of a pandapower net, per unit on base_mva.
 
-    A bus or branch keeps its name where that is unique; else it is called 'NAME (bus 3)', 'NAME
-    (line 3)', and without a name '3' or 'line 3', by its index in pandapower. Warns of buses that
-    not even an open branch joins to an ext_grid, and leaves them out; of sgens, loads and storages
-    that a net with costs has as controllable, and of gens in a net without costs, whose power is in
-    none of p_gen, p_load and q_load; and of loads with a constant-impedance or constant-current
-    part, which it takes as constant power. Raises `NetworkError` where there is no ext_grid, where
-    elements contradict each other, for costs as `generators.py` says, and for what a `Network`
-    cannot hold: xwards, DC lines and links, FACTS, impedances that differ by direction.
+    The net is not changed. base_mva: default its sn_mva. A bus or branch keeps its name where that
+    is unique. Else it is called 'NAME (bus 3)' or 'NAME (line 3)', and without a name '3' or
+    'line 3', by its index in pandapower.
+
+    Warns of
+
+    - buses that not even an open branch joins to an ext_grid; they are left out;
+    - controllable sgens, loads and storages in a net with costs, and gens in a net without: their
+      power is in none of p_gen, p_load and q_load;
+    - loads with a constant-impedance or constant-current part, taken as constant power.
+
+    Raises `NetworkError` where there is no ext_grid, where elements contradict each other, for
+    costs as `generators.py` says, and for what a `Network` cannot hold: xwards, DC lines and links,
+    FACTS, and impedances that differ by direction.
     """
     name = str(net.get("name") or "pandapower net")
     base_mva = float(net.sn_mva if base_mva is None else base_mva)
@@ -105,7 +112,7 @@ def fields_of_pandapower(net: pandapowerNet, base_mva: float | None = None) -> d
 
 
 def _refuse_unheld(net: pandapowerNet, name: str) -> None:
-    """Raise for any element in service that the network would lose in silence."""
+    """Raise for any element in service that a Network cannot hold."""
     held = {"bus", "controller", *_BUS_ELEMENTS, *_BRANCH_ELEMENTS}
     live = live_buses(net)
     for table, frame in net.items():
@@ -128,8 +135,7 @@ def _warn_voltage_dependent(net: pandapowerNet, name: str) -> None:
     if varying.any():
         warnings.warn(
             f"{name}: load {_shown(net.load.index[varying])} depends on voltage (const_z or "
-            "const_i percent); "
-            "it is taken as constant power",
+            "const_i percent); it is taken as constant power",
             stacklevel=4,
         )
 
@@ -142,8 +148,8 @@ def _warn_dispatched(net: pandapowerNet, name: str) -> None:
             remedy = "make it an sgen" if table == "gen" else "set controllable to False"
             warnings.warn(
                 f"{name}: the power of {table} {_shown(net[table].index[chosen])} is for an "
-                "optimal power flow to choose, "
-                f"and the power flow does not see it; {remedy} to keep it as it is",
+                f"optimal power flow to choose, and the power flow does not see it; {remedy} to "
+                "keep it as it is",
                 stacklevel=4,
             )
 
@@ -151,12 +157,11 @@ def _warn_dispatched(net: pandapowerNet, name: str) -> None:
 def _convert_part_in_service(
     net: pandapowerNet, base_mva: float
 ) -> tuple[pandapowerNet, dict[str, Any]]:
-    """Return a copy with only what is in service, without generation and switches, and its pypower
-    case.
+    """Return a copy of what is in service, without generation and switches, and its pypower case.
 
-    The case's rows are then those of the elements themselves, cut and fused by no switch; bus-bus
-    switches with an impedance are kept, closed, to have it converted. Every trafo3w of the copy has
-    a name and its star point in the column 'star'.
+    So every row of the case is an element, and no switch cuts or fuses it. Bus-bus switches with an
+    impedance are kept, closed, so that pandapower converts it. Every trafo3w of the copy has a name
+    and its star point in the column 'star'.
     """
     part = copy.deepcopy(net)
     part.sn_mva = base_mva
@@ -195,8 +200,9 @@ def _convert_part_in_service(
 def _drop_islands(
     buses: pd.DataFrame, branches: pd.DataFrame, substations: list[int], name: str, base_mva: float
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the buses that open or closed branches join to a substation, with their branches; warn
-    of others.
+    """Return the buses that branches, open ones too, join to a substation, and their branches.
+
+    Warns of the others.
     """
     graph = nx.Graph(zip(branches["from_bus"], branches["to_bus"], strict=True))
     graph.add_edges_from((substations[0], bus) for bus in substations)
@@ -206,8 +212,7 @@ def _drop_islands(
         p_mw, q_mvar = lost["p_load"].sum() * base_mva, lost["q_load"].sum() * base_mva
         warnings.warn(
             f"{name}: left out bus {_shown(lost['label'])}, which no branch joins to an ext_grid, "
-            "and with it "
-            f"{p_mw:g} MW and {q_mvar:g} Mvar of load",
+            f"and with it {p_mw:g} MW and {q_mvar:g} Mvar of load",
             stacklevel=4,
         )
     return buses[fed], branches[branches["from_bus"].isin(buses.index[fed])]
@@ -265,9 +270,7 @@ def _fields(
 
 
 def _labels(names: Iterable[Any], tables: Iterable[str], indices: Iterable[Any]) -> list[str]:
-    """Return each name that is unique; for the others the name with table and index, or these
-    alone.
-    """
+    """Return each unique name; for others the name with table and index, or these alone."""
     texts = [_text(name) for name in names]
     own = {text for text, count in Counter(texts).items() if text and count == 1}
     labels = []

@@ -133,7 +133,8 @@ def test_generators_stand_for_the_grid_above_only_where_that_is_said():
 
 
 def test_limits_that_limit_nothing_fit_any_number_of_branches():
-    names = "branch_name kind from_bus to_bus r x g_from b_from g_to b_to tap shift rating closed open_end"
+    names = "branch_name kind from_bus to_bus r x g_from b_from g_to b_to tap shift rating"
+    names += " closed open_end"
     keep = {name: np.asarray(getattr(drawn(), name))[:3] for name in names.split()}
 
     assert drawn().with_changes(**keep).s_max.shape == (3,)

@@ -1,4 +1,7 @@
-"""MATPOWER case files: conversions carried out, everything else refused by name."""
+"""MATPOWER case files: conversions carried out, everything else refused by name.
+
+case.py, generators.py and script.py are tested here: a case file is read through all of them.
+"""
 
 from pathlib import Path
 
@@ -26,7 +29,8 @@ mpc.bus = [ % Pd in kVA
 %{
 mpc.bus(:, 3) = 7;
 %}
-mpc.gen = [1 0 0 9 -9 1.02 2 1 9 0; 2 0.3 0.1 8 -6 1 2 1 4 1; 3 5 5 9 -9 1 2 0 9 0; 5 1 1 9 -9 1 2 1 9 0];
+mpc.gen = [1 0 0 9 -9 1.02 2 1 9 0; 2 0.3 0.1 8 -6 1 2 1 4 1; ...
+    3 5 5 9 -9 1 2 0 9 0; 5 1 1 9 -9 1 2 1 9 0];
 mpc.branch = [  % r and x in ohm
     1  2  1    2    0.04  4  0  0  0     0   1  -360  360;
     2  3  0.5  4    0     0  0  0  0     30  1  -360  360;

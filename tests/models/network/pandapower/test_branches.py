@@ -17,7 +17,7 @@ from pandapower_nets import (
 
 
 def test_line_parameters_by_hand():
-    """2 km of two parallel 0.5 + 0.4j ohm/km, 200 nF/km, 10 uS/km at 20 kV, on 10 MVA: base 40 ohm."""
+    """Two parallel lines of 2 km, 0.5 + 0.4j ohm/km, 200 nF/km, 10 uS/km; the base is 40 ohm."""
     net = feeder()
     line = add_line(net, 0, 2, length_km=2.0, r_ohm_per_km=0.5, x_ohm_per_km=0.4, c_nf_per_km=200.0, g_us_per_km=10.0,
                     max_i_ka=0.4, df=0.9, parallel=2, name="double")  # fmt: skip
