@@ -1,6 +1,4 @@
-"""The learned method: a toy feeder solved through the environment, its correction, its seed, its
-file.
-"""
+"""The learned method: a toy feeder solved through the environment, correction, seed, file."""
 
 from dataclasses import replace
 
@@ -134,8 +132,9 @@ def test_a_tree_that_was_replaced_is_remembered_as_what_was_closed():
 
 
 def test_rewards_reach_the_learner_between_nothing_and_the_best(trained):
-    """(a): 0 for a broken limit, log((1 + 3)^-1 / (1 + 22 * 5^2)^-1) for the best: 0.5 pu shed on
-    0.1 MVA costs 550.
+    """(a): 0 for a broken limit, log((1 + 3)^-1 / (1 + 22 * 5^2)^-1) for the best.
+
+    0.5 pu shed on 0.1 MVA costs 550.
     """
     _, method = trained
     rewards = method.learner.memory.sample(5000).rewards

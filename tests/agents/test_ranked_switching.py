@@ -1,6 +1,4 @@
-"""Our agent: a toy with one best switch, the proven optimum on ieee33, its seed, its file, its bad
-input.
-"""
+"""Our agent: a toy with one best switch, the proven optimum on ieee33, seed, file, bad input."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -86,9 +84,7 @@ def test_near_the_optimum_and_always_safe(trained: RankedSwitching) -> None:
 
 
 def test_the_ranking_is_worth_something(trained: RankedSwitching) -> None:
-    """With one plan to try, the ranking's choice leaves half the gap, or less, of a choice in file
-    order.
-    """
+    """With one plan to try, the ranking leaves at most half the gap of a choice in file order."""
     network = trained.network
     scenarios = sample_scenarios(network, load_profiles(), 200, seed=1).scenarios
     alone = trained.with_config(shortlist=1, exchange_rounds=0)
@@ -116,9 +112,7 @@ def test_training_leaves_a_learning_curve(trained: RankedSwitching) -> None:
 
 
 def test_the_cheapest_plan_is_looked_for_among_the_best_ranked() -> None:
-    """Three scenarios: one winner, ranked first; two that tie, one of them ranked second; nothing
-    that is safe.
-    """
+    """Three scenarios: one winner, ranked first; two that tie, one ranked second; nothing safe."""
     scores = torch.tensor([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0], [0.0, 0.0, 0.0]])
     target = torch.tensor([[0.9, 0.1, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 0.0]])
     assert _ranked_pct(scores, target, 1) == 50.0
@@ -136,9 +130,7 @@ def test_batch_equals_one_by_one(trained: RankedSwitching) -> None:
 
 
 def test_certificates_hold_by_another_power_flow(trained: RankedSwitching) -> None:
-    """pandapower, given a certificate's switches and what it leaves of the demand, finds its
-    voltages and its loading.
-    """
+    """pandapower finds the voltages and loading of a certificate from its switches and demand."""
     network, setting = trained.network, trained.setting
     scenarios = sample_scenarios(network, load_profiles(), 30, seed=2).scenarios
     done = trained.certify(scenarios)

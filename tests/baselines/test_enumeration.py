@@ -1,6 +1,4 @@
-"""Every tie state tried: hand answers, the best of all states, and the refusal of what cannot be
-counted.
-"""
+"""Every tie state tried: hand answers, the best of all states, and refusals."""
 
 import itertools
 

@@ -1,6 +1,4 @@
-"""The genetic algorithm: hand answers, reproducible from its seed, judged like everything else,
-always radial.
-"""
+"""The genetic algorithm: hand answers, reproducible from its seed, always radial."""
 
 import networkx as nx
 import numpy as np

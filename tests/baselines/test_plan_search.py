@@ -1,6 +1,4 @@
-"""The unlearned search: the best of all tie states, what it may claim, and what is left where
-nothing is safe.
-"""
+"""The unlearned search: the best of all tie states, its claims, and where nothing is safe."""
 
 import itertools
 

@@ -16,9 +16,7 @@ from feederguard.models.switching.plans import SwitchPlans
 
 
 def test_every_fault_of_ieee33_is_proven_by_all_its_radial_states() -> None:
-    """The bound never exceeds the cheapest of all states, and equals the cost: each decision is
-    that optimum.
-    """
+    """The bound never exceeds the cheapest of all states, and equals the cost: the optimum."""
     network = load_network("ieee33")
     scenarios = make_scenarios(network, np.flatnonzero(network.closed))
     method, plans = ProvenSearch(network, "radial"), SwitchPlans(network, "radial")
@@ -60,8 +58,10 @@ def test_layers_hold_every_state_of_their_number_of_operations() -> None:
 
 
 def test_layers_prove_where_states_are_too_many_to_list(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fault 22 sheds 4.4 kW at a cost just above three operations': all states of three operations,
-    and floor(5) = 75.
+    """Fault 22 sheds 4.4 kW.
+
+    Its cost is just above that of three operations: all states of three operations, and
+    floor(5) = 75.
     """
     monkeypatch.setattr(proven_search, "MOST_LOOPS", 0)
     network = load_network("ieee33")
@@ -94,8 +94,9 @@ def test_the_misocp_bounds_what_nothing_else_does(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_fault_that_cuts_off_no_load_needs_nothing() -> None:
-    """Between two loadless buses nothing is closed, though a tie could feed them; the plan search
-    alone closes it.
+    """Between two loadless buses nothing is closed, though a tie could feed them.
+
+    The plan search alone closes it.
     """
     network = load_network("ieee33")
     loads = network.p_load.copy(), network.q_load.copy()

@@ -1,6 +1,4 @@
-"""Checkpoints: what goes in comes out, whole or not at all, and anything but the file asked for is
-refused.
-"""
+"""Checkpoints: what goes in comes out, whole or not at all; any other file is refused."""
 
 from dataclasses import replace
 

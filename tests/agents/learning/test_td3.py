@@ -12,9 +12,7 @@ SMALL = {"hidden": (32, 32), "batch": 64, "warmup": 64, "actor_rate": 3e-3, "cri
 
 
 def track_target(config, target, steps=150, project=None):
-    """Train on one-step episodes with reward -|a - target(s)|^2 and return the mean distance from
-    the target.
-    """
+    """Train on one-step episodes with reward -|a - target(s)|^2; return the mean distance."""
     rng = np.random.default_rng(1)
     agent = Td3(2, 2, config, project=project)
     for _ in range(steps):
@@ -98,9 +96,7 @@ def test_bootstrapping_stops_at_terminated(config, values, expected):
 
 
 def test_values_reach_back_through_time():
-    """One action for ever brings 1 a step: worth 1 / (1 - 0.9) = 10; the same step, terminated, is
-    worth 1.
-    """
+    """One action for ever brings 1 a step: worth 1 / (1 - 0.9) = 10; terminated, it is worth 1."""
     agent = Td3(1, 1, TD3Config.ddpg(**SMALL | {"actor_rate": 0.0}))
     goes_on = np.arange(128)[:, None] % 2
     agent.remember(
@@ -158,9 +154,7 @@ def test_gradient_passes_a_bound_inwards_and_turns_round_outwards():
 
 
 def test_a_projection_acts_and_is_learned_through():
-    """Actions are halved before they are carried out: the target 0.4 asks for 0.8 from the actor
-    behind it.
-    """
+    """Actions are halved before they are carried out: target 0.4 asks the actor for 0.8."""
     agent, distance = track_target(
         TD3Config.ddpg(**SMALL),
         lambda seen: np.full((len(seen), 2), 0.4, np.float32),

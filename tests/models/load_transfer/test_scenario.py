@@ -1,6 +1,4 @@
-"""Scenarios are checked against their feeder where the user's values enter; batches slice like
-arrays.
-"""
+"""Scenarios are checked where the user's values enter; batches slice like arrays."""
 
 import numpy as np
 import pytest

@@ -131,8 +131,9 @@ def test_a_second_substation_lets_the_first_line_fail_too(network):
 
 
 def test_a_stub_that_leaves_other_load_fed_can_fail(network):
-    """With tie 36 (18-33) gone, the feeder's end hangs from one line; its loss still leaves a
-    problem to solve.
+    """With tie 36 (18-33) gone, the feeder's end hangs from one line.
+
+    The loss of that line still leaves a problem to solve.
     """
     keep = np.array([name != "36" for name in network.branch_name])
     fields = (

@@ -67,8 +67,9 @@ def line(
 def least_shed(
     network: Network, setting: str | Setting, scenario: Scenarios | None = None
 ) -> np.ndarray:
-    """Least shedding with the spare line failed; the judge must find it safe, and a tenth less of
-    it unsafe.
+    """Return the least shedding with the spare line failed.
+
+    The judge must find it safe, and a tenth less of it unsafe.
     """
     scenario = scenario or make_scenarios(network, "spare")
     closed = np.array(network.branch_name) != "spare"

@@ -1,6 +1,4 @@
-"""Plans after a fault: counted by hand on a small ring; the radial ones always legal and feeding
-what can be fed.
-"""
+"""Plans after a fault: counted by hand on a ring; radial ones legal, feeding all they can."""
 
 import numpy as np
 import pytest

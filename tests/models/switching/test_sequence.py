@@ -1,6 +1,4 @@
-"""The order of switching operations: hand-made feeders where it matters, and all orders of real
-decisions compared.
-"""
+"""The order of switching operations: hand feeders, and all orders of real decisions compared."""
 
 from __future__ import annotations
 
@@ -33,8 +31,9 @@ def write_feeder(
     buses: dict[str, tuple[float, float]],
     branches: dict[str, tuple[str, str, int, float]],
 ) -> Network:
-    """Return a 10 kV feeder fed at bus S; buses: load and generation in MW; branches: ends,
-    normally open, limit in MW.
+    """Return a 10 kV feeder fed at bus S.
+
+    buses: load and generation in MW. branches: ends, normally open, limit in MW.
     """
     lines = ["bus,vn_kv,type,p_mw,q_mvar,vmin_pu,vmax_pu,sgen_p_mw", "S,10,slack,0,0,0.9,1.1,0"]
     lines += [
@@ -132,8 +131,9 @@ def test_a_section_is_opened_before_two_ties_feed_both_sides(tmp_path: Path) -> 
 
 
 def test_shedding_comes_just_before_the_closing_that_would_overload(tmp_path: Path) -> None:
-    """S4 bears 2 MW; 4 and 5 take 1.5, with 3 it would be 2.5, so 0.5 MW of live bus 4 must go
-    first, but not earlier.
+    """S4 bears 2 MW; 4 and 5 take 1.5, with 3 it would be 2.5.
+
+    So 0.5 MW of live bus 4 must go first, but not earlier.
     """
     network = two_sections(tmp_path, limit_4=2.05)
     scenarios, decisions = decide(network, "S1", ["15"], ["t3", "t5"], {"4": 1.0})
@@ -276,8 +276,9 @@ def test_the_order_is_the_least_of_all_orders_on_ieee33(fault: str) -> None:
 
 
 def test_loads_alone_never_need_an_overload_on_the_way() -> None:
-    """Open, shed, close passes through parts of the final forest: with loads alone none carries
-    more than the decision.
+    """Open, shed, close passes through parts of the final forest.
+
+    With loads alone none of them carries more than the decision.
     """
     network = load_network("bus69")
     scenarios = make_scenarios(network, np.flatnonzero(network.closed))
