@@ -44,6 +44,7 @@ from numpy.typing import ArrayLike
 from feederguard.models.arrays import FloatArray
 from feederguard.models.battery import Batteries
 from feederguard.models.battery.batteries import check_batteries
+from feederguard.models.battery.step import power_interval
 from feederguard.models.equations.distflow import add_balance, add_drop, add_far_ends
 from feederguard.models.network import Network
 from feederguard.models.network.graph import feeding_tree
@@ -166,23 +167,13 @@ def _check_interval(model: Any, arrays: dict[str, FloatArray]) -> None:
 
 def _add_parameters(model: Any, step_h: float) -> None:
     network, batteries = model.network, model.batteries
-    room = (
-        (batteries.soc_max - batteries.soc_start)
-        * batteries.energy
-        / (step_h * batteries.efficiency_charge)
-    )
-    stock = (
-        (batteries.soc_start - batteries.soc_min)
-        * batteries.energy
-        * batteries.efficiency_discharge
-        / step_h
-    )
+    p_low, p_high = power_interval(batteries, batteries.soc_start, step_h)
     for name, index, values, doc in (
         ("p_net", model.bus, network.p_load - network.p_gen, "net active demand without batteries"),
         ("q_net", model.bus, network.q_load - network.q_gen, "net reactive demand"),
         ("a_policy", model.battery, np.zeros(len(batteries)), "proposed p / p_max"),
-        ("p_low", model.battery, -np.minimum(batteries.p_max, stock), "least power in this step"),
-        ("p_high", model.battery, np.minimum(batteries.p_max, room), "greatest power in this step"),
+        ("p_low", model.battery, p_low, "least power in this step"),
+        ("p_high", model.battery, p_high, "greatest power in this step"),
         ("margin", model.bus, np.zeros(network.n_bus), "e of (4)"),
     ):
         start = dict(enumerate(values.tolist()))
