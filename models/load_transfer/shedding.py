@@ -33,8 +33,5 @@ def kept(whole: Any, sheds: Any, shed: Any) -> Any:
 
 @register_jitable  # type: ignore[untyped-decorator]
 def kept_share(p_load: float, fraction: float) -> float:
-    """Return what stays of 1 at one bus, for kernels.
-
-    A choice: a product with 0 or 1 changes how the kernel's sums are compiled, in the last digit.
-    """
+    """Return what stays of 1 at one bus, for kernels, which work bus by bus."""
     return kept(1.0, 1.0, fraction) if can_shed(p_load) else 1.0
