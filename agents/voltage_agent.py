@@ -170,7 +170,7 @@ class VoltageAgent:
         observations, _ = env.reset(seed=config.learner.seed)
         n_step = days.n_step * -(-config.episodes // config.num_envs)
         for step in range(n_step):
-            seen = see(network, batteries, observations)
+            seen = append_excess(network, batteries, observations)
             sent = _shrink(2.0 * learner.propose(seen, explore=True) - 1.0)
             observations, rewards, terminated, truncated, info = env.step(sent)
             ended = terminated | truncated
@@ -184,7 +184,7 @@ class VoltageAgent:
                 seen,
                 0.5 * (received + 1.0),
                 config.reward_scale * rewards,
-                see(network, batteries, after),
+                append_excess(network, batteries, after),
                 terminated,
                 _eventful(network, seen, sent, received),
             )
@@ -214,7 +214,7 @@ class VoltageAgent:
         step or length.
         """
         check_steps(f"{self.network.name}: {self.name}", self.step_h, self.n_step, state)
-        seen = see(
+        seen = append_excess(
             self.network, self.batteries, observe(self.network, self.batteries, state, self.n_step)
         )
         return np.asarray(
@@ -318,7 +318,9 @@ def settings() -> dict[str, float]:
     }
 
 
-def see(network: Network, batteries: Batteries, observations: Float32Array) -> Float32Array:
+def append_excess(
+    network: Network, batteries: Batteries, observations: Float32Array
+) -> Float32Array:
     """Return observations (B, n_observation) with (4) appended, (B, n_observation + n_judged)."""
     end = soc_columns(network, batteries).start
     v = observations[:, end - len(judged_buses(network)) : end]
@@ -345,7 +347,7 @@ def _new_learner(
         batteries.soc_start[None],
         np.zeros(1, np.int64),
     )
-    width = see(network, batteries, observe(network, batteries, nothing, n_step)).shape[1]
+    width = append_excess(network, batteries, observe(network, batteries, nothing, n_step)).shape[1]
 
     def project(seen: Tensor, actions: Tensor) -> Tensor:
         wanted: Tensor = _ShrinkThrough.apply(2.0 * actions - 1.0)  # type: ignore[no-untyped-call]

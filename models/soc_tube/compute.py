@@ -137,7 +137,7 @@ def _plans(
         )
         powers.append(kappa * c - d)
         soc = np.array(
-            [[pyo.value(model.soc[t, k]) for k in model.alike.tolist()] for t in model.point]
+            [[pyo.value(model.soc[t, k]) for k in model.make.tolist()] for t in model.point]
         )
         socs.append(np.clip(soc, batteries.soc_min, batteries.soc_max))
     return socs

@@ -47,15 +47,15 @@ def build_tube_plan(
     elastic: battery k may miss its limits by short[k] of SOC, and the objective is the least energy
     that this stands for.
 
-    Batteries of the same make are one k, `alike`. Variables: c, d[t]; soc[t, k] for t = 0..T;
+    Batteries of the same make are one k, `make`. Variables: c, d[t]; soc[t, k] for t = 0..T;
     forced; short[k]. Constraints: voltage (2); soc_balance (3); soc_least, soc_most, power (4);
     first, last (5); forced_bound.
     """
     n_step, low_side = len(limit), side == "low"
     model = pyo.ConcreteModel(f"SOC tube of {network.name} ({side} side)")
-    model.alike = alike(batteries)
+    model.make = first_of_make(batteries)
     model.time, model.point = pyo.RangeSet(0, n_step - 1), pyo.RangeSet(0, n_step)
-    model.battery = pyo.Set(initialize=sorted(set(model.alike.tolist())))
+    model.battery = pyo.Set(initialize=sorted(set(model.make.tolist())))
     model.c = pyo.Var(
         model.time, bounds=lambda m, t: (0, 1 if low_side or outside[t] else 0), doc="share charged"
     )
@@ -93,7 +93,7 @@ def build_tube_plan(
     return model
 
 
-def alike(batteries: Batteries) -> IntArray:
+def first_of_make(batteries: Batteries) -> IntArray:
     """Return for each battery the first one of the same make, (n_bat,).
 
     The make is power per energy, efficiencies, and SOC limits, start and end.

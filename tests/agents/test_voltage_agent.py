@@ -14,7 +14,12 @@ from feederguard.agents.environments.voltage_observation import observe, read_ob
 from feederguard.agents.learning.checkpoint import CheckpointError, save_checkpoint
 from feederguard.agents.learning.td3 import TD3Config
 from feederguard.agents.safety_layer import SafetyLayer
-from feederguard.agents.voltage_agent import EXCESS_SCALE, VoltageAgent, VoltageAgentConfig, see
+from feederguard.agents.voltage_agent import (
+    EXCESS_SCALE,
+    VoltageAgent,
+    VoltageAgentConfig,
+    append_excess,
+)
 from feederguard.baselines.voltage.no_control import NoControl
 from feederguard.baselines.voltage.optimum import VoltageOpf
 from feederguard.models.battery import Batteries
@@ -140,7 +145,7 @@ def test_without_a_layer_the_actor_learns_from_what_the_limits_leave():
     state = VoltageState(
         np.zeros((2, 3)), np.zeros((2, 3)), np.ones((2, 3)), soc, np.zeros(2, np.int64)
     )
-    seen = torch.from_numpy(see(network, stores, observe(network, stores, state, 4)))
+    seen = torch.from_numpy(append_excess(network, stores, observe(network, stores, state, 4)))
     actions = torch.tensor([[0.1, 0.1], [0.9, 0.9]], requires_grad=True)
     done = agent.learner._project(seen, actions)
     done.sum().backward()
@@ -194,7 +199,7 @@ def test_the_policy_sees_how_far_the_idle_feeder_is_outside():
         np.zeros((2, 3)), np.zeros((2, 3)), v, np.full((2, 2), 0.5), np.zeros(2, np.int64)
     )
     observations = observe(network, stores, state, 4)
-    seen = see(network, stores, observations)
+    seen = append_excess(network, stores, observations)
     np.testing.assert_array_equal(seen[:, :-2], observations)
     np.testing.assert_allclose(
         seen[:, -2:], [[0.0, -0.2 * EXCESS_SCALE], [0.0, 0.2 * EXCESS_SCALE]], atol=1e-5

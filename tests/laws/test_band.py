@@ -13,7 +13,7 @@ import torch
 from feederguard.agents.environments.voltage import VoltageVectorEnv
 from feederguard.agents.environments.voltage_observation import observe
 from feederguard.agents.safety_layer import SafetyLayer
-from feederguard.agents.voltage_agent import EXCESS_SCALE, see
+from feederguard.agents.voltage_agent import EXCESS_SCALE, append_excess
 from feederguard.baselines.opf.check import check_opf
 from feederguard.baselines.voltage.feeder import FeederDay
 from feederguard.models.distflow_opf import build_distflow_opf
@@ -107,7 +107,7 @@ def test_the_environment(network, batteries, days):
 def test_what_agents_see(network, batteries, days):
     """The enlarged distances are those outside the band, in units of half the band."""
     state = states(network, batteries, days)
-    seen = see(network, batteries, observe(network, batteries, state))[:, -4:]
+    seen = append_excess(network, batteries, observe(network, batteries, state))[:, -4:]
     rules = step_rules(network)
     wanted = np.maximum(expected(network, state.v_idle), 0.0)
     half = (rules.v_max - rules.v_min) / 2

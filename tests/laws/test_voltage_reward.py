@@ -12,7 +12,7 @@ import torch
 from feederguard.agents.environments.voltage import VoltageVectorEnv
 from feederguard.agents.environments.voltage_observation import observe
 from feederguard.agents.learning.td3 import TD3Config
-from feederguard.agents.voltage_agent import VoltageAgent, VoltageAgentConfig, see
+from feederguard.agents.voltage_agent import VoltageAgent, VoltageAgentConfig, append_excess
 from feederguard.models.compiled import compile_model
 from feederguard.models.opf_objectives import regulation_power
 from feederguard.models.solver import solve
@@ -137,7 +137,7 @@ def test_what_agents_know_of_it_beforehand(network, batteries, days):
     p_kw = np.clip(points(network)[0], -p_max_kw, p_max_kw)
     share = torch.tensor(0.5 * (p_kw / p_max_kw + 1.0), dtype=torch.float32)
     state = idle_states(network, batteries, POINTS)
-    seen = torch.from_numpy(see(network, batteries, observe(network, batteries, state)))
+    seen = torch.from_numpy(append_excess(network, batteries, observe(network, batteries, state)))
     known = agent.learner._known_reward(seen, share).numpy()
     wanted = scale * expected(network, p_kw, np.ones((POINTS, network.n_bus)))
     np.testing.assert_allclose(known, wanted, atol=1e-6)

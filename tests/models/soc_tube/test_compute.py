@@ -14,7 +14,7 @@ from feederguard.models.network import Network
 from feederguard.models.safety_qp.matrices import safety_matrices
 from feederguard.models.soc_tube import SocTube, compute_soc_tube
 from feederguard.models.soc_tube.compute import idle_squares
-from feederguard.models.soc_tube.plan import alike, charging_factor
+from feederguard.models.soc_tube.plan import charging_factor, first_of_make
 from feederguard.models.voltage_regulation import VoltageDays, VoltageState, simulate
 
 STEPS = 8
@@ -131,7 +131,9 @@ class TestByHand:
         network = three_buses()
         unit = Batteries([1, 2], 0.5, 2.0, soc_end=[0.4, 0.6])
         tube = compute_soc_tube(network, unit, far_days([0.1] * STEPS))
-        assert alike(unit).tolist() == [0, 1] and alike(replace(unit, soc_end=0.5)).tolist() == [
+        assert first_of_make(unit).tolist() == [0, 1] and first_of_make(
+            replace(unit, soc_end=0.5)
+        ).tolist() == [
             0,
             0,
         ]

@@ -10,7 +10,12 @@ import feeders
 from feederguard.models.battery import Batteries
 from feederguard.models.network import Network
 from feederguard.models.power_flow import solve_power_flow
-from feederguard.models.soc_tube.plan import alike, build_tube_plan, charging_factor, settings
+from feederguard.models.soc_tube.plan import (
+    build_tube_plan,
+    charging_factor,
+    first_of_make,
+    settings,
+)
 from feederguard.models.solver import solve
 
 
@@ -32,9 +37,9 @@ def battery(network, energy=1.0, p_max=0.5, **changes) -> Batteries:
 
 def test_batteries_of_one_make_are_one():
     units = Batteries([1, 2], [0.5, 1.0], [2.0, 4.0], soc_end=[0.4, 0.4])
-    assert alike(units).tolist() == [0, 0]
-    assert alike(replace(units, soc_end=np.array([0.4, 0.6]))).tolist() == [0, 1]
-    assert alike(replace(units, energy=np.array([2.0, 2.0]))).tolist() == [0, 1]
+    assert first_of_make(units).tolist() == [0, 0]
+    assert first_of_make(replace(units, soc_end=np.array([0.4, 0.6]))).tolist() == [0, 1]
+    assert first_of_make(replace(units, energy=np.array([2.0, 2.0]))).tolist() == [0, 1]
 
 
 def test_kappa_is_the_slope_of_the_power_flow_at_the_limit():
