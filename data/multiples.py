@@ -76,26 +76,15 @@ def load_multiple(name: str, seed: int = 0) -> Network:
 def multiply_network(
     network: Network, n: int, seed: int = 0, ties_per_pair: int = TIES_PER_PAIR
 ) -> Network:
-    """Return n copies of a feeder on its substation bus, as the module says; one copy is the feeder
-    itself.
+    """Return n copies of a feeder on its substation bus; one copy is the feeder itself.
 
-    seed: of the ends that ties join. ties_per_pair: fewer where a copy has not so many ends.
+    seed: of the ends that ties join. ties_per_pair: fewer where a copy has fewer ends.
 
     Raises `NetworkError` when n is not positive, ties_per_pair is negative, or the feeder has more
     than one substation, is not radial, or has no line at the voltage of its ends that a tie could
     be like.
     """
-    if n < 1:
-        raise NetworkError(f"{network.name}: {n} copies of a feeder; make at least one")
-    if ties_per_pair < 0:
-        raise NetworkError(
-            f"{network.name}: ties_per_pair is {ties_per_pair}; it must be zero or more"
-        )
-    if len(network.substation) != 1:
-        raise NetworkError(
-            f"{network.name} has {len(network.substation)} substations; multiply a feeder that "
-            "hangs from one bus"
-        )
+    _check(network, n, ties_per_pair)
     feeding, ends = _feeding(network)
     if n == 1:
         return network
@@ -137,9 +126,24 @@ def multiply_network(
     )
 
 
+def _check(network: Network, n: int, ties_per_pair: int) -> None:
+    if n < 1:
+        raise NetworkError(f"{network.name}: {n} copies of a feeder; make at least one")
+    if ties_per_pair < 0:
+        raise NetworkError(
+            f"{network.name}: ties_per_pair is {ties_per_pair}; it must be zero or more"
+        )
+    if len(network.substation) != 1:
+        raise NetworkError(
+            f"{network.name} has {len(network.substation)} substations; multiply a feeder that "
+            "hangs from one bus"
+        )
+
+
 def _feeding(network: Network) -> tuple[IntArray, IntArray]:
-    """Return the branch that feeds each bus, (n_bus,), -1 at the substation, and the ends at their
-    commonest voltage.
+    """Return the branch that feeds each bus, (n_bus,), -1 at the substation, and the ends.
+
+    Ends are buses that feed no other, at the voltage that most of them have.
     """
     feeding, feeds = np.full(network.n_bus, -1, dtype=np.int64), np.zeros(network.n_bus, dtype=bool)
     for step in feeding_tree(network):

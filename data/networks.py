@@ -1,25 +1,24 @@
-"""Feeders: the bundled ones by name, a user's own from a CSV folder, a pandapower .json or a
-MATPOWER .m file.
+"""Feeders: the bundled ones by name, and a user's own from files.
 
-A CSV folder holds three files; further columns and keys are read by nobody here and may be added
-freely.
+A user's feeder is a CSV folder, a pandapower .json or a MATPOWER .m file. A CSV folder holds three
+files. Other columns and keys are ignored.
 
     buses.csv      bus, vn_kv, type (slack | pq), p_mw, q_mvar, vmin_pu, vmax_pu, sgen_p_mw
     branches.csv   branch, from_bus, to_bus, kind (line | tie | trafo), normally_open (0 | 1),
                    r_ohm, x_ohm, b_us, rating_a (empty: no limit)
-    meta.json      an object; base_mva (default 10), v_slack_pu (default 1) and paper_limit_mw (default: none)
-                   are used; title, source and licence say where the data are from
+    meta.json      an object; base_mva (default 10), v_slack_pu (default 1) and paper_limit_mw
+                   (default: none) are used; title, source and licence say where the data are from
 
 b_us is the charging of the whole branch, half of it at each end. For a trafo, r_ohm, x_ohm, b_us
 and rating_a are referred to the voltage of its from_bus, and its ratio is that of the nominal
 voltages of its two buses.
 
-Units are checked by what they would imply; a feeder outside these is refused with the unit that was
-expected:
+Wrong units are found by what they would imply. A feeder outside these limits is refused with the
+unit that was expected:
 
-    vn_kv 0.1 to 1000; voltage limits and v_slack_pu 0.5 to 1.5; rating_a at least 1 r_ohm and x_ohm
-    at most 100 pu on base_mva; only a trafo joins two nominal voltages the load or the generation
-    of one bus at most 10 kA; the whole feeder's load at most 100 base_mva
+- vn_kv 0.1 to 1000; voltage limits and v_slack_pu 0.5 to 1.5; rating_a at least 1
+- r_ohm and x_ohm at most 100 pu on base_mva; only a trafo joins two nominal voltages
+- the load or the generation of one bus at most 10 kA; the feeder's load at most 100 base_mva
 """
 
 from __future__ import annotations

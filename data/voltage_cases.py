@@ -1,26 +1,26 @@
-"""Feeders for voltage regulation: loads, photovoltaics, batteries, and the days of a year, train
-and test.
+"""Feeders for voltage regulation: loads, photovoltaics, batteries, and the days of a year.
 
 A year on a feeder: bus i draws its nominal power times its own series of the profiles
-(`bus_series`), power factor kept, and all are scaled alike so that in the year's highest step the
-feeder draws its nominal total. Photovoltaics follow series of their own, at unity power factor;
-where the profiles have none, those of the bundled year at the same time of year. Only whole
-calendar days are kept; test days are those of every fourth week (`feederguard.data.profiles`).
+(`bus_series`), at its power factor. All are scaled alike, so that in the year's highest step the
+feeder draws its nominal total. Photovoltaics follow series of their own, at unity power factor.
+Where the profiles have none, they are those of the bundled year at the same time of year. Only
+whole calendar days are kept; test days are those of every fourth week
+(`feederguard.data.profiles`).
 
-The bundled cases, bands 0.95..1.05 pu, one rule for all: round numbers such that, without control,
-some bus leaves its band in about 11 % of the year's steps, both below and above, and that batteries
-without foresight can hold it: on every day the idle policy under the safety layer needs no slack.
+The bundled cases have bands of 0.95..1.05 pu and are sized by one rule. Without control, some bus
+leaves its band in about 11 % of the year's steps, both below and above. Batteries without foresight
+can hold the band: on every day the idle policy under the safety layer needs no slack.
 `studies/evidence/size_voltage_case.py` prints both.
 
-    feeder       peak load           photovoltaics and batteries, each                at
-    cigre_lv18   250 kW, R1..R18     110 kWp at R11..R18 only; 40 kW, 400 kWh         R1..R18
-    ieee33       80 % of nominal     1.2 MWp; 0.5 MW, 5 MWh                           9 12 15 18 25 28 31 33
-    bus69        80 % of nominal     1.1 MWp; 0.5 MW, 7 MWh                           12 17 22 27 54 58 61 65
-    caracas141   nominal             7 MWp; 2 MW, 30 MWh                              36 52 71 80 84 87
+    feeder      peak load        photovoltaics and batteries, each        at
+    cigre_lv18  250 kW, R1..R18  110 kWp at R11..R18 only; 40 kW, 400 kWh R1..R18
+    ieee33      80 % of nominal  1.2 MWp; 0.5 MW, 5 MWh                   9 12 15 18 25 28 31 33
+    bus69       80 % of nominal  1.1 MWp; 0.5 MW, 7 MWh                   12 17 22 27 54 58 61 65
+    caracas141  nominal          7 MWp; 2 MW, 30 MWh                      36 52 71 80 84 87
 
-On `cigre_lv18` the load is shared equally by its 18 buses at a power factor of 0.95; R11..R18 are
-the buses off the trunk. A battery starts each day half full and must end it at least so. Ratings of
-branches are no limit here; the script prints the largest loading.
+On `cigre_lv18` the 18 buses share the load equally at a power factor of 0.95; R11..R18 are the
+buses off the trunk. A battery starts each day half full and must end it at least half full. Ratings
+of branches are no limit here; the script prints the largest loading.
 """
 
 from __future__ import annotations
@@ -60,9 +60,8 @@ class _Sizing:
     energy_mwh: float
     pv_bus: tuple[str, ...]
     pv_mw: float
-    load_bus: tuple[
-        str, ...
-    ] = ()  # with load_mw: equal shares of it at a power factor of 0.95; else the feeder's own loads
+    # with load_mw: equal shares of it at a power factor of 0.95; else the feeder's own loads
+    load_bus: tuple[str, ...] = ()
     load_mw: float = 0.0
     load_scale: float = 1.0  # of the feeder's own loads
 

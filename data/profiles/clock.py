@@ -220,7 +220,7 @@ def _step_minutes(stamp: pd.Series[pd.Timestamp], file: str) -> int:
 
 
 def _positions(stamp: pd.Series[pd.Timestamp], step: int, file: str, max_gap_h: float) -> IntArray:
-    """Return which step each stamp is, after checking that it is one and that no gap is too long."""
+    """Return which step each stamp is; a stamp between steps or a long gap is refused."""
     distance = _minutes_between(stamp)
     crooked = stamp.index[1:][distance % step != 0.0]
     if len(crooked):

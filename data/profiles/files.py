@@ -1,5 +1,4 @@
-"""Readers for profile files a user has: hourly load of ISO New England or the EIA, and any timed
-CSV.
+"""Readers for a user's profile files: hourly load of ISO New England or the EIA, any timed CSV.
 
 A text file (.csv, .tsv, .txt; comma, semicolon or tab) may begin with lines of remarks: its header
 is the line above the first one that holds a date. A workbook (.xlsx) is ISO New England's SMD
@@ -7,17 +6,17 @@ hourly file, of which the sheet "ISO NE CA" is read. `feederguard.data.profiles.
 times are found and read. Columns, letter case ignored:
 
 - PV: the name starts with `pv` or `solar`.
-- Load: the name contains `load` or `demand`, but not `forecast`, nor the word `da` (day-ahead). Where no
-  column is so named, every other column that has a name and holds numbers, unless its name contains
-  one of the words of `NOT_A_LOAD`.
-- `RT_Demand`, or in a file with EIA's `Interval` time columns a load with the word `total`, stands for the
-  whole: it is then the only load, as its neighbours are parts of it or other measures of the same.
-- A column most of whose values are text is a label, and is left out (unless no load remains).
-- Of columns with one name but for the unit (`load_mw`, `load_pu`) the first of MW, kW, W, none, pu is kept:
-  after division by the peak they are the same, but for the digits that pu values have lost.
+- Load: the name contains `load` or `demand`, but not `forecast`, nor the word `da` (day-ahead).
+  Where no column has such a name, every other column with a name and numbers is a load, unless its
+  name contains one of the words of `NOT_A_LOAD`.
+- `RT_Demand` is the only load where it stands, since its neighbours are parts of it or other
+  measures of the same. So is a load with the word `total` beside EIA's `Interval` time columns.
+- A column most of whose values are text is a label. It is left out, unless no load remains.
+- Of columns that differ in the unit alone (`load_mw`, `load_pu`) the first of MW, kW, W, none, pu
+  is kept. Divided by their peak they are the same, but for digits that pu values have lost.
 
-Every load is divided by its peak in the file. PV in pu is per unit of installed power already; in
-any other unit the installed power is unknown, and the peak stands for it.
+Every load is divided by its peak in the file. PV in pu is already per unit of installed power. In
+any other unit the installed power is unknown, and the peak is taken for it.
 """
 
 from __future__ import annotations
@@ -249,7 +248,8 @@ def _series(cells: pd.DataFrame, columns: list[str], clock: Clock, file: str) ->
 
 def _complaint(cell: str) -> str:
     if cell.lower() in ("", "nan", "na", "n/a", "null", "none"):
-        return f"is {'empty' if cell == '' else cell}; give its value, or remove the row and set max_gap_h"
+        shown = "empty" if cell == "" else cell
+        return f"is {shown}; give its value, or remove the row and set max_gap_h"
     if np.isnan(pd.to_numeric(pd.Series([cell]), errors="coerce").iloc[0]):
         return f"is {cell!r}, which is not a number; write it with a decimal point and nothing else"
     return (

@@ -1,4 +1,4 @@
-"""Sampled scenarios: reproducible, from the right weeks, at the feeder's own size, never hopeless."""
+"""Sampled scenarios: reproducible, from the right weeks, at the feeder's own size."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Times of a user's file: EIA and ISO-NE clocks, daylight saving time, gaps, and every wrong time."""
+"""Times of a user's file: EIA and ISO-NE clocks, daylight saving time, gaps, and wrong times."""
 
 from collections.abc import Callable
 from pathlib import Path

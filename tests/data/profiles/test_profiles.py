@@ -1,9 +1,6 @@
 """The bundled year, its split, another step, and which bus follows which series."""
 
-import subprocess
-import sys
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -87,15 +84,6 @@ def test_bundled_pv_is_per_installed_power_and_dark_at_night(bundled: Profiles) 
 def test_arrays_are_read_only(bundled: Profiles) -> None:
     with pytest.raises(ValueError, match="read-only"):
         bundled.load[0, 0] = 2.0
-
-
-@pytest.mark.skipif(
-    find_spec("simbench") is None, reason="needs the SimBench tables: pip install simbench"
-)
-def test_bundled_file_is_what_make_days_makes() -> None:
-    command = [sys.executable, str(ROOT / "data" / "make" / "days.py"), "--check"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, "simbench_2016.npz: as bundled\n"), done.stderr
 
 
 def test_bundled_file_has_its_notice_and_is_small() -> None:
