@@ -20,7 +20,7 @@ from feederguard.models.load_transfer.judge import SAFE_TOLERANCE
 from feederguard.models.load_transfer.rules import TransferRules, transfer_rules
 from feederguard.models.load_transfer.scenario import Scenarios, check_scenarios
 from feederguard.models.load_transfer.setting import Setting, resolve_setting
-from feederguard.models.load_transfer.shedding_sweep import SAFE, race
+from feederguard.models.load_transfer.shedding_sweep import SAFE, Aims, Batch, Found, race
 from feederguard.models.network import Network
 from feederguard.models.once_per_object import once_per_object
 from feederguard.models.power_flow.layout import prepare
@@ -126,12 +126,6 @@ def race_topologies(
             )
     scenarios = check_scenarios(network, scenarios, "least_shedding")
     _check_floor(network, floor)
-    failed = np.zeros((n_candidate, network.n_branch))
-    failed[np.arange(n_candidate), scenarios.fault[candidates.scenario]] = 1.0
-    y = candidates.closed.astype(float)
-    fixed_cost = rules.cost.objective(
-        rules.cost.point(shed=np.zeros(network.n_bus), y=y, failed=failed)
-    )
     result = Race(
         np.full(n, -1),
         floor.copy(),
@@ -140,46 +134,47 @@ def race_topologies(
         np.zeros(n_candidate, dtype=np.int64),
         np.zeros((n_candidate, len(rules.limits.limit_name)), dtype=bool),
     )
-    status = np.zeros(n_candidate, dtype=np.int64)
-    prepared, limits, load_cost = (
-        prepare(network),
-        lay_out_limits(rules),
-        _load_cost(rules),
+    batch = Batch(
+        scenarios.p_load,
+        scenarios.q_load,
+        scenarios.p_gen,
+        floor,
+        cutoff,
+        plain(candidates.first, np.int64),
+        plain(candidates.closed, bool),
+        _fixed_cost(network, rules, scenarios, candidates),
     )
-    # With one candidate there is nothing to screen.
-    one_each = bool((np.diff(candidates.first) == 1).all())
+    _run(network, rules, batch, result)
+    return result
+
+
+def _fixed_cost(
+    network: Network, rules: TransferRules, scenarios: Scenarios, candidates: Candidates
+) -> FloatArray:
+    """Return the cost (1) of each candidate without shedding, (K,)."""
+    failed = np.zeros(candidates.closed.shape)
+    failed[np.arange(len(failed)), scenarios.fault[candidates.scenario]] = 1.0
+    y = candidates.closed.astype(float)
+    return rules.cost.objective(rules.cost.point(shed=np.zeros(network.n_bus), y=y, failed=failed))
+
+
+def _run(network: Network, rules: TransferRules, batch: Batch, result: Race) -> None:
+    """Race the candidates of the batch; fill the result."""
+    n, n_candidate = len(batch.p_load), len(batch.closed)
+    status = np.zeros(n_candidate, dtype=np.int64)
+    found = Found(result.winner, result.shed, result.cost, result.n_flows, status, result.active)
+    aims = Aims(
+        load_cost=_load_cost(rules),
+        flow_tolerance=FLOW_TOLERANCE_MVA / network.base_mva,
+        tolerance=SAFE_TOLERANCE,
+        # With one candidate there is nothing to screen.
+        finish_all=bool((np.diff(batch.first) == 1).all()),
+    )
     # A flow, the adjoints and the program of one candidate: about a microsecond a bus.
     with threads_for(1.0 * n_candidate * network.n_bus):
         n_chunk = max(1, min(8 * numba.get_num_threads(), n))
-        race(
-            scenarios.p_load,
-            scenarios.q_load,
-            scenarios.p_gen,
-            floor,
-            cutoff,
-            plain(candidates.first, np.int64),
-            plain(candidates.closed, bool),
-            fixed_cost,
-            load_cost,
-            prepared.graph,
-            prepared.branches,
-            prepared.shunts,
-            prepared.substation,
-            prepared.v_substation,
-            limits,
-            FLOW_TOLERANCE_MVA / network.base_mva,
-            SAFE_TOLERANCE,
-            one_each,
-            n_chunk,
-            result.winner,
-            result.shed,
-            result.cost,
-            result.n_flows,
-            status,
-            result.active,
-        )
+        race(prepare(network), lay_out_limits(rules), batch, aims, n_chunk, found)
     result.finished[:] = status == SAFE
-    return result
 
 
 def limit_names(network: Network, setting: str | Setting) -> tuple[str, ...]:

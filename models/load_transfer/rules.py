@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyomo.environ as pyo
 
-from feederguard.models.arrays import BoolArray, IntArray
+from feederguard.models.arrays import BoolArray, FloatArray, IntArray
 from feederguard.models.compiled import CompiledModel, compile_model
 from feederguard.models.load_transfer.setting import Setting, resolve_setting
 from feederguard.models.network import Network, NetworkError
@@ -131,7 +131,7 @@ class TransferRules:
     reachable: BoolArray
     # no tap and no branch shunt: both ends of a branch carry the current through its impedance
     plain: bool
-    reading: tuple[Any, ...]  # arguments of `_read_items` that stay
+    per_limit: FloatArray  # (n_branch,) one over the limit (5), 0 where there is none
 
 
 @once_per_object
@@ -166,33 +166,12 @@ def transfer_rules(network: Network, setting: Setting) -> TransferRules:
         switchable.copy(),
         reachable,
         not (turned or y.closed.any() or y.open.any()),
-        _reading(network, setting, limits, reachable),
+        _per_limit(network, setting),
     )
 
 
-def _reading(
-    network: Network, setting: Setting, limits: CompiledModel, reachable: BoolArray
-) -> tuple[Any, ...]:
-    limited = setting.limited_branches(network)
+def _per_limit(network: Network, setting: Setting) -> FloatArray:
     if setting.active_limit_mw is None:
-        per_limit = 1.0 / np.where(network.rating > 0, network.rating, np.finfo(float).tiny)
-    else:
-        per_limit = np.where(limited, network.base_mva / setting.active_limit_mw, 0.0)
-    first = [
-        int(limits.columns[name][0]) if name in limits.columns else -1
-        for name in ("w", "P", "ell", "y")
-    ]
-    # A dark bus has no voltage to be judged: it is given one that every band contains.
-    inside = (0.5 * (setting.v_min_pu + setting.v_max_pu)) ** 2
-    return (
-        reachable,
-        network.from_bus.copy(),
-        network.to_bus.copy(),
-        network.r.copy(),
-        len(network.substation),
-        setting.active_limit_mw is not None,
-        per_limit,
-        inside,
-        *first,
-        limits.n_column,
-    )
+        return 1.0 / np.where(network.rating > 0, network.rating, np.finfo(float).tiny)
+    limited = setting.limited_branches(network)
+    return np.where(limited, network.base_mva / setting.active_limit_mw, 0.0)

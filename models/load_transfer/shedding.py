@@ -35,3 +35,15 @@ def kept(whole: Any, sheds: Any, shed: Any) -> Any:
 def kept_share(p_load: float, fraction: float) -> float:
     """Return what stays of 1 at one bus, for kernels, which work bus by bus."""
     return kept(1.0, 1.0, fraction) if can_shed(p_load) else 1.0
+
+
+@register_jitable  # type: ignore[untyped-decorator]
+def net_after_shedding(
+    p_load: float, q_load: float, p_gen: float, fraction: float
+) -> tuple[float, float]:
+    """Return the net active and reactive demand of one bus, for kernels, per unit.
+
+    p_gen: local generation.
+    """
+    share = kept_share(p_load, fraction)
+    return p_load * share - p_gen, q_load * share

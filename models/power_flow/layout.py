@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
 
-from feederguard.models.arrays import BoolArray, ComplexArray, IntArray
+from feederguard.models.arrays import BoolArray
 from feederguard.models.network import Network
 from feederguard.models.network.pi_model import branch_admittances
 from feederguard.models.once_per_object import once_per_object
-from feederguard.models.power_flow.newton_sweep import collect_shunts, find_forest
-
-
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """What the kernels need of a network, laid out once."""
-
-    graph: tuple[IntArray, IntArray, IntArray]
-    branches: tuple[IntArray, IntArray, ComplexArray, ComplexArray]
-    shunts: tuple[bool, IntArray, ComplexArray, ComplexArray, ComplexArray]
-    substation: IntArray
-    v_substation: ComplexArray
+from feederguard.models.power_flow.forest import Feeder, Forest, collect_shunts, find_forest
+from feederguard.models.power_flow.lanes import RadialForest
 
 
 @once_per_object
-def prepare(network: Network) -> Prepared:
-    """Return the network laid out for the kernels."""
+def prepare(network: Network) -> Feeder:
+    """Return the arrays of the network as the kernels take them, the same ones every time."""
     ends = np.concatenate([network.from_bus, network.to_bus])
     others = np.concatenate([network.to_bus, network.from_bus])
     by_bus = np.argsort(ends, kind="stable")
@@ -35,58 +22,57 @@ def prepare(network: Network) -> Prepared:
         np.int64
     )
     y = branch_admittances(network)
-    return Prepared(
-        (start, (by_bus % network.n_branch).astype(np.int64), others[by_bus]),
-        (
-            network.from_bus.copy(),
-            network.to_bus.copy(),
-            network.z,
-            network.tap * np.exp(1j * network.shift),
-        ),
-        (
-            bool(np.any(y.closed) or np.any(y.hanging)),
-            network.open_end.copy(),
-            y.closed,
-            y.open,
-            network.g_shunt + 1j * network.b_shunt,
-        ),
-        network.substation.copy(),
-        network.v_substation.copy(),
+    return Feeder(
+        start=start,
+        near_branch=(by_bus % network.n_branch).astype(np.int64),
+        near_bus=others[by_bus],
+        from_bus=network.from_bus.copy(),
+        to_bus=network.to_bus.copy(),
+        z=network.z,
+        ratio=network.tap * np.exp(1j * network.shift),
+        any_branch_shunt=bool(np.any(y.closed) or np.any(y.hanging)),
+        open_end=network.open_end.copy(),
+        y_closed=y.closed,
+        y_open=y.open,
+        y_bus=network.g_shunt + 1j * network.b_shunt,
+        substation=network.substation.copy(),
+        v_substation=network.v_substation.copy(),
     )
 
 
-def radial_forest(prepared: Prepared, closed: BoolArray) -> tuple[IntArray, Any] | None:
-    """Return the walking order and the arguments of `solve_one_forest`, or None where the network
-    is meshed.
-    """
-    from_bus, to_bus, z, ratio = prepared.branches
-    any_branch_shunt, open_end, y_closed, y_open, y_bus = prepared.shunts
-    n_bus = len(y_bus)
+def forest_of(feeder: Feeder, closed: BoolArray) -> Forest:
+    """Return the spanning forest of the closed branches (n_branch,)."""
+    n_bus, n_branch = len(feeder.y_bus), len(feeder.z)
     order, parent, branch, place = (np.empty(n_bus, np.int64) for _ in range(4))
-    links, seen = np.empty(len(z), np.int64), np.empty(len(z), np.bool_)
-    n_live, n_link = find_forest(
-        closed, *prepared.graph, prepared.substation, order, parent, branch, links, seen, place
-    )
-    if n_link:
+    links, seen = np.empty(n_branch, np.int64), np.empty(n_branch, np.bool_)
+    room = Forest(0, 0, order, parent, branch, place, links, seen)
+    found: Forest = find_forest(feeder, closed, room)
+    return found
+
+
+def radial_forest(feeder: Feeder, closed: BoolArray) -> RadialForest | None:
+    """Return the forest of the closed branches (n_branch,), or None where they make a loop."""
+    forest = forest_of(feeder, closed)
+    if forest.n_link:
         return None
-    order, parent, branch = order[:n_live].copy(), parent[:n_live].copy(), branch[:n_live].copy()
-    total = y_bus.copy()
-    if any_branch_shunt:
-        collect_shunts(closed, from_bus, to_bus, open_end, y_closed, y_open, y_bus, total)
+    order, parent, branch = (
+        array[: forest.n_live].copy() for array in (forest.order, forest.parent, forest.branch)
+    )
+    total = feeder.y_bus.copy()
+    if feeder.any_branch_shunt:
+        collect_shunts(feeder, closed, total)
     root = parent < 0
-    forward = ~root & (from_bus[branch] == order[parent])
-    near = np.where(forward, 1.0 / ratio[branch], 1.0 + 0j)
-    far = np.where(forward | root, 1.0 + 0j, ratio[branch])
-    v_root = np.zeros(n_live, np.complex128)
-    v_root[: len(prepared.substation)] = prepared.v_substation
-    return order, (
-        order,
-        parent,
-        forward,
-        branch,
-        near,
-        far,
-        np.where(root, 0, z[branch]),
-        total[order],
-        v_root,
+    forward = ~root & (feeder.from_bus[branch] == order[parent])
+    v_root = np.zeros(forest.n_live, np.complex128)
+    v_root[: len(feeder.substation)] = feeder.v_substation
+    return RadialForest(
+        order=order,
+        parent=parent,
+        forward=forward,
+        branch=branch,
+        near=np.where(forward, 1.0 / feeder.ratio[branch], 1.0 + 0j),
+        far=np.where(forward | root, 1.0 + 0j, feeder.ratio[branch]),
+        z=np.where(root, 0, feeder.z[branch]),
+        shunt=total[order],
+        v_root=v_root,
     )

@@ -11,28 +11,25 @@ voltages, I_i current drawn at bus i, J_k current from -> to through the series 
           stand still)
     (18)  delta_ki = d P_k / d p_i = +- Re(conj(lambda_ki) U_k / U_i)
 
-P_k is the active power that enters line k at its head, the end where power runs in; U_k is the
-voltage there, behind the tap at a from end; + where the head is the from end, - where it is the to
-end. With real lambda this is the paper's (18). In a mesh whose lines differ in r / x, lambda is
-complex and the paper's form would lose its imaginary part. The change of U itself is left out, as
-in the paper, and so is the change of a line's own charging: both are of the order of load times
-impedance. A load shed at constant power factor takes its reactive power along:
+P_k is the active power that enters line k at its head, the end where power runs in. U_k is the
+voltage there, behind the tap at a from end. The sign is + where the head is the from end. With real
+lambda this is the paper's (18). In a mesh whose lines differ in r / x, lambda is complex, and the
+paper's form would lose its imaginary part. The change of U itself is left out, as in the paper, and
+so is that of a line's own charging: both are of the order of load times impedance. A load shed at
+constant power factor takes its reactive power along:
 
     (a)   delta_ki = +- Re(conj(lambda_ki) U_k / U_i (1 + j q_i / p_i))
 
-Nothing is divided by an impedance: each column of M_lambda is a unit current walked along the
-spanning forest, each loop one more unknown current that must satisfy its own voltage drop. So a
-line of zero impedance is a line like any other; only a loop without any impedance has no answer. A
-dark bus has a zero column, an open or dark line a zero row.
-
-One long file on purpose, as numba's cache watches only the file it compiled. `find_forest` and
-`collect_shunts` are compiled into the kernel here: after a change in `newton_sweep.py`, touch this
-file too.
+Nothing is divided by an impedance. Each column of M_lambda is a unit current walked along the
+spanning forest; each loop adds an unknown current that must satisfy its own voltage drop. So a line
+may have zero impedance; only a loop without any impedance has no answer. A dark bus has a zero
+column, an open or dark line a zero row.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit, prange
@@ -47,9 +44,12 @@ from feederguard.models.arrays import (
     threads_for,
 )
 from feederguard.models.network import Network, NetworkError
+from feederguard.models.power_flow.dense import solve_columns
 from feederguard.models.power_flow.flow import PowerFlow
+from feederguard.models.power_flow.forest import collect_shunts, find_forest, forest_room
 from feederguard.models.power_flow.layout import prepare
-from feederguard.models.power_flow.newton_sweep import collect_shunts, find_forest
+
+STAMP = "ff3026dab9b3e2f4052d02a3bdf243fb9b382201202209c02f029e5df70dff89"
 
 CACHE_MB = 128.0
 
@@ -163,8 +163,7 @@ def _solved(network: Network, closed: ArrayLike) -> tuple[ComplexArray, ComplexA
     if stuck >= 0:
         raise NetworkError(
             f"{network.name}: closing branch {network.branch_name[stuck]!r} makes a loop without "
-            "impedance, whose currents "
-            "nothing determines; open it, or give it an impedance"
+            "impedance, whose currents nothing determines; open it, or give it an impedance"
         )
     return ratio[0], impedance[0]
 
@@ -189,110 +188,82 @@ def _fill(
     """Fill the slots; return for each topology a branch that closes a loop without impedance, -1
     where there is none.
     """
-    prepared = prepare(network)
     # A column takes some ten nanoseconds a bus, more where loops are closed.
     with threads_for(2e-2 * len(closed) * network.n_bus**2):
-        return np.asarray(
-            _fill_slots(
-                plain(closed),
-                slots,
-                prepared.graph,
-                prepared.branches,
-                prepared.shunts,
-                prepared.substation,
-                ratio,
-                impedance,
-            )
-        )
+        return np.asarray(_fill_slots(prepare(network), plain(closed), slots, ratio, impedance))
+
+
+class Tree(NamedTuple):
+    """The linear network (19) on a forest, by position in walking order, (n_live,) each."""
+
+    z: ComplexArray  # series impedance of the branch to the parent
+    near: ComplexArray  # ratio on the parent's side of z
+    far: ComplexArray  # ratio on the child's side
+    seen: ComplexArray  # the subtree's admittance as its parent sees it through z
+    passed: ComplexArray  # share of a drawn current that z passes on
+    sign: FloatArray  # 1 where the branch runs away from the root, -1 where towards it
+    # Buffers of one response: current drawn at each bus (overwritten), voltage, series current.
+    drawn: ComplexArray
+    v: ComplexArray
+    j: ComplexArray
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def _fill_slots(closed, slots, graph, branches, shunts, substation, ratio, impedance):  # type: ignore[no-untyped-def]
+def _fill_slots(feeder, closed, slots, ratio, impedance):  # type: ignore[no-untyped-def]
     stuck = np.empty(closed.shape[0], np.int64)
     for t in prange(closed.shape[0]):
-        stuck[t] = _fill_one(
-            closed[t], graph, branches, shunts, substation, ratio[slots[t]], impedance[slots[t]]
-        )
+        stuck[t] = _fill_one(feeder, closed[t], ratio[slots[t]], impedance[slots[t]])
     return stuck
 
 
 @njit(error_model="numpy")
-def _fill_one(closed, graph, branches, shunts, substation, ratio, impedance):  # type: ignore[no-untyped-def]
+def _fill_one(feeder, closed, ratio, impedance):  # type: ignore[no-untyped-def]
     """Fill one slot, (n_branch, n_bus) and (n_bus, n_bus); return as `_fill`."""
-    n_branch, n_bus = ratio.shape
-    walk = np.empty((4, n_bus), np.int64)
-    links, seen = np.empty(n_branch, np.int64), np.empty(n_branch, np.bool_)
-    n, n_link = find_forest(
-        closed,
-        graph[0],
-        graph[1],
-        graph[2],
-        substation,
-        walk[0],
-        walk[1],
-        walk[2],
-        links,
-        seen,
-        walk[3],
-    )
-    total = shunts[4].copy()
-    if shunts[0]:
-        collect_shunts(
-            closed, branches[0], branches[1], shunts[1], shunts[2], shunts[3], shunts[4], total
-        )
-    tree = _tree(n, walk, branches, total)
+    forest = find_forest(feeder, closed, forest_room(feeder))
+    total = feeder.y_bus.copy()
+    if feeder.any_branch_shunt:
+        collect_shunts(feeder, closed, total)
+    tree = _tree(feeder, forest, total)
     ratio[:] = 0.0
     impedance[:] = 0.0
-    drawn, v, j = np.zeros(n, np.complex128), np.zeros(n, np.complex128), np.zeros(n, np.complex128)
-    for i in range(len(substation), n):
-        drawn[:] = 0.0
-        drawn[i] = 1.0
-        _respond(n, walk, tree, drawn, v, j)
-        for k in range(len(substation), n):
-            ratio[walk[2, k], walk[0, i]] = tree[k, _SIGN] * j[k]
-            impedance[walk[0, k], walk[0, i]] = -v[k]
-    if not n_link:
+    n, n_root = forest.n_live, len(feeder.substation)
+    order, branch = forest.order, forest.branch
+    for i in range(n_root, n):
+        tree.drawn[:] = 0.0
+        tree.drawn[i] = 1.0
+        _respond(forest, tree)
+        for k in range(n_root, n):
+            ratio[branch[k], order[i]] = tree.sign[k] * tree.j[k]
+            impedance[order[k], order[i]] = -tree.v[k]
+    if not forest.n_link:
         return -1
-    stuck = _close_loops(n, n_link, walk, links, branches, tree, drawn, v, j, ratio, impedance)
-    return links[stuck] if stuck >= 0 else -1
+    stuck = _close_loops(feeder, forest, tree, ratio, impedance)
+    return forest.links[stuck] if stuck >= 0 else -1
 
 
 @njit(error_model="numpy")
-def _close_loops(n, n_link, walk, links, branches, tree, drawn, v, j, ratio, impedance):  # type: ignore[no-untyped-def]
-    """Add to the forest's answers what the links carry; return the link whose loop has no
-    impedance, -1 if none.
+def _close_loops(feeder, forest, tree, ratio, impedance):  # type: ignore[no-untyped-def]
+    """Add what the links carry; return the link whose loop has no impedance, -1 if there is none.
 
     The forest's answer to a unit current in each link gives the currents that meet every link's own
     voltage drop.
     """
-    from_bus, to_bus, z, tap = branches
     n_branch, n_bus = ratio.shape
-    link_v, link_j = (
-        np.zeros((n_link, n_bus), np.complex128),
-        np.zeros((n_link, n_branch), np.complex128),
-    )
-    system, current = (
-        np.empty((n_link, n_link), np.complex128),
-        np.empty((n_link, n_bus), np.complex128),
-    )
+    n_link = forest.n_link
+    link_v = np.zeros((n_link, n_bus), np.complex128)
+    link_j = np.zeros((n_link, n_branch), np.complex128)
+    _answer_links(feeder, forest, tree, link_v, link_j)
+    system = np.empty((n_link, n_link), np.complex128)
+    current = np.empty((n_link, n_bus), np.complex128)
     for c in range(n_link):
-        drawn[:] = 0.0
-        drawn[walk[3, from_bus[links[c]]]] += 1.0 / np.conj(tap[links[c]])
-        drawn[walk[3, to_bus[links[c]]]] -= 1.0
-        _respond(n, walk, tree, drawn, v, j)
-        for k in range(n):
-            if walk[1, k] >= 0:
-                link_v[c, walk[0, k]] = v[k]
-                link_j[c, walk[2, k]] = tree[k, _SIGN] * j[k]
-        link_j[c, links[c]] = 1.0
-    for c in range(n_link):
-        b = links[c]
+        b = forest.links[c]
+        i, j, tap = feeder.from_bus[b], feeder.to_bus[b], feeder.ratio[b]
         for d in range(n_link):
-            system[c, d] = link_v[d, to_bus[b]] - link_v[d, from_bus[b]] / tap[b]
-        system[c, c] += z[b]
+            system[c, d] = link_v[d, j] - link_v[d, i] / tap
+        system[c, c] += feeder.z[b]
         for bus in range(n_bus):
-            current[c, bus] = impedance[to_bus[b], bus] - impedance[from_bus[b], bus] / tap[b]
-    stuck = _eliminate(system, current)
+            current[c, bus] = impedance[j, bus] - impedance[i, bus] / tap
+    stuck = solve_columns(system, current, 1e-13)
     for c in range(n_link):
         for b in range(n_branch):
             if link_j[c, b] != 0.0:
@@ -305,87 +276,72 @@ def _close_loops(n, n_link, walk, links, branches, tree, drawn, v, j, ratio, imp
     return stuck
 
 
-# Columns of a tree, by position: series impedance, ratios on the parent's and the child's side (as
-# in `newton_sweep.py`), the subtree's admittance as its parent sees it through z, the share of a
-# drawn current that z passes on, direction.
-_Z, _NEAR, _FAR, _SEEN, _PASSED, _SIGN = range(6)
+@njit(error_model="numpy")
+def _answer_links(feeder, forest, tree, link_v, link_j):  # type: ignore[no-untyped-def]
+    """Fill the forest's voltages (n_link, n_bus) and currents (n_link, n_branch) per link current."""
+    for c in range(forest.n_link):
+        b = forest.links[c]
+        tree.drawn[:] = 0.0
+        tree.drawn[forest.place[feeder.from_bus[b]]] += 1.0 / np.conj(feeder.ratio[b])
+        tree.drawn[forest.place[feeder.to_bus[b]]] -= 1.0
+        _respond(forest, tree)
+        for k in range(forest.n_live):
+            if forest.parent[k] >= 0:
+                link_v[c, forest.order[k]] = tree.v[k]
+                link_j[c, forest.branch[k]] = tree.sign[k] * tree.j[k]
+        link_j[c, b] = 1.0
 
 
 @njit(error_model="numpy")
-def _tree(n, walk, branches, total):  # type: ignore[no-untyped-def]
-    from_bus, _, z, tap = branches
-    tree = np.zeros((n, 6), np.complex128)
+def _tree(feeder, forest, total):  # type: ignore[no-untyped-def]
+    """Return the `Tree` of a forest; total: (n_bus,) shunts."""
+    n = forest.n_live
+    tree = Tree(
+        np.zeros(n, np.complex128),
+        np.zeros(n, np.complex128),
+        np.zeros(n, np.complex128),
+        np.zeros(n, np.complex128),
+        np.zeros(n, np.complex128),
+        np.zeros(n),
+        np.zeros(n, np.complex128),
+        np.zeros(n, np.complex128),
+        np.zeros(n, np.complex128),
+    )
     admittance = np.empty(n, np.complex128)
     for k in range(n):
-        admittance[k] = total[walk[0, k]]
+        admittance[k] = total[forest.order[k]]
     for k in range(n - 1, -1, -1):
-        up, b = walk[1, k], walk[2, k]
+        up, b = forest.parent[k], forest.branch[k]
         if up < 0:
             continue
-        forward = from_bus[b] == walk[0, up]
-        near = 1.0 / tap[b] if forward else complex(1.0, 0.0)
-        far = complex(1.0, 0.0) if forward else tap[b]
+        forward = feeder.from_bus[b] == forest.order[up]
+        near = 1.0 / feeder.ratio[b] if forward else complex(1.0, 0.0)
+        far = complex(1.0, 0.0) if forward else feeder.ratio[b]
         behind = abs(far) ** 2 * admittance[k]
-        passed = 1.0 / (1.0 + behind * z[b])
-        tree[k, _Z], tree[k, _NEAR], tree[k, _FAR] = z[b], near, far
-        tree[k, _SEEN], tree[k, _PASSED] = behind * passed, passed
-        tree[k, _SIGN] = 1.0 if forward else -1.0
+        passed = 1.0 / (1.0 + behind * feeder.z[b])
+        tree.z[k], tree.near[k], tree.far[k] = feeder.z[b], near, far
+        tree.seen[k], tree.passed[k] = behind * passed, passed
+        tree.sign[k] = 1.0 if forward else -1.0
         admittance[up] += abs(near) ** 2 * behind * passed
     return tree
 
 
 @njit(error_model="numpy")
-def _respond(n, walk, tree, drawn, v, j):  # type: ignore[no-untyped-def]
-    """Fill the voltages and series currents that the currents `drawn`, by position, cause;
-    overwrites `drawn`.
-    """
-    for k in range(n - 1, -1, -1):
-        up = walk[1, k]
+def _respond(forest, tree):  # type: ignore[no-untyped-def]
+    """Fill the voltages v and series currents j of `tree` that its currents `drawn` cause."""
+    drawn, v, j = tree.drawn, tree.v, tree.j
+    for k in range(forest.n_live - 1, -1, -1):
+        up = forest.parent[k]
         if up >= 0 and drawn[k] != 0.0:
-            j[k] = tree[k, _PASSED] * np.conj(tree[k, _FAR]) * drawn[k]
-            drawn[up] += np.conj(tree[k, _NEAR]) * j[k]
+            j[k] = tree.passed[k] * np.conj(tree.far[k]) * drawn[k]
+            drawn[up] += np.conj(tree.near[k]) * j[k]
         else:
             j[k] = 0.0
-    for k in range(n):
-        up = walk[1, k]
+    for k in range(forest.n_live):
+        up = forest.parent[k]
         if up < 0:
             v[k] = 0.0
             continue
-        above = tree[k, _NEAR] * v[up]
-        j[k] += tree[k, _SEEN] * above
-        v[k] = tree[k, _FAR] * (above - tree[k, _Z] * j[k])
-
-
-@njit(error_model="numpy")
-def _eliminate(a, b):  # type: ignore[no-untyped-def]
-    """Overwrite b with the solution of a x = b; where a is singular fill it with NaN and return a
-    column at fault.
-    """
-    n, width = a.shape[0], b.shape[1]
-    largest = 0.0
-    for c in range(n):
-        for k in range(n):
-            largest = max(largest, abs(a[c, k]))
-    for c in range(n):
-        best = c
-        for i in range(c + 1, n):
-            if abs(a[i, c]) > abs(a[best, c]):
-                best = i
-        if not abs(a[best, c]) > 1e-13 * largest:
-            b[:] = np.nan
-            return c
-        for k in range(n):
-            a[c, k], a[best, k] = a[best, k], a[c, k]
-        for k in range(width):
-            b[c, k], b[best, k] = b[best, k], b[c, k]
-        for i in range(n):
-            if i != c and a[i, c] != 0.0:
-                factor = a[i, c] / a[c, c]
-                for k in range(c, n):
-                    a[i, k] -= factor * a[c, k]
-                for k in range(width):
-                    b[i, k] -= factor * b[c, k]
-    for c in range(n):
-        for k in range(width):
-            b[c, k] /= a[c, c]
-    return -1
+        above = tree.near[k] * v[up]
+        j[k] += tree.seen[k] * above
+        v[k] = tree.far[k] * (above - tree.z[k] * j[k])

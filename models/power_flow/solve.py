@@ -2,10 +2,9 @@
 
 Constant-power demand at every bus, substations at fixed voltage, the branch model of
 `network/network.py`; radial or meshed, with one topology for the whole batch or one per item. The
-method (an exact Newton step by one sweep over the tree, loops closed by link currents) is derived
-in `newton_sweep.py`; an item counts as converged only when the power mismatch at every bus is below
-`tolerance_mva`, and one that fails is marked and filled with NaN while the rest of the batch goes
-on.
+method is derived in `newton_sweep.py`: an exact Newton step by one sweep over the tree, loops closed
+by link currents. An item has converged when the power mismatch at every bus is below
+`tolerance_mva`. One that fails is marked and filled with NaN; the rest of the batch goes on.
 """
 
 from __future__ import annotations
@@ -16,19 +15,14 @@ import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from feederguard.models.arrays import (
-    BoolArray,
-    ComplexArray,
-    FloatArray,
-    IntArray,
-    plain,
-    threads_for,
-)
+from feederguard.models.arrays import BoolArray, plain, threads_for
 from feederguard.models.network import Network
 from feederguard.models.network.checks import warn_of_idle_generators
 from feederguard.models.power_flow.flow import PowerFlow
-from feederguard.models.power_flow.layout import Prepared, prepare, radial_forest
-from feederguard.models.power_flow.newton_sweep import solve_many_forests, solve_one_forest
+from feederguard.models.power_flow.forest import Answer, Feeder
+from feederguard.models.power_flow.lanes import solve_one_forest
+from feederguard.models.power_flow.layout import prepare, radial_forest
+from feederguard.models.power_flow.newton_sweep import Asked, solve_many_forests
 
 
 def solve_power_flow(
@@ -57,57 +51,20 @@ def solve_power_flow(
             network,
             "solve_power_flow: give p and q with their output, or run an optimal power flow",
         )
-    p_array = _as_batch(
-        network.p_load - network.p_gen if p is None else p, "p", network.n_bus, "bus"
-    )
-    q_array = _as_batch(
-        network.q_load - network.q_gen if q is None else q, "q", network.n_bus, "bus"
-    )
-    c_array = _as_batch(
-        network.closed if closed is None else closed, "closed", network.n_branch, "branch", bool
-    )
-    given = {"p": p_array, "q": q_array, "closed": c_array}
-    if start is not None:
-        given["start"] = _as_batch(start, "start", network.n_bus, "bus", complex)
-    batched = {name: a.shape[0] for name, a in given.items() if a.ndim == 2}
-    if len(set(batched.values())) > 1:
-        sizes = ", ".join(f"{name} has {size}" for name, size in batched.items())
-        raise ValueError(
-            f"solve_power_flow: batch sizes disagree: {sizes}; give each 1 axis or the same first "
-            "axis"
-        )
+    given = _given(network, p, q, closed, start)
+    p_array, q_array, c_array = given["p"], given["q"], given["closed"]
+    batched = _batch_sizes(given)
     n_item = next(iter(batched.values()), 1)
-
-    voltage = np.empty((n_item, network.n_bus), np.complex128)
-    current = np.empty((n_item, network.n_branch), np.complex128)
-    iterations = np.empty(n_item, np.int64)
-    energised = np.empty((n_item, network.n_bus), np.bool_)
-    rows = np.atleast_2d(c_array)
-    if len(rows) > 1 and (rows == rows[0]).all():
-        rows = rows[:1]
-    # Two Newton steps of a tree take about 0.1 us a bus, more where it is meshed.
-    with threads_for(0.1 * n_item * network.n_bus):
-        _run(
-            prepare(network),
-            np.atleast_2d(p_array),
-            np.atleast_2d(q_array),
-            rows,
-            np.atleast_2d(given["start"])
-            if "start" in given
-            else np.empty((0, network.n_bus), np.complex128),
-            tolerance_mva / network.base_mva,
-            max_iterations,
-            voltage,
-            current,
-            iterations,
-            energised,
-        )
-    # Demand that is not a number anywhere, even at the substation, makes no power flow.
-    known = np.isfinite(np.atleast_2d(p_array)).all(axis=1) & np.isfinite(
-        np.atleast_2d(q_array)
-    ).all(axis=1)
-    bad = ~np.broadcast_to(known, (n_item,))
-    voltage[bad], current[bad], iterations[bad] = np.nan, np.nan, -1
+    asked = Asked(
+        np.atleast_2d(p_array),
+        np.atleast_2d(q_array),
+        _one_if_all_equal(np.atleast_2d(c_array)),
+        np.atleast_2d(given["start"])
+        if "start" in given
+        else np.empty((0, network.n_bus), np.complex128),
+    )
+    answer = _solve(network, asked, n_item, tolerance_mva / network.base_mva, max_iterations)
+    voltage, current, iterations, energised = answer
     converged = iterations >= 0
     if batched:
         return PowerFlow(
@@ -126,50 +83,85 @@ def solve_power_flow(
     )
 
 
+def _given(
+    network: Network,
+    p: ArrayLike | None,
+    q: ArrayLike | None,
+    closed: ArrayLike | None,
+    start: ArrayLike | None,
+) -> dict[str, NDArray[Any]]:
+    """Return the arguments as arrays, defaults filled in; `start` only where it is given."""
+    p = network.p_load - network.p_gen if p is None else p
+    q = network.q_load - network.q_gen if q is None else q
+    closed = network.closed if closed is None else closed
+    given = {
+        "p": _as_batch(p, "p", network.n_bus, "bus"),
+        "q": _as_batch(q, "q", network.n_bus, "bus"),
+        "closed": _as_batch(closed, "closed", network.n_branch, "branch", bool),
+    }
+    if start is not None:
+        given["start"] = _as_batch(start, "start", network.n_bus, "bus", complex)
+    return given
+
+
+def _batch_sizes(given: dict[str, NDArray[Any]]) -> dict[str, int]:
+    """Return the batch size of each batched argument, all equal; raises ValueError otherwise."""
+    batched = {name: a.shape[0] for name, a in given.items() if a.ndim == 2}
+    if len(set(batched.values())) > 1:
+        sizes = ", ".join(f"{name} has {size}" for name, size in batched.items())
+        raise ValueError(
+            f"solve_power_flow: batch sizes disagree: {sizes}; give each 1 axis or the same first "
+            "axis"
+        )
+    return batched
+
+
+def _one_if_all_equal(closed: BoolArray) -> BoolArray:
+    """Return the first row alone where all rows are the same."""
+    return closed[:1] if len(closed) > 1 and (closed == closed[0]).all() else closed
+
+
+def _solve(
+    network: Network, asked: Asked, n_item: int, tolerance: float, max_iterations: int
+) -> Answer:
+    answer = Answer(
+        np.empty((n_item, network.n_bus), np.complex128),
+        np.empty((n_item, network.n_branch), np.complex128),
+        np.empty(n_item, np.int64),
+        np.empty((n_item, network.n_bus), np.bool_),
+    )
+    # Two Newton steps of a tree take about 0.1 us a bus, more where it is meshed.
+    with threads_for(0.1 * n_item * network.n_bus):
+        _run(prepare(network), asked, tolerance, max_iterations, answer)
+    # Demand that is not a number anywhere, even at the substation, makes no power flow.
+    known = np.isfinite(asked.p).all(axis=1) & np.isfinite(asked.q).all(axis=1)
+    bad = ~np.broadcast_to(known, (n_item,))
+    answer.voltage[bad], answer.current[bad], answer.iterations[bad] = np.nan, np.nan, -1
+    return answer
+
+
 _LANES_PAY_FROM = 8  # smaller batches would fill most lanes with copies
 
 
 def _run(
-    prepared: Prepared,
-    p: FloatArray,
-    q: FloatArray,
-    closed: BoolArray,
-    start: ComplexArray,
-    tolerance: float,
-    max_iterations: int,
-    voltage: ComplexArray,
-    current: ComplexArray,
-    iterations: IntArray,
-    energised: BoolArray,
+    feeder: Feeder, asked: Asked, tolerance: float, max_iterations: int, answer: Answer
 ) -> None:
-    """Fill the outputs. Choose the kernel: side by side on one tree where the whole batch shares
-    it, else item by item.
+    """Fill the answer by the kernel that fits the batch.
+
+    A batch on one tree is solved side by side, any other item by item.
     """
-    if not len(voltage):
+    n_item = len(answer.voltage)
+    if not n_item:
         return
-    n_chunk = max(1, min(4 * numba.get_num_threads(), len(voltage)))
-    common: Any = (tolerance, max_iterations, n_chunk, voltage, current, iterations)
-    if len(closed) == 1 and len(voltage) >= _LANES_PAY_FROM and not len(start):
-        forest = radial_forest(prepared, closed[0])
+    n_chunk = max(1, min(4 * numba.get_num_threads(), n_item))
+    if len(asked.closed) == 1 and n_item >= _LANES_PAY_FROM and not len(asked.start):
+        forest = radial_forest(feeder, asked.closed[0])
         if forest is not None:
-            order, arguments = forest
-            solve_one_forest(p, q, *arguments, *common)
-            energised[:] = False
-            energised[:, order] = True
+            solve_one_forest(forest, asked.p, asked.q, tolerance, max_iterations, n_chunk, answer)
+            answer.energised[:] = False
+            answer.energised[:, forest.order] = True
             return
-    solve_many_forests(
-        p,
-        q,
-        closed,
-        prepared.graph,
-        prepared.branches,
-        prepared.shunts,
-        prepared.substation,
-        prepared.v_substation,
-        start,
-        *common,
-        energised,
-    )
+    solve_many_forests(feeder, asked, tolerance, max_iterations, n_chunk, answer)
 
 
 def _as_batch(

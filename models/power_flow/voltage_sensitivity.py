@@ -12,11 +12,12 @@ over the tree, the sweep of the Newton step itself. With V = e + jf,
 
     (2)  d w_j / d p_i = 2 (e_j de_j + f_j df_j)
 
-exact to rounding: no difference quotient, no matrix inverse. Per unit. The functions of
-`newton_sweep.py` are compiled into the kernel here: after a change there, touch this file too.
+exact to rounding: no difference quotient, no matrix inverse. Per unit.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -25,14 +26,21 @@ from numba import njit, prange
 from feederguard.models.arrays import ComplexArray, FloatArray, IntArray, plain, threads_for
 from feederguard.models.network import Network, NetworkError
 from feederguard.models.once_per_object import once_per_object
-from feederguard.models.power_flow.layout import prepare
-from feederguard.models.power_flow.newton_sweep import (
-    collect_shunts,
-    find_forest,
-    linearise,
-    respond,
-    start_flat,
-)
+from feederguard.models.power_flow.forest import Forest, collect_shunts
+from feederguard.models.power_flow.layout import forest_of, prepare
+from feederguard.models.power_flow.loops import respond
+from feederguard.models.power_flow.newton_sweep import start_flat
+from feederguard.models.power_flow.subtree import N_LINE, N_STATE, S_E, S_F, linearise
+
+STAMP = "e6f48f32c2012ef89e6f39fe2f95583427cc0940a7b5c4ea3ffff5e7661d3922"
+
+
+class States(NamedTuple):
+    """AC states of a batch, (B, n_bus) each."""
+
+    voltage: ComplexArray
+    p: FloatArray  # net active demand
+    q: FloatArray  # net reactive demand
 
 
 def voltage_sensitivity(
@@ -59,85 +67,62 @@ def voltage_sensitivity(
                 "a batch"
             )
     at = np.arange(network.n_bus) if at is None else at
-    walk, n_live, shunt = _tree(network)
-    prepared = prepare(network)
+    forest, shunt = _tree(network)
     out = np.zeros((len(voltage), len(bus), len(at)))
     with threads_for(0.02 * len(voltage) * network.n_bus * len(bus)):
         n_chunk = max(1, min(8 * numba.get_num_threads(), len(voltage)))
-        _sensitivity(
-            plain(voltage),
-            plain(p),
-            plain(q),
-            walk,
-            n_live,
-            prepared.branches,
-            shunt,
-            prepared.v_substation,
-            np.array(bus, np.int64),
-            np.array(at, np.int64),
-            n_chunk,
-            out,
-        )
+        states = States(*(plain(array) for array in (voltage, p, q)))
+        bus, at = np.array(bus, np.int64), np.array(at, np.int64)
+        _sensitivity(prepare(network), forest, shunt, states, bus, at, n_chunk, out)
     return out
 
 
 @once_per_object
-def _tree(network: Network) -> tuple[IntArray, int, ComplexArray]:
-    """Return the walk over the tree, the number of live buses and the shunt at each bus."""
-    prepared, closed = prepare(network), network.closed.copy()
-    walk = np.empty((4, network.n_bus), np.int64)
-    links, seen = np.empty(network.n_branch, np.int64), np.empty(network.n_branch, np.bool_)
-    n_live, n_link = find_forest(
-        closed,
-        *prepared.graph,
-        prepared.substation,
-        walk[0],
-        walk[1],
-        walk[2],
-        links,
-        seen,
-        walk[3],
-    )
-    if n_link:
+def _tree(network: Network) -> tuple[Forest, ComplexArray]:
+    """Return the forest and the shunt at each bus, (n_bus,)."""
+    feeder, closed = prepare(network), network.closed.copy()
+    forest = forest_of(feeder, closed)
+    if forest.n_link:
         raise NetworkError(
-            f"{network.name} is meshed: closed branch {network.branch_name[links[0]]!r} closes a "
-            "loop; voltage sensitivities "
-            "are those of radial feeders, so open it with network.with_changes(closed=...)"
+            f"{network.name} is meshed: closed branch {network.branch_name[forest.links[0]]!r} "
+            "closes a loop; voltage sensitivities are those of radial feeders, so open it with "
+            "network.with_changes(closed=...)"
         )
-    shunt = prepared.shunts[4].copy()
-    if prepared.shunts[0]:
-        collect_shunts(
-            closed, prepared.branches[0], prepared.branches[1], *prepared.shunts[1:], shunt
-        )
-    return walk, n_live, shunt
+    shunt = feeder.y_bus.copy()
+    if feeder.any_branch_shunt:
+        collect_shunts(feeder, closed, shunt)
+    return forest, shunt
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def _sensitivity(voltage, p, q, walk, n, branches, shunt, v_substation, bus, at, n_chunk, out):  # type: ignore[no-untyped-def]
-    n_item, n_bus = voltage.shape
+def _sensitivity(feeder, forest, shunt, states, bus, at, n_chunk, out):  # type: ignore[no-untyped-def]
+    """Fill `out` (B, len(bus), len(at)) with (2)."""
+    n_item, n_bus = states.voltage.shape
     for chunk in prange(n_chunk):
-        state, line, lifted = np.zeros((n_bus, 11)), np.zeros((n_bus, 6)), np.zeros((n_bus, 4))
+        state, line = np.zeros((n_bus, N_STATE)), np.zeros((n_bus, N_LINE))
+        lifted = np.zeros((n_bus, 4))
         # Column 0 of `respond` belongs to the state itself; it is not used here.
         re, im = np.zeros((n_bus, 1 + bus.shape[0])), np.zeros((n_bus, 1 + bus.shape[0]))
-        start_flat(n, walk, branches, v_substation, state, line)
+        start_flat(feeder, forest, state, line)
         for item in range(chunk * n_item // n_chunk, (chunk + 1) * n_item // n_chunk):
             re[:] = 0.0
             im[:] = 0.0
-            for k in range(n):
-                i = walk[0, k]
-                v, y = voltage[item, i], shunt[i]
-                state[k, 0], state[k, 1] = v.real, v.imag
-                t = linearise(v.real, v.imag, p[item, i], q[item, i], y.real, y.imag)
-                lifted[k, 0], lifted[k, 1], lifted[k, 2], lifted[k, 3] = t[0], t[1], t[2], t[3]
+            for k in range(forest.n_live):
+                i = forest.order[k]
+                v, y = states.voltage[item, i], shunt[i]
+                p, q = states.p[item, i], states.q[item, i]
+                state[k, S_E], state[k, S_F] = v.real, v.imag
+                t11, t12, t21, t22, _, _, _ = linearise(v.real, v.imag, p, q, y.real, y.imag)
+                lifted[k, 0], lifted[k, 1], lifted[k, 2], lifted[k, 3] = t11, t12, t21, t22
             for c in range(bus.shape[0]):
-                k = walk[3, bus[c]]
+                k = forest.place[bus[c]]
                 if k >= 0:
-                    drawn = 1.0 / np.conj(voltage[item, bus[c]])
+                    drawn = 1.0 / np.conj(states.voltage[item, bus[c]])
                     re[k, 1 + c], im[k, 1 + c] = drawn.real, drawn.imag
-            respond(n, 1 + bus.shape[0], walk, state, line, lifted, re, im)
+            respond(forest, state, line, lifted, re, im)
             for i in range(at.shape[0]):
-                k = walk[3, at[i]]
+                k = forest.place[at[i]]
                 if k >= 0:
-                    v = voltage[item, at[i]]
+                    v = states.voltage[item, at[i]]
                     for c in range(bus.shape[0]):
                         out[item, c, i] = 2.0 * (v.real * re[k, 1 + c] + v.imag * im[k, 1 + c])

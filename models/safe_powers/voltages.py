@@ -8,8 +8,9 @@ from feederguard.models.arrays import ComplexArray, FloatArray, threads_for
 from feederguard.models.battery import Batteries
 from feederguard.models.network import Network
 from feederguard.models.power_flow import solve_power_flow
+from feederguard.models.power_flow.forest import Answer
 from feederguard.models.power_flow.layout import prepare
-from feederguard.models.power_flow.newton_sweep import solve_many_forests
+from feederguard.models.power_flow.newton_sweep import Asked, solve_many_forests
 from feederguard.models.voltage_regulation.demand import battery_demand
 
 FLOW_TOLERANCE_MVA, FLOW_ITERATIONS = 1e-8, 20  # those of `solve_power_flow`
@@ -38,27 +39,14 @@ class AcVoltages:
         n_item, network = len(p), self.network
         if n_item >= _FEW:
             return solve_power_flow(network, p, q).voltage
-        known = prepare(network)
-        voltage = np.empty((n_item, network.n_bus), np.complex128)
-        current = np.empty((n_item, network.n_branch), np.complex128)
-        energised = np.empty((n_item, network.n_bus), np.bool_)
+        answer = Answer(
+            np.empty((n_item, network.n_bus), np.complex128),
+            np.empty((n_item, network.n_branch), np.complex128),
+            np.empty(n_item, np.int64),
+            np.empty((n_item, network.n_bus), np.bool_),
+        )
+        asked = Asked(p, q, self._closed, np.empty((0, network.n_bus), np.complex128))
+        tolerance = FLOW_TOLERANCE_MVA / network.base_mva
         with threads_for(0.0):
-            solve_many_forests(
-                p,
-                q,
-                self._closed,
-                known.graph,
-                known.branches,
-                known.shunts,
-                known.substation,
-                known.v_substation,
-                np.empty((0, network.n_bus), np.complex128),
-                FLOW_TOLERANCE_MVA / network.base_mva,
-                FLOW_ITERATIONS,
-                1,
-                voltage,
-                current,
-                np.empty(n_item, np.int64),
-                energised,
-            )
-        return voltage
+            solve_many_forests(prepare(network), asked, tolerance, FLOW_ITERATIONS, 1, answer)
+        return answer.voltage

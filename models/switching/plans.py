@@ -22,10 +22,13 @@ from numba import njit
 from feederguard.models.arrays import BoolArray
 from feederguard.models.load_transfer import Setting, resolve_setting
 from feederguard.models.network import Network
+from feederguard.models.power_flow.forest import find_forest, forest_room
 from feederguard.models.power_flow.layout import prepare
-from feederguard.models.power_flow.newton_sweep import find_forest
 from feederguard.models.switching.forests import spanning_forests
 from feederguard.models.switching.radial_states import radial_states
+
+STAMP = "390408bdfd9ee0ce6b50dac6a531bde381abe428404ff30812cb584766ffe1be"
+
 
 MOST_STATES = 512  # meshed settings with no more states than this have all of them as plain plans
 
@@ -139,15 +142,7 @@ def forest_exchanges(network: Network, closed: BoolArray, free: BoolArray) -> Bo
     An exchange closes an open branch and opens one on the loop that this makes. closed, free:
     (n_branch,); only free branches are operated.
     """
-    prepared = prepare(network)
-    pairs = _exchange_pairs(
-        np.array(closed),
-        np.array(free),
-        prepared.graph,
-        prepared.substation,
-        network.from_bus.copy(),
-        network.to_bus.copy(),
-    )
+    pairs = _exchange_pairs(prepare(network), np.array(closed), np.array(free))
     plans = np.tile(closed, (len(pairs), 1))
     plans[np.arange(len(pairs)), pairs[:, 0]] = True
     plans[np.arange(len(pairs)), pairs[:, 1]] = False
@@ -155,45 +150,29 @@ def forest_exchanges(network: Network, closed: BoolArray, free: BoolArray) -> Bo
 
 
 @njit(cache=True)
-def _exchange_pairs(  # type: ignore[no-untyped-def]
-    closed, free, graph, substation, from_bus, to_bus
-) -> Any:
+def _exchange_pairs(feeder, closed, free) -> Any:  # type: ignore[no-untyped-def]
     """Return (close, open) pairs: each open free branch, each free branch of the loop it makes."""
-    start, near_branch, near_bus = graph
-    n_bus, n_branch = len(start) - 1, len(closed)
-    walk = np.empty((4, n_bus), np.int64)
-    links, seen = np.empty(n_branch, np.int64), np.empty(n_branch, np.bool_)
-    n, _ = find_forest(
-        closed,
-        start,
-        near_branch,
-        near_bus,
-        substation,
-        walk[0],
-        walk[1],
-        walk[2],
-        links,
-        seen,
-        walk[3],
-    )
-    depth = np.zeros(n, np.int64)
-    for k in range(n):
-        if walk[1, k] >= 0:
-            depth[k] = depth[walk[1, k]] + 1
+    n_branch = len(closed)
+    forest = find_forest(feeder, closed, forest_room(feeder))
+    parent, branch, place = forest.parent, forest.branch, forest.place
+    depth = np.zeros(forest.n_live, np.int64)
+    for k in range(forest.n_live):
+        if parent[k] >= 0:
+            depth[k] = depth[parent[k]] + 1
     pairs = []
     for b in range(n_branch):
-        i, j = walk[3, from_bus[b]], walk[3, to_bus[b]]
+        i, j = place[feeder.from_bus[b]], place[feeder.to_bus[b]]
         if closed[b] or not free[b] or i < 0 or j < 0:
             continue
         # Two different roots meet nowhere: the loop then runs through both substations.
         while i != j:
-            if depth[i] < depth[j] or (depth[i] == depth[j] and walk[1, i] < 0):
+            if depth[i] < depth[j] or (depth[i] == depth[j] and parent[i] < 0):
                 i, j = j, i
-            if walk[1, i] < 0:
+            if parent[i] < 0:
                 break
-            if free[walk[2, i]]:
-                pairs.append((b, walk[2, i]))
-            i = walk[1, i]
+            if free[branch[i]]:
+                pairs.append((b, branch[i]))
+            i = parent[i]
     out = np.empty((len(pairs), 2), np.int64)
     for k in range(len(pairs)):
         out[k, 0], out[k, 1] = pairs[k]
