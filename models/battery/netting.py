@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from feederguard.models.arrays import FloatArray
+from feederguard.models.battery.step import soc_change
 
 _TOLERATED = 1e-5  # of a SOC, for what a solver may leave
 
@@ -23,8 +24,7 @@ class SimultaneousUse:
 
 
 def simultaneous_use(model: Any, tolerance_mw: float = 1e-6) -> list[SimultaneousUse]:
-    """Return every battery and step of a solved OPF at which both powers exceed the tolerance;
-    empty is what one wants.
+    """Return every battery and step of a solved OPF at which both powers exceed the tolerance.
 
     Raises ValueError when the model has not been solved.
     """
@@ -44,14 +44,13 @@ def simultaneous_use(model: Any, tolerance_mw: float = 1e-6) -> list[Simultaneou
 
 
 def net_batteries(model: Any) -> float:
-    """Net charging against discharging in a solved OPF, in place, and return the energy (MWh) that
-    this keeps in store.
+    """Net charging against discharging in a solved OPF, in place; return the energy kept, MWh.
 
-    Power at every bus and step stays as it is, so the network and any objective of p_discharge -
-    p_charge do too. Step by step min(c, d) is taken off both as far as the energy kept fits under
-    soc_max, and under a fixed soc_end, in all later steps; what has to be burnt is left, for
-    `simultaneous_use` to name. SOC is recomputed by (1), and where a solver's tolerance (1e-5 or
-    less) keeps it from the end that is asked for, the last power that can is moved by that.
+    The power at every bus and step stays, and so do the network and any objective of p_discharge -
+    p_charge. In each step min(c, d) is taken off both, as far as the energy kept fits under soc_max
+    and a fixed soc_end in all later steps. What has to be burnt stays; `simultaneous_use` names it.
+    SOC is recomputed by (1). A solver's tolerance (1e-5 or less) may keep it from the end that is
+    asked for. Then the last power that can move is moved by that.
 
     Raises ValueError when the model has not been solved.
     """
@@ -96,9 +95,7 @@ def net_batteries(model: Any) -> float:
 
 
 def _solved_powers(model: Any) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return c, d and soc, (T, n_bat), with the hair's breadth below zero of a solver's tolerance
-    taken away.
-    """
+    """Return c, d and soc, (T, n_bat); powers below zero by a solver's tolerance become zero."""
     shape = (model.periods.n_step, len(model.periods.batteries))
     arrays = []
     for variable in (model.p_charge, model.p_discharge, model.soc):
@@ -112,8 +109,9 @@ def _solved_powers(model: Any) -> tuple[FloatArray, FloatArray, FloatArray]:
 
 
 def _meet_end(periods: Any, charge: FloatArray, discharge: FloatArray) -> None:
-    """Move one power of each battery, in place, by what a solver's tolerance left between its last
-    SOC and the end asked.
+    """Move one power of each battery, in place, so that its last SOC is the end asked.
+
+    Only differences that a solver's tolerance explains are closed.
     """
     batteries = periods.batteries
     last = _soc(periods, charge, discharge)[-1]
@@ -145,9 +143,7 @@ def _meet_end(periods: Any, charge: FloatArray, discharge: FloatArray) -> None:
 
 
 def _soc(periods: Any, charge: FloatArray, discharge: FloatArray) -> FloatArray:
-    """Return soc_t by (1), (T, n_bat)."""
+    """Return soc_t by (1) of `step.py`, (T, n_bat)."""
     batteries = periods.batteries
-    flow = batteries.efficiency_charge * charge - discharge / batteries.efficiency_discharge
-    return np.asarray(
-        batteries.soc_start + np.cumsum(periods.step_h * flow / batteries.energy, axis=0)
-    )
+    change = soc_change(batteries, charge, discharge, periods.step_h)
+    return np.asarray(batteries.soc_start + np.cumsum(change, axis=0))

@@ -1,10 +1,9 @@
-"""What a battery can do in one step: the powers that its limits leave, and the state of charge that
-a power leads to.
+"""One step of a battery: the powers that its limits leave, and the state of charge it leads to.
 
-Per unit; battery k, step of h hours; p drawn from the bus, positive while charging. It is (1) of
-`equations/battery.py` for a battery that goes one way at a time, c = max(p, 0) and d = max(-p, 0):
+Per unit; battery k, step of h hours; c charging and d discharging power at the bus. (1) is that of
+`equations/battery.py`. A power p, positive while charging, is c = max(p, 0) and d = max(-p, 0).
 
-    (1)  soc' = soc + h (eta_c max(p, 0) - max(-p, 0) / eta_d) / E
+    (1)  soc' = soc + h (eta_c c - d / eta_d) / E
     (2)  -min(p_max, (soc - soc_min) E eta_d / h) <= p <= min(p_max, (soc_max - soc) E / (eta_c h))
 
 Every function takes any leading shape before the battery axis.
@@ -35,23 +34,27 @@ def power_interval(
     return np.asarray(low + 0.0), np.asarray(np.clip(above, 0.0, batteries.p_max))
 
 
+def soc_change(
+    batteries: Batteries, charge: FloatArray, discharge: FloatArray, step_h: float
+) -> FloatArray:
+    """Return soc' - soc of (1), (..., n_bat), for powers c, d (..., n_bat) pu."""
+    stored = batteries.efficiency_charge * charge - discharge / batteries.efficiency_discharge
+    return np.asarray(step_h * stored / batteries.energy)
+
+
 def next_soc(batteries: Batteries, soc: ArrayLike, p: ArrayLike, step_h: float) -> FloatArray:
-    """Return (1), the SOC after a step at power p, (..., n_bat); a limit missed by rounding alone
-    counts as met.
+    """Return (1), the SOC after a step at power p, (..., n_bat).
+
+    A limit missed by rounding alone counts as met.
     """
     p = np.asarray(p, dtype=float)
-    stored = (
-        batteries.efficiency_charge * np.maximum(p, 0.0)
-        + np.minimum(p, 0.0) / batteries.efficiency_discharge
-    )
-    after = np.asarray(soc, dtype=float) + step_h * stored / batteries.energy
+    change = soc_change(batteries, np.maximum(p, 0.0), np.maximum(-p, 0.0), step_h)
+    after = np.asarray(soc, dtype=float) + change
     after = np.where(np.abs(after - batteries.soc_min) <= _ROUNDING, batteries.soc_min, after)
     return np.where(np.abs(after - batteries.soc_max) <= _ROUNDING, batteries.soc_max, after)
 
 
 def allowed_power(batteries: Batteries, soc: ArrayLike, p: ArrayLike, step_h: float) -> FloatArray:
-    """Return what a battery's management makes of a power asked for: the nearest one inside (2),
-    (..., n_bat) pu.
-    """
+    """Return the power inside (2) nearest to the one asked for, (..., n_bat) pu."""
     low, high = power_interval(batteries, soc, step_h)
     return np.asarray(np.clip(np.asarray(p, dtype=float), low, high))

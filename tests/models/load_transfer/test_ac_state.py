@@ -1,15 +1,18 @@
-"""The limits laid out for the kernels: every column in its place, and the compiled model's own
-values out of them.
-"""
+"""The limits laid out for the kernels: every column in its place, and the compiled model's values."""
 
 import numpy as np
 import pytest
 
 from feederguard.data.networks import load_network
 from feederguard.models.load_transfer import resolve_setting
-from feederguard.models.load_transfer.ac_state import lay_out_limits
+from feederguard.models.load_transfer.ac_state import (
+    COLUMN_ELL,
+    COLUMN_P,
+    COLUMN_W,
+    COLUMN_Y,
+    lay_out_limits,
+)
 from feederguard.models.load_transfer.rules import transfer_rules
-from feederguard.models.load_transfer.shedding_sweep import COLUMN_ELL, COLUMN_P, COLUMN_W, COLUMN_Y
 
 KINDS = {"w": COLUMN_W, "P": COLUMN_P, "ell": COLUMN_ELL, "y": COLUMN_Y}
 
@@ -18,9 +21,9 @@ KINDS = {"w": COLUMN_W, "P": COLUMN_P, "ell": COLUMN_ELL, "y": COLUMN_Y}
 def test_rows_and_columns_are_those_of_the_compiled_limits(setting: str) -> None:
     network = load_network("ieee33")
     rules = transfer_rules(network, resolve_setting(network, setting))
-    by_power, kind, index, constant, start, column, value, lower, upper = lay_out_limits(rules)
+    limits = lay_out_limits(rules)
 
-    assert by_power == (setting == "paper")
+    assert limits.by_power == (setting == "paper")
     rng = np.random.default_rng(0)
     used = set(rules.limits.columns)
     assert {"w", "y"} < used <= set(KINDS)
@@ -30,9 +33,10 @@ def test_rows_and_columns_are_those_of_the_compiled_limits(setting: str) -> None
     }
     # A column's kind and place alone say which number of the state belongs there.
     number = {code: state[name] for name, code in KINDS.items() if name in used}
-    x = np.array([number[k][i] for k, i in zip(kind.tolist(), index.tolist(), strict=True)])
-    g = constant + np.add.reduceat(value * x[column], start[:-1])
-    excess = np.maximum(np.maximum(lower - g, g - upper), 0)
+    places = zip(limits.kind.tolist(), limits.index.tolist(), strict=True)
+    x = np.array([number[k][i] for k, i in places])
+    g = limits.constant + np.add.reduceat(limits.value * x[limits.column], limits.start[:-1])
+    excess = np.maximum(np.maximum(limits.lower - g, g - limits.upper), 0)
     np.testing.assert_allclose(
         excess, rules.limits.violations(rules.limits.point(**state))[0], atol=1e-12
     )
