@@ -1,4 +1,4 @@
-"""The loop of the paper's correction, compiled: one step (20) of `paper_correction.py` at a time."""
+"""The loop of the paper's correction, compiled: steps (20) of `paper_correction.py`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from feederguard.models.power_flow.forest import (
 )
 from feederguard.models.power_flow.newton_sweep import solve_item
 
-STAMP = "2fb8855ce3b66c2b8efe2c0e613700317636c9fc036f1ccd9c5f7a6f7316df2f"
+STAMP = "d886a76b0a18fad15d04bfdbe7380f6bfb944aea8d968daeb0af8a8828331365"
 
 ENDS = ("as_proposed", "corrected", "nothing_left", "high_voltage", "not_radial", "out_of_steps")
 AS_PROPOSED, CORRECTED, NOTHING_LEFT, HIGH_VOLTAGE, NOT_RADIAL, OUT_OF_STEPS = range(len(ENDS))
@@ -101,7 +101,7 @@ class Room(NamedTuple):
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def correct_items(feeder, limits, batch, response, rule, n_chunk, found):  # type: ignore[no-untyped-def]
+def correct_items(feeder, limits, batch, response, rule, n_chunk, found):
     """Correct the items and fill `found`."""
     n_item = len(batch.items)
     for chunk in prange(n_chunk):
@@ -110,7 +110,7 @@ def correct_items(feeder, limits, batch, response, rule, n_chunk, found):  # typ
 
 
 @njit(error_model="numpy")
-def _correct_some(feeder, limits, batch, response, rule, first, last, found):  # type: ignore[no-untyped-def]
+def _correct_some(feeder, limits, batch, response, rule, first, last, found):
     """Correct the items listed from `first` to before `last`."""
     forests, n_bus = forest_room(feeder), batch.p_load.shape[1]
     room = Room(work_room(feeder), answer_room(feeder), limit_state(limits), np.empty(n_bus))
@@ -136,7 +136,7 @@ def _correct_some(feeder, limits, batch, response, rule, first, last, found):  #
 
 
 @njit(error_model="numpy")
-def _correct_one(case, forest, rule, room, b, found):  # type: ignore[no-untyped-def]
+def _correct_one(case, forest, rule, room, b, found):
     """Step by (20) until item b is safe or nothing more can be done; return its end."""
     n_steps, limit, demand = found.n_steps, room.limit, room.work.demand
     while True:
@@ -170,7 +170,7 @@ def _correct_one(case, forest, rule, room, b, found):  # type: ignore[no-untyped
 
 
 @njit(error_model="numpy")
-def _choose_bus(case, forest, room, tolerance):  # type: ignore[no-untyped-def]
+def _choose_bus(case, forest, room, tolerance):
     """Return the bus that helps the limit broken most, or the next one.
 
     _NONE or _TOO_HIGH where nothing helps.
@@ -196,7 +196,7 @@ def _choose_bus(case, forest, room, tolerance):  # type: ignore[no-untyped-def]
 
 
 @njit(error_model="numpy")
-def _gains(case, forest, room, row):  # type: ignore[no-untyped-def]
+def _gains(case, forest, room, row):
     """Fill `gain` with the rise of limit `row` per active power drawn at each live bus."""
     limits, feeder, gain = case.limits, case.feeder, room.gain
     voltage, current = room.answer.voltage[0], room.answer.current[0]
@@ -226,8 +226,8 @@ def _gains(case, forest, room, row):  # type: ignore[no-untyped-def]
 
 
 @njit(error_model="numpy")
-def _heaviest(case, forest):  # type: ignore[no-untyped-def]
-    """Return the bus that could relieve its own voltage most; _NONE where nothing is left to shed."""
+def _heaviest(case, forest):
+    """Return the bus that could relieve its own voltage most, _NONE where all is shed."""
     most, chosen = -1.0, _NONE
     for k in range(forest.n_live):
         i = forest.order[k]

@@ -155,7 +155,7 @@ def battery_digest(batteries: Batteries) -> str:
 
 
 def _check_typed(label: str, given: ArrayLike, buses: Sequence[str]) -> None:
-    """Raise ValueError for a power or an energy as the user typed it, before it becomes per unit."""
+    """Raise ValueError for a bad power or energy as the user typed it, in MW or MWh."""
     allowed = "zero or more" if label == "p_max_mw" else "positive"
     try:
         values = np.atleast_1d(np.asarray(given, dtype=float))

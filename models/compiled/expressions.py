@@ -241,7 +241,7 @@ def _function(e: Any) -> str:
 
 
 def _number(e: Any) -> float | None:
-    """Return the value of a number, a fixed variable, or a product or quotient of such, else None."""
+    """Return the value of a number, a fixed variable, a product or quotient of such, or None."""
     kind = _KIND.get(e.__class__) or _learn(e)
     if kind == "number" or (kind == "variable" and e.fixed):
         return float(pyo.value(e))

@@ -308,22 +308,25 @@ def _rows(repns: list[Any], place: dict[int, int]) -> QuadraticRows:
 
 
 def _flat(rows: QuadraticRows) -> tuple[Any, ...]:
+    """Return the constants, the linear terms and the products, as the kernels take them."""
+    linear = (rows.start, rows.column, rows.value)
     return (
         rows.constant,
-        rows.start,
-        rows.column,
-        rows.value,
-        rows.product_start,
-        rows.product_i,
-        rows.product_j,
-        rows.product_value,
+        linear,
+        (
+            rows.product_start,
+            rows.product_i,
+            rows.product_j,
+            rows.product_value,
+        ),
     )
 
 
 @njit(cache=True, parallel=True)
-def _evaluate(
-    x, constant, start, column, value, product_start, product_i, product_j, product_value
-):  # type: ignore[no-untyped-def]
+def _evaluate(x, constant, linear, products):  # type: ignore[no-untyped-def]
+    """Return the m functions of each row of x (B, n_column), (B, m)."""
+    start, column, value = linear
+    product_start, product_i, product_j, product_value = products
     n_item, n_row = x.shape[0], constant.shape[0]
     out = np.empty((n_item, n_row))
     for item in prange(n_item):
@@ -338,9 +341,9 @@ def _evaluate(
 
 
 @njit(cache=True, parallel=True)
-def _define(
-    x, constant, start, column, value, product_start, product_i, product_j, product_value, target
-):  # type: ignore[no-untyped-def]
+def _define(x, constant, linear, _products, target):  # type: ignore[no-untyped-def]
+    """Write the m linear functions of each row of x into its columns `target` (m,)."""
+    start, column, value = linear
     for item in prange(x.shape[0]):
         for k in range(constant.shape[0]):
             total = constant[k]

@@ -2,7 +2,8 @@
 needs, and no more.
 
     objective  f(x)   = c_0 + a' x + sum over terms k of w_k T_k(x)
-    row i      g_i(x) = sum over j of A_ij x_j + sum over terms k of W_ik T_k(x),      lower_i <= g_i(x) <= upper_i
+    row i      g_i(x) = sum over j of A_ij x_j + sum over terms k of W_ik T_k(x),
+               lower_i <= g_i(x) <= upper_i
 
 A term T_k is a *shape* applied to a few variables and numbers: x0 * x1, or x0 * x1 * cos(x2 - x3 -
 p0). The shapes of a network model are a handful, however many buses, periods and scenarios it has,

@@ -1,7 +1,7 @@
 """AC states read into the columns of the compiled limits (4), (5) of load transfer.
 
-A column holds one of w, P, ell, y of one bus or branch. `put_bus` and `put_branch` are the one place
-where an AC state becomes these numbers. The judge reads whole batches by them, and the compiled
+A column holds one of w, P, ell, y of one bus or branch. Only `put_bus` and `put_branch` turn an AC
+state into these numbers. The judge reads whole batches by them, and the compiled
 searches (`shedding_sweep.py`, the paper's correction) one state at a time.
 """
 
@@ -260,7 +260,7 @@ class _Report(NamedTuple):
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def _read_items(feeder, limits, reading, flows, closed, fault, report):  # type: ignore[no-untyped-def]
+def _read_items(feeder, limits, reading, flows, closed, fault, report):
     """Fill `report` for every item."""
     for item in prange(closed.shape[0]):
         reachable = reading.reachable[fault[item]]
@@ -268,7 +268,7 @@ def _read_items(feeder, limits, reading, flows, closed, fault, report):  # type:
 
 
 @njit(error_model="numpy")
-def _read_item(feeder, limits, reachable, per_limit, flows, closed, item, report):  # type: ignore[no-untyped-def]
+def _read_item(feeder, limits, reachable, per_limit, flows, closed, item, report):
     """Fill row `item`; closed: (n_branch,)."""
     x, energised = report.points[item], flows.energised
     lowest, n_live, connected = _read_buses(limits, reachable, flows, item, x)
@@ -287,7 +287,7 @@ def _read_item(feeder, limits, reachable, per_limit, flows, closed, item, report
 
 
 @njit(error_model="numpy")
-def _read_buses(limits, reachable, flows, item, x):  # type: ignore[no-untyped-def]
+def _read_buses(limits, reachable, flows, item, x):
     """Write the buses into x; return the lowest |V|^2, the number of live buses, if connected."""
     lowest, n_live, connected = np.inf, 0, True
     for i in range(flows.voltage.shape[1]):
@@ -304,7 +304,7 @@ def _read_buses(limits, reachable, flows, item, x):  # type: ignore[no-untyped-d
 
 
 @njit(error_model="numpy")
-def _read_branch(feeder, limits, flows, item, closed, b, x):  # type: ignore[no-untyped-def]
+def _read_branch(feeder, limits, flows, item, closed, b, x):
     """Write branch b into x; return its power or current, pu."""
     a, c = flows.at_from[item, b], flows.sign_to * flows.at_to[item, b]
     sent = (flows.voltage[item, feeder.from_bus[b]] * np.conj(a)).real

@@ -2,8 +2,8 @@
 
     (1)  min  sum of c_k s_k   s.t.  sum of A_ck s_k <= b_c for every cut c,   low_k <= s_k <= 1
 
-with c_k > 0. It starts dual feasible at s = low, since shedding only costs. Bound flipping solves it
-in about one pivot per active cut.
+with c_k > 0. It starts dual feasible at s = low, since shedding only costs. With bound flipping it
+takes about one pivot per active cut.
 """
 
 from __future__ import annotations

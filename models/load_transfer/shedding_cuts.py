@@ -28,7 +28,7 @@ INSIDE = 1e-6
 
 @njit(error_model="numpy")
 def choose_rows(excess, tolerance, broken, rows):
-    """List the MAX_NEW most broken limits in `rows`, mark all broken ones; return the number listed.
+    """List the MAX_NEW most broken limits in `rows`, mark all broken ones; return how many.
 
     excess, broken: (n_limit,).
     """
@@ -140,7 +140,7 @@ _SENT, _LOST, _CURRENT = range(3)
 
 @njit(error_model="numpy")
 def _branch_gradient(feeder, closed, answer, b, which):
-    """Return the gradients, by the voltages at its ends, of P sent, P lost or the squared current."""
+    """Return the gradients of P sent, P lost or the squared current by both end voltages."""
     v_from, v_to = answer.voltage[0, feeder.from_bus[b]], answer.voltage[0, feeder.to_bus[b]]
     at_from, at_to = end_currents(feeder, closed, answer, b)
     y_from, y_to = feeder.y_closed[b, 0], feeder.y_closed[b, 1]

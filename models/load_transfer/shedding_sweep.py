@@ -1,4 +1,4 @@
-"""Compiled search for the cheapest safe decision: least load shedding for each of several topologies.
+"""Compiled search for the cheapest safe decision among topologies, each with least shedding.
 
 For one topology with AC voltages V at the shed fractions s:
 
@@ -50,7 +50,7 @@ from feederguard.models.power_flow.forest import (
 )
 from feederguard.models.power_flow.newton_sweep import solve_item
 
-STAMP = "438cbf587af401b260450a09ab704c0d8b35e356bad3cee2a727e8ceb82b9595"
+STAMP = "57a046d3427380b1f48b6e64b898f395eab7eaa15d733974e608b1446cfb2b16"
 
 MAX_ROUNDS = 25
 ONLY_MORE = 8
@@ -176,7 +176,7 @@ def _race_some(feeder, limits, batch, aims, first, last, found):
 
 @njit(error_model="numpy")
 def _lowest_bound(first, last, best, found):
-    """Return the unfinished candidate with the lowest bound below `best`, -1 where there is none."""
+    """Return the unfinished candidate with the lowest bound below `best`, -1 for none."""
     k = -1
     for other in range(first, last):
         if (

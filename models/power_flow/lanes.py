@@ -18,7 +18,7 @@ from feederguard.models.power_flow.subtree import (
     through_ratio,
 )
 
-STAMP = "d8190327fa1d6d10048a3e4d1a2e2a905e133d3ca16ff28f3874262099937451"
+STAMP = "9fb3e9dc39ac36e1b8d6042ea0d7c46cd107fbff021c0f0d143c8bc72acb7c9a"
 
 LANES = 32  # below 16 the compiler unrolls the lanes instead of using vector registers
 

@@ -278,7 +278,7 @@ def _close_loops(feeder, forest, tree, ratio, impedance):  # type: ignore[no-unt
 
 @njit(error_model="numpy")
 def _answer_links(feeder, forest, tree, link_v, link_j):  # type: ignore[no-untyped-def]
-    """Fill the forest's voltages (n_link, n_bus) and currents (n_link, n_branch) per link current."""
+    """Fill the voltages (n_link, n_bus) and currents (n_link, n_branch) per link current."""
     for c in range(forest.n_link):
         b = forest.links[c]
         tree.drawn[:] = 0.0

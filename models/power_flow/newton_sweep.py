@@ -64,7 +64,7 @@ from feederguard.models.power_flow.subtree import (
     through_ratio,
 )
 
-STAMP = "2eb333cb5abde1390171ada67e52c1748fd1568978b3bf2a6ec524142953c0fd"
+STAMP = "fd8b2b3208a1a4566b9793d985b3a2d0bd7da13248e648f2a801a9385ad3d524"
 
 
 class Asked(NamedTuple):

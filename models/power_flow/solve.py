@@ -2,8 +2,8 @@
 
 Constant-power demand at every bus, substations at fixed voltage, the branch model of
 `network/network.py`; radial or meshed, with one topology for the whole batch or one per item. The
-method is derived in `newton_sweep.py`: an exact Newton step by one sweep over the tree, loops closed
-by link currents. An item has converged when the power mismatch at every bus is below
+method is derived in `newton_sweep.py`: an exact Newton step by one sweep over the tree, with loops
+closed by link currents. An item has converged when the power mismatch at every bus is below
 `tolerance_mva`. One that fails is marked and filled with NaN; the rest of the batch goes on.
 """
 

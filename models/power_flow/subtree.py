@@ -56,7 +56,7 @@ def through_impedance(t11, t12, t21, t22, c1, c2, r, x):
 
 @njit(error_model="numpy", fastmath=MATH)
 def through_ratio(t11, t12, t21, t22, c1, c2, a, b):
-    """Return R(conj k) T R(k) and conj(k) c for k = a + jb: a subtree behind an ideal transformer."""
+    """Return R(conj k) T R(k), conj(k) c for k = a + jb: a subtree behind a transformer."""
     u11, u12 = t11 * a + t12 * b, t12 * a - t11 * b
     u21, u22 = t21 * a + t22 * b, t22 * a - t21 * b
     return (

@@ -32,7 +32,7 @@ from feederguard.models.power_flow.loops import respond
 from feederguard.models.power_flow.newton_sweep import start_flat
 from feederguard.models.power_flow.subtree import N_LINE, N_STATE, S_E, S_F, linearise
 
-STAMP = "e6f48f32c2012ef89e6f39fe2f95583427cc0940a7b5c4ea3ffff5e7661d3922"
+STAMP = "73e0fa93df6e1ea5c40ea1315635839cee655f98fee29c5489619510241b22f3"
 
 
 class States(NamedTuple):
@@ -95,7 +95,9 @@ def _tree(network: Network) -> tuple[Forest, ComplexArray]:
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def _sensitivity(feeder, forest, shunt, states, bus, at, n_chunk, out):  # type: ignore[no-untyped-def]
+def _sensitivity(  # type: ignore[no-untyped-def]
+    feeder, forest, shunt, states, bus, at, n_chunk, out
+):
     """Fill `out` (B, len(bus), len(at)) with (2)."""
     n_item, n_bus = states.voltage.shape
     for chunk in prange(n_chunk):

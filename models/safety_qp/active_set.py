@@ -25,7 +25,7 @@ from feederguard.models.safety_qp.tight_rows import (
     tight_rows,
 )
 
-STAMP = "5ef85d401599a3faebcae8d82cebb464a77566fc97ac9add6a7ef0414b98f017"
+STAMP = "e7c420dfb754fcd069b39ad34aeafd10081590c19628b96b1ee92f9f731f897b"
 
 # Distance to a constraint, in units of a, below which it counts as met during the search.
 _FEASIBLE = 1e-11
@@ -67,7 +67,7 @@ class Move(NamedTuple):
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def project_items(problems, n_chunk, answers):  # type: ignore[no-untyped-def]
+def project_items(problems, n_chunk, answers):
     """Project every item and fill `answers`."""
     n_item = problems.a0.shape[0]
     for chunk in prange(n_chunk):
@@ -76,7 +76,7 @@ def project_items(problems, n_chunk, answers):  # type: ignore[no-untyped-def]
 
 
 @njit(error_model="numpy")
-def _project_some(problems, first, last, answers):  # type: ignore[no-untyped-def]
+def _project_some(problems, first, last, answers):
     """Project the items from `first` to before `last`."""
     n, m = problems.a0.shape[1], problems.low.shape[1]
     room = Room(np.empty(m), np.empty(n), np.empty(n), np.empty(n), np.empty(m), tight_rows(n, m))
@@ -112,7 +112,7 @@ def _project_some(problems, first, last, answers):  # type: ignore[no-untyped-de
 
 
 @njit(error_model="numpy")
-def _clip(item, nu):  # type: ignore[no-untyped-def]
+def _clip(item, nu):
     """Start at the clipped proposal; FAILED where a number is missing or the box is empty."""
     a0, lo, hi, side = item.a0, item.lo, item.hi, item.side
     for j in range(a0.shape[0]):
@@ -135,7 +135,7 @@ def _clip(item, nu):  # type: ignore[no-untyped-def]
 
 
 @njit(error_model="numpy")
-def _norms(g, norm):  # type: ignore[no-untyped-def]
+def _norms(g, norm):
     """Fill `norm` (m,) with the lengths of the rows of G."""
     norm[:] = 0.0
     for j in range(g.shape[0]):
@@ -146,7 +146,7 @@ def _norms(g, norm):  # type: ignore[no-untyped-def]
 
 
 @njit(error_model="numpy")
-def _all_met(y, low, high):  # type: ignore[no-untyped-def]
+def _all_met(y, low, high):
     broken = False
     for i in range(y.shape[0]):
         # A NaN counts as broken: it then fails in the verification.
@@ -155,7 +155,7 @@ def _all_met(y, low, high):  # type: ignore[no-untyped-def]
 
 
 @njit(error_model="numpy")
-def _search(item, room):  # type: ignore[no-untyped-def]
+def _search(item, room):
     """Take constraints in, the most violated one first, until none is; return the status."""
     n, m = item.g.shape
     k = 0
@@ -171,7 +171,7 @@ def _search(item, room):  # type: ignore[no-untyped-def]
 
 
 @njit(error_model="numpy")
-def _most_violated(item, y):  # type: ignore[no-untyped-def]
+def _most_violated(item, y):
     """Return the place of the most violated constraint, -1 where there is none, and its sign."""
     n, m = item.g.shape
     a, side, kind, norm = item.a, item.side, item.kind, item.norm
@@ -205,7 +205,7 @@ def _most_violated(item, y):  # type: ignore[no-untyped-def]
 
 
 @njit(error_model="numpy")
-def _take_in(place, sign, k, item, room):  # type: ignore[no-untyped-def]
+def _take_in(place, sign, k, item, room):
     """Move until the constraint is met, or gives way at its cap.
 
     Returns the number of tight rows, -1 on failure.
@@ -238,7 +238,7 @@ def _take_in(place, sign, k, item, room):  # type: ignore[no-untyped-def]
 
 
 @njit(error_model="numpy")
-def _aim(place, sign, item, y):  # type: ignore[no-untyped-def]
+def _aim(place, sign, item, y):
     """Return the `Move` that takes a constraint in, and the value of the constraint."""
     i = place - item.g.shape[0]
     if i < 0:
@@ -251,7 +251,7 @@ def _aim(place, sign, item, y):  # type: ignore[no-untyped-def]
 
 
 @njit(error_model="numpy")
-def _first_event(move, own, full, k, item, room):  # type: ignore[no-untyped-def]
+def _first_event(move, own, full, k, item, room):
     """Return how far the step goes, what ends it, and the tight row or unknown concerned.
 
     full: the step that meets the constraint. Writes the rate of nu of fixed unknowns into z.
@@ -287,7 +287,7 @@ def _first_event(move, own, full, k, item, room):  # type: ignore[no-untyped-def
 
 
 @njit(error_model="numpy")
-def _advance(sign, step, k, item, room):  # type: ignore[no-untyped-def]
+def _advance(sign, step, k, item, room):
     """Take the step: multipliers of tight rows, free unknowns, multipliers of fixed ones."""
     rows, r, z = room.tight.rows, room.tight.r, room.z
     for q in range(k):
@@ -300,7 +300,7 @@ def _advance(sign, step, k, item, room):  # type: ignore[no-untyped-def]
 
 
 @njit(error_model="numpy")
-def _hold(move, own, k, item, room):  # type: ignore[no-untyped-def]
+def _hold(move, own, k, item, room):
     """Make the constraint, which is met, tight; return the number of tight rows, -1 on failure."""
     i = move.row
     if i >= 0:
@@ -316,7 +316,7 @@ def _hold(move, own, k, item, room):  # type: ignore[no-untyped-def]
 
 
 @njit(error_model="numpy")
-def _let_go(event, which, k, item, room):  # type: ignore[no-untyped-def]
+def _let_go(event, which, k, item, room):
     """Free a bound, or drop a tight row; return the number of tight rows, -1 on failure."""
     if event == _FREED:
         item.side[which] = 0
@@ -336,7 +336,7 @@ def _let_go(event, which, k, item, room):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def pull_back_items(gradient, columns, answers, n_chunk, out):  # type: ignore[no-untyped-def]
+def pull_back_items(gradient, columns, answers, n_chunk, out):
     """Fill `out` (B, n) with the gradient by the proposals."""
     n_item = gradient.shape[0]
     for chunk in prange(n_chunk):
@@ -345,7 +345,7 @@ def pull_back_items(gradient, columns, answers, n_chunk, out):  # type: ignore[n
 
 
 @njit(error_model="numpy")
-def _pull_back_some(gradient, columns, answers, first, last, out):  # type: ignore[no-untyped-def]
+def _pull_back_some(gradient, columns, answers, first, last, out):
     """Fill the rows from `first` to before `last`."""
     n, m = gradient.shape[1], answers.kind.shape[1]
     tight, z = tight_rows(n, m), np.empty(n)

@@ -49,7 +49,7 @@ class Room(NamedTuple):
 
 
 @njit(error_model="numpy")
-def product(g, a, y):  # type: ignore[no-untyped-def]
+def product(g, a, y):
     """Fill y with G a."""
     y[:] = 0.0
     for j in range(g.shape[0]):
@@ -59,7 +59,7 @@ def product(g, a, y):  # type: ignore[no-untyped-def]
 
 
 @njit(error_model="numpy")
-def finish(item, k, room):  # type: ignore[no-untyped-def]
+def finish(item, k, room):
     """Recompute the answer from its active set, verify (2)-(4), and return the status."""
     g, mu, kind, pull = item.g, item.mu, item.kind, room.pull
     n, m = g.shape
@@ -85,7 +85,7 @@ def finish(item, k, room):  # type: ignore[no-untyped-def]
 
 
 @njit(error_model="numpy")
-def _place(item, k, room):  # type: ignore[no-untyped-def]
+def _place(item, k, room):
     """Compute the free unknowns: along the basis the tight rows decide, across it `pull`.
 
     Leaves in r what the tight rows move along the basis.
@@ -124,7 +124,7 @@ def _place(item, k, room):  # type: ignore[no-untyped-def]
 
 
 @njit(error_model="numpy")
-def _forces_balance(item, force, k, room):  # type: ignore[no-untyped-def]
+def _forces_balance(item, force, k, room):
     """Return whether (2), (4) and the signs of the tight rows hold; cut rounding off the box."""
     g, a, side, pull, rows = item.g, item.a, item.side, room.pull, room.tight.rows
     n = g.shape[0]
@@ -150,7 +150,7 @@ def _forces_balance(item, force, k, room):  # type: ignore[no-untyped-def]
 
 
 @njit(error_model="numpy")
-def _status(item, y):  # type: ignore[no-untyped-def]
+def _status(item, y):
     """Return the status of an item whose rows have the values y; FAILED where (3) does not hold."""
     kind = item.kind
     status = TIGHT

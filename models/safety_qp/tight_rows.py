@@ -41,7 +41,7 @@ def tight_rows(n, m):
 
 
 @njit(error_model="numpy")
-def direction(place, g, k, tight, side, z):  # type: ignore[no-untyped-def]
+def direction(place, g, k, tight, side, z):
     """Fill z with the normal less its part along the tight rows, and r with that part.
 
     The normal is that of unknown `place`, or of row place - n, over the free unknowns. Returns
@@ -69,7 +69,7 @@ def direction(place, g, k, tight, side, z):  # type: ignore[no-untyped-def]
 
 
 @njit(error_model="numpy")
-def split(k, tight, z):  # type: ignore[no-untyped-def]
+def split(k, tight, z):
     """Take the parts along the first k basis vectors off z, twice, and leave them in c."""
     basis, c = tight.basis, tight.c
     n = z.shape[0]
@@ -86,7 +86,7 @@ def split(k, tight, z):  # type: ignore[no-untyped-def]
 
 
 @njit(error_model="numpy")
-def append(k, tight, side, z):  # type: ignore[no-untyped-def]
+def append(k, tight, side, z):
     """Add rows[k], whose split is in c and z, to the basis; return the new number of rows."""
     basis, tri, c = tight.basis, tight.tri, tight.c
     n = z.shape[0]
@@ -105,7 +105,7 @@ def append(k, tight, side, z):  # type: ignore[no-untyped-def]
 
 
 @njit(error_model="numpy")
-def rebuild(g, k, tight, side):  # type: ignore[no-untyped-def]
+def rebuild(g, k, tight, side):
     """Build the basis of the first k rows over the free unknowns anew.
 
     Returns k, or -1 where the rows depend on each other.

@@ -98,7 +98,7 @@ def by_pyomo(network: Network, setting: Setting, flow: PowerFlow, k: int) -> np.
 
 
 def by_kernel(network: Network, setting: Setting, flow: PowerFlow, k: int) -> SimpleNamespace:
-    """Return the columns, the excess of each limit and whether its bus is dark, as kernels see it."""
+    """Return the columns, the excess of each limit and the largest one, as kernels see it."""
     feeder_arrays = prepare(network)
     limits = lay_out_limits(transfer_rules(network, setting))
     closed = np.array(flow.closed[k])

@@ -1,5 +1,7 @@
 """The paper's correction: hand cases of (20), its ends, and the plain loop it must agree with step
 by step.
+
+shedding_steps.py is tested here.
 """
 
 from dataclasses import replace

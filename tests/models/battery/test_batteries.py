@@ -1,4 +1,7 @@
-"""Batteries in engineering units, and netting of charging against discharging, by hand."""
+"""Batteries in engineering units, and netting of charging against discharging, by hand.
+
+netting.py is tested here.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The limits laid out for the kernels: every column in its place, and the compiled model's values."""
+"""The limits laid out for kernels: every column in its place, the values of the compiled model."""
 
 import numpy as np
 import pytest

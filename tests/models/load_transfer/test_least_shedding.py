@@ -1,5 +1,9 @@
 """Least shedding by hand, against Ipopt on the full equations, and the race of topologies against
 their single answers.
+
+shedding_sweep.py is tested here.
+shedding_cuts.py is tested here.
+bounded_simplex.py is tested here.
 """
 
 import itertools

@@ -1,5 +1,7 @@
 """Line-node power ratio: a three-bus mesh by hand, the matrix formula itself, and finite
 differences of the AC flow.
+
+dense.py is tested here.
 """
 
 import numpy as np

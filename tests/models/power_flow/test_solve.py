@@ -1,5 +1,13 @@
 """The AC power flow against a dense admittance matrix built here, closed forms, published figures
 and pandapower.
+
+flow.py is tested here.
+layout.py is tested here.
+forest.py is tested here.
+subtree.py is tested here.
+loops.py is tested here.
+newton_sweep.py is tested here.
+lanes.py is tested here.
 """
 
 import functools

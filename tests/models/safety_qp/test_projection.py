@@ -1,5 +1,9 @@
 """The batched projection against hand calculations, an independent solver, and its own optimality
 conditions.
+
+active_set.py is tested here.
+optimality.py is tested here.
+tight_rows.py is tested here.
 """
 
 import numpy as np
