@@ -31,7 +31,7 @@ from feederguard.models.power_flow.forest import (
 )
 from feederguard.models.power_flow.newton_sweep import solve_item
 
-STAMP = "d886a76b0a18fad15d04bfdbe7380f6bfb944aea8d968daeb0af8a8828331365"
+STAMP = "e6843899c7d4dc945aa251317f4034d8466c0ee33d0b64f56c1575bad2a44802"
 
 ENDS = ("as_proposed", "corrected", "nothing_left", "high_voltage", "not_radial", "out_of_steps")
 AS_PROPOSED, CORRECTED, NOTHING_LEFT, HIGH_VOLTAGE, NOT_RADIAL, OUT_OF_STEPS = range(len(ENDS))

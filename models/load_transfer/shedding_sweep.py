@@ -50,7 +50,7 @@ from feederguard.models.power_flow.forest import (
 )
 from feederguard.models.power_flow.newton_sweep import solve_item
 
-STAMP = "57a046d3427380b1f48b6e64b898f395eab7eaa15d733974e608b1446cfb2b16"
+STAMP = "01d78bd37bd1eb98012722e8c281e9cbe88fca274b06e2b85092041dae943f3f"
 
 MAX_ROUNDS = 25
 ONLY_MORE = 8
