@@ -3,7 +3,7 @@ runs a job there.
 
     python3 run.py compare [options]          the main study, studies/compare_methods.py
     python3 run.py test [options]             the test suite (pytest, a process per core)
-    python3 run.py test --newest [options]    part of the suite on the newest versions that pyproject.toml admits
+    python3 run.py test --newest [options]    part of the suite on the newest versions admitted
     python3 run.py lock                       write requirements.txt and requirements-test.txt anew
 
 The environment is .venv beside this file (.venv-newest for the newest versions), or the folder
@@ -151,7 +151,8 @@ def _install_torch(install: list[str]) -> None:
     """Install PyTorch's CPU build where its index answers; on Linux the usual one brings gigabytes
     for a GPU.
     """
-    held = f"from importlib.metadata import version; raise SystemExit(version('torch').split('+')[0] != '{TORCH[7:]}')"
+    held = "from importlib.metadata import version as v; import sys; "
+    held += f"sys.exit(v('torch').split('+')[0] != '{TORCH.removeprefix('torch==')}')"
     if subprocess.run([install[0], "-c", held], stderr=subprocess.DEVNULL).returncode == 0:
         return
     only_once = ["--retries", "0", "--timeout", "15", "--index-url", TORCH_INDEX]

@@ -67,8 +67,8 @@ def _picture_of_map(page: Any, options: Options) -> None:
     first = page.locator("#transfer-decisions-0").bounding_box()
     last = page.locator("#transfer-map").bounding_box()
     top = first["y"] - LABEL - MARGIN
-    clip = {"x": last["x"] - MARGIN, "y": top, "width": last["width"] + 2 * MARGIN,
-            "height": last["y"] + last["height"] - top}  # fmt: skip
+    clip = {"x": last["x"] - MARGIN, "y": top}
+    clip |= {"width": last["width"] + 2 * MARGIN, "height": last["y"] + last["height"] - top}
     page.screenshot(path=IMAGES / "map.png", clip=clip, full_page=True)
 
 

@@ -1,7 +1,7 @@
 """A hook of mkdocs: the folders seen as the package `feederguard`, and its reference pages.
 
-A sub-package has one page. The pages follow the folders, so a new file is in the reference without a list to edit. Nothing is
-imported: mkdocstrings reads the source text.
+A sub-package has one page. The pages follow the folders, so a new file is in the reference without
+a list to edit. Nothing is imported: mkdocstrings reads the source text.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def _packages(folder: str) -> list[Path]:
-    """Return a folder and the sub-packages in it, each with at least one module that says something."""
+    """Return a folder and the sub-packages in it that hold a module."""
     inside = [path.parent for path in (ROOT / folder).rglob("__init__.py")]
     return [package for package in sorted(inside) if _modules(package)]
 

@@ -22,7 +22,7 @@ TimeArray = NDArray[np.datetime64]
 WORTH_SHARING_US = 2000.0
 
 
-def plain(array: ArrayLike, dtype: DTypeLike = None) -> NDArray[Any]:
+def plain(array: ArrayLike, dtype: DTypeLike | None = None) -> NDArray[Any]:
     """Return the array contiguous and writable, as kernels are compiled for; a copy where needed.
 
     A read-only or strided array would compile the kernel anew.

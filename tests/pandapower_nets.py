@@ -71,7 +71,7 @@ def indexed(net):
 
 
 def assert_same_flow(net):
-    """The network of this net has pandapower's voltages, by its admittances and by our power flow."""
+    """The network of this net has pandapower's voltages, by admittances and by our flow."""
     net = indexed(net)
     run(net)
     with warnings.catch_warnings():

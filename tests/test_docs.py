@@ -1,4 +1,4 @@
-"""What README and docs name is there, and README is short. Their code blocks are doctests of their own."""
+"""What README and docs name is there, and README is short. Their code blocks are doctests."""
 
 import re
 from pathlib import Path

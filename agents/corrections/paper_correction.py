@@ -85,9 +85,8 @@ class CorrectionRun:
     end: IntArray  # (B,) index into ENDS
     n_steps: IntArray  # (B,) steps (20)
     n_flows: IntArray  # (B,) AC power flows run
-    worst_limit: (
-        IntArray  # (B,) limit still broken most, in the order of `limit_places`; -1 none or no flow
-    )
+    # (B,) limit still broken most, in the order of `limit_places`; -1 none or no flow
+    worst_limit: IntArray
 
     @property
     def safe(self) -> BoolArray:

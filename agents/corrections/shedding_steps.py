@@ -31,7 +31,7 @@ from feederguard.models.power_flow.forest import (
 )
 from feederguard.models.power_flow.newton_sweep import solve_item
 
-STAMP = "e6843899c7d4dc945aa251317f4034d8466c0ee33d0b64f56c1575bad2a44802"
+STAMP = "a98ffbbe341ba1aa92b63e401d0dbf7bc7b885dc5adbd2aae53e7978333ba3ee"
 
 ENDS = ("as_proposed", "corrected", "nothing_left", "high_voltage", "not_radial", "out_of_steps")
 AS_PROPOSED, CORRECTED, NOTHING_LEFT, HIGH_VOLTAGE, NOT_RADIAL, OUT_OF_STEPS = range(len(ENDS))

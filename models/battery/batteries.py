@@ -22,7 +22,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -31,6 +31,17 @@ from feederguard.models.arrays import FloatArray, IntArray
 from feederguard.models.network import Network
 
 _FRACTIONS = ("efficiency_charge", "efficiency_discharge", "soc_min", "soc_max", "soc_start")
+
+
+class Shares(TypedDict, total=False):
+    """What `Batteries.at` takes besides power and energy: one number, or one per battery."""
+
+    efficiency_charge: ArrayLike
+    efficiency_discharge: ArrayLike
+    soc_min: ArrayLike
+    soc_max: ArrayLike
+    soc_start: ArrayLike
+    soc_end: ArrayLike | None
 
 
 def _filled(value: float) -> Any:
@@ -46,24 +57,19 @@ class Batteries:
     """
 
     bus: IntArray  # (n_bat,) position of the bus in the network
-    p_max: (
-        FloatArray  # (n_bat,) limit of charging and of discharging power at the bus, zero or more
-    )
+    # (n_bat,) limit of charging and of discharging power at the bus, zero or more
+    p_max: FloatArray
     energy: FloatArray  # (n_bat,) energy of a full battery in pu h, positive
-    efficiency_charge: FloatArray = _filled(
-        0.95
-    )  # (n_bat,) stored per drawn, above 0 and at most 1
-    efficiency_discharge: FloatArray = _filled(
-        0.95
-    )  # (n_bat,) fed per taken out of store, above 0 and at most 1
-    soc_min: FloatArray = _filled(
-        0.0
-    )  # (n_bat,) fractions of the energy, 0 <= min <= start <= max <= 1
+    # (n_bat,) stored per drawn, above 0 and at most 1
+    efficiency_charge: FloatArray = _filled(0.95)
+    # (n_bat,) fed per taken out of store, above 0 and at most 1
+    efficiency_discharge: FloatArray = _filled(0.95)
+    # (n_bat,) fractions of the energy, 0 <= min <= start <= max <= 1
+    soc_min: FloatArray = _filled(0.0)
     soc_max: FloatArray = _filled(1.0)  # (n_bat,)
     soc_start: FloatArray = _filled(0.5)  # (n_bat,) before the first step
-    soc_end: FloatArray | None = (
-        None  # (n_bat,) after the last step; None asks for at least soc_start
-    )
+    # (n_bat,) after the last step; None asks for at least soc_start
+    soc_end: FloatArray | None = None
     name: tuple[str, ...] = ()  # default "battery 1", ...
 
     def __post_init__(self) -> None:
@@ -100,21 +106,16 @@ class Batteries:
         bus_names: Sequence[str],
         p_max_mw: ArrayLike,
         energy_mwh: ArrayLike,
-        efficiency_charge: ArrayLike = 0.95,
-        efficiency_discharge: ArrayLike = 0.95,
-        soc_min: ArrayLike = 0.0,
-        soc_max: ArrayLike = 1.0,
-        soc_start: ArrayLike = 0.5,
-        soc_end: ArrayLike | None = None,
         names: Sequence[str] | None = None,
+        **shares: Unpack[Shares],
     ) -> Batteries:
-        """Return batteries at the named buses; every other argument is one number or one per
-        battery.
+        """Return batteries at the named buses.
 
-        SOC in fractions of the energy; soc_end None asks for at least soc_start after the last
-        step. A battery is named by its bus unless `names` are given; the second one at a bus gets "
-        (2)" after that. Raises `NetworkError` for an unknown bus, and ValueError as the class does,
-        naming p_max_mw and energy_mwh as they were given.
+        Every argument is one number, or one per battery. shares: efficiency_charge,
+        efficiency_discharge and the SOC limits of the class, in fractions of the energy. A battery
+        is named by its bus unless `names` are given; the second one at a bus gets " (2)" after
+        that. Raises `NetworkError` for an unknown bus, and ValueError as the class does, naming
+        p_max_mw and energy_mwh as they were given.
         """
         if isinstance(bus_names, str):
             raise ValueError(
@@ -127,18 +128,18 @@ class Batteries:
         labels = names or [
             bus if n == 1 else f"{bus} ({n})" for bus, n in zip(order, copies, strict=True)
         ]
+        numbers: dict[str, Any] = {key: _array_or_none(value) for key, value in shares.items()}
         return cls(
             bus=np.array([network.bus_index(bus) for bus in order], dtype=np.int64),
             p_max=np.asarray(p_max_mw, dtype=float) / network.base_mva,
             energy=np.asarray(energy_mwh, dtype=float) / network.base_mva,
-            efficiency_charge=np.asarray(efficiency_charge, dtype=float),
-            efficiency_discharge=np.asarray(efficiency_discharge, dtype=float),
-            soc_min=np.asarray(soc_min, dtype=float),
-            soc_max=np.asarray(soc_max, dtype=float),
-            soc_start=np.asarray(soc_start, dtype=float),
-            soc_end=None if soc_end is None else np.asarray(soc_end, dtype=float),
             name=tuple(labels),
+            **numbers,
         )
+
+
+def _array_or_none(value: Any) -> FloatArray | None:
+    return None if value is None else np.asarray(value, dtype=float)
 
 
 def battery_digest(batteries: Batteries) -> str:

@@ -50,13 +50,15 @@ class UnreadableExpressionError(ValueError):
 
 @dataclass
 class Row:
+    """A sum that is being read: constant, linear part, and weighted nonlinear terms."""
+
     constant: float = 0.0
     linear: dict[int, float] = field(default_factory=dict)  # column -> coefficient
-    terms: dict[int, float] = field(
-        default_factory=dict
-    )  # term -> weight, terms counted as they are met
+    # term -> weight, terms counted as they are met
+    terms: dict[int, float] = field(default_factory=dict)
 
     def add(self, other: Row, factor: float) -> None:
+        """Add `factor` times another row."""
         self.constant += factor * other.constant
         for mine, theirs in ((self.linear, other.linear), (self.terms, other.terms)):
             for k, value in theirs.items():
@@ -68,9 +70,8 @@ class TermReader:
 
     def __init__(self) -> None:
         self.variables: list[Any] = []
-        self.members: dict[
-            Shape, list[tuple[int, tuple[int, ...], tuple[float, ...]]]
-        ] = {}  # term, columns, numbers
+        # term, columns, numbers
+        self.members: dict[Shape, list[tuple[int, tuple[int, ...], tuple[float, ...]]]] = {}
         self.n_term = 0
         self._column: dict[int, int] = {}
         self._term: dict[tuple[Any, ...], int] = {}

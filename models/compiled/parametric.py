@@ -35,12 +35,10 @@ class ParametricModel:
     """The rows (1) of a model and the quadratic part of its objective, dense."""
 
     name: str
-    columns: Mapping[
-        str, IntArray
-    ]  # variable component -> its columns in x, in index order; -1 where fixed
-    parameters: Mapping[
-        str, IntArray
-    ]  # mutable parameter component -> its columns in theta, in index order
+    # variable component -> its columns in x, in index order; -1 where fixed
+    columns: Mapping[str, IntArray]
+    # mutable parameter component -> its columns in theta, in index order
+    parameters: Mapping[str, IntArray]
     rows: Mapping[str, IntArray]  # constraint component -> its rows, in index order
     a: FloatArray  # (n_row, n_x)
     d: FloatArray  # (n_row, n_theta)

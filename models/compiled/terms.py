@@ -105,9 +105,8 @@ def _assemble(
     bounds: list[Any],
 ) -> NlpTerms:
     n_x, n_term = len(reader.variables), reader.n_term
-    met = [
-        term for members in reader.members.values() for term, *_ in members
-    ]  # terms were counted as they were met
+    # terms were counted as they were met
+    met = [term for members in reader.members.values() for term, *_ in members]
     groups = tuple(
         TermGroup(
             shape,

@@ -15,13 +15,13 @@ from typing import Any
 from numba.extending import register_jitable
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@register_jitable
 def can_shed(p_load: Any) -> Any:
     """Return whether a bus of this active demand can shed (1); a number or an array."""
     return p_load > 0
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@register_jitable
 def kept(whole: Any, sheds: Any, shed: Any) -> Any:
     """Return what stays of (2): of a power p where s is shed, or of 1 where the fraction f is.
 
@@ -31,13 +31,13 @@ def kept(whole: Any, sheds: Any, shed: Any) -> Any:
     return whole - sheds * shed
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@register_jitable
 def kept_share(p_load: float, fraction: float) -> float:
     """Return what stays of 1 at one bus, for kernels, which work bus by bus."""
     return kept(1.0, 1.0, fraction) if can_shed(p_load) else 1.0
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@register_jitable
 def net_after_shedding(
     p_load: float, q_load: float, p_gen: float, fraction: float
 ) -> tuple[float, float]:

@@ -50,7 +50,7 @@ from feederguard.models.power_flow.forest import (
 )
 from feederguard.models.power_flow.newton_sweep import solve_item
 
-STAMP = "01d78bd37bd1eb98012722e8c281e9cbe88fca274b06e2b85092041dae943f3f"
+STAMP = "301f3d204dbd6bef9e1dd4ac5951b33eba591a28ab72a5264bf41398dc1f9bf9"
 
 MAX_ROUNDS = 25
 ONLY_MORE = 8

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numba import njit, prange
+from numpy.typing import NDArray
 
 from feederguard.models.arrays import FloatArray, IntArray
 from feederguard.models.safety_qp.optimality import (
@@ -52,8 +53,8 @@ class Answers(NamedTuple):
     a: FloatArray
     mu: FloatArray
     status: IntArray
-    side: FloatArray  # int8
-    kind: FloatArray  # int8
+    side: NDArray[np.int8]
+    kind: NDArray[np.int8]
 
 
 class Move(NamedTuple):

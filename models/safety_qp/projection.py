@@ -127,8 +127,11 @@ def project(
     # that is about one.
     with threads_for(1.0 * n_item):
         n_chunk = max(1, min(8 * numba.get_num_threads(), n_item))
-        arrays = (plain(array, np.float64) for array in (proposal, lo, hi, stacked, low, high))
-        project_items(Problems(*arrays, float(cap)), n_chunk, _arrays(answer))
+        start, box_low, box_high, rows, row_low, row_high = (
+            plain(array, np.float64) for array in (proposal, lo, hi, stacked, low, high)
+        )
+        problems = Problems(start, box_low, box_high, rows, row_low, row_high, float(cap))
+        project_items(problems, n_chunk, _arrays(answer))
     return answer
 
 

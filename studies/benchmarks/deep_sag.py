@@ -24,11 +24,12 @@ from feederguard.models.voltage_regulation.rules import band_excess
 
 PUBLISHED_MARGIN_PU = 0.002
 SAG_LOADS = (0.8, 1.0, 1.25)  # times nominal demand
+# of p_max
 SAG_PROPOSALS = {
     "discharging": (-1.0, -0.5),
     "small": (-0.1, 0.1),
     "charging": (0.5, 1.0),
-}  # of p_max
+}
 
 
 @dataclass(frozen=True)

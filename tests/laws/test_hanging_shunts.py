@@ -6,7 +6,8 @@ apart from `pi_model.py`.
 
 Uses: pi_model, AC and DistFlow equations with their losses, the lossless range, DistFlow with
 switches, least shedding as an NLP, and the compiled power flow with what is derived from it: one
-item, a batch on one tree, a batch of many trees, end currents, voltage sensitivity, nodal impedance.
+item, a batch on one tree, a batch of many trees, end currents, voltage sensitivity, nodal
+impedance.
 """
 
 import numpy as np

@@ -76,9 +76,8 @@ def test_a_loop_in_the_radial_setting_is_replaced() -> None:
     radial = SafeCorrection(network, "radial")
     looped = proposal([0, 1, 1, 1], 0.0)  # 0-3-2-1 in a row: radial, fine
     assert radial.run(spare, looped).status[0] == "as_proposed"
-    cut = proposal(
-        [0, 1, 1, 0], 0.0
-    )  # buses 1 and 2 joined and dark: safe by the judge, so it stays
+    # buses 1 and 2 joined and dark: safe by the judge, so it stays
+    cut = proposal([0, 1, 1, 0], 0.0)
     assert radial.run(spare, cut).status[0] == "as_proposed"
     ring = load_network("ieee33")
     scenario = make_scenarios(ring, "6")

@@ -152,7 +152,7 @@ def test_netting_keeps_the_power_at_the_bus_and_stores_the_rest(network):
 
 @pytest.mark.parametrize("limit", [{"soc_max": 0.56}, {"soc_end": 0.56}])
 def test_netting_stops_where_the_energy_no_longer_fits(network, limit):
-    """There is room for 0.025 in soc: 0.025 / 0.45 = 0.0556 comes off both, and the rest is named."""
+    """Room for 0.025 in soc: 0.025 / 0.45 = 0.0556 comes off both, and the rest is named."""
     model = held(network, [0.2, 0.0], [0.1, 0.0], **limit)
     model.soc[0, 0].set_value(0.535)
     model.soc[1, 0].set_value(0.535)

@@ -89,7 +89,8 @@ def test_what_has_no_shape_is_refused_by_name():
 
     with pytest.raises(
         UnreadableExpressionError,
-        match="small: choice holds an expression of kind Expr_ifExpression; write it flat, with arithmetic",
+        match="small: choice holds an expression of kind Expr_ifExpression; "
+        "write it flat, with arithmetic",
     ):
         read_terms(model)
     model.choice.deactivate()

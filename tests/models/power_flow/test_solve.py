@@ -10,106 +10,12 @@ newton_sweep.py is tested here.
 lanes.py is tested here.
 """
 
-import functools
-
 import numpy as np
-import pandapower
 import pytest
+from flow_checks import bus_admittance, feeder, mixed_states, random_network, worst_mismatch_mva
 
 from feederguard.data.networks import load_network
-from feederguard.models.network import Network
 from feederguard.models.power_flow import solve_power_flow
-from feederguard.models.switching.forests import spanning_forests
-
-
-def feeder(branches, demand, substation=(0,), v_substation=None, **changes):
-    """A network of 10 MVA and 10 kV; branches: (from, to, r, x), demand: complex per bus."""
-    n_bus, n = len(demand), len(branches)
-    ends = np.array(branches)
-    values = {
-        "name": "drawn",
-        "base_mva": 10.0,
-        "bus_name": tuple(map(str, range(n_bus))),
-        "branch_name": tuple(f"b{k}" for k in range(n)),
-        "kind": ("line",) * n,
-        "vn_kv": np.full(n_bus, 10.0),
-        "v_min": np.full(n_bus, 0.9),
-        "v_max": np.full(n_bus, 1.1),
-        "p_load": np.real(demand),
-        "q_load": np.imag(demand),
-        "p_gen": np.zeros(n_bus),
-        "q_gen": np.zeros(n_bus),
-        "g_shunt": np.zeros(n_bus),
-        "b_shunt": np.zeros(n_bus),
-        "substation": substation,
-        "v_substation": np.ones(len(substation)) if v_substation is None else v_substation,
-        "from_bus": ends[:, 0].astype(int),
-        "to_bus": ends[:, 1].astype(int),
-        "r": ends[:, 2],
-        "x": ends[:, 3],
-        **{name: np.zeros(n) for name in ("g_from", "b_from", "g_to", "b_to", "shift", "open_end")},
-        "tap": np.ones(n),
-        "rating": np.full(n, np.inf),
-        "closed": np.ones(n, dtype=bool),
-    }
-    return Network(**values | changes)
-
-
-def bus_admittance(network, closed):
-    """Dense bus admittance matrix for one switch state, open-ended branches included."""
-    y = np.diag(network.g_shunt + 1j * network.b_shunt)
-    for k in range(network.n_branch):
-        i, j, z = network.from_bus[k], network.to_bus[k], network.z[k]
-        y_from, y_to = (
-            network.g_from[k] + 1j * network.b_from[k],
-            network.g_to[k] + 1j * network.b_to[k],
-        )
-        ratio = network.tap[k] * np.exp(1j * network.shift[k])
-        if closed[k]:
-            y[i, i] += (1 / z + y_from) / abs(ratio) ** 2
-            y[i, j] -= 1 / (z * np.conj(ratio))
-            y[j, i] -= 1 / (z * ratio)
-            y[j, j] += 1 / z + y_to
-        elif network.open_end[k] == 1:
-            y[j, j] += y_to + y_from / (1 + z * y_from)
-        elif network.open_end[k] == 2:
-            y[i, i] += (y_from + y_to / (1 + z * y_to)) / abs(ratio) ** 2
-    return y
-
-
-def worst_mismatch_mva(flow):
-    """Largest power mismatch at an energised bus over the converged items of a batch."""
-    network, worst = flow.network, 0.0
-    rows = [
-        np.broadcast_to(a, (len(flow.converged), a.shape[-1]))
-        for a in (flow.p, flow.q, flow.closed)
-    ]
-    for k in np.flatnonzero(flow.converged):
-        p, q, closed = (row[k] for row in rows)
-        voltage = flow.voltage[k]
-        mismatch = voltage * np.conj(bus_admittance(network, closed) @ voltage) + p + 1j * q
-        np.testing.assert_allclose(
-            voltage[network.substation], network.v_substation, rtol=0, atol=1e-14
-        )
-        mismatch[network.substation] = 0
-        worst = max(worst, network.base_mva * abs(mismatch[flow.energised[k]]).max())
-    return worst
-
-
-def radial_states(network, rng, count):
-    keys = rng.random((count, network.n_branch))
-    return spanning_forests(
-        network, keys, np.ones_like(keys, dtype=bool), np.zeros(network.n_branch, dtype=bool)
-    )
-
-
-def mixed_states(network, rng, count):
-    """Radial states in the first half; in the second, any branch open with probability 0.03:
-    meshed, with islands.
-    """
-    meshed = rng.random((count - count // 2, network.n_branch)) > 0.03
-    return np.concatenate([radial_states(network, rng, count // 2), meshed])
-
 
 # Load MW and Mvar, loss kW, lowest voltage pu and its bus in the base topology at nominal load.
 # Published: ieee33 by Baran & Wu 1989 (202.68 kW, 0.9131 pu), bus69 in the literature on it (225.0
@@ -213,35 +119,6 @@ def test_three_buses_radial_and_in_a_loop_satisfy_the_bus_equations(closed):
     drop = flow.voltage[network.from_bus] - flow.voltage[network.to_bus]
     expected = np.where(np.array(closed, dtype=bool), drop / network.z, 0)
     np.testing.assert_allclose(flow.series_current, expected, atol=1e-8)
-
-
-def random_network(rng):
-    """Up to three substations, taps, shifts, charging, shunts, generation and open branches hanging
-    from either end.
-    """
-    n_bus = int(rng.integers(5, 15))
-    pairs = [(int(rng.integers(j)), j) for j in range(1, n_bus)]
-    pairs += [tuple(rng.choice(n_bus, 2, replace=False)) for _ in range(4)]
-    pairs = [pair[:: rng.choice([-1, 1])] for pair in pairs]
-    n, n_root = len(pairs), int(rng.integers(1, 4))
-    branches = [(*pair, *rng.uniform(0.002, 0.02, 2)) for pair in pairs]
-    demand = rng.uniform(-0.05, 0.15, n_bus) + 1j * rng.uniform(-0.05, 0.1, n_bus)
-    wound = rng.random(n) < 0.4
-    return feeder(
-        branches,
-        demand,
-        rng.choice(n_bus, n_root, replace=False),
-        rng.uniform(0.98, 1.04, n_root) * np.exp(1j * rng.uniform(-0.02, 0.02, n_root)),
-        tap=np.where(wound, rng.uniform(0.95, 1.05, n), 1.0),
-        shift=np.where(wound, rng.uniform(-0.03, 0.03, n), 0.0),
-        g_from=rng.uniform(0, 0.01, n),
-        b_from=rng.uniform(0, 0.05, n),
-        g_to=rng.uniform(0, 0.01, n),
-        b_to=rng.uniform(0, 0.05, n),
-        g_shunt=rng.uniform(0, 0.02, n_bus),
-        b_shunt=rng.uniform(-0.05, 0.05, n_bus),
-        open_end=rng.integers(0, 3, n),
-    )
 
 
 @pytest.mark.parametrize("seed", range(25))
@@ -430,110 +307,6 @@ def test_loading_is_the_larger_end_current_over_the_rating():
 
 # A block of the side-by-side kernel holds 32 items: fewer, one block, and several with a broken
 # last one.
-@pytest.mark.parametrize("count", [7, 8, 32, 70])
-@pytest.mark.parametrize("draw", ["ieee33", "mantovani136", "drawn"])
-def test_a_batch_on_one_topology_equals_its_items_one_by_one(draw, count):
-    rng = np.random.default_rng(count)
-    network = random_network(np.random.default_rng(3)) if draw == "drawn" else load_network(draw)
-    closed = radial_states(network, rng, 1)[0] if draw == "drawn" else network.closed
-    p, q = (
-        a * rng.uniform(0, 1.4, (count, network.n_bus)) for a in (network.p_load, network.q_load)
-    )
-
-    batch = solve_power_flow(network, p, q, closed, tolerance_mva=1e-11)
-    single = [
-        solve_power_flow(network, p[k], q[k], closed, tolerance_mva=1e-11) for k in range(count)
-    ]
-
-    assert batch.converged.all() and worst_mismatch_mva(batch) < 2e-8
-    for field in (
-        "voltage",
-        "series_current",
-        "current_from",
-        "loss_mw",
-        "p_substation_mw",
-        "energised",
-        "loading",
-    ):
-        np.testing.assert_allclose(
-            getattr(batch, field), [getattr(one, field) for one in single], rtol=0, atol=1e-10
-        )
-
-
-@pytest.mark.parametrize("name", ["ieee33", "mantovani136"])
-def test_a_batch_of_topologies_equals_its_items_one_by_one(name):
-    network, rng = load_network(name), np.random.default_rng(5)
-    closed, p = mixed_states(network, rng, 24), 0.3 * network.p_load
-
-    batch = solve_power_flow(network, p, closed=closed)
-
-    assert batch.converged.sum() >= 20 and worst_mismatch_mva(batch) < 2e-8
-    for k in range(24):
-        one = solve_power_flow(network, p, closed=closed[k])
-        np.testing.assert_array_equal(batch.converged[k], one.converged)
-        np.testing.assert_array_equal(batch.energised[k], one.energised)
-        np.testing.assert_allclose(batch.voltage[k], one.voltage, rtol=0, atol=1e-12)
-
-
-def test_batched_and_unbatched_arguments_mix():
-    network = load_network("ieee33")
-    p = network.p_load * np.array([[0.5], [1.0]])
-
-    flow = solve_power_flow(network, p, network.q_load, np.stack([network.closed, network.closed]))
-
-    assert (
-        flow.voltage.shape == (2, 33)
-        and flow.loss_mw.shape == (2,)
-        and flow.loading.shape == (2, 37)
-    )
-    assert 1e3 * flow.loss_mw[1] == pytest.approx(202.677, abs=5e-4)
-    assert solve_power_flow(network, p[:1]).voltage.shape == (1, 33)
-    assert solve_power_flow(network, p[:0]).voltage.shape == (0, 33)
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e3])
-@pytest.mark.parametrize("way", ["side by side", "own topology", "meshed"])
-def test_one_bad_item_is_marked_and_leaves_its_neighbours_alone(way, bad):
-    network, rng = load_network("ieee33"), np.random.default_rng(11)
-    p = network.p_load * rng.uniform(0.1, 0.4, (20, 1))
-    closed = network.closed if way == "side by side" else radial_states(network, rng, 20)
-    if way == "meshed":
-        closed = np.ones((20, network.n_branch), dtype=bool)
-    broken = p.copy()
-    broken[4, 17] = bad
-
-    clean, flow = (
-        solve_power_flow(network, p, closed=closed),
-        solve_power_flow(network, broken, closed=closed),
-    )
-
-    assert clean.converged.all()
-    np.testing.assert_array_equal(flow.converged, np.arange(20) != 4)
-    assert flow.iterations[4] == -1
-    for field in (
-        "voltage",
-        "series_current",
-        "loss_mw",
-        "p_substation_mw",
-        "v_min_pu",
-        "v_max_pu",
-    ):
-        assert np.isnan(getattr(flow, field)[4]).all(), field
-    others = np.delete(np.arange(20), 4)
-    np.testing.assert_allclose(flow.voltage[others], clean.voltage[others], rtol=0, atol=1e-9)
-    np.testing.assert_array_equal(flow.energised, clean.energised)
-
-
-@pytest.mark.parametrize("bus", ["substation", "dark"])
-def test_nan_demand_is_marked_wherever_it_is(bus):
-    network = load_network("ieee33")
-    p, closed = network.p_load.copy(), network.closed.copy()
-    p[0 if bus == "substation" else 17] = np.nan
-    closed[network.branch_index("17")] = False
-
-    assert not solve_power_flow(network, p, closed=closed).converged
-
-
 def test_an_iteration_limit_that_is_too_low_is_not_convergence():
     network = load_network("ieee33")
 
@@ -582,75 +355,8 @@ def test_arguments_that_do_not_fit_are_refused(arguments, message):
 
 # Close to voltage collapse a mismatch of 1e-8 MVA can be worth more than 1e-8 pu, so both solve to
 # less.
-TIGHT_MVA = 1e-10
-
-
-@functools.cache
-def pandapower_net(name):
-    net = load_network(name).to_pandapower()
-    # From here on a branch is open when its line is out of service.
-    net.switch["closed"] = True
-    return net
-
-
-def pandapower_voltage(name, scale, closed, **options):
-    """pandapower's complex voltages for one state, NaN where dark, or None where it does not
-    converge.
-    """
-    network, net = load_network(name), pandapower_net(name)
-    line_of = {label: index for index, label in net.line["name"].items()}
-    net.line.loc[[line_of[label] for label in network.branch_name], "in_service"] = closed
-    net.load["scaling"] = scale
-    try:
-        pandapower.runpp(
-            net, calculate_voltage_angles=True, tolerance_mva=TIGHT_MVA, numba=False, **options
-        )
-    except pandapower.LoadflowNotConverged:
-        return None
-    return (net.res_bus.vm_pu * np.exp(1j * np.deg2rad(net.res_bus.va_degree))).to_numpy()
-
-
-def assert_agrees_with_pandapower(name, count, seed):
-    """Where pandapower converges ours has its voltages; where it does not, ours has a true solution
-    or none.
-    """
-    network, rng = load_network(name), np.random.default_rng(seed)
-    closed, scale = mixed_states(network, rng, count), rng.uniform(0, 1.5, count)
-    demand = scale[:, None] * network.p_load, scale[:, None] * network.q_load
-    flow = solve_power_flow(network, *demand, closed, tolerance_mva=TIGHT_MVA)
-    assert worst_mismatch_mva(flow) < 1e-8
-    compared = 0
-    for k in range(count):
-        expected = pandapower_voltage(name, scale[k], closed[k], max_iteration=50)
-        if expected is None and flow.converged[k]:
-            near = {
-                "init_vm_pu": abs(flow.voltage[k]),
-                "init_va_degree": np.angle(flow.voltage[k], deg=True),
-            }
-            expected = pandapower_voltage(name, scale[k], closed[k], max_iteration=200, **near)
-        if expected is None:
-            continue
-        compared += 1
-        assert flow.converged[k], f"state {k}: pandapower converged and ours did not"
-        live = ~np.isnan(expected)
-        np.testing.assert_array_equal(flow.energised[k], live)
-        np.testing.assert_allclose(flow.voltage[k, live], expected[live], rtol=0, atol=1e-8)
-    assert compared > count / 2
-
-
-@pytest.mark.parametrize("name", ["ieee33", "mantovani136"])
-def test_random_switch_states_agree_with_pandapower(name):
-    assert_agrees_with_pandapower(name, 12, seed=1)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["ieee33", "mantovani136"])
-def test_two_hundred_random_switch_states_agree_with_pandapower(name):
-    assert_agrees_with_pandapower(name, 200, seed=2)
-
-
 class TestStart:
-    """Two buses joined by r = 0.05: V (1 - V) = r p, so p = 1.8 has the two solutions 0.9 and 0.1."""
+    """Two buses joined by r = 0.05: V (1 - V) = r p, so p = 1.8 has solutions 0.9 and 0.1."""
 
     @staticmethod
     def two_buses():

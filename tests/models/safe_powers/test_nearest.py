@@ -18,13 +18,11 @@ from feederguard.models.safety_qp.projection import SLACK, project
 from feederguard.models.soc_tube import SocTube
 from feederguard.models.voltage_regulation import VoltageState
 from feederguard.models.voltage_regulation.rules import band_excess
-from feederguard.studies.benchmarks.safety_layer import (
+from feederguard.studies.benchmarks.deep_sag import SAG_LOADS, SAG_PROPOSALS, deep_sag
+from feederguard.studies.benchmarks.safety_items import (
     REFERENCE_RHO,
-    SAG_LOADS,
-    SAG_PROPOSALS,
     active,
     benchmark_feeder,
-    deep_sag,
     draw_items,
     solve_by_daqp,
     solve_by_highs,
