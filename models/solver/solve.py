@@ -128,12 +128,13 @@ def _run_highs(
     quadratic = degree_of(the_objective(model).expr) == 2
     with threads_of(options):
         solution = _run_contrib(Highs(), "highs", model, time_limit_s, rel_gap, options)
-        if quadratic and solution.reason.startswith(_HIGHS_GAVE_UP):
+        left_s = time_limit_s - solution.seconds
+        if quadratic and solution.reason in ("error", "unknown") and left_s > 0:
             # Its QP solver (1.16) fails on variables far below 1, as powers per unit are. With
             # variables in units of 2^-8 it answers; units of 2^-16 of the objective keep the
             # Hessian.
             options = {"user_bound_scale": 8, "user_objective_scale": 16} | options
-            solution = _run_contrib(Highs(), "highs", model, time_limit_s, rel_gap, options)
+            solution = _run_contrib(Highs(), "highs", model, left_s, rel_gap, options)
     return _verified(model, solution) if quadratic and solution.status == "optimal" else solution
 
 
