@@ -1,5 +1,6 @@
-"""From a fresh checkout to a result: makes a virtual environment, installs FeederGuard into it, and
-runs a job there.
+"""From a fresh checkout to a result.
+
+Makes a virtual environment, installs FeederGuard into it, and runs a job there.
 
     python3 run.py compare [options]          the main study, studies/compare_methods.py
     python3 run.py test [options]             the test suite (pytest, a process per core)
@@ -61,8 +62,9 @@ def main() -> int:
 
 
 def prepare(folder: Path, lock: Path, package: tuple[str, ...] = ("-e", str(ROOT))) -> str:
-    """Make or refresh the environment in `folder` with the versions of `lock`, and return the path
-    of its Python.
+    """Make or refresh the environment in `folder`, and return the path of its Python.
+
+    It has the versions of `lock`.
 
     package: what pip installs as FeederGuard, this checkout unless told otherwise.
     """
@@ -113,9 +115,7 @@ def write_locks() -> int:
 
 
 def _environment(folder: Path) -> str:
-    """Make the environment in `folder` with torch in it, if it is not there, and return the path of
-    its Python.
-    """
+    """Make the environment in `folder` with torch, if missing; return the path of its Python."""
     python = str(_python(folder))
     print(f"setting up {folder} (a few minutes, once) ...", flush=True)
     if not Path(python).exists():
@@ -148,8 +148,9 @@ def _digest(lock: Path) -> str:
 
 
 def _install_torch(install: list[str]) -> None:
-    """Install PyTorch's CPU build where its index answers; on Linux the usual one brings gigabytes
-    for a GPU.
+    """Install PyTorch's CPU build where its index answers.
+
+    On Linux the usual build brings gigabytes for a GPU.
     """
     held = "from importlib.metadata import version as v; import sys; "
     held += f"sys.exit(v('torch').split('+')[0] != '{TORCH.removeprefix('torch==')}')"

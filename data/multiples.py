@@ -1,5 +1,4 @@
-"""Larger feeders made of one: n copies side by side on one substation bus, with ties between
-neighbours.
+"""Larger feeders made of one: n copies on one substation bus, with ties between neighbours.
 
     substation --+-- copy 1 -- ... -- end . . tie . . end -- ... -- copy 2 --+-- substation
 
@@ -62,8 +61,7 @@ _PER_GENERATOR = ("gen_p_min", "gen_p_max", "gen_q_min", "gen_q_max", "gen_cost"
 
 
 def load_multiple(name: str, seed: int = 0) -> Network:
-    """Return a feeder by name or path, or `multiply_network` of one for a name such as
-    'ieee33_x16'.
+    """Return a feeder by name or path; 'ieee33_x16' is `multiply_network` of ieee33.
 
     Raises `NetworkError` as `load_network` and `multiply_network`.
     """
@@ -156,8 +154,10 @@ def _feeding(network: Network) -> tuple[IntArray, IntArray]:
 
 
 def _draw_ties(ends: IntArray, n: int, seed: int, per_pair: int) -> IntArray:
-    """Return for each tie the copy it starts from (0 to n - 2), its bus there and its bus in the
-    next copy, (n_tie, 3).
+    """Return where each tie lies, (n_tie, 3).
+
+    The columns are the copy it starts from (0 to n - 2), its bus there and its bus in the next
+    copy.
     """
     rng = np.random.default_rng(seed)
     per_pair = min(per_pair, len(ends))

@@ -88,8 +88,7 @@ def load_network(name: str | Path) -> Network:
 
 
 def load_meta(name: str) -> dict[str, Any]:
-    """Return meta.json of the bundled feeder of that name: title, source, licence, base_mva,
-    v_slack_pu, ...
+    """Return meta.json of a bundled feeder: title, source, licence, base_mva, v_slack_pu, ...
 
     paper_limit_mw is inf where the feeder has none.
     """

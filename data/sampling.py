@@ -39,8 +39,9 @@ def sample_scenarios(
     weeks: str = "test",
     pv_share: float = PV_SHARE,
 ) -> SampledScenarios:
-    """Return `count` scenarios with faults and hours drawn uniformly and independently; the same
-    seed gives the same.
+    """Return `count` scenarios; faults and hours are drawn uniformly and independently.
+
+    The same seed gives the same scenarios.
 
     weeks: "test" or "train" (every fourth week is test). pv_share: installed photovoltaics over
     nominal demand, used where the feeder has no generation of its own.
@@ -87,8 +88,9 @@ def sample_scenarios(
 
 
 def _sunshine(hourly: Profiles, steps: IntArray, has_pv: np.ndarray) -> np.ndarray:
-    """Return PV output per unit of installed power, (B, n_bus): PV bus number k follows series k
-    mod n_pv.
+    """Return PV output per unit of installed power, (B, n_bus).
+
+    PV bus number k follows series k mod n_pv.
     """
     source, rows = hourly, steps
     if not hourly.n_pv:

@@ -105,8 +105,9 @@ def load_voltage_case(
 def voltage_case(
     network: Network, batteries: Batteries, profiles: Profiles | None = None, weeks: str = "all"
 ) -> VoltageCase:
-    """Return the days of the weeks asked for on a feeder with its own loads, generation and
-    batteries; see the module.
+    """Return the days of the weeks asked for, on a feeder with loads, generation and batteries.
+
+    The module docstring says how the case is made.
 
     Raises ValueError for unknown weeks, a battery at no bus, and demand that is zero all year;
     `ProfileError` when the profiles hold no whole day or none of the weeks asked for.
@@ -177,9 +178,7 @@ def _whole_days(profiles: Profiles, weeks: str) -> IntArray:
 def _per_unit(
     network: Network, profiles: Profiles, steps: IntArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Return demand over nominal and generation over installed power of each bus in those steps,
-    two (n, n_bus).
-    """
+    """Return demand over nominal and generation over installed power, (n, n_bus) each."""
     load_series, _ = bus_series(profiles, network)
     takes = load_series >= 0
     by_bus = np.where(takes, profiles.load[:, load_series], 0.0)
@@ -195,8 +194,9 @@ def _per_unit(
 
 
 def _sunshine(profiles: Profiles, steps: IntArray, has_pv: BoolArray) -> FloatArray:
-    """Return generation per unit of installed power, (n, n_bus): PV bus number k follows series k
-    mod n_pv.
+    """Return generation per unit of installed power, (n, n_bus).
+
+    PV bus number k follows series k mod n_pv.
     """
     source, rows = profiles, steps
     if not profiles.n_pv:

@@ -88,16 +88,19 @@ def radial_states(network, rng, count):
 
 
 def mixed_states(network, rng, count):
-    """Radial states in the first half; in the second, any branch open with probability 0.03:
-    meshed, with islands.
+    """Radial states in the first half, any states in the second.
+
+    There a branch is open with probability 0.03, which gives loops and islands.
     """
     meshed = rng.random((count - count // 2, network.n_branch)) > 0.03
     return np.concatenate([radial_states(network, rng, count // 2), meshed])
 
 
 def random_network(rng):
-    """Up to three substations, taps, shifts, charging, shunts, generation and open branches hanging
-    from either end.
+    """A random network with all that the power flow knows.
+
+    It has up to three substations, taps, shifts, charging, shunts and generation. Open branches
+    hang from either end.
     """
     n_bus = int(rng.integers(5, 15))
     pairs = [(int(rng.integers(j)), j) for j in range(1, n_bus)]

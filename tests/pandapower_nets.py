@@ -15,8 +15,9 @@ from feederguard.models.power_flow import solve_power_flow
 
 
 def bus_admittance(network):
-    """Dense bus admittance matrix in the normal state, open-ended branches included, straight from
-    the fields.
+    """Dense bus admittance matrix in the normal state, straight from the fields.
+
+    Branches open at one end are included.
     """
     y = np.diag(network.g_shunt + 1j * network.b_shunt)
     for k in range(network.n_branch):
@@ -43,8 +44,9 @@ def run(net):
 
 
 def solved_voltage(net, network):
-    """pandapower's complex voltage at the buses of a network whose labels are pandapower's indices;
-    NaN where dead.
+    """pandapower's complex voltage at the buses of a network, NaN where dead.
+
+    The network's labels must be pandapower's indices.
     """
     at = dict(
         zip(net.bus.index.astype(str), polar(net.res_bus.vm_pu, net.res_bus.va_degree), strict=True)
@@ -61,8 +63,9 @@ def polar(vm_pu, va_degree):
 
 
 def indexed(net):
-    """A copy whose buses are named by their index, so that a network's labels lead back to
-    pandapower's results.
+    """A copy whose buses are named by their index.
+
+    A network's labels then lead back to pandapower's results.
     """
     net = copy.deepcopy(net)
     net.bus["name"] = net.bus.index.astype(str)
@@ -95,8 +98,9 @@ def assert_same_flow(net):
 
 
 def assert_round_trip(network):
-    """The net written for this network has its voltages, and reading that net back changes no label
-    and no flow.
+    """The net written for this network has its voltages.
+
+    Reading that net back changes no label and no flow.
     """
     net = network.to_pandapower()
     run(net)

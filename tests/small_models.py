@@ -31,8 +31,9 @@ def lp():
 
 
 def milp():
-    """max 5 x + 4 y with whole x, 6 x + 4 y <= 24, x + 2 y <= 6: x = 3, y = 1.5 as in the
-    relaxation; x <= 2.5 moves it.
+    """max 5 x + 4 y with whole x, 6 x + 4 y <= 24, x + 2 y <= 6.
+
+    x = 3, y = 1.5 as in the relaxation; x <= 2.5 moves it.
     """
     return two(
         "milp",
@@ -46,8 +47,9 @@ def milp():
 
 
 def qp():
-    """min (x - 1)^2 + (y - 2.5)^2 over x + y <= 2: the foot of the perpendicular (0.25, 1.75),
-    1.125.
+    """min (x - 1)^2 + (y - 2.5)^2 over x + y <= 2.
+
+    The answer is the foot of the perpendicular, (0.25, 1.75), and its objective 1.125.
     """
     return two("qp", lambda x, y: (x - 1) ** 2 + (y - 2.5) ** 2, lambda x, y: x + y <= 2)
 

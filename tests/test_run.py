@@ -1,5 +1,6 @@
-"""The two commands' environment: exact versions, one pin of torch, and a newest environment that is
-another.
+"""The environments of the two commands.
+
+Versions are exact and torch has one pin. The newest environment is another one.
 """
 
 import re

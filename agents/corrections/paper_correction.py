@@ -1,5 +1,6 @@
-"""The paper's safe action correction: shed a little at the most sensitive bus, run the flow again,
-until the limits hold.
+"""The paper's safe action correction.
+
+It sheds a little at the most sensitive bus and runs the flow again, until the limits hold.
 
 Source: Zhou et al., Energy Engineering 121(6), 2024, section 3.3. s_i shed fraction, s the limits
 (4), (5) of `models/reconfiguration.py` on the AC state:
@@ -130,8 +131,9 @@ class PaperCorrection:
         self._limits = lay_out_limits(transfer_rules(network, self.setting))
 
     def correct(self, scenarios: Scenarios, decisions: Decisions) -> Decisions:
-        """Return the decisions with the shedding that (20) adds; see `run` for which of them ended
-        safe.
+        """Return the decisions with the shedding that (20) adds.
+
+        `run` also says which of them ended safe.
         """
         return self.run(scenarios, decisions).decisions
 
@@ -161,9 +163,7 @@ class PaperCorrection:
         )
 
     def _blocks(self, closed: BoolArray, items: IntArray) -> Iterator[tuple[IntArray, IntArray]]:
-        """Yield items with the cache slots of their topologies, as many at a time as the cache
-        holds topologies.
-        """
+        """Yield items with the cache slots of their topologies, as many as the cache holds."""
         number: dict[bytes, int] = {}
         packed = np.packbits(closed[items], axis=1)
         topology = np.array([number.setdefault(row.tobytes(), len(number)) for row in packed])

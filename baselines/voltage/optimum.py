@@ -84,8 +84,9 @@ class VoltageOpf:
         self._program: BatteryProgram | None = None
 
     def plan(self, days: VoltageDays, soc_start: FloatArray) -> FloatArray:
-        """Return the optimal power of each battery in each step, (B, T, n_bat) pu; soc_start (B,
-        n_bat).
+        """Return the optimal power of each battery in each step, (B, T, n_bat) pu.
+
+        soc_start: (B, n_bat).
 
         Raises `VoltageOptimumError` naming the first day that cannot be held, or for which the
         rounds do not settle; ValueError for days of another feeder, and SOC of another shape or

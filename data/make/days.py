@@ -73,8 +73,9 @@ def make_arrays(folder: Path) -> dict[str, Any]:
 
 
 def _check_clock(label: pd.Series[str]) -> None:
-    """Hold the table to what is said of it above: 366 days whose labels jump twice, at daylight
-    saving time.
+    """Check the clock of the table, as the module states it.
+
+    It has 366 days, and its labels jump twice, at daylight saving time.
     """
     time = pd.to_datetime(label, format="%d.%m.%Y %H:%M")
     jump = time.diff().dropna() != pd.Timedelta(minutes=15)

@@ -360,8 +360,9 @@ def _breaker_row() -> Row:
 
 
 def _trafo_row(trafo: Any, name: Any) -> Row:
-    """Return a transformer's row; vk and vkr are in percent of its own base, at its high-voltage
-    side.
+    """Return a transformer's row.
+
+    vk and vkr are in percent of the transformer's own base, at its high-voltage side.
     """
     ends = (name[trafo.hv_bus], name[trafo.lv_bus])
     z_base = trafo.vn_hv_kv**2 / trafo.sn_mva

@@ -56,9 +56,7 @@ class ProfileError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Clock:
-    """Beginnings of a file's intervals: `time` without gaps, and where in it each row of the file
-    lies.
-    """
+    """The beginnings of a file's intervals, and the place of each row of the file among them."""
 
     time: TimeArray  # (n_step,) minutes
     step_minutes: int

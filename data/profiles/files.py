@@ -209,8 +209,9 @@ def _is_load(column: str) -> bool:
 
 
 def _holds_numbers(cells: pd.Series[str]) -> bool:
-    """Whether a column is meant as numbers; empty cells speak for it, so that they are reported
-    later.
+    """Whether a column is meant as numbers.
+
+    Empty cells count as numbers, so that they are reported later.
     """
     text = pd.to_numeric(cells, errors="coerce").isna() & (cells != "")
     return bool(text.mean() <= 0.5)

@@ -1,5 +1,6 @@
-"""Load and PV of a year, per unit: bundled or from a file, split into train and test, and dealt to
-buses.
+"""Load and PV of a year, per unit: bundled or from a file, split into train and test weeks.
+
+Functions here also say which series each bus follows.
 
 `load_profiles()` gives the bundled year; `load_profiles("my_load.csv")` reads a file by the rules
 on top of `feederguard.data.profiles.files` and `feederguard.data.profiles.clock`. Every time is the
@@ -96,8 +97,9 @@ class Profiles:
 
     @property
     def test_steps(self) -> IntArray:
-        """Steps of the test weeks, ascending. Raises `ProfileError` when the series end before the
-        first.
+        """Return the steps of the test weeks, ascending.
+
+        Raises `ProfileError` when the series end before the first test week.
         """
         steps = np.flatnonzero(self.week % 4 == 3)
         if not len(steps):
@@ -109,8 +111,9 @@ class Profiles:
         return steps
 
     def resample(self, step_minutes: int) -> Profiles:
-        """Return the same series on another step: means over longer intervals, repeats in shorter
-        ones.
+        """Return the same series on another step.
+
+        Longer intervals hold means; shorter ones repeat the value.
 
         Longer intervals count from the first step, and an incomplete one at the end is dropped.
         Peaks are not normalised again: the mean over an hour may stay below 1. Raises
@@ -170,8 +173,7 @@ def load_profiles(name_or_path: str | Path = "simbench_2016", max_gap_h: float =
 def bus_series(
     profiles: Profiles, network: Network, seed: int | None = None
 ) -> tuple[IntArray, IntArray]:
-    """Return which load series and which PV series each bus follows, two arrays (n_bus,) of column
-    numbers.
+    """Return the column of each bus among the load series and among the PV series, (n_bus,) each.
 
     The k-th bus with load (k from 0, in file order) follows load series k mod n_load; the k-th bus
     with local generation follows PV series k mod n_pv. A bus without, and every bus when there is

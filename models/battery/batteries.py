@@ -231,9 +231,7 @@ def _check(batteries: Batteries, floats: Sequence[str]) -> None:
 
 
 def check_batteries(network: Network, batteries: Batteries, n_step: int, step_h: float) -> None:
-    """Raise ValueError when a battery sits at no bus of the network or has no power to reach its
-    soc_end in time.
-    """
+    """Raise ValueError when a battery is at no bus, or too weak to reach its soc_end in time."""
     lost = np.flatnonzero(batteries.bus >= network.n_bus)
     if lost.size:
         raise ValueError(

@@ -1,5 +1,4 @@
-"""Pyomo expressions taken apart into numbers, linear parts and shared nonlinear terms, for
-`terms.py`.
+"""Pyomo expressions taken apart into numbers, linear parts and shared nonlinear terms.
 
 Sums are opened and products by numbers pulled out; what is left of a summand is a term: a *shape*
 of few variables ("slots") and numbers. An expression is walked once, by the class of its nodes,
@@ -43,9 +42,7 @@ FUNCTIONS = (
 
 
 class UnreadableExpressionError(ValueError):
-    """An expression of a kind that is not read into terms: the message names the model, the
-    component and the kind.
-    """
+    """An expression that is not read into terms; the message names model, component and kind."""
 
 
 @dataclass
@@ -104,8 +101,9 @@ class TermReader:
         return row
 
     def _add(self, e: Any, factor: float, row: Row) -> None:
-        """Add factor * e to the row: sums are opened, products by numbers pulled out, the rest
-        becomes terms.
+        """Add factor * e to the row.
+
+        Sums are opened and products by numbers pulled out. The rest becomes terms.
         """
         kind = _KIND.get(e.__class__) or _learn(e)
         if kind == "number":

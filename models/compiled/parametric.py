@@ -1,5 +1,6 @@
-"""A Pyomo model whose mutable parameters become columns too: rows that are linear in variables and
-parameters alike.
+"""A Pyomo model whose mutable parameters become columns too.
+
+Its rows are linear in variables and parameters alike.
 
 `quadratic.py` evaluates a model at millions of points; this file is for models that are solved
 millions of times, each time with other data. Over the unfixed variables x and the mutable
@@ -60,8 +61,7 @@ class Eliminated:
 
 
 def compile_parametric(model: pyo.ConcreteModel) -> ParametricModel:
-    """Return the model's constraints and objective over its unfixed variables and mutable
-    parameters.
+    """Return constraints and objective over the unfixed variables and mutable parameters.
 
     Raises `CompileError` when a constraint is not linear in both together, the objective not
     quadratic, or there is not exactly one active objective.
@@ -109,8 +109,7 @@ def compile_parametric(model: pyo.ConcreteModel) -> ParametricModel:
 def eliminate(
     compiled: ParametricModel, constraints: Sequence[str], variables: Sequence[str]
 ) -> Eliminated:
-    """Return (2) for the unfixed ones of the variable components, which the equality constraint
-    components determine.
+    """Return (2): the unfixed `variables` that the equality constraints determine.
 
     The result's rows are in the order of `variables`, fixed ones left out. Raises `CompileError`
     when the constraints are not equalities or do not determine them.
@@ -154,8 +153,9 @@ def _numbered(model: pyo.ConcreteModel, kind: Any) -> tuple[list[Any], dict[str,
 
 
 def _sides(constraint: Any, replacer: Any) -> list[tuple[Any, float, float]]:
-    """Return the constraint as one row, or one per side where a limit is a parameter: (repn, lower,
-    upper).
+    """Return the constraint as rows (repn, lower, upper).
+
+    It is one row, or one per side where a limit is a parameter.
     """
     lower, body, upper = constraint.to_bounded_expression()
     if constraint.equality:

@@ -1,5 +1,6 @@
-"""A linear or quadratic Pyomo model as arrays: its objective and constraint violations for millions
-of points.
+"""A linear or quadratic Pyomo model as arrays, evaluated at millions of points.
+
+It gives the objective and the constraint violations.
 
 A Pyomo model states a cost and its limits once. `compile_model` reads the coefficients out of it,
 so that genetic algorithms, rewards and the judge evaluate that same statement without writing it
@@ -31,9 +32,7 @@ from feederguard.models.arrays import FloatArray, IntArray, plain, threads_for
 
 
 class CompileError(ValueError):
-    """A model, expression or point that cannot be evaluated as a quadratic: the message says which
-    and why.
-    """
+    """What cannot be evaluated as a quadratic; the message says which and why."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +66,9 @@ class CompiledModel:
     definitions: QuadraticRows  # their values as functions of the other columns
 
     def point(self, **values: ArrayLike) -> FloatArray:
-        """Return rows (B, n_column) from one array per variable component, (B, size) or (size,) or
-        a scalar.
+        """Return rows (B, n_column) from one array per variable component.
+
+        An array is (B, size), (size,) or a scalar.
 
         Raises `CompileError` when a component is missing, unknown or of the wrong width.
         """
@@ -111,8 +111,9 @@ class CompiledModel:
             return np.asarray(_excess(values, self.lower, self.upper))
 
     def worst_violation(self, points: FloatArray) -> FloatArray:
-        """Return the largest violation of each row, (B,); 0 where all limits hold, NaN where the
-        row has a NaN.
+        """Return the largest violation of each row, (B,).
+
+        It is 0 where all limits hold, and NaN where the row has a NaN.
         """
         worst = self.violations(points)
         return worst.max(axis=1) if worst.shape[1] else np.zeros(len(points))
@@ -223,9 +224,7 @@ def _repn(expression: Any, name: str) -> Any:
 
 
 def _definition(model: pyo.ConcreteModel, name: str, rule: str) -> Any:
-    """Return the value of a scalar variable as the linear function that an equality constraint
-    makes it.
-    """
+    """Return the value of a scalar variable as a linear function, from its equality constraint."""
     variable, constraint = _component(model, name, pyo.Var), _component(model, rule, pyo.Constraint)
     repn = _repn(constraint.body, rule)
     own = [k for k, v in enumerate(repn.linear_vars) if v is variable]
@@ -244,8 +243,9 @@ def _definition(model: pyo.ConcreteModel, name: str, rule: str) -> Any:
 
 
 def _in_order(model: pyo.ConcreteModel, rules: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the definitions so that each comes after those it uses; raises `CompileError` for a
-    circle.
+    """Return the definitions in an order where each comes after those it uses.
+
+    Raises `CompileError` for a circle.
     """
     variables = {name: model.find_component(name) for name in rules}
     uses = {

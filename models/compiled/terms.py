@@ -1,5 +1,4 @@
-"""A Pyomo model read as sparse linear algebra over shared nonlinear terms: what a nonlinear solver
-needs, and no more.
+"""A Pyomo model as sparse linear algebra over shared nonlinear terms, for nonlinear solvers.
 
     objective  f(x)   = c_0 + a' x + sum over terms k of w_k T_k(x)
     row i      g_i(x) = sum over j of A_ij x_j + sum over terms k of W_ik T_k(x),

@@ -1,5 +1,6 @@
-"""Least load shedding for given switches, and the cheapest of several switch states: batched, safe
-by the AC power flow.
+"""Least load shedding for given switches, and the cheapest of several switch states.
+
+Both are batched, and safe by the AC power flow.
 
 Costs and limits are those of the Pyomo model, compiled once (`judge.py`). Every unfinished item
 gets an AC power flow, its limits are linearised there and the least shedding that meets them is
@@ -79,8 +80,9 @@ def least_shedding(
     setting: str | Setting,
     floor: FloatArray | None = None,
 ) -> LeastShedding:
-    """Return the least shedding, nowhere below `floor`, that makes each item safe by the AC power
-    flow.
+    """Return the least shedding that makes each item safe by the AC power flow.
+
+    It is nowhere below `floor`.
 
     closed: (B, n_branch) branch states. floor: (B, n_bus) shed fractions in [0, 1], default none.
     Raises ValueError when a shape does not fit, and as `resolve_setting`.
@@ -195,8 +197,9 @@ def _check_floor(network: Network, floor: FloatArray) -> None:
 
 @once_per_object
 def _load_cost(rules: TransferRules) -> FloatArray:
-    """Return the cost of total shed power S (pu) alone as a polynomial, read once off the compiled
-    cost at three points.
+    """Return the cost of total shed power S (pu) alone, as a polynomial.
+
+    It is read once, off the compiled cost at three points.
     """
     n_branch, n_bus = rules.reachable.shape
     shed = np.zeros((3, n_bus))

@@ -91,8 +91,9 @@ class PowerFlow:
 
     @cached_property
     def mismatch_mva(self) -> FloatArray:
-        """Largest difference at any energised bus between its demand and what its branches bring,
-        MVA, (B,).
+        """Return the largest power imbalance at any energised bus, MVA, (B,).
+
+        It compares the demand of the bus with what its branches bring.
 
         Found from the voltages alone by Ohm's law, where a branch has an impedance, so it checks
         the solver.

@@ -1,5 +1,4 @@
-"""Line-node power ratio: how the power in every line follows the power drawn at every bus, per
-topology.
+"""Line-node power ratio: how the power in each line follows the power drawn at each bus.
 
 Source: Zhou et al., Energy Engineering 121(6), 2024, equations (18), (19). Per unit; U bus
 voltages, I_i current drawn at bus i, J_k current from -> to through the series impedance of line k.
@@ -55,8 +54,7 @@ CACHE_MB = 128.0
 
 
 def line_node_ratio(network: Network, closed: ArrayLike) -> ComplexArray:
-    """Return M_lambda of (19) for the branch states `closed` (n_branch,), complex (n_branch,
-    n_bus).
+    """Return M_lambda of (19), complex (n_branch, n_bus), for branch states `closed` (n_branch,).
 
     Raises `NetworkError` when `closed` has another shape, or closes a loop that has no impedance.
     """
@@ -64,8 +62,9 @@ def line_node_ratio(network: Network, closed: ArrayLike) -> ComplexArray:
 
 
 def nodal_impedance(network: Network, closed: ArrayLike) -> ComplexArray:
-    """Return Y_node^-1 of (19), the voltage drop at bus j per current drawn at bus i, complex
-    (n_bus, n_bus) in pu.
+    """Return Y_node^-1 of (19), complex (n_bus, n_bus) in pu.
+
+    It is the voltage drop at bus j per current drawn at bus i.
 
     Rows and columns of substations and dark buses are zero. Raises as `line_node_ratio`.
     """
@@ -73,8 +72,9 @@ def nodal_impedance(network: Network, closed: ArrayLike) -> ComplexArray:
 
 
 def power_sensitivity(network: Network, ratio: ComplexArray, flow: PowerFlow) -> FloatArray:
-    """Return delta of (18): active power into each line at its head per active power drawn at each
-    bus, at `flow`.
+    """Return delta of (18) at `flow`.
+
+    It is active power into each line at its head per active power drawn at each bus.
 
     ratio: (n_branch, n_bus) or (B, n_branch, n_bus). The result is ([B,] n_branch, n_bus), 0 for
     dark buses.
@@ -85,8 +85,7 @@ def power_sensitivity(network: Network, ratio: ComplexArray, flow: PowerFlow) ->
 def shedding_sensitivity(
     network: Network, ratio: ComplexArray, flow: PowerFlow, p_load: FloatArray, q_load: FloatArray
 ) -> FloatArray:
-    """Return delta of (a): as `power_sensitivity`, per active power of a load that keeps its power
-    factor.
+    """Return delta of (a): as `power_sensitivity`, for loads that keep their power factor.
 
     p_load, q_load: ([B,] n_bus) demand. A bus without active demand has nothing to shed and gets 0.
     """
@@ -97,8 +96,9 @@ def shedding_sensitivity(
 
 
 class RatioCache:
-    """M_lambda and Y_node^-1 of the topologies used last, at most `size_mb` of them (at least one
-    topology).
+    """M_lambda and Y_node^-1 of the topologies used last.
+
+    They take at most `size_mb`, but one topology always fits.
 
     They lie in `ratio` (capacity, n_branch, n_bus) and `impedance` (capacity, n_bus, n_bus), memory
     that is only taken once used; a loop without impedance leaves NaN in its slot.
@@ -120,8 +120,9 @@ class RatioCache:
         return len(self._slot)
 
     def slots(self, closed: BoolArray) -> IntArray:
-        """Return where the topologies `closed` (T, n_branch), all different, lie; computes those
-        that are not there.
+        """Return the slots of the topologies `closed` (T, n_branch), all different.
+
+        Those that are not in the cache are computed.
 
         Valid until the next call. Raises ValueError when T exceeds the capacity.
         """
@@ -185,8 +186,9 @@ def _fill(
     ratio: ComplexArray,
     impedance: ComplexArray,
 ) -> IntArray:
-    """Fill the slots; return for each topology a branch that closes a loop without impedance, -1
-    where there is none.
+    """Fill the slots, and return for each topology a branch that closes a loop without impedance.
+
+    It is -1 where there is no such branch.
     """
     # A column takes some ten nanoseconds a bus, more where loops are closed.
     with threads_for(2e-2 * len(closed) * network.n_bus**2):

@@ -1,5 +1,4 @@
-"""How squared voltages answer to battery powers at AC states: the exact derivative of the AC power
-flow, batched.
+"""The exact derivative of squared AC voltages by battery powers, batched.
 
 At a solved state with voltages V, net demands s and shunts y, the current a bus draws is, to first
 order in its voltage, I = T dV + c with T of (2) in `newton_sweep.py`; one more unit of active

@@ -1,6 +1,4 @@
-"""Learned linear constraints: the closed form by hand, slopes against the power flow's, gradients,
-what it cannot promise.
-"""
+"""Learned linear constraints: the closed form by hand, slopes, gradients, and their limits."""
 
 from dataclasses import replace
 
@@ -78,8 +76,9 @@ def test_closed_form_by_hand(case):
 
 
 def test_only_the_constraint_that_asks_most_is_met(case):
-    """lambda is 0.2 / 0.25 at the first bus and 0.3 / 0.25 at the second: the first stays where (1)
-    leaves it.
+    """lambda is 0.2 / 0.25 at the first bus and 0.3 / 0.25 at the second.
+
+    So the first stays where (1) leaves it.
     """
     safety = Given(case.network, case.batteries, LinearSafetyConfig(margin=0.05))
 
@@ -146,8 +145,9 @@ def test_layer_agrees_in_acting_and_in_the_gradient(case, safety):
 
 
 def test_what_the_batteries_cannot_do_is_cut_with_its_gradient(case):
-    """x_0 = 1.15 asks the first two to charge by 0.24 and 0.32; the first is full and the second a
-    little below it.
+    """x_0 = 1.15 asks the first two batteries to charge by 0.24 and 0.32.
+
+    The first is full, and the second a little below that.
     """
     safety = Given(case.network, case.batteries, LinearSafetyConfig(margin=0.05))
     layer, unit = LinearSafetyLayer(safety, 96, 0.25), case.batteries

@@ -43,8 +43,9 @@ def flow_excess(layer, state, power):
 
 
 def test_decisions_say_whose_they_are(tmp_path, monkeypatch):
-    """Over all states and over those outside; a folder without the trained agent gives an untrained
-    one that says so.
+    """Decisions are timed over all states and over those outside the limits.
+
+    A folder without the trained agent gives an untrained one that says so.
     """
     from feederguard.studies.benchmarks import safety_layer as benchmark_safety_layer
 
@@ -90,8 +91,9 @@ class TestProject:
         assert (status < 3).all()
 
     def test_at_the_ac_state_it_follows_what_is_carried_out(self, layer):
-        """To second order in the correction: within a hundredth of p_max where one linearisation is
-        not the last word.
+        """It follows to second order in the correction.
+
+        Where one linearisation is not enough, the difference is below a hundredth of p_max.
         """
         state, power = drawn(layer, 100, seed=2)
         found = layer.project_ac(state, torch.tensor(power)).numpy()
@@ -105,8 +107,9 @@ class TestProject:
     def test_its_gradient_at_the_ac_state_is_that_of_finite_differences(
         self, layer, seed, least_correlation
     ):
-        """But for what the linearisation itself moves: a few thousandths in the middle, 0.22 to
-        0.40 of the mean at most.
+        """The difference is what the linearisation itself moves.
+
+        That is a few thousandths in the middle, and at most 0.22 to 0.40 of the mean.
         """
         state, power = drawn(layer, 60, seed)
         rng = np.random.default_rng(0)
@@ -125,9 +128,7 @@ class TestProject:
         assert np.quantile(error, 0.9) < 0.05 * scale and error.max() < 0.5 * scale
 
     def test_without_an_ac_solution_it_answers_as_correct_does_and_counts(self):
-        """The first item has no AC flow whatever its batteries do, the second is one that is merely
-        corrected.
-        """
+        """The first item has no AC flow whatever its batteries do; the second is only corrected."""
         network = load_network("ieee33")
         batteries = Batteries.at(network, ["18", "33"], 2.0, 8.0)
         layer = SafetyLayer(network, batteries)
@@ -152,8 +153,9 @@ class TestProject:
     def test_where_the_cut_proposal_is_less_unsafe_its_gradient_is_that_of_the_cut(
         self, layer, monkeypatch
     ):
-        """A projection that fails, as none of these do, leaves the proposal: 1 where uncut, 0 where
-        cut.
+        """A projection that fails leaves the proposal: gradient 1 where uncut, 0 where cut.
+
+        None of these fails by itself, so the test makes them fail.
         """
         state, power = drawn(layer, 40, seed=3)
         lost = np.flatnonzero(layer.correct(state, power).words == "corrected")[:3]
@@ -180,8 +182,9 @@ class TestProject:
         assert proposed.grad.any() and (proposed.grad == 0).any()
 
     def test_the_gradient_is_zero_where_the_tube_cuts(self, layer):
-        """A tube that asks for charging makes the projection constant: proposals to discharge
-        change nothing.
+        """A tube that asks for charging makes the projection constant.
+
+        Proposals to discharge then change nothing.
         """
         n = len(layer.batteries)
         tube = SocTube(np.full((97, n), 0.9), np.ones((97, n)))

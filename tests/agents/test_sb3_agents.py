@@ -1,5 +1,6 @@
-"""SAC and PPO of stable-baselines3 run on the registered environment as they are, seeded, recorded,
-saved.
+"""SAC and PPO of stable-baselines3 run unchanged on the registered environment.
+
+They are seeded, recorded and saved.
 """
 
 from dataclasses import replace
@@ -97,8 +98,9 @@ def test_a_saved_policy_is_the_same_and_of_its_feeder(algorithm, tmp_path):
 
 @pytest.mark.parametrize("algorithm", ["sac", "ppo"])
 def test_they_train_on_days_of_ones_own_and_an_unfinished_day_is_told(algorithm):
-    """250 steps of two days side by side: two whole days, and 29 steps or more of the two that
-    follow.
+    """250 steps of two days side by side are two whole days and two unfinished ones.
+
+    The unfinished ones have 29 steps or more.
     """
     case = load_voltage_case("cigre_lv18", "train")
     weak = replace(case.batteries, p_max=0.5 * case.batteries.p_max)

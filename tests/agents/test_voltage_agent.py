@@ -1,5 +1,6 @@
-"""Learned voltage regulation on a toy of three buses: what it learns, what it stores, its seed, its
-file, what it refuses.
+"""Learned voltage regulation on a toy of three buses.
+
+Tested are what it learns and stores, its seed, its file, and what it refuses.
 """
 
 from dataclasses import replace
@@ -108,8 +109,9 @@ def test_td3_without_a_layer_breaks_the_band_while_it_learns():
 
 
 def test_the_record_says_what_the_layer_did(trained):
-    """Each step of each day has a status; most sunny steps are corrected, none is without an
-    answer.
+    """Each step of each day has a status.
+
+    Most sunny steps are corrected, and none is without an answer.
     """
     _, _, record = trained
     assert record.statuses == STATUSES and (record.n_steps == 4).all()
@@ -134,8 +136,9 @@ def test_days_that_end_early_count_their_own_steps():
 
 
 def test_without_a_layer_the_actor_learns_from_what_the_limits_leave():
-    """An empty battery cannot discharge, and what is cut off has no gradient: 0.5 stands for no
-    power.
+    """An empty battery cannot discharge, and a cut-off action has no gradient.
+
+    0.5 stands for no power.
     """
     network, stores = feeder(), batteries()
     agent, _ = VoltageAgent.train(

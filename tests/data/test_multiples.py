@@ -1,6 +1,4 @@
-"""Multiples of a feeder: every copy sees what the feeder alone sees, ties follow the rule, and
-names stay unique.
-"""
+"""Multiples of a feeder: copies equal the feeder, ties follow the rule, names are unique."""
 
 import numpy as np
 import pytest

@@ -26,8 +26,9 @@ def bundled() -> Profiles:
 
 
 def month(n_pv: int = 1, start: str = "2022-01-01T00:00", n_load: int = 1) -> Profiles:
-    """Eight weeks of hours: load k peaks (0.8 of its own peak) at PEAK_HOUR + k, else 0.2; PV is
-    0.5 at noon only.
+    """Eight weeks of hours whose peaks are known.
+
+    Load k is 0.8 of its own peak at PEAK_HOUR + k, else 0.2. PV is 0.5 at noon, else 0.
     """
     n_step = 8 * 7 * 24
     hour = np.arange(n_step) % 24

@@ -1,6 +1,4 @@
-"""The bundled voltage cases: loads, days and weeks as the module says, violations on both sides,
-and what is refused.
-"""
+"""The bundled voltage cases: loads, days and weeks, violations on both sides, and errors."""
 
 from dataclasses import replace
 
@@ -20,8 +18,9 @@ FEEDERS = ("cigre_lv18", "ieee33", "bus69", "caracas141")
 def short(
     n_step: int, step_minutes: int = 15, first: str = "2016-01-01T00:00", n_pv: int = 1
 ) -> Profiles:
-    """Profiles that count: load series k is (k + 1) (step + 1) over the largest, PV series
-    likewise.
+    """Profiles whose values tell series and step apart.
+
+    Load series k is (k + 1) (step + 1) over the largest, and PV series likewise.
     """
     time = np.datetime64(first) + np.arange(n_step) * np.timedelta64(step_minutes, "m")
     rising = (np.arange(n_step) + 1.0)[:, None] / n_step

@@ -271,8 +271,9 @@ def _evaluate(text: str, variables: Variables) -> Value:
 
 
 def _tokens(text: str) -> list[str]:
-    """Split an expression; inside [ ] and { } blanks between operands become commas, line ends
-    semicolons.
+    """Split an expression into tokens.
+
+    Inside [ ] and { } blanks between operands become commas, and line ends semicolons.
     """
     tokens: list[str] = []
     brackets: list[str] = []

@@ -43,8 +43,9 @@ LEAST_RATING_PU = 1e-9
 
 
 def network_to_pandapower(network: NetworkFields) -> pandapowerNet:
-    """Return the feeder as a pandapower net; `runpp(net, calculate_voltage_angles=True)` has the
-    network's voltages.
+    """Return the feeder as a pandapower net.
+
+    `runpp(net, calculate_voltage_angles=True)` has the network's voltages.
 
     A closed branch of kind 'tie' becomes a line like any other; `paper_limit_mw`, `s_max` and angle
     limits are not carried. Raises `NetworkError` for a branch without impedance that has a tap or a

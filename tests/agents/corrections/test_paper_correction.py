@@ -1,5 +1,4 @@
-"""The paper's correction: hand cases of (20), its ends, and the plain loop it must agree with step
-by step.
+"""The paper's correction: (20) by hand, how it ends, and a simple loop that it equals.
 
 shedding_steps.py is tested here.
 """
@@ -77,8 +76,9 @@ def run_one(
 
 
 def proposals(network: Network, setting: str, count: int, seed: int) -> tuple[Scenarios, Decisions]:
-    """Random faults, loads of 0.4 to 1.0 of nominal and random switch states; some proposals shed
-    at random.
+    """Random faults, loads and switch states; some proposals shed at random.
+
+    Loads are 0.4 to 1.0 of nominal.
     """
     rng = np.random.default_rng(seed)
     level = rng.uniform(0.4, 1.0, (count, 1)) * rng.uniform(0.8, 1.2, (count, network.n_bus))
@@ -191,8 +191,9 @@ def test_a_flow_without_solution_is_shed_back_to_one() -> None:
 def plain_loop(
     network: Network, scenarios: Scenarios, decisions: Decisions, setting: str, alpha: float
 ) -> tuple[FloatArray, int]:
-    """The algorithm of one item in public functions: flow, worst limit, most sensitive bus, one
-    step.
+    """The algorithm of one item in public functions.
+
+    A step is a flow, the worst limit, the most sensitive bus and its shedding.
     """
     places = limit_places(network, setting)
     closed, shed = decisions.closed, decisions.shed.copy()

@@ -164,9 +164,7 @@ def test_what_cannot_be_made_safe_breaks_the_limits_least() -> None:
 
 @pytest.mark.parametrize("setting", ["paper", "radial"])
 def test_much_generation_is_searched_before_anything_is_called_impossible(setting: str) -> None:
-    """Three times the nominal load in photovoltaics: wherever a plain search finds a safe plan, so
-    do we.
-    """
+    """At three times the nominal load in PV, it finds a safe plan where a simple search does."""
     network = load_network("ieee33")
     correction = SafeCorrection(network, setting)
     scenarios = sample_scenarios(network, load_profiles(), 120, seed=9, pv_share=4.0).scenarios

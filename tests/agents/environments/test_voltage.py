@@ -85,8 +85,9 @@ def test_a_day_is_what_the_judge_makes_of_it(case: VoltageCase) -> None:
 
 
 def test_what_is_stored_is_what_the_grid_received(case: VoltageCase) -> None:
-    """A full battery asked to charge does not: the voltages follow from `applied_action` alone, not
-    from what was asked.
+    """A full battery asked to charge does not.
+
+    The voltages follow from `applied_action` alone, not from what was asked.
     """
     env = VoltageEnv(case.network, case.batteries, case.days)
     env.reset(seed=0, options={"day": 3, "soc": np.full(18, 0.99)})

@@ -46,8 +46,9 @@ def test_a_feeder_that_collapses_is_discharged_into(case):
 
 
 def test_the_way_back_is_the_shorter_the_nearer_the_limit(case):
-    """0.1 of SOC missing, 0.2 an hour of it: 0.02 E where the voltage is in the middle or higher,
-    nothing at the lower edge.
+    """0.1 of SOC is missing, of which 0.2 is made up an hour.
+
+    That is 0.02 E where the voltage is mid-band or higher, and nothing at the lower limit.
     """
     droop = Droop(case.network, case.batteries, DroopSettings(0.5, 1.5, 0.2, 0.0))
     v = [0.975, 0.9875, 1.0, 1.02]

@@ -94,9 +94,7 @@ def test_a_full_battery_makes_room_beforehand():
 
 
 def test_burning_energy_is_not_a_plan():
-    """A full battery could meet the surplus of the first hour only by charging and discharging at
-    once.
-    """
+    """A full battery could take the first surplus only by charging and discharging at once."""
     with pytest.raises(
         VoltageOptimumError,
         match=r"pair: ac_opf found no plan for 2016-02-01 that holds bus '1' at step 0: 1.0",

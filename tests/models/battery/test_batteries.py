@@ -21,8 +21,9 @@ def network():
 
 
 def held(network, charge, discharge, **battery):
-    """An unsolved OPF of one 1 pu h battery, eta 0.8 both ways, with these powers written into it,
-    (T,) each.
+    """An unsolved OPF of one battery with these powers written into it, (T,) each.
+
+    The battery holds 1 pu h and has eta 0.8 both ways.
     """
     settings = {"efficiency_charge": 0.8, "efficiency_discharge": 0.8} | battery
     one = Batteries(
@@ -130,8 +131,9 @@ def test_an_unknown_bus_is_refused(network):
 
 
 def test_netting_keeps_the_power_at_the_bus_and_stores_the_rest(network):
-    """0.1 off both: soc rises by (1 / 0.8 - 0.8) 0.1 = 0.045 above 0.5 + 0.8 * 0.2 - 0.1 / 0.8 =
-    0.535.
+    """0.1 is taken off both powers, so soc rises by (1 / 0.8 - 0.8) 0.1 = 0.045.
+
+    It was 0.5 + 0.8 * 0.2 - 0.1 / 0.8 = 0.535.
     """
     model = held(network, [0.2, 0.0], [0.1, 0.0])
     model.soc[0, 0].set_value(0.535)
@@ -167,8 +169,9 @@ def test_netting_stops_where_the_energy_no_longer_fits(network, limit):
 
 
 def test_a_later_full_battery_bounds_what_an_earlier_step_may_keep(network):
-    """The second step charges to 0.535 + 0.8 * 0.5 = 0.935; the first may keep only what fits under
-    soc_max there.
+    """The second step charges to 0.535 + 0.8 * 0.5 = 0.935.
+
+    The first may keep only what then still fits under soc_max.
     """
     model = held(network, [0.2, 0.5], [0.1, 0.0], soc_max=0.94)
     for t, soc in enumerate((0.535, 0.935)):

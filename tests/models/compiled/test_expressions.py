@@ -1,6 +1,4 @@
-"""Expressions taken apart: rows by hand, and their values and derivatives against Pyomo's own at
-random points.
-"""
+"""Expressions taken apart: rows by hand; values and derivatives as Pyomo gives at random points."""
 
 import numpy as np
 import pyomo.environ as pyo

@@ -233,8 +233,9 @@ BUILDERS = {
 
 
 def pyomo_says(model, row, columns, inputs):
-    """Pyomo's objective, cost, bodies and violations at one row of columns; fixed variables keep
-    their values.
+    """Pyomo's objective, cost, bodies and violations at one row of columns.
+
+    Fixed variables keep their values.
     """
     for name, places in columns.items():
         for data, value in zip(

@@ -11,8 +11,9 @@ from feederguard.models.compiled.terms import read_terms
 
 
 def small():
-    """min x^2 + 3 y + 4, g1: 2 x + y cos(x - z) in [1, 5], g2: P^2 = 2 with P = x y + z, a named
-    expression.
+    """min x^2 + 3 y + 4 subject to g1 and g2.
+
+    g1: 2 x + y cos(x - z) in [1, 5]; g2: P^2 = 2, where P = x y + z is a named expression.
     """
     model = pyo.ConcreteModel("small")
     model.x = pyo.Var(bounds=(-1, 1), initialize=0.5)

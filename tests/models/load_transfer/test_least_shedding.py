@@ -1,5 +1,6 @@
-"""Least shedding by hand, against Ipopt on the full equations, and the race of topologies against
-their single answers.
+"""Least shedding by hand and against Ipopt on the full equations.
+
+The race of topologies is held against the answers of single topologies.
 
 shedding_sweep.py is tested here.
 shedding_cuts.py is tested here.
@@ -27,8 +28,9 @@ from feederguard.models.network.graph import energised_buses
 
 
 def row(p_mw: list[float], r: float = 0.0, x: float = 0.01, gen_mw: float = 0.0) -> Network:
-    """A substation at 1 pu of 1 MVA, lines l1, l2, ... of impedance r + jx in a row, and a spare
-    line that may fail.
+    """A row of lines l1, l2, ... of impedance r + jx behind a substation at 1 pu of 1 MVA.
+
+    A spare line may fail.
 
     0 --l1-- 1 --l2-- 2 ...
     |
@@ -216,8 +218,9 @@ def test_agrees_with_ipopt_with_taps_shifts_and_charging() -> None:
 
 
 def test_race_finds_the_cheapest_of_all_states() -> None:
-    """The winner of 32 tie states costs what the cheapest of 32 single answers costs, and bounds
-    lie below answers.
+    """The winner of 32 tie states costs what the cheapest of 32 single answers costs.
+
+    Bounds lie below answers.
     """
     network = load_network("ieee33")
     scenarios = sample_scenarios(network, load_profiles(), 3, seed=8).scenarios

@@ -21,8 +21,9 @@ def line(
     rating: float = np.inf,
     limit_mw: float = np.inf,
 ) -> Network:
-    """A substation at 1 pu, lines l1, l2, ... (pu of 1 MVA) in a row, and a spare line to an idle
-    bus that may fail.
+    """A row of lines l1, l2, ... (pu of 1 MVA) behind a substation at 1 pu.
+
+    A spare line to an idle bus may fail.
 
     0 --l1-- 1 --l2-- 2 ...
     |

@@ -126,8 +126,9 @@ def pandapower_net(name):
 
 
 def pandapower_voltage(name, scale, closed, **options):
-    """pandapower's complex voltages for one state, NaN where dark, or None where it does not
-    converge.
+    """pandapower's complex voltages for one state, NaN where dark.
+
+    It is None where pandapower does not converge.
     """
     network, net = load_network(name), pandapower_net(name)
     line_of = {label: index for index, label in net.line["name"].items()}
@@ -143,8 +144,9 @@ def pandapower_voltage(name, scale, closed, **options):
 
 
 def assert_agrees_with_pandapower(name, count, seed):
-    """Where pandapower converges ours has its voltages; where it does not, ours has a true solution
-    or none.
+    """Where pandapower converges, ours has its voltages.
+
+    Where it does not, ours has a true solution or none.
     """
     network, rng = load_network(name), np.random.default_rng(seed)
     closed, scale = mixed_states(network, rng, count), rng.uniform(0, 1.5, count)

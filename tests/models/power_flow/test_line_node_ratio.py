@@ -1,5 +1,4 @@
-"""Line-node power ratio: a three-bus mesh by hand, the matrix formula itself, and finite
-differences of the AC flow.
+"""Line-node power ratio: a three-bus mesh by hand, the matrix formula, finite differences.
 
 dense.py is tested here.
 """
@@ -76,8 +75,9 @@ def flow_with(
 
 
 def tableau(network: Network, closed: BoolArray) -> tuple[ComplexArray, ComplexArray]:
-    """Ratio and impedance from one dense system: the voltage drop of every closed line, the balance
-    of every bus.
+    """Ratio and impedance from one dense system.
+
+    Its rows are the voltage drop of each closed line and the balance of each bus.
     """
     lines = np.flatnonzero(closed)
     free = np.setdiff1d(np.arange(network.n_bus), network.substation)

@@ -1,5 +1,4 @@
-"""The AC power flow against a dense admittance matrix built here, closed forms, published figures
-and pandapower.
+"""The AC power flow against a dense admittance matrix, closed forms, papers and pandapower.
 
 flow.py is tested here.
 layout.py is tested here.
@@ -50,8 +49,9 @@ def test_base_case_figures_to_the_printed_digits(name):
 
 
 def test_reconfigured_33_bus_loss_is_the_published_optimum():
-    """Branches 7, 9, 14, 32, 37 open: 139.551 kW and 0.93782 pu at bus 32, the minimum of the
-    literature.
+    """Branches 7, 9, 14, 32, 37 open: 139.551 kW, and 0.93782 pu at bus 32.
+
+    That is the minimum of the literature.
     """
     network = load_network("ieee33")
     closed = np.array([name not in ("7", "9", "14", "32", "37") for name in network.branch_name])
@@ -65,8 +65,9 @@ def test_reconfigured_33_bus_loss_is_the_published_optimum():
 
 @pytest.mark.parametrize("demand", [0.3 + 0.1j, 0.2 - 0.4j, -0.5 + 0.05j, 0.0])
 def test_two_buses_by_hand(demand):
-    """With V_0 = 1, w = |V_1|^2 solves w^2 + (2 (r p + x q) - 1) w + |z|^2 |s|^2 = 0, and V_1 = w +
-    conj(z) s.
+    """With V_0 = 1, w = |V_1|^2 solves w^2 + (2 (r p + x q) - 1) w + |z|^2 |s|^2 = 0.
+
+    Then V_1 = w + conj(z) s.
     """
     z = 0.08 + 0.12j
     half = 0.5 - (z.real * np.real(demand) + z.imag * np.imag(demand))
@@ -136,9 +137,7 @@ def test_every_feature_at_once_satisfies_the_bus_equations(seed):
 
 
 def balance_of(flow, p):
-    """Substations deliver what energised buses draw, what their shunts draw, and what branches
-    lose.
-    """
+    """Substations deliver what buses and their shunts draw and what branches lose."""
     network = flow.network
     drawn = np.where(flow.energised, p + network.g_shunt * abs(flow.voltage) ** 2, 0).sum(axis=-1)
     delivered = flow.p_substation_mw.sum(axis=-1)
@@ -167,8 +166,9 @@ def test_branch_end_currents_and_loss_of_taps_shifts_and_charging(seed):
 
 @pytest.mark.parametrize(("open_end", "bus"), [(0, None), (2, 0), (1, 1)])
 def test_an_open_line_hangs_from_the_end_that_is_not_open(open_end, bus):
-    """Open at its to end (2), line b1 charges from bus 0 through y_from + y_to / (1 + z y_to); and
-    the other way round.
+    """Open at its to end (2), line b1 charges from bus 0 through y_from + y_to / (1 + z y_to).
+
+    Open at the other end, it charges from the other side.
     """
     network = feeder(
         [(0, 1, 0.01, 0.02), (0, 1, 0.04, 0.03)], [0.0, 0.2 + 0.1j], closed=[True, False],

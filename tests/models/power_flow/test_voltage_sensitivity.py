@@ -1,6 +1,4 @@
-"""Voltage sensitivities against a two-bus feeder by hand and difference quotients of the AC power
-flow.
-"""
+"""Voltage sensitivities by hand on two buses, and against differences of the AC power flow."""
 
 import numpy as np
 import pytest

@@ -69,8 +69,9 @@ class TestCorrect:
         assert (answer.status[safe] == STATUSES.index("as_proposed")).all()
 
     def test_it_is_the_nearest_safe_action(self, layer):
-        """From the answer, no short way towards the proposal is safe; and 300 random safe actions
-        are all farther.
+        """From the answer, no short step towards the proposal is safe.
+
+        300 random safe actions are all farther.
         """
         state, power = drawn(layer, 60)
         answer = layer.correct(state, power)
@@ -131,8 +132,9 @@ def test_the_published_margin_fails_at_deep_sag_and_ours_does_not():
 @pytest.mark.parametrize("load", SAG_LOADS)
 @pytest.mark.parametrize("name", SAG_PROPOSALS)
 def test_the_layer_holds_the_band_where_charging_breaks_the_derived_margin(load, name):
-    """The margin is that of the idle feeder: enough for small powers, not for the losses that
-    charging adds.
+    """The margin is that of the idle feeder.
+
+    It is enough for small powers, but not for the losses that charging adds.
     """
     sag = deep_sag(load, SAG_PROPOSALS[name])
     assert sag.layer_excess_pu <= 1e-5 and sag.layer_certified
@@ -182,8 +184,9 @@ class TestBadInput:
 
 
 def test_what_the_layer_answers_to_states_is_what_highs_answers_on_the_pyomo_model():
-    """States in, some of which no action holds: limits, margin and intervals are the layer's own;
-    its price is HiGHS's.
+    """Limits, margin and intervals are the layer's own, and the objective is that of HiGHS.
+
+    No action holds some of the states.
     """
     network, batteries = benchmark_feeder()
     # (7) of `safety_qp/statement.py` the other way round: the tolerance whose price HiGHS stands.
@@ -211,8 +214,9 @@ def test_what_the_layer_answers_to_states_is_what_highs_answers_on_the_pyomo_mod
 
 @pytest.mark.slow
 def test_two_thousand_projections_equal_independent_solvers():
-    """HiGHS on the Pyomo model where it answers, DAQP on the feasible ones: 1e-7; a third active,
-    some infeasible.
+    """The solvers are HiGHS on the Pyomo model where it answers, and DAQP on the feasible items.
+
+    They agree to 1e-7. A third of the projections are active, and some infeasible.
     """
     daqp = pytest.importorskip("daqp")
     assert daqp is not None

@@ -1,5 +1,4 @@
-"""The batched projection against hand calculations, an independent solver, and its own optimality
-conditions.
+"""The batched projection by hand, against another solver, and by its optimality conditions.
 
 active_set.py is tested here.
 optimality.py is tested here.
@@ -37,8 +36,9 @@ def one(proposal, columns, low, high, lo=-1.0, hi=1.0, cap=RHO):
 
 
 def draw(seed, n_item=400, n=18, m=19, parallel=0.02):
-    """Random items with nearly parallel rows, boxes that cut, and limits some of which no action
-    meets.
+    """Random items with nearly parallel rows and boxes that cut.
+
+    No action meets the limits of some.
     """
     rng = np.random.default_rng(seed)
     columns = -np.abs(rng.normal(0.012, 0.006, (n, 1)) + parallel * 0.012 * rng.normal(size=(n, m)))
@@ -119,8 +119,9 @@ class TestAgainstAnIndependentSolver:
 
     @pytest.mark.parametrize("seed", range(3))
     def test_optimality_conditions_hold_everywhere(self, seed):
-        """The problem is strictly convex, so a point that meets its conditions is the answer; slack
-        items included.
+        """The problem is strictly convex, so a point that meets its conditions is the answer.
+
+        Items with slack are included.
         """
         a0, lo, hi, columns, low, high = draw(seed, n_item=4000)
         cap = 50.0

@@ -100,8 +100,9 @@ class TestCompiled:
         ] == pytest.approx(w, abs=1e-9)
 
     def test_highs_on_the_model_agrees(self):
-        """One model, two uses: solved by HiGHS, which fails on a few (DESIGN 7.7), and compiled and
-        projected.
+        """One model is solved by HiGHS, and also compiled and projected.
+
+        HiGHS fails on a few items.
         """
         network, batteries = feeder()
         model, matrices = (

@@ -68,8 +68,9 @@ class Always:
 
 class TestByHand:
     def test_a_heavy_evening_must_be_kept_in_store(self):
-        """Linear about idle: w = v^2 - 0.2 p. At 0.675, v^2 = 0.855...: each heavy hour takes
-        (0.9025 - v^2) / 0.2.
+        """Linear about idle, w = v^2 - 0.2 p.
+
+        At 0.675, v^2 = 0.855..., and each heavy hour takes (0.9025 - v^2) / 0.2.
         """
         network = two_buses()
         unit = battery(network)
@@ -89,8 +90,9 @@ class TestByHand:
         assert tube.high[:, 0] == pytest.approx(1.0, abs=1e-4)
 
     def test_a_sunny_noon_needs_room(self):
-        """Lossless w = 1 + 0.2 s at surplus s; above 1.1025, that is s > 0.5125, the rest is
-        charged.
+        """Without losses w = 1 + 0.2 s at surplus s.
+
+        It exceeds 1.1025 where s > 0.5125, and the rest is charged.
         """
         network = two_buses()
         sunny = [0.0, 0.0, -0.7125, -0.7125, 0.0, 0.0, 0.0, 0.0]
@@ -102,8 +104,9 @@ class TestByHand:
 
     @pytest.mark.parametrize("soc_end", [0.7, 0.2])
     def test_the_end_is_the_one_that_the_batteries_ask_for(self, soc_end):
-        """The last hour lets kappa p = (1 - 0.9025) / 0.2 be charged: so much below the end the
-        tube may be before it.
+        """The last hour allows charging kappa p = (1 - 0.9025) / 0.2.
+
+        So much below the end the tube may be before it.
         """
         network = two_buses()
         unit = battery(network, soc_end=soc_end)
@@ -116,8 +119,9 @@ class TestByHand:
         assert outcome.soc[0, -1, 0] == pytest.approx(soc_end, abs=1e-4)
 
     def test_a_sunny_day_may_end_higher_by_what_is_asked(self):
-        """0.4 of sun fill 0.4: from 0.6 with the end at the start's height, and so it is 0.3
-        higher.
+        """0.4 of sun fills 0.4, so the tube is at most 0.6 before it, wherever the day starts.
+
+        The end may be above the start by 0.5 - soc_start.
         """
         network = two_buses()
         sunny = days([0.0, 0.0, -0.7125, -0.7125, 0.0, 0.0, 0.0, 0.0])
@@ -176,8 +180,9 @@ class TestWhatItIsFor:
         ] == pytest.approx(0.0, abs=1e-6)
 
     def test_the_tube_gives_way_before_voltage(self):
-        """Full as far as the tube goes, and the sun lifts the bus above 1.05 pu: it charges all the
-        same, and says so.
+        """The battery is as full as the tube allows, and the sun lifts the bus above 1.05 pu.
+
+        It charges all the same, and says so.
         """
         network = two_buses()
         unit = battery(network)
@@ -190,8 +195,9 @@ class TestWhatItIsFor:
         assert answer.p[0, 0] == pytest.approx(0.175, abs=1e-4)
 
     def test_where_nothing_is_safe_the_band_is_left_least(self):
-        """0.2 of power cannot bring 0.9 of demand down to 0.475: discharging all of it is the least
-        evil, tube or not.
+        """0.2 of power cannot bring 0.9 of demand down to 0.475.
+
+        Discharging all of it is the least violation, whatever the tube says.
         """
         network = two_buses()
         unit = battery(network, p_max=0.2)
@@ -234,9 +240,10 @@ def far_days(*profiles) -> VoltageDays:
 
 
 def can_be_held(network, unit, day, soc, first) -> bool:
-    """Whether some powers from step `first` on hold both sides of (2), (3), (4) and end at soc_end
-    (soc_start) or above, by an LP of its own with every battery for itself: maximise nothing over
-    c, d (T', n) stacked.
+    """Whether some powers from step `first` on hold both sides of (2), (3), (4) to the end.
+
+    The end is soc_end (soc_start) or above. The answer is that of an LP with every battery for
+    itself: it maximises nothing over c, d (T', n) stacked.
     """
     matrices = safety_matrices(network, unit, 1.0)
     squares = {side: idle[0, first:] for side, idle in idle_squares(network, matrices, day).items()}
@@ -275,8 +282,9 @@ def can_be_held(network, unit, day, soc, first) -> bool:
 class TestThePromise:
     @pytest.mark.parametrize("soc_end", [None, 0.6, 0.3])
     def test_from_anywhere_inside_both_sides_are_held_to_a_full_end(self, soc_end):
-        """Corners and random places of the tube, each battery for itself, at every step of every
-        day.
+        """Corners and random places of the tube are tried at every step of every day.
+
+        Every battery has its own place.
         """
         network = three_buses()
         unit = Batteries(
@@ -358,9 +366,7 @@ class TestBadInput:
 
 class TestWhereItDoesNotBelong:
     def test_a_layer_of_another_step_than_the_days(self):
-        """Made for quarters of an hour it would certify four times the power that an hour's SOC has
-        room for.
-        """
+        """Made for quarters of an hour, it would certify four times the power of an hour."""
         network = two_buses()
         unit, day = battery(network), days(HEAVY)
         with pytest.raises(

@@ -116,8 +116,9 @@ def has_loop(network: Network, closed: np.ndarray) -> bool:
 
 
 def test_a_section_is_opened_before_two_ties_feed_both_sides(tmp_path: Path) -> None:
-    """Both ties closed with 15 still closed is the loop 4-3-1-5-4; the larger section gets its
-    supply first.
+    """Both ties closed with 15 still closed is the loop 4-3-1-5-4.
+
+    The larger section gets its supply first.
     """
     network = two_sections(tmp_path, load_3=0.4, load_5=1.0)
     scenarios, decisions = decide(network, "S1", ["15"], ["t3", "t5"], {})
@@ -148,8 +149,9 @@ def test_shedding_comes_just_before_the_closing_that_would_overload(tmp_path: Pa
 
 
 def test_where_no_order_is_within_limits_the_least_overload_is_marked(tmp_path: Path) -> None:
-    """3 brings 2 MW and 5 takes 1.5: together they rest on S4 (1 MW), one without the other does
-    not.
+    """3 brings 2 MW and 5 takes 1.5 MW.
+
+    Together they rest on S4 (1 MW); one without the other does not.
 
     4 takes 0.5, so with 5 alone S4 carries 2.0 MW and with 3 alone 1.5 MW backwards: overload by 50
     % for one step.

@@ -56,8 +56,9 @@ def test_a_fixed_end_is_what_is_missing():
 
 
 def test_the_battery_term_is_the_objective_of_the_optimum():
-    """0.001 per kW and step is `regulation_power`, MW summed over steps, for a plan that goes one
-    way at a time.
+    """0.001 per kW and step is `regulation_power`, in MW summed over steps.
+
+    It holds for a plan that never charges and discharges at once.
     """
     p = np.array([[-0.2], [0.1], [0.3]])
     p_load = np.array([[0.0, 0.1]] * 3)

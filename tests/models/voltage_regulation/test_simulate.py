@@ -103,8 +103,9 @@ def test_any_leading_shape():
 
 
 def test_a_day_by_hand():
-    """Half charged: discharging 0.25 pu for an hour takes 0.5; then nothing is left, and a wish is
-    cut to zero.
+    """The battery is half charged, and discharging 0.25 pu for an hour takes 0.5 of SOC.
+
+    Then nothing is left, and the power asked for is cut to zero.
     """
     outcome = simulate(
         pair(), battery(), days([[0.6, 0.6, -0.2]]), Fixed([[-0.25], [-0.25], [0.3]])

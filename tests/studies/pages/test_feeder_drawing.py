@@ -65,7 +65,8 @@ def solid_segments(drawing: FeederDrawing) -> np.ndarray:
 
 
 def test_a_trunk_with_one_lateral_by_hand() -> None:
-    """
+    """A trunk of five buses with a lateral of two.
+
     b0 -- b1 -- b2 -- b3 -- b4        the trunk is the longest way out
            +-- b5 -- b6               a lateral on the next row, tie b6-b4
     """

@@ -251,8 +251,9 @@ def test_generators_keep_limits_and_costs(tmp_path):
 
 
 def test_power_and_angle_limits_of_branches(tmp_path):
-    """RATE_A of 5 MVA on 10; -30 to 0 degrees is a limit on both sides, twice 0 is none, and so is
-    a full turn.
+    """RATE_A is 5 MVA on a base of 10, and -30 to 0 degrees is a limit on both sides.
+
+    Zero on both sides is no limit, nor is a full turn.
     """
     line = "1 2 0.1 0.1 0 5 0 0 0 0 1"
     rows = f"[{line} -30 0; {line} 0 0; {line} -360 40]"

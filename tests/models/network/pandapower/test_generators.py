@@ -38,8 +38,9 @@ def test_a_gen_without_costs_is_left_to_an_optimal_power_flow_with_a_warning():
 
 
 def dispatched_feeder():
-    """The drawn feeder with a cost for what it draws, a fixed and a free gen, and a free sgen, load
-    and storage.
+    """The drawn feeder with costs and elements to dispatch.
+
+    What it draws has a cost. It has a fixed and a free gen, and a free sgen, load and storage.
     """
     net = feeder()
     pandapower.create_poly_cost(net, 0, "ext_grid", cp1_eur_per_mw=50.0)

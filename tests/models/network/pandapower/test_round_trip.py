@@ -60,8 +60,9 @@ def test_mv_oberrhein_keeps_its_size_and_its_open_points():
 
 
 def test_random_switch_states_and_outages_follow_pandapower():
-    """Buses, lines, transformers of two and three windings and switches of all kinds, at random off
-    or open.
+    """Buses, lines, transformers and switches of all kinds are off or open at random.
+
+    Transformers have two or three windings.
     """
     original = held(examples.example_multivoltage())
     rng = np.random.default_rng(7)
@@ -82,9 +83,10 @@ def test_random_switch_states_and_outages_follow_pandapower():
 
 
 def odd_network(seed):
-    """Twelve buses with all that a Network allows: taps, shifts, unequal and capacitive shunts,
-    branches without impedance, negative resistance, ratings of none, hanging branches, two
-    substations, two nominal voltages.
+    """Twelve buses with all that a Network allows.
+
+    They have taps, shifts, unequal and capacitive shunts, branches without impedance, negative
+    resistance, missing ratings, hanging branches, two substations and two nominal voltages.
     """
     rng = np.random.default_rng(seed)
     n_bus, n_branch = 12, 15
