@@ -6,6 +6,15 @@ Columns of a row, per unit:
 - `z`: its series impedance; `y_from`, `y_to`: its admittances to ground at both ends
 - `tap`, `shift`: of the ideal transformer at the from end
 - `rating`; `open_from`, `open_to`: whether a switch is open at that end
+
+A winding is rated at its own voltage, as in pandapower's loading: it carries S / (sqrt(3) vn_hv_kv)
+however its bus is called. In pu on the buses' voltages the limits at the two ends are
+
+    (1)  |I_from| <= S / u_from,   |I_to| <= S / u_to,   u = rated over nominal voltage
+
+With I_to = tap I_from (the magnetising current apart) both are one limit of the larger current:
+
+    (2)  max(|I_from|, |I_to|) <= S max(1, tap) / max(u_from, tap u_to)
 """
 
 from __future__ import annotations
@@ -33,6 +42,7 @@ _ROWS = (
     ("impedance", "", "from_bus", "to_bus", "sn_mva"),
     ("switch", "", "bus", "element", ""),
 )
+_RATED_KV = {"hv_bus": "vn_hv_kv", "mv_bus": "vn_mv_kv", "lv_bus": "vn_lv_kv"}
 _SWITCHED = {
     "l": ("line", ("from_bus", "to_bus")),
     "t": ("trafo", ("hv_bus", "lv_bus")),
@@ -71,6 +81,9 @@ def read_branches(
     rows["y_to"] = rows["y_from"] + (g_skew + 1j * b_skew) / 2
     rows["tap"] = matrix[:, idx_brch.TAP]
     rows["shift"] = np.deg2rad(matrix[:, idx_brch.SHIFT])
+    rows["rating"] *= np.maximum(1.0, rows["tap"]) / np.maximum(
+        rows["u_from"], rows["tap"] * rows["u_to"]
+    )
     return pd.concat([rows, _ideal_bus_ties(net, part)], ignore_index=True)
 
 
@@ -144,6 +157,8 @@ def _element_rows(
             "from_bus": elements[from_column].to_numpy(np.int64),
             "to_bus": elements[to_column].to_numpy(np.int64),
             "rating": _rating(part, table, from_column, rated_column),
+            "u_from": _rated_over_nominal(part, table, from_column),
+            "u_to": _rated_over_nominal(part, table, to_column),
             "open_from": at_from,
             "open_to": at_to,
         }
@@ -164,6 +179,16 @@ def _rating(part: pandapowerNet, table: str, from_column: str, rated_column: str
     if "max_loading_percent" in elements:
         s_mva = s_mva * elements["max_loading_percent"].astype(float).fillna(100.0) / 100
     return np.asarray((s_mva / part.sn_mva).astype(float).fillna(np.inf))
+
+
+def _rated_over_nominal(part: pandapowerNet, table: str, column: str) -> FloatArray:
+    """Return the rated voltage of a winding over its bus's; 0 at a star, which limits nothing."""
+    elements = part[table]
+    if column == "star":
+        return np.zeros(len(elements))
+    if column not in _RATED_KV:
+        return np.ones(len(elements))
+    return np.asarray(elements[_RATED_KV[column]] / elements[column].map(part.bus["vn_kv"]), float)
 
 
 def _open_ends(net: pandapowerNet, name: str) -> set[tuple[str, int, str]]:

@@ -11,7 +11,7 @@
 | other sgen | p_gen, q_gen; asymmetric loads and sgens count with the sum of their phases |
 | shunt, ward (impedance) | g_shunt, b_shunt |
 | line, impedance | a line rated at max_i_ka x df x parallel, or at the sn_mva of an impedance |
-| trafo | a branch from high to low voltage, rated at sn_mva x df x parallel at 1 pu voltage |
+| trafo | a branch from high to low voltage, rated at sn_mva x df x parallel at its own voltage |
 | tap changer and vector group of a trafo | `tap` and `shift` |
 | max_loading_percent | that share of the rating; all of it where missing |
 | trafo3w | three such branches that meet in an added bus, 'NAME star' |

@@ -15,7 +15,7 @@ stands for.
 | branch without impedance | bus-bus switch |
 | any other branch | line of 1 km, since a Network has no lengths |
 | open branch | open switches at the ends that `open_end` says |
-| rating | max_i_ka of a line, sn_mva of a trafo; without a rating df is infinite |
+| rating | max_i_ka of a line, sn_mva of a trafo at its own voltage; without one df is infinite |
 
 A line has the same shunts at both ends. A trafo in pandapower's T model has inductive shunts at
 both ends or none. A branch with other shunts is written without them, and what they draw in its
@@ -216,7 +216,9 @@ def _write_trafos(
         return
     hv_bus, lv_bus = network.from_bus[trafos], network.to_bus[trafos]
     rated = np.isfinite(network.rating[trafos])
-    s = np.maximum(np.where(rated, network.rating[trafos], 1.0), LEAST_RATING_PU)
+    # pandapower rates a winding at its own voltage: see (2) of `branches.py`.
+    s = np.where(rated, network.rating[trafos] * np.minimum(1.0, network.tap[trafos]), 1.0)
+    s = np.maximum(s, LEAST_RATING_PU)
     z, y = tee.z[trafos], tee.y[trafos]
     index = pandapower.create_transformers_from_parameters(
         net,

@@ -13,6 +13,7 @@ from pandapower_nets import (
     assert_round_trip,
     assert_same_flow,
     feeder,
+    run,
 )
 
 
@@ -60,7 +61,62 @@ def test_transformer_parameters_by_hand():
     assert network.shift[k] == pytest.approx(np.deg2rad(150.0))
     assert abs(network.z[k]) == pytest.approx(z_pu)
     assert network.r[k] == pytest.approx(z_pu * 1.1 / 6.0)
-    assert network.rating[k] == pytest.approx(2 * 0.63 / 10)
+    # 1.26 MVA at the winding's 20 kV, of which I_from = I_to / tap is the smaller current.
+    assert network.rating[k] == pytest.approx(2 * 0.63 / 10 * network.tap[k] / 1.05)
+
+
+def test_transformer_is_rated_at_its_own_voltage():
+    """630 kVA of 21/0.42 kV on 20/0.4 kV carry 17.32 A, not 18.19 A: pandapower says 104.21 %."""
+    net = pandapower.create_empty_network()
+    hv, lv = pandapower.create_bus(net, 20.0), pandapower.create_bus(net, 0.4)
+    pandapower.create_ext_grid(net, hv)
+    pandapower.create_load(net, lv, p_mw=0.6, q_mvar=0.12)
+    pandapower.create_transformer_from_parameters(
+        net, hv, lv, sn_mva=0.63, vn_hv_kv=21.0, vn_lv_kv=0.42, vkr_percent=1.0, vk_percent=4.0,
+        pfe_kw=1.0, i0_percent=0.2, shift_degree=150.0,
+    )  # fmt: skip
+
+    network = assert_same_flow(net)
+
+    pandapower.runpp(net, calculate_voltage_angles=True)
+    assert net.res_trafo.loading_percent[0] == pytest.approx(104.21, abs=0.005)
+    assert 100 * solve_power_flow(network).loading[0] == pytest.approx(104.21, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("vn_hv_kv", "vn_lv_kv", "tap_pos"),
+    [(19.0, 0.4, 0), (21.5, 0.38, 2), (20.0, 0.42, -2), (19.0, 0.38, 2), (21.5, 0.42, -2)],
+)
+def test_loading_of_transformers_is_pandapowers(vn_hv_kv, vn_lv_kv, tap_pos):
+    """Whichever winding is the tighter one; without magnetising current it is exact."""
+    net = feeder()
+    net.trafo["pfe_kw"] = net.trafo["i0_percent"] = 0.0
+    net.trafo["vn_hv_kv"], net.trafo["vn_lv_kv"], net.trafo["df"] = vn_hv_kv, vn_lv_kv, 0.9
+    net.trafo["tap_side"], net.trafo["tap_pos"], net.trafo["tap_neutral"] = "hv", tap_pos, 0
+    net.trafo["tap_step_percent"], net.trafo["tap_changer_type"] = 2.5, "Ratio"
+
+    network = assert_same_flow(net)
+    assert_round_trip(network)
+    run(net)
+
+    loading = net.res_trafo.loading_percent[0] / 100
+    k = network.branch_index("trafo 0")
+    assert solve_power_flow(network).loading[k] == pytest.approx(loading, rel=1e-7)
+
+
+def test_loading_of_a_three_winding_transformer_is_pandapowers():
+    net = feeder()
+    trafo = add_trafo3w(net)
+    net.trafo3w["pfe_kw"] = net.trafo3w["i0_percent"] = 0.0
+    for side, kv in (("hv", 1.04), ("mv", 0.97), ("lv", 1.06)):
+        net.trafo3w[f"vn_{side}_kv"] *= kv
+
+    network = assert_same_flow(net)
+    run(net)
+
+    windings = [network.branch_index(f"t0 {side}") for side in ("hv", "mv", "lv")]
+    loading = solve_power_flow(network).loading[windings].max()
+    assert loading == pytest.approx(net.res_trafo3w.loading_percent[trafo] / 100, rel=1e-7)
 
 
 @pytest.mark.parametrize("side", ["hv", "lv"])
