@@ -9,9 +9,13 @@ One string does it too:
 
     gymnasium.make("feederguard.agents.registration:feederguard/LoadTransfer-v0")
 
-Arguments are those of the factories in `environments/bundled_load_transfer.py` and
-`environments/bundled_voltage.py`, which load the feeder and the year of demand. Gymnasium reads no
-entry points of installed packages since 1.0, so one of the two imports is needed.
+Arguments are those of the factories, which also load the data. The factory of load transfer
+(`environments/bundled_load_transfer.py`) takes a feeder, bundled or a file, and draws faults and
+hours of the bundled year. The one of voltage regulation (`environments/bundled_voltage.py`) takes a
+bundled case: a feeder with its batteries and its days.
+
+Gymnasium reads no entry points of installed packages since 1.0, so one of the two imports is
+needed.
 """
 
 from __future__ import annotations

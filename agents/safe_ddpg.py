@@ -150,7 +150,7 @@ class LinearSafety:
         without them, hold nothing, or hold a value that is not finite.
         """
         if isinstance(source, VoltageVectorEnv):
-            network, batteries = source.feeders.network, source.feeders.batteries
+            network, batteries = source.episodes.network, source.episodes.batteries
             config = config or LinearSafetyConfig()
             source = try_random_actions(source, config.samples, config.seed)
         if network is None or batteries is None:

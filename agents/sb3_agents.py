@@ -160,7 +160,7 @@ class Sb3Policy:
                 [lambda: package.common.monitor.Monitor(gym.make(spec, **environment))]
                 * config.num_envs
             )
-            feeders = envs.envs[0].unwrapped.feeders
+            episodes = envs.envs[0].unwrapped.episodes
             if config.normalise_reward:
                 envs = package.common.vec_env.VecNormalize(envs, norm_obs=False, gamma=config.gamma)
             algorithm = {"sac": package.SAC, "ppo": package.PPO}[config.algorithm]
@@ -179,8 +179,8 @@ class Sb3Policy:
             model.learn(config.steps, callback=log)
             record = log.record(model.num_timesteps, perf_counter() - begin)
         hidden = tuple(config.hidden)
-        name, n_step = config.algorithm, feeders.days.n_step
-        return cls(name, feeders.network, feeders.batteries, model.policy, hidden, n_step), record
+        name, n_step = config.algorithm, episodes.days.n_step
+        return cls(name, episodes.network, episodes.batteries, model.policy, hidden, n_step), record
 
     def decide(self, state: VoltageState) -> FloatArray:
         """Return the power of each battery, (B, n_bat) pu."""

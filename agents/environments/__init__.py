@@ -1,1 +1,1 @@
-"""Environments of both jobs, and those of the bundled feeders."""
+"""Environments of both jobs, their batching, and those of the bundled feeders."""

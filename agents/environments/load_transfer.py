@@ -28,14 +28,17 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
-from gymnasium.error import ResetNeeded
 from gymnasium.spaces import Box
-from gymnasium.vector import AutoresetMode
-from gymnasium.vector.utils import batch_space
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from feederguard.agents.environments.batching import (
+    BatchedEnv,
+    SingleEnv,
+    asked_numbers,
+    check_options,
+    check_running,
+)
 from feederguard.agents.environments.load_transfer_actions import (
     action_layout,
     decode_actions,
@@ -58,21 +61,19 @@ from feederguard.models.network import Network
 Correct = Callable[[Scenarios, Decisions], Decisions]
 
 
-class LoadTransferEnv(gym.Env[Float32Array, Float32Array]):
+class LoadTransferEnv(SingleEnv["_FaultEpisodes"]):
     """One fault at a time.
 
     `info` holds the fields of `Outcomes` but the reward, `applied_action` and `pool_row`. correct:
     changes a batch of decisions before the grid receives them; the reward is then (21), and
     `info["applied_action"]` encodes what the grid received. `reset(options={"episode": k})` picks
-    an episode of the pool, otherwise one is drawn. `pool_row` is the row of the pool that was shown
-    (reset) or judged (step).
+    an episode of the pool, otherwise one is drawn; there are no other options. `pool_row` is the
+    row of the pool that was shown (reset) or judged (step).
 
     Raises ValueError at once when the pool is empty, of another feeder, holds a value that is not
     finite, or is not made of episodes of `horizon` rows. `step` raises `ResetNeeded` after the end
     of an episode.
     """
-
-    metadata: dict[str, Any] = {"render_modes": []}
 
     def __init__(
         self,
@@ -83,44 +84,16 @@ class LoadTransferEnv(gym.Env[Float32Array, Float32Array]):
         correct: Correct | None = None,
         render_mode: str | None = None,
     ) -> None:
-        self.faults = _Faults(network, scenarios, setting, horizon, correct)
-        self.observation_space = self.faults.observation_space
-        self.action_space = self.faults.action_space
-        self.render_mode = render_mode
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Float32Array, dict[str, Any]]:
-        """Return the first observation of an episode, and its row in the pool."""
-        super().reset(seed=seed)
-        self.faults.start(self.np_random, 1, options)
-        return self.faults.observe()[0], {"pool_row": int(self.faults.rows[0])}
-
-    def step(self, action: Float32Array) -> tuple[Float32Array, float, bool, bool, dict[str, Any]]:
-        """Return observation, reward, whether the fault is repaired, False, and the outcome."""
-        shape = np.shape(action)
-        if shape != self.action_space.shape:
-            raise ValueError(
-                f"{self.faults.network.name}: action has shape {shape}; expected "
-                f"{self.action_space.shape}"
-            )
-        reward, info = self.faults.step(np.asarray(action)[None])
-        one = {
-            name: value[0] if value.ndim > 1 else value[0].item() for name, value in info.items()
-        }
-        return self.faults.observe()[0], float(reward[0]), self.faults.ended, False, one
+        super().__init__(_FaultEpisodes(network, scenarios, setting, horizon, correct), render_mode)
 
 
-class LoadTransferVectorEnv(gym.vector.VectorEnv[Float32Array, Float32Array, NDArray[Any]]):
+class LoadTransferVectorEnv(BatchedEnv["_FaultEpisodes"]):
     """`num_envs` faults a step; arguments, errors and `info` as `LoadTransferEnv`, batch first.
 
-    Autoreset is SAME_STEP: a step that ends the episodes returns the first observations of new
-    ones, and the last ones in `info["final_obs"]`, (num_envs, n_observation). All environments
-    begin and end together. `reset(options={"episode": k})` takes one episode for all or (num_envs,)
-    of them.
+    All environments begin and end together. The step that ends them returns the first observations
+    of new episodes, and the last ones in `info["final_obs"]`. `reset(options={"episode": k})` takes
+    one episode for all or (num_envs,) of them.
     """
-
-    metadata: dict[str, Any] = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}
 
     def __init__(
         self,
@@ -132,41 +105,12 @@ class LoadTransferVectorEnv(gym.vector.VectorEnv[Float32Array, Float32Array, NDA
         correct: Correct | None = None,
         render_mode: str | None = None,
     ) -> None:
-        if num_envs < 1:
-            raise ValueError(f"num_envs is {num_envs}; step at least one environment")
-        self.faults = _Faults(network, scenarios, setting, horizon, correct)
-        self.num_envs = num_envs
-        self.render_mode = render_mode
-        self.single_observation_space = self.faults.observation_space
-        self.single_action_space = self.faults.action_space
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Float32Array, dict[str, Any]]:
-        """Return the first observations of episodes, and their rows in the pool."""
-        super().reset(seed=seed)
-        self.faults.start(self.np_random, self.num_envs, options)
-        return self.faults.observe(), {"pool_row": self.faults.rows}
-
-    def step(
-        self, actions: Float32Array
-    ) -> tuple[Float32Array, NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
-        """Return observations, rewards, which faults are repaired, none truncated, and outcomes."""
-        reward, info = self.faults.step(actions)
-        observations = self.faults.observe()
-        ended = np.full(self.num_envs, self.faults.ended)
-        if self.faults.ended:
-            info |= {"final_info": dict(info), "_final_info": ended.copy()}
-            info |= {"final_obs": observations, "_final_obs": ended.copy()}
-            self.faults.start(self.np_random, self.num_envs, None)
-            observations = self.faults.observe()
-        return observations, reward, ended, np.zeros(self.num_envs, dtype=bool), info
+        episodes = _FaultEpisodes(network, scenarios, setting, horizon, correct)
+        super().__init__(episodes, num_envs, render_mode)
 
 
-class _Faults:
-    """A batch of episodes in step with each other, hour by hour: the core of both environments."""
+class _FaultEpisodes:
+    """A batch of episodes that go on together, hour by hour; both environments are made of it."""
 
     def __init__(
         self,
@@ -197,23 +141,29 @@ class _Faults:
         self.action_space = Box(0.0, 1.0, (self.layout.size,), np.float32)
 
     @property
-    def ended(self) -> bool:
-        return self.hour >= self.horizon
-
-    @property
     def rows(self) -> IntArray:
         """The row of the pool of each environment; after the end, the last one of its episode."""
         return self.episode * self.horizon + min(self.hour, self.horizon - 1)
 
-    def start(self, rng: np.random.Generator, n: int, options: dict[str, Any] | None) -> None:
-        n_episode = len(self.pool) // self.horizon
-        asked = None if options is None else options.get("episode")
+    def begin(
+        self, rng: np.random.Generator, n: int, options: dict[str, Any], afresh: bool
+    ) -> None:
+        check_options(options, ("episode",))
+        asked, n_episode = options.get("episode"), len(self.pool) // self.horizon
         self.episode = (
-            rng.integers(0, n_episode, n) if asked is None else _asked_episodes(asked, n, n_episode)
+            rng.integers(0, n_episode, n)
+            if asked is None
+            else asked_numbers("episode", asked, n, n_episode)
         )
         self.hour = 0
         self.closed = np.tile(self.network.closed, (n, 1))
         self.closed[np.arange(n), self.pool.fault[self.rows]] = False
+
+    def begin_where(self, rng: np.random.Generator, ended: BoolArray) -> None:
+        self.begin(rng, len(ended), {}, afresh=False)  # they have all ended
+
+    def place(self) -> dict[str, Any]:
+        return {"pool_row": self.rows}
 
     def observe(self) -> Float32Array:
         shown = observe(self.network, self.pool[self.rows])
@@ -224,11 +174,8 @@ class _Faults:
             (shown, self.closed[:, self.layout.switchable], left), axis=1, dtype=np.float32
         )
 
-    def step(self, actions: ArrayLike) -> tuple[FloatArray, dict[str, Any]]:
-        if self.ended:
-            raise ResetNeeded(
-                "the episode has ended, or none has begun; call reset() before step()"
-            )
+    def step(self, actions: ArrayLike) -> tuple[FloatArray, BoolArray, BoolArray, dict[str, Any]]:
+        check_running(self.hour < self.horizon)
         rows = self.rows
         scenarios = self.pool[rows]
         proposed = decode_actions(self.network, self.setting, scenarios, actions)
@@ -250,7 +197,8 @@ class _Faults:
         }
         info["applied_action"] = encode_decisions(self.network, self.setting, applied)
         info["pool_row"] = rows
-        return outcome.reward, info
+        repaired = np.full(len(rows), self.hour >= self.horizon)
+        return outcome.reward, repaired, np.zeros(len(rows), dtype=bool), info
 
 
 def _checked_pool(network: Network, scenarios: Scenarios, horizon: int) -> Scenarios:
@@ -279,14 +227,3 @@ def _checked_pool(network: Network, scenarios: Scenarios, horizon: int) -> Scena
             "hour"
         )
     return pool
-
-
-def _asked_episodes(asked: ArrayLike, n: int, n_episode: int) -> IntArray:
-    episodes = np.asarray(asked)
-    fits = episodes.dtype.kind in "iu" and episodes.shape in ((), (n,))
-    if not fits or (episodes < 0).any() or (episodes >= n_episode).any():
-        raise ValueError(
-            f"options: episode is {asked!r}; give one number or {n} of them, from 0 to "
-            f"{n_episode - 1}, the episodes of the pool"
-        )
-    return np.array(np.broadcast_to(episodes, n), dtype=np.int64)

@@ -23,14 +23,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
-from gymnasium.error import ResetNeeded
 from gymnasium.spaces import Box
-from gymnasium.vector import AutoresetMode
-from gymnasium.vector.utils import batch_space
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from feederguard.agents.environments.batching import (
+    BatchedEnv,
+    SingleEnv,
+    asked_numbers,
+    check_options,
+    check_running,
+)
 from feederguard.agents.environments.voltage_observation import (
     check_observable,
     observe,
@@ -54,7 +57,7 @@ __all__ = ["VoltageEnv", "VoltageVectorEnv", "observe", "read_observations"]
 Correct = Callable[[VoltageState, FloatArray], FloatArray]
 
 
-class VoltageEnv(gym.Env[Float32Array, Float32Array]):
+class VoltageEnv(SingleEnv["_DayEpisodes"]):
     """The environment of one day at a time.
 
     correct: (state, proposed power (B, n_bat) pu) -> power, applied before the grid receives it.
@@ -74,8 +77,6 @@ class VoltageEnv(gym.Env[Float32Array, Float32Array]):
     episode.
     """
 
-    metadata: dict[str, Any] = {"render_modes": []}
-
     def __init__(
         self,
         network: Network,
@@ -85,48 +86,17 @@ class VoltageEnv(gym.Env[Float32Array, Float32Array]):
         carry_soc: bool = False,
         render_mode: str | None = None,
     ) -> None:
-        self.feeders = _Feeders(network, batteries, days, correct, carry_soc)
-        self.observation_space = self.feeders.observation_space
-        self.action_space = self.feeders.action_space
-        self.render_mode = render_mode
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Float32Array, dict[str, Any]]:
-        """Return the first observation of a day, and which day it is."""
-        super().reset(seed=seed)
-        self.feeders.reset(self.np_random, 1, options, afresh=seed is not None)
-        return self.feeders.observe()[0], _one(self.feeders.place())
-
-    def step(self, action: Float32Array) -> tuple[Float32Array, float, bool, bool, dict[str, Any]]:
-        """Return observation, reward, whether the grid collapsed, whether the day ended, `info`."""
-        feeders = self.feeders
-        if np.shape(action) != self.action_space.shape:
-            raise ValueError(
-                f"{feeders.network.name}: action has shape {np.shape(action)}; expected "
-                f"{self.action_space.shape}"
-            )
-        reward, terminated, truncated, info = feeders.step(np.asarray(action)[None])
-        return (
-            feeders.observe()[0],
-            float(reward[0]),
-            bool(terminated[0]),
-            bool(truncated[0]),
-            _one(info),
-        )
+        super().__init__(_DayEpisodes(network, batteries, days, correct, carry_soc), render_mode)
 
 
-class VoltageVectorEnv(gym.vector.VectorEnv[Float32Array, Float32Array, NDArray[Any]]):
+class VoltageVectorEnv(BatchedEnv["_DayEpisodes"]):
     """The environment of `num_envs` days at once, in arrays throughout.
 
-    Arguments, errors and `info` are those of `VoltageEnv`, batch first. Autoreset is SAME_STEP:
-    where an episode ends, the step returns the first observation of a new one. The last
-    observations are in `info["final_obs"]`, (num_envs, n_observation), valid where
+    Arguments, errors and `info` are those of `VoltageEnv`, batch first. Where a day ends, the step
+    returns the first observation of another, and the last one in `info["final_obs"]`, valid where
     `info["_final_obs"]`. `reset(options={"day": k, "soc": ...})` takes one day for all or
     (num_envs,) of them, SOC (n_bat,) or (num_envs, n_bat).
     """
-
-    metadata: dict[str, Any] = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}
 
     def __init__(
         self,
@@ -138,40 +108,11 @@ class VoltageVectorEnv(gym.vector.VectorEnv[Float32Array, Float32Array, NDArray[
         carry_soc: bool = False,
         render_mode: str | None = None,
     ) -> None:
-        if num_envs < 1:
-            raise ValueError(f"num_envs is {num_envs}; step at least one environment")
-        self.feeders = _Feeders(network, batteries, days, correct, carry_soc)
-        self.num_envs = num_envs
-        self.render_mode = render_mode
-        self.single_observation_space = self.feeders.observation_space
-        self.single_action_space = self.feeders.action_space
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Float32Array, dict[str, Any]]:
-        """Return the first observations of days, and which days they are."""
-        super().reset(seed=seed)
-        self.feeders.reset(self.np_random, self.num_envs, options, afresh=seed is not None)
-        return self.feeders.observe(), self.feeders.place()
-
-    def step(
-        self, actions: Float32Array
-    ) -> tuple[Float32Array, NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
-        """Return observations, rewards, which grids collapsed, which days are over, and `info`."""
-        reward, terminated, truncated, info = self.feeders.step(actions)
-        observations = self.feeders.observe()
-        ended = terminated | truncated
-        if ended.any():
-            info |= {"final_info": dict(info), "_final_info": ended.copy()}
-            info |= {"final_obs": observations, "_final_obs": ended.copy()}
-            self.feeders.begin_where(self.np_random, ended)
-            observations = self.feeders.observe()
-        return observations, reward, terminated, truncated, info
+        episodes = _DayEpisodes(network, batteries, days, correct, carry_soc)
+        super().__init__(episodes, num_envs, render_mode)
 
 
-class _Feeders:
+class _DayEpisodes:
     """A batch of feeders, each at its own day and step; both environments are made of it."""
 
     def __init__(
@@ -222,33 +163,34 @@ class _Feeders:
         """The row of the pool that each feeder is at; after the last step of a day, that step's."""
         return self.day * self.days.n_step + np.minimum(self.step_of_day, self.days.n_step - 1)
 
-    def reset(
-        self, rng: np.random.Generator, n: int, options: dict[str, Any] | None, afresh: bool
+    def begin(
+        self, rng: np.random.Generator, n: int, options: dict[str, Any], afresh: bool
     ) -> None:
         """Begin episodes in all n feeders; `afresh` or with options no SOC is carried over."""
-        options = options or {}
-        unknown = [name for name in options if name not in ("day", "soc")]
-        if unknown:
-            raise ValueError(f"options: {unknown[0]!r} is unknown; use day and soc")
+        check_options(options, ("day", "soc"))
         if afresh or options or len(self.day) != n or not self.carry_soc:
             asked = options.get("day")
             n_day = len(self.days)
-            self.day = rng.integers(0, n_day, n) if asked is None else _asked_days(asked, n, n_day)
+            self.day = (
+                rng.integers(0, n_day, n)
+                if asked is None
+                else asked_numbers("day", asked, n, n_day)
+            )
             self.soc = self._asked_soc(options.get("soc"), n)
             self.step_of_day, self.ended = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=bool)
         else:
             self.begin_where(rng, np.ones(n, dtype=bool))
 
-    def begin_where(self, rng: np.random.Generator, which: BoolArray) -> None:
-        """Begin the next episode of some feeders."""
+    def begin_where(self, rng: np.random.Generator, ended: BoolArray) -> None:
+        """Begin the next episode of the feeders (n,) where one has ended."""
         n_day = len(self.days)
         if self.carry_soc:
-            self.day[which] = (self.day[which] + 1) % n_day
+            self.day[ended] = (self.day[ended] + 1) % n_day
         else:
-            self.day[which] = rng.integers(0, n_day, int(which.sum()))
-            self.soc[which] = self.batteries.soc_start
-        self.step_of_day[which] = 0
-        self.ended[which] = False
+            self.day[ended] = rng.integers(0, n_day, int(ended.sum()))
+            self.soc[ended] = self.batteries.soc_start
+        self.step_of_day[ended] = 0
+        self.ended[ended] = False
 
     def observe(self) -> Float32Array:
         """Return the observations of all feeders, (n, n_observation)."""
@@ -269,10 +211,7 @@ class _Feeders:
 
     def step(self, actions: ArrayLike) -> tuple[FloatArray, BoolArray, BoolArray, dict[str, Any]]:
         """Return rewards, which grids collapsed, which days are over, and `info`."""
-        if not len(self.day) or self.ended.any():
-            raise ResetNeeded(
-                "the episode has ended, or none has begun; call reset() before step()"
-            )
+        check_running(len(self.day) > 0 and not self.ended.any())
         network, batteries, step_h = self.network, self.batteries, self.days.step_h
         proposed = _checked_actions(network, batteries, len(self.day), actions) * batteries.p_max
         row = self.row
@@ -328,10 +267,6 @@ class _Feeders:
         return np.array(np.broadcast_to(soc, (n, n_bat)))
 
 
-def _one(info: dict[str, Any]) -> dict[str, Any]:
-    return {name: value[0] if value.ndim > 1 else value[0].item() for name, value in info.items()}
-
-
 def _checked_actions(
     network: Network, batteries: Batteries, n: int, actions: ArrayLike
 ) -> FloatArray:
@@ -370,14 +305,3 @@ def _checked_correction(
             "battery"
         )
     return corrected
-
-
-def _asked_days(asked: ArrayLike, n: int, n_day: int) -> IntArray:
-    days = np.asarray(asked)
-    fits = days.dtype.kind in "iu" and days.shape in ((), (n,))
-    if not fits or (days < 0).any() or (days >= n_day).any():
-        raise ValueError(
-            f"options: day is {asked!r}; give one number or {n} of them, from 0 to {n_day - 1}, "
-            "the days of the pool"
-        )
-    return np.array(np.broadcast_to(days, n), dtype=np.int64)

@@ -179,7 +179,7 @@ def test_the_reward_of_the_environment(network: Network, setting: str) -> None:
         received.append(decisions)
         return decisions
 
-    env.faults.correct = keep
+    env.episodes.correct = keep
     env.action_space.seed(0)
     _, rewards, _, _, info = env.step(env.action_space.sample())
     wanted = expected(network, scenarios, received[0])

@@ -173,7 +173,7 @@ def test_the_environment(network: Network, setting: str) -> None:
     env.reset(seed=0, options={"episode": np.arange(POINTS)})
     actions = np.random.default_rng(0).uniform(0, 1, env.action_space.shape)
     n_load = int((network.p_load > 0).sum())
-    free = env.faults.layout.switchable
+    free = env.episodes.layout.switchable
     actions[:, n_load:] = np.where(network.closed[free], 0.9, 0.1)
     decisions = decode_actions(network, setting, scenarios, actions)
     p, q = expected(network, scenarios, decisions)

@@ -29,8 +29,8 @@ def test_gymnasium_makes_both_kinds_with_their_arguments() -> None:
     assert isinstance(alone.unwrapped, VoltageEnv) and isinstance(batch.unwrapped, VoltageVectorEnv)
     assert (
         batch.num_envs == 3
-        and batch.unwrapped.feeders.carry_soc
-        and len(batch.unwrapped.feeders.days) == 91
+        and batch.unwrapped.episodes.carry_soc
+        and len(batch.unwrapped.episodes.days) == 91
     )
     assert batch.single_observation_space == alone.observation_space
     assert batch.reset(seed=1)[0] in batch.observation_space
@@ -38,5 +38,5 @@ def test_gymnasium_makes_both_kinds_with_their_arguments() -> None:
 
 def test_environments_of_one_case_share_its_arrays() -> None:
     one, many = make_env("ieee33", "test"), make_vector_env(2, "ieee33", "test")
-    assert one.feeders.network is many.feeders.network
-    assert one.feeders.days is many.feeders.days
+    assert one.episodes.network is many.episodes.network
+    assert one.episodes.days is many.episodes.days

@@ -302,7 +302,7 @@ def test_gymnasium_makes_both_kinds_with_their_arguments() -> None:
     assert isinstance(alone.unwrapped, LoadTransferEnv) and isinstance(
         batch.unwrapped, LoadTransferVectorEnv
     )
-    assert batch.num_envs == 3 and len(batch.unwrapped.faults.pool) == 16
+    assert batch.num_envs == 3 and len(batch.unwrapped.episodes.pool) == 16
     assert batch.single_observation_space == alone.observation_space
     assert batch.single_action_space == alone.action_space
     observations, _ = batch.reset(seed=1)
@@ -313,7 +313,7 @@ def test_gymnasium_makes_both_kinds_with_their_arguments() -> None:
 
 def test_the_pool_is_drawn_from_the_weeks_and_seed_asked(ieee33: Network) -> None:
     sampled = sample_scenarios(ieee33, load_profiles(), 20, seed=3, weeks="test").scenarios
-    pool = make_env(pool_size=20, seed=3, weeks="test").faults.pool
+    pool = make_env(pool_size=20, seed=3, weeks="test").episodes.pool
     assert np.array_equal(pool.fault, sampled.fault) and np.array_equal(pool.p_load, sampled.p_load)
 
 
@@ -420,6 +420,8 @@ def test_an_episode_that_the_pool_lacks_is_refused() -> None:
             ValueError, match="give one number or 3 of them, from 0 to 1, the episodes of the pool"
         ):
             env.reset(options={"episode": asked})
+    with pytest.raises(ValueError, match="options: 'row' is unknown; use episode"):
+        env.reset(options={"row": 1})
     assert env.reset(options={"episode": [1, 0, 1]})[1]["pool_row"].tolist() == [1, 0, 1]
 
 
