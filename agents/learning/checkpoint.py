@@ -57,8 +57,12 @@ def network_fingerprint(network: Network) -> str:
         if field.name in _LABELS:
             continue
         value = getattr(network, field.name)
+        if value is None:
+            continue
         if field.name == "kind":
             text = ",".join(value)
+        elif field.name == "devices":
+            text = value.text
         else:
             # Adding 0.0 makes numbers of flags, and one zero of the two.
             text = ",".join(f"{item:.10g}" for item in (np.asarray(value).ravel() + 0.0).tolist())

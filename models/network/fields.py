@@ -28,8 +28,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feederguard.models.arrays import BoolArray, ComplexArray, FloatArray, IntArray
+from feederguard.models.network.devices import Devices
 
-BRANCH_KINDS = ("line", "tie", "trafo")
+BRANCH_KINDS = ("line", "tie", "trafo", "coupler")
+# Series reactance of a coupler of two buses per MVA of the base: 1 kA at 20 kV drops 3.5e-11 pu.
+COUPLER_X_PU_PER_MVA = 1e-12
 BUS_FLOATS = ("vn_kv", "v_min", "v_max", "p_load", "q_load", "p_gen", "q_gen", "g_shunt", "b_shunt")
 BRANCH_FLOATS = ("r", "x", "g_from", "b_from", "g_to", "b_to", "tap", "shift")
 # With the value that limits nothing.
@@ -101,6 +104,9 @@ class NetworkFields:
     gen_cost: FloatArray = _none()
     # (n_gen,) stands for the grid above, at a substation; default none does
     gen_is_grid: BoolArray = _none()
+    # Switching devices; None where the data have none. Then the papers' assumption holds: one
+    # device in every tie and in every line on a loop.
+    devices: Devices | None = None
 
     @property
     def n_bus(self) -> int:
@@ -162,7 +168,7 @@ def coerce(network: NetworkFields) -> None:
         value = getattr(network, item.name)
         if item.name in _NAMES:
             object.__setattr__(network, item.name, tuple(str(name) for name in value))
-        elif item.name not in ("name", "base_mva", "paper_limit_mw"):
+        elif item.name not in ("name", "base_mva", "paper_limit_mw", "devices"):
             array: NDArray[Any] = np.array(value, dtype=kinds.get(item.name, np.float64))
             if not array.size and item.name in BRANCH_LIMITS:
                 array = np.full(network.n_branch, BRANCH_LIMITS[item.name])

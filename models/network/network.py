@@ -17,6 +17,8 @@ from feederguard.models.network.checks import (
     check_substations,
     check_values,
 )
+from feederguard.models.network.device_checks import check_devices
+from feederguard.models.network.devices import Devices, opening_ends
 from feederguard.models.network.fields import BRANCH_LIMITS, NetworkError, NetworkFields, coerce
 from feederguard.models.network.graph import branches_on_loop, no_load_angles
 
@@ -33,7 +35,8 @@ class Network(NetworkFields):
     - arrays disagree in length, values are not finite or impossible, or names repeat;
     - a branch or generator lies at no bus, or a lower limit is above its upper one;
     - there is no substation, or a generator stands for the grid above at another bus;
-    - no path of branches and ties leads to some bus.
+    - no path of branches and ties leads to some bus;
+    - a device stands nowhere, or its state contradicts that of its branch.
     """
 
     def __post_init__(self) -> None:
@@ -41,9 +44,14 @@ class Network(NetworkFields):
         check_shapes(self)
         check_names(self)
         check_values(self)
+        check_devices(self)
         check_generators(self)
         check_substations(self)
         check_reachable(self)
+        if self.devices is not None:
+            ends = opening_ends(self.devices, self.open_end)
+            ends.setflags(write=False)
+            object.__setattr__(self, "open_end", ends)
 
     @property
     def on_loop(self) -> BoolArray:
@@ -56,7 +64,10 @@ class Network(NetworkFields):
         return no_load_angles(self)
 
     def with_changes(self, **changes: Any) -> Network:
-        """Return a copy with some fields replaced, validated anew."""
+        """Return a copy with some fields replaced, validated anew.
+
+        Devices follow the branches: to their new positions by name, and to their new states.
+        """
         if len(changes.get("branch_name", self.branch_name)) != self.n_branch:
             # Limits that limit nothing fit any number of branches.
             for name, idle in BRANCH_LIMITS.items():
@@ -64,7 +75,25 @@ class Network(NetworkFields):
                     changes.setdefault(name, np.zeros(0))
         if len(changes.get("gen_name", self.gen_name)) != self.n_gen and not self.gen_is_grid.any():
             changes.setdefault("gen_is_grid", np.zeros(0))
+        if self.devices is not None and "devices" not in changes:
+            changes["devices"] = self._devices_after(changes)
         return replace(self, **changes)
+
+    def _devices_after(self, changes: dict[str, Any]) -> Devices:
+        """Return the devices as they are once other fields have changed."""
+        assert self.devices is not None
+        after = self.closed
+        if "closed" in changes and len(changes["closed"]) == self.n_branch:
+            after = np.asarray(changes["closed"], dtype=bool)
+        open_end = np.asarray(changes.get("open_end", self.open_end))
+        devices = self.devices.follow(self.closed, after, open_end)
+        if "branch_name" not in changes:
+            return devices
+        place = {name: k for k, name in enumerate(changes["branch_name"])}
+        same = len(place) == self.n_branch
+        return devices.on_branches(
+            [place.get(name, k if same else -1) for k, name in enumerate(self.branch_name)]
+        )
 
     @classmethod
     def from_pandapower(cls, net: pandapowerNet, base_mva: float | None = None) -> Network:

@@ -11,6 +11,9 @@ from feederguard.models.arrays import BoolArray, ComplexArray, FloatArray, IntAr
 from feederguard.models.network import Network
 from feederguard.models.network.pi_model import branch_admittances
 
+# Below it, the drop in a branch is lost in the rounding of its voltages.
+LEAST_READABLE_Z_PU = 1e-7
+
 
 @dataclass(frozen=True, eq=False)
 class PowerFlow:
@@ -95,18 +98,17 @@ class PowerFlow:
 
         It compares the demand of the bus with what its branches bring.
 
-        Found from the voltages alone by Ohm's law, where a branch has an impedance, so it checks
-        the solver.
+        Found from the voltages alone by Ohm's law, where a branch has an impedance that rounding
+        leaves a drop, so it checks the solver.
         """
         network = self.network
         ratio = network.tap * np.exp(1j * network.shift)
         v = np.atleast_2d(self.voltage)
         closed = np.broadcast_to(self.closed, (len(v), network.n_branch))
         drop = v[:, network.from_bus] / ratio - v[:, network.to_bus]
-        z = np.where(network.z == 0, 1.0, network.z)
-        series = np.where(
-            network.z == 0, np.atleast_2d(self.series_current), np.where(closed, drop / z, 0)
-        )
+        fused = np.abs(network.z) < LEAST_READABLE_Z_PU
+        z = np.where(fused, 1.0, network.z)
+        series = np.where(fused, np.atleast_2d(self.series_current), np.where(closed, drop / z, 0))
         again = PowerFlow(
             network,
             v,

@@ -1,4 +1,4 @@
-"""Branch rows of a pandapower net: lines, impedances, transformer windings and bus-bus ties.
+"""Branch rows of a pandapower net: lines, impedances, transformer windings and couplers.
 
 Columns of a row, per unit:
 
@@ -27,10 +27,9 @@ from pandapower.auxiliary import pandapowerNet
 from pandapower.pypower import idx_brch
 
 from feederguard.models.arrays import FloatArray
-from feederguard.models.network.fields import NetworkError
+from feederguard.models.network.fields import COUPLER_X_PU_PER_MVA, NetworkError
+from feederguard.models.network.pandapower.switches import SWITCHED, switched_bus
 from feederguard.models.network.pi_model import hanging_admittance
-
-BUS_TIE_X_PU = 1e-6
 
 # Table, suffix of the label, columns of both ends and of the rated power; in pandapower's order.
 _ROWS = (
@@ -43,12 +42,6 @@ _ROWS = (
     ("switch", "", "bus", "element", ""),
 )
 _RATED_KV = {"hv_bus": "vn_hv_kv", "mv_bus": "vn_mv_kv", "lv_bus": "vn_lv_kv"}
-_SWITCHED = {
-    "l": ("line", ("from_bus", "to_bus")),
-    "t": ("trafo", ("hv_bus", "lv_bus")),
-    "t3": ("trafo3w", ("hv_bus", "mv_bus", "lv_bus")),
-    "b": ("switch", ("bus", "element")),
-}
 
 
 def read_branches(
@@ -84,7 +77,7 @@ def read_branches(
     rows["rating"] *= np.maximum(1.0, rows["tap"]) / np.maximum(
         rows["u_from"], rows["tap"] * rows["u_to"]
     )
-    return pd.concat([rows, _ideal_bus_ties(net, part)], ignore_index=True)
+    return pd.concat([rows, _ideal_couplers(net, part)], ignore_index=True)
 
 
 def settle_strays(
@@ -195,31 +188,19 @@ def _open_ends(net: pandapowerNet, name: str) -> set[tuple[str, int, str]]:
     """Return (table, index, column of the bus) of every end that a switch holds open."""
     ends: set[tuple[str, int, str]] = set()
     for switch in net.switch[~net.switch["closed"].astype(bool)].itertuples():
-        table, columns = _SWITCHED[switch.et]
         if switch.et == "b":
-            ends |= {(table, switch.Index, column) for column in columns}
-        elif switch.element in net[table].index:
-            at = [
-                column for column in columns if net[table][column].at[switch.element] == switch.bus
-            ]
-            if not at:
-                raise NetworkError(
-                    f"{name}: switch {switch.Index} is at bus {switch.bus}, where {table} "
-                    f"{switch.element} does not end; move it to the {' or '.join(columns)} of "
-                    f"that {table}"
-                )
-            ends.add((table, switch.element, at[0]))
+            ends |= {("switch", switch.Index, column) for column in SWITCHED["b"][1]}
+        elif switch.element in net[SWITCHED[switch.et][0]].index:
+            ends.add((SWITCHED[switch.et][0], switch.element, switched_bus(net, switch, name)))
     return ends
 
 
-def _ideal_bus_ties(net: pandapowerNet, part: pandapowerNet) -> pd.DataFrame:
-    """Return the open bus-bus switches without impedance as rows of `BUS_TIE_X_PU`."""
+def _ideal_couplers(net: pandapowerNet, part: pandapowerNet) -> pd.DataFrame:
+    """Return the bus-bus switches without impedance as rows of `COUPLER_X_PU_PER_MVA`."""
     switches = net.switch
-    part.switch = switches[
-        (switches["et"] == "b") & ~switches["closed"].astype(bool) & ~(switches["z_ohm"] > 0)
-    ]
-    open_ends = {
-        ("switch", index, column) for index in part.switch.index for column in ("bus", "element")
-    }
+    part.switch = switches[(switches["et"] == "b") & ~(switches["z_ohm"] > 0)]
+    opened = part.switch.index[~part.switch["closed"].astype(bool)]
+    open_ends = {("switch", index, column) for index in opened for column in SWITCHED["b"][1]}
     rows = _element_rows(part, *_ROWS[-1], open_ends)
-    return rows.assign(z=1j * BUS_TIE_X_PU, y_from=0j, y_to=0j, tap=1.0, shift=0.0)
+    x = COUPLER_X_PU_PER_MVA * part.sn_mva
+    return rows.assign(z=1j * x, y_from=0j, y_to=0j, tap=1.0, shift=0.0)

@@ -27,9 +27,9 @@ def live_buses(net: pandapowerNet) -> set[int]:
 
 
 def fused_buses(net: pandapowerNet, name: str) -> dict[int, int]:
-    """Return for every bus in service the lowest index of those it is fused with.
+    """Return for every bus in service the lowest index of those that have its voltage.
 
-    Closed bus-bus switches without impedance fuse their two buses. Raises `NetworkError` for a
+    Closed bus-bus switches without impedance join them. Raises `NetworkError` for a
     bus-bus switch, open or closed, between two nominal voltages.
     """
     graph = nx.Graph()
@@ -51,10 +51,10 @@ def fused_buses(net: pandapowerNet, name: str) -> dict[int, int]:
 
 
 def read_substations(net: pandapowerNet, fused: dict[int, int], name: str) -> dict[int, complex]:
-    """Return the voltage in pu of every substation, by its fused bus.
+    """Return the voltage in pu of every substation, by its bus.
 
-    An ext_grid in service holds it, or a gen that is a slack. Raises `NetworkError` where there is
-    none, or where two hold a bus at different voltages.
+    An ext_grid in service holds it, or a gen that is a slack. fused: as `fused_buses`. Raises
+    `NetworkError` where there is none, or where two hold one voltage at different values.
     """
     held: dict[int, complex] = {}
     grids = net.ext_grid[net.ext_grid["in_service"].astype(bool) & net.ext_grid["bus"].isin(fused)]
@@ -68,9 +68,11 @@ def read_substations(net: pandapowerNet, fused: dict[int, int], name: str) -> di
         for bus, vm in zip(slacks["bus"], slacks["vm_pu"], strict=True)
         if fused[bus] not in grid_buses
     ]
+    first: dict[int, complex] = {}
     for bus, vm_pu, va_degree in held_by:
         voltage = complex(vm_pu * np.exp(1j * np.deg2rad(va_degree)))
-        if abs(held.setdefault(fused[bus], voltage) - voltage) > 1e-9:
+        held[int(bus)] = voltage
+        if abs(first.setdefault(fused[bus], voltage) - voltage) > 1e-9:
             raise NetworkError(
                 f"{name}: two ext_grids hold bus {fused[bus]} at different voltages; keep one"
             )
@@ -120,12 +122,6 @@ def read_buses(net: pandapowerNet, part: pandapowerNet, case: dict[str, Any]) ->
     return buses
 
 
-def merge_buses(buses: pd.DataFrame, fused: dict[int, int]) -> pd.DataFrame:
-    """Return one row per fused bus, at its lowest index, with summed power and tightest limits."""
-    root = buses.index.map(fused)
-    groups = buses.groupby(root)
-    merged = buses[buses.index == root].copy()
-    merged[list(BUS_POWERS)] = groups[list(BUS_POWERS)].sum()
-    merged["v_min"] = groups["v_min"].max().fillna(V_MIN_PU)
-    merged["v_max"] = groups["v_max"].min().fillna(V_MAX_PU)
-    return merged
+def set_missing_limits(buses: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with 0.90 and 1.10 pu where a bus has no limit."""
+    return buses.fillna({"v_min": V_MIN_PU, "v_max": V_MAX_PU})

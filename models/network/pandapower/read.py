@@ -3,7 +3,6 @@
 | pandapower | Network |
 |---|---|
 | bus in service | a bus |
-| buses joined by closed bus-bus switches | one bus, of the lowest index and the tightest limits |
 | min_vm_pu, max_vm_pu | v_min, v_max; 0.90 and 1.10 where missing |
 | ext_grid, gen with slack | a substation at vm_pu and va_degree |
 | gen; ext_grid, sgen, load, storage where dispatched | generators, by `generators.py` |
@@ -16,8 +15,8 @@
 | max_loading_percent | that share of the rating; all of it where missing |
 | trafo3w | three such branches that meet in an added bus, 'NAME star' |
 | line or trafo with an open switch | an open branch, a line a 'tie'; `open_end` tells where |
-| open bus-bus switch | a 'tie' of its z_ohm, or of x = 1e-6 pu (`BUS_TIE_X_PU`) where that is 0 |
-| closed bus-bus switch, z_ohm > 0 | a line of that impedance |
+| bus-bus switch | a 'coupler' of its z_ohm, or of almost none (`COUPLER_X_PU_PER_MVA`) where 0 |
+| switch | a device, by `switches.py` |
 
 Generation is not subtracted from loads. What is out of service is left out. A line in service to a
 bus out of service stays charged from its other end, as in pandapower, and becomes a shunt there.
@@ -46,9 +45,9 @@ from feederguard.models.network.pandapower.buses import (
     BUS_POWERS,
     fused_buses,
     live_buses,
-    merge_buses,
     read_buses,
     read_substations,
+    set_missing_limits,
 )
 from feederguard.models.network.pandapower.generators import (
     dispatched,
@@ -56,6 +55,7 @@ from feederguard.models.network.pandapower.generators import (
     hold_voltages,
     read_generators,
 )
+from feederguard.models.network.pandapower.switches import read_devices
 
 _BUS_ELEMENTS = (
     *("load", "motor", "storage", "ward", "asymmetric_load", "shunt"),
@@ -93,22 +93,25 @@ def fields_of_pandapower(net: pandapowerNet, base_mva: float | None = None) -> d
     _refuse_unheld(net, name)
     _warn_voltage_dependent(net, name)
     _warn_dispatched(net, name)
-    fused = fused_buses(net, name)
-    substations = read_substations(net, fused, name)
+    substations = read_substations(net, fused_buses(net, name), name)
 
     part, case = _convert_part_in_service(net, base_mva)
-    fused |= {int(star): int(star) for star in part.trafo3w["star"]}
-    branches, left = settle_strays(read_branches(net, part, case, name), fused)
+    own = {bus: bus for bus in (*live_buses(net), *map(int, part.trafo3w["star"]))}
+    branches, left = settle_strays(read_branches(net, part, case, name), own)
     buses = read_buses(net, part, case)
     for bus, admittance in left.items():
         buses.loc[bus, ["g_shunt", "b_shunt"]] += [admittance.real, admittance.imag]
-    buses = merge_buses(buses, fused)
-    generators = read_generators(net, fused, name)
-    hold_voltages(net, buses, generators, fused)
+    buses = set_missing_limits(buses)
+    generators = read_generators(net, own, name)
+    hold_voltages(net, buses, generators, own)
     buses["label"] = _labels(buses["text"], buses["table"], buses.index)
     buses, branches = _drop_islands(buses, branches, list(substations), name, base_mva)
     generators = generators[generators["bus"].isin(buses.index)]
-    return _fields(name, base_mva, buses, branches, substations, generators)
+    labels = _labels(net.switch["name"], ["switch"] * len(net.switch), net.switch.index)
+    return dict(
+        **_fields(name, base_mva, buses, branches, substations, generators),
+        devices=read_devices(net, branches, labels, name),
+    )
 
 
 def _refuse_unheld(net: pandapowerNet, name: str) -> None:
@@ -228,7 +231,8 @@ def _fields(
 ) -> dict[str, Any]:
     position = {bus: i for i, bus in enumerate(buses.index)}
     open_from, open_to = branches["open_from"].to_numpy(bool), branches["open_to"].to_numpy(bool)
-    wound = branches["table"].isin(["trafo", "trafo3w"])
+    wound, coupler = branches["table"].isin(["trafo", "trafo3w"]), branches["table"] == "switch"
+    flat = np.where(coupler, "coupler", np.where(open_from | open_to, "tie", "line"))
     z, y_from, y_to = (
         branches[column].to_numpy(np.complex128) for column in ("z", "y_from", "y_to")
     )
@@ -244,7 +248,7 @@ def _fields(
         substation=np.array([position[bus] for bus in substations]),
         v_substation=np.array(list(substations.values())),
         branch_name=tuple(_labels(branches["text"], branches["table"], branches["index"])),
-        kind=tuple(np.where(wound, "trafo", np.where(open_from | open_to, "tie", "line"))),
+        kind=tuple(np.where(wound, "trafo", flat)),
         from_bus=branches["from_bus"].map(position).to_numpy(),
         to_bus=branches["to_bus"].map(position).to_numpy(),
         r=z.real,

@@ -12,9 +12,10 @@ stands for.
 | p_load, q_load; p_gen, q_gen; g_shunt, b_shunt | load; sgen; shunt |
 | branch of kind 'trafo', or with a tap or shift | trafo |
 | tap and shunts of such a branch | vn_hv_kv; pfe_kw and i0_percent |
-| branch without impedance | bus-bus switch |
+| coupler, or branch without impedance | bus-bus switch |
 | any other branch | line of 1 km, since a Network has no lengths |
-| open branch | open switches at the ends that `open_end` says |
+| device | switch, with columns remote, minutes and available; in a coupler, its bus-bus switch |
+| open branch without devices | open switches at the ends that `open_end` says |
 | rating | max_i_ka of a line, sn_mva of a trafo at its own voltage; without one df is infinite |
 
 A line has the same shunts at both ends. A trafo in pandapower's T model has inductive shunts at
@@ -35,6 +36,7 @@ from pandapower.auxiliary import pandapowerNet
 
 from feederguard.models.arrays import BoolArray, ComplexArray, FloatArray, IntArray
 from feederguard.models.network.fields import NetworkError, NetworkFields
+from feederguard.models.network.pandapower.write_switches import bus_switches, write_switches
 from feederguard.models.network.pi_model import branch_admittances
 
 F_HZ = 50.0
@@ -52,7 +54,7 @@ def network_to_pandapower(network: NetworkFields) -> pandapowerNet:
     shift or joins two nominal voltages: pandapower has no ideal transformer.
     """
     ratio = (network.tap != 1) | (network.shift != 0)
-    ideal = network.z == 0
+    ideal = bus_switches(network)
     refused = np.flatnonzero(
         ideal & (ratio | (network.vn_kv[network.from_bus] != network.vn_kv[network.to_bus]))
     )
@@ -72,7 +74,7 @@ def network_to_pandapower(network: NetworkFields) -> pandapowerNet:
     _write_generators(net, network)
     _write_lines(net, network, np.flatnonzero(~wound & ~ideal), kept)
     _write_trafos(net, network, np.flatnonzero(wound), tee)
-    _write_bus_switches(net, network, np.flatnonzero(ideal))
+    write_switches(net, network, ideal, wound)
     return net
 
 
@@ -194,7 +196,7 @@ def _write_lines(
     from_bus, to_bus = network.from_bus[lines], network.to_bus[lines]
     z_base_ohm = network.vn_kv[from_bus] ** 2 / network.base_mva
     g, b = (np.where(kept, 2 * y, 0)[lines] / z_base_ohm for y in (network.g_from, network.b_from))
-    index = pandapower.create_lines_from_parameters(
+    pandapower.create_lines_from_parameters(
         net,
         from_bus,
         to_bus,
@@ -206,7 +208,6 @@ def _write_lines(
         max_i_ka=network.rating[lines] * network.base_current_a[lines] / 1e3,
         name=[network.branch_name[k] for k in lines],
     )
-    _write_open_switches(net, network, lines, index, "l")
 
 
 def _write_trafos(
@@ -220,7 +221,7 @@ def _write_trafos(
     s = np.where(rated, network.rating[trafos] * np.minimum(1.0, network.tap[trafos]), 1.0)
     s = np.maximum(s, LEAST_RATING_PU)
     z, y = tee.z[trafos], tee.y[trafos]
-    index = pandapower.create_transformers_from_parameters(
+    pandapower.create_transformers_from_parameters(
         net,
         hv_bus,
         lv_bus,
@@ -237,28 +238,6 @@ def _write_trafos(
         leakage_resistance_ratio_hv=tee.r_share[trafos],
         leakage_reactance_ratio_hv=tee.x_share[trafos],
     )
-    _write_open_switches(net, network, trafos, index, "t")
-
-
-def _write_bus_switches(net: pandapowerNet, network: NetworkFields, ideal: IntArray) -> None:
-    for k in ideal:
-        ends, name = (int(network.from_bus[k]), int(network.to_bus[k])), network.branch_name[k]
-        in_ka = float(network.rating[k] * network.base_current_a[k] / 1e3)
-        pandapower.create_switch(
-            net, *ends, et="b", closed=bool(network.closed[k]), name=name, in_ka=in_ka
-        )
-
-
-def _write_open_switches(
-    net: pandapowerNet, network: NetworkFields, branches: IntArray, elements: IntArray, et: str
-) -> None:
-    for k, element in zip(branches, elements, strict=True):
-        for end, bus in ((1, network.from_bus[k]), (2, network.to_bus[k])):
-            if not network.closed[k] and network.open_end[k] in (0, end):
-                name = network.branch_name[k]
-                pandapower.create_switch(
-                    net, int(bus), int(element), et=et, closed=False, name=name
-                )
 
 
 @dataclass(frozen=True)

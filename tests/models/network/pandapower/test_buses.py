@@ -5,69 +5,54 @@ import pandapower
 import pytest
 
 from feederguard.models.network import Network
-from feederguard.models.network.pandapower.branches import BUS_TIE_X_PU
 from feederguard.models.power_flow import solve_power_flow
 from pandapower_nets import (
     add_line,
     assert_round_trip,
     assert_same_flow,
     feeder,
-    indexed,
-    run,
-    solved_voltage,
 )
 
 
-def test_closed_bus_switches_make_one_bus():
-    """Buses 5 and 6 are one with 3; the line between them is charged but carries nothing."""
+def test_closed_bus_switches_stay_couplers_at_one_voltage():
+    """Buses 5 and 6 are coupled to 3; pandapower fuses all three."""
     net = feeder()
     pandapower.create_bus(net, 20.0, min_vm_pu=0.95, max_vm_pu=1.08)
     pandapower.create_bus(net, 20.0, min_vm_pu=0.92, max_vm_pu=1.06)
-    pandapower.create_switch(net, 6, 5, et="b")
-    pandapower.create_switch(net, 5, 3, et="b")
-    add_line(net, 6, 5, name="within")
+    pandapower.create_switch(net, 6, 5, et="b", type="CB")
+    pandapower.create_switch(net, 5, 3, et="b", type="DS")
     pandapower.create_load(net, 6, p_mw=0.7, q_mvar=0.2)
     pandapower.create_sgen(net, 5, p_mw=0.3)
 
     network = assert_same_flow(net)
-
-    assert network.bus_name == ("0", "1", "2", "3", "4")
-    assert network.p_load[3] == pytest.approx((1.5 + 0.7) / 10) and network.p_gen[
-        3
-    ] == pytest.approx(0.3 / 10)
-    assert (network.v_min[3], network.v_max[3]) == (0.95, 1.06)
-    assert "within" not in network.branch_name
-    assert network.b_shunt[3] == pytest.approx(4 * 300e-9 * 2 * np.pi * 50 * 40)
-
-
-def test_open_bus_switch_is_a_tie_that_closes_to_almost_one_bus():
-    net = feeder()
-    pandapower.create_switch(net, 1, 3, et="b", closed=False, name="coupler", in_ka=0.6)
-
-    network = assert_same_flow(net)
     assert_round_trip(network)
 
-    k = network.branch_index("coupler")
-    assert (network.kind[k], network.open_end[k], network.z[k]) == ("tie", 0, 1j * BUS_TIE_X_PU)
-    assert network.rating[k] == pytest.approx(np.sqrt(3) * 20 * 0.6 / 10)
-    closed = solve_power_flow(network, closed=np.ones(network.n_branch, dtype=bool))
-    net.switch["closed"] = True
-    run(net)
-    np.testing.assert_allclose(
-        closed.voltage, solved_voltage(indexed(net), network), rtol=0, atol=1e-6
+    couplers = [network.branch_index("switch 0"), network.branch_index("switch 1")]
+    assert [network.kind[k] for k in couplers] == ["coupler", "coupler"]
+    assert network.p_load[6] == pytest.approx(0.7 / 10)
+    assert (network.v_min[5], network.v_max[6]) == (0.95, 1.06)
+    assert network.devices.kind == ("breaker", "disconnector")
+    assert network.devices.branch.tolist() == couplers
+    apart = network.with_changes(closed=np.arange(network.n_branch) != couplers[0])
+    assert solve_power_flow(apart).energised.tolist() == [True] * 6 + [False]
+
+
+@pytest.mark.parametrize("z_ohm", [0.0, 0.4])
+@pytest.mark.parametrize("closed", [True, False])
+def test_bus_switch_is_a_coupler_of_its_impedance_open_or_closed(closed, z_ohm):
+    net = feeder()
+    pandapower.create_switch(
+        net, 1, 3, et="b", closed=closed, name="coupler", z_ohm=z_ohm, in_ka=0.6
     )
 
-
-@pytest.mark.parametrize("closed", [True, False])
-def test_bus_switch_with_impedance_is_a_branch_of_it(closed):
-    net = feeder()
-    pandapower.create_switch(net, 1, 3, et="b", closed=closed, name="coupler", z_ohm=0.4)
-
     network = assert_same_flow(net)
+    again = assert_round_trip(network)
 
     k = network.branch_index("coupler")
-    assert (network.kind[k], network.closed[k]) == ("line" if closed else "tie", closed)
-    assert abs(network.z[k]) == pytest.approx(0.4 / 40)
+    assert (network.kind[k], network.closed[k]) == ("coupler", closed)
+    assert again.kind[again.branch_index("coupler")] == "coupler"
+    assert abs(network.z[k]) == pytest.approx(z_ohm / 40 or 1e-11)
+    assert network.rating[k] == pytest.approx(np.sqrt(3) * 20 * 0.6 / 10)
 
 
 def test_open_bus_switch_keeps_a_dead_bus():
