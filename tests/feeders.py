@@ -3,6 +3,8 @@
 pytest puts tests/ on the import path (`pythonpath` in pyproject.toml), so any test writes
 
     from feeders import feeder, ring, row, two_buses
+
+`pair`, `battery` and `demand_days` make a small case of voltage regulation.
 """
 
 import re
@@ -11,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from feederguard.models.battery import Batteries
 from feederguard.models.network import Network
+from feederguard.models.voltage_regulation import VoltageDays
 
 BUS_DEFAULTS = {
     "vn_kv": 10.0,
@@ -102,3 +106,50 @@ def ring(p2: float, p3: float, tie: bool = True, **given: Any) -> Network:
     """
     branches = "a:0-1 b:1-2 c:2-3 d:0-4" + (" e:4~3" if tie else "")
     return feeder(branches, **{"p_load": [0, 0.05, p2, p3, 0.05], "r": 0.0, **given})
+
+
+def row_with_spare(
+    p_mw: list[float], r: Any = 0.0, x: Any = 0.01, gen_mw: float = 0.0, **given: Any
+) -> Network:
+    """Return a row of lines with a spare line that may fail; the last load has the generation.
+
+    0 --l1-- 1 --l2-- 2 ...
+    |
+    +--spare-- n (no load)
+
+    r, x: of each line of the row, or one for all.
+    """
+    n = len(p_mw)
+    lines = [f"l{k}:{k - 1}-{k}" for k in range(1, n + 1)]
+    r, x = (np.append(np.broadcast_to(z, n), 0.01) for z in (r, x))
+    p_gen = [0.0] * n + [gen_mw, 0.0]
+    values = {"name": "row", "r": r, "x": x, "p_load": [0.0, *p_mw, 0.0], "p_gen": p_gen}
+    return feeder(" ".join([*lines, f"spare:0-{n + 1}"]), **values | given)
+
+
+def pair(**given: Any) -> Network:
+    """Return 0 --r = 0.1-- 1 with 1 MW at bus 1 and the band 0.95 to 1.05.
+
+    0.95 pu is reached at v (1 - v) / r = 0.475 pu of demand, 1.05 pu at -0.525.
+    """
+    return two_buses(**{"name": "pair", "v_min": 0.95, "v_max": 1.05, "p_load": [0, 1.0]} | given)
+
+
+def battery(**given: Any) -> Batteries:
+    """Return one battery at bus 1: 1 pu h, 0.5 pu, 80 % in and 50 % out, half full."""
+    values = {
+        "bus": [1],
+        "p_max": 0.5,
+        "energy": 1.0,
+        "efficiency_charge": 0.8,
+        "efficiency_discharge": 0.5,
+        "name": ("b",),
+    }
+    return Batteries(**values | given)
+
+
+def demand_days(p: Any, step_h: float = 1.0, first: str = "2016-02-01") -> VoltageDays:
+    """Return days (B, T) of net demand at bus 1 of two; below zero it is generation."""
+    p = np.atleast_2d(np.asarray(p, dtype=float))
+    load, made = (np.stack([0 * p, np.maximum(side, 0)], axis=-1) for side in (p, -p))
+    return VoltageDays(load, 0 * load, made, step_h, np.datetime64(first) + np.arange(len(p)))

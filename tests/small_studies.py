@@ -28,14 +28,13 @@ from feederguard.models.arrays import FloatArray
 from feederguard.models.battery import Batteries
 from feederguard.models.load_transfer import Report, judge, resolve_setting
 from feederguard.models.network import Network
-from feederguard.models.voltage_regulation import VoltageDays
 from feederguard.studies.pages.blocks import Picker, Section
 from feederguard.studies.running.provenance import Provenance
 from feederguard.studies.trained.transfer_agents import AgentConfigs
 from feederguard.studies.trained.voltage_makers import SafeDdpgConfig, VoltageAgentConfigs
 from feederguard.studies.transfer.tables import Question, Row
 from feederguard.studies.voltage.bench import VoltageBench
-from feeders import two_buses
+from feeders import demand_days, pair
 
 HERE = Provenance(
     "python study.py",
@@ -95,25 +94,13 @@ def judged_rows(network: Network, count: int) -> tuple[SampledScenarios, list[Ro
     return sampled, rows
 
 
-def demand_days(p: Any, first: str = "2016-02-01") -> VoltageDays:
-    """Return days (B, T) of net demand at bus 1, steps of an hour; below zero it is generation."""
-    p = np.asarray(p, dtype=float)
-    load, made = (np.stack([0 * p, np.maximum(side, 0)], axis=-1) for side in (p, -p))
-    return VoltageDays(load, 0 * load, made, 1.0, np.datetime64(first) + np.arange(len(p)))
-
-
-def pair(**given: Any) -> Network:
-    """Return 0 --r = 0.1-- 1 on 1 MVA with 1 MW at bus 1, band 0.95..1.05."""
-    return two_buses(0.1, 0.0, name="pair", v_min=0.95, v_max=1.05, p_load=[0, 1.0], **given)
-
-
 def toy_bench() -> VoltageBench:
     """Return `pair` with a battery at bus 1, and hard and calm days to train and test on."""
     network = pair(p_gen=[0, 1.0])
     batteries = Batteries(np.array([1]), 0.5, 2.0, name=("b",))
     days = [HARD, CALM, HARD]
     return VoltageBench(
-        "pair", network, batteries, demand_days(days), demand_days(days, "2016-02-10")
+        "pair", network, batteries, demand_days(days), demand_days(days, first="2016-02-10")
     )
 
 

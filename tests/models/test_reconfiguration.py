@@ -43,17 +43,8 @@ def feeder(
 
 
 def ring(p2_mw: float, p3_mw: float, limit_mw: float = np.inf) -> Network:
-    """One tie. Lines without resistance lose no power, so that flows are sums of loads.
-
-    0 --a-- 1 --b-- 2 --c-- 3
-    |                       .
-    +--d-- 4 . . . e . . . .+
-    """
-    return feeder(
-        [("a", "line", 0, 1, 0.0, 0.01), ("b", "line", 1, 2, 0.0, 0.01), ("c", "line", 2, 3, 0.0, 0.01),
-         ("d", "line", 0, 4, 0.0, 0.01), ("e", "tie", 4, 3, 0.0, 0.01)],
-        [0.0, 0.05, p2_mw, p3_mw, 0.05], limit_mw=limit_mw,
-    )  # fmt: skip
+    """The ring of feeders.py."""
+    return feeders.ring(p2_mw, p3_mw, paper_limit_mw=limit_mw)
 
 
 def two_loops(limit_mw: float = np.inf) -> Network:

@@ -17,25 +17,17 @@ from feederguard.data.voltage_cases import VoltageCase, load_voltage_case
 from feederguard.models.battery import Batteries
 from feederguard.models.network import Network
 from feederguard.models.power_flow import solve_power_flow
-from feederguard.models.voltage_regulation import VoltageDays, VoltageState, carry_year, simulate
+from feederguard.models.voltage_regulation import VoltageState, carry_year, simulate
 from feederguard.models.voltage_regulation.demand import idle_voltages, net_demand
-from feeders import two_buses
+from feeders import battery, demand_days, pair
 
 
-def pair(**changes: Any) -> Network:
-    """0 --r = 0.1-- 1, band 0.95..1.05, nominal load 0.5 + 0.2j and 2 of generation at bus 1."""
-    given = {"v_min": 0.95, "v_max": 1.05, "p_load": [0, 0.5], "q_load": [0, 0.2]}
-    return two_buses(name="pair", **given | {"p_gen": [0, 2.0]} | changes)
+def generous(**changes: Any) -> Network:
+    """`pair` with a nominal load of 0.5 + 0.2j and 2 of generation at bus 1."""
+    return pair(**{"p_load": [0, 0.5], "q_load": [0, 0.2], "p_gen": [0, 2.0]} | changes)
 
 
-BATTERY = Batteries([1], 0.5, 1.0, 0.8, 0.5, name=("b",))
-
-
-def days(p: Any, first: str = "2016-02-01") -> VoltageDays:
-    """Days (B, T) of demand at bus 1, steps of an hour."""
-    p = np.atleast_2d(np.asarray(p, dtype=float))
-    load = np.stack([np.zeros_like(p), p], axis=-1)
-    return VoltageDays(load, 0 * load, 0 * load, 1.0, np.datetime64(first) + np.arange(len(p)))
+BATTERY = battery()
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +161,7 @@ def test_the_same_seed_draws_the_same_days_in_both(case: VoltageCase) -> None:
 
 
 def test_a_day_is_truncated_and_shows_the_next() -> None:
-    env = VoltageEnv(pair(), BATTERY, days([[0.1, 0.2], [0.3, 0.4]]))
+    env = VoltageEnv(generous(), BATTERY, demand_days([[0.1, 0.2], [0.3, 0.4]]))
     env.reset(seed=0, options={"day": 0})
     env.step(np.zeros(1, np.float32))
     observation, _, terminated, truncated, _ = env.step(np.ones(1, np.float32))
@@ -183,7 +175,7 @@ def test_a_day_is_truncated_and_shows_the_next() -> None:
 
 
 def test_where_no_day_follows_the_last_demand_goes_on() -> None:
-    env = VoltageEnv(pair(), BATTERY, days([[0.1, 0.2], [0.3, 0.4]]))
+    env = VoltageEnv(generous(), BATTERY, demand_days([[0.1, 0.2], [0.3, 0.4]]))
     env.reset(seed=0, options={"day": 1})
     env.step(np.zeros(1, np.float32))
     observation = env.step(np.zeros(1, np.float32))[0]
@@ -192,8 +184,8 @@ def test_where_no_day_follows_the_last_demand_goes_on() -> None:
 
 def test_only_a_collapse_terminates() -> None:
     """Day 0 is fine, day 1 asks for more than the line can carry in its first step."""
-    pool = days([[0.1, 0.1, 0.1], [4.0, 0.1, 0.1]])
-    env = VoltageVectorEnv(pair(), BATTERY, pool, num_envs=2)
+    pool = demand_days([[0.1, 0.1, 0.1], [4.0, 0.1, 0.1]])
+    env = VoltageVectorEnv(generous(), BATTERY, pool, num_envs=2)
     assert env.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
     env.reset(seed=0, options={"day": [0, 1]})
     observation, reward, terminated, truncated, info = env.step(np.zeros((2, 1), np.float32))
@@ -263,9 +255,9 @@ def test_a_correction_is_applied_and_stored(case: VoltageCase) -> None:
 
 
 def test_a_safety_layer_given_whole_is_refused() -> None:
-    layer = SafetyLayer(pair(), BATTERY, 1.0)
+    layer = SafetyLayer(generous(), BATTERY, 1.0)
     whole: Any = layer.correct
-    env = VoltageEnv(pair(), BATTERY, days([[0.1] * 4]), correct=whole)
+    env = VoltageEnv(generous(), BATTERY, demand_days([[0.1] * 4]), correct=whole)
     env.reset(seed=0)
     with pytest.raises(
         ValueError, match="pair: `correct` returned SafeActions, not powers; .* return its .p"
@@ -275,11 +267,11 @@ def test_a_safety_layer_given_whole_is_refused() -> None:
 
 def test_a_safety_layer_of_another_step_is_refused() -> None:
     """Quarters of an hour on days of hours: its certificates would ignore what the SOC leaves."""
-    layer = SafetyLayer(pair(), BATTERY)
+    layer = SafetyLayer(generous(), BATTERY)
     env = VoltageEnv(
-        pair(),
+        generous(),
         BATTERY,
-        days([[0.1] * 4]),
+        demand_days([[0.1] * 4]),
         correct=lambda state, power: layer.correct(state, power).p,
     )
     env.reset(seed=0)
@@ -292,19 +284,19 @@ def test_a_safety_layer_of_another_step_is_refused() -> None:
 
 def test_what_cannot_be_an_environment_is_refused() -> None:
     with pytest.raises(ValueError, match="pair: there are no days; give at least one"):
-        VoltageEnv(pair(), BATTERY, days([[0.1]])[:0])
+        VoltageEnv(generous(), BATTERY, demand_days([[0.1]])[:0])
     with pytest.raises(ValueError, match="pair: there are no batteries; give at least one"):
-        VoltageEnv(pair(), Batteries([], 0.5, 1.0), days([[0.1]]))  # type: ignore[arg-type]
+        VoltageEnv(generous(), Batteries(np.zeros(0, int), 0.5, 1.0), demand_days([[0.1]]))
     with pytest.raises(ValueError, match="num_envs is 0; step at least one environment"):
-        VoltageVectorEnv(pair(), BATTERY, days([[0.1]]), num_envs=0)
+        VoltageVectorEnv(generous(), BATTERY, demand_days([[0.1]]), num_envs=0)
     with pytest.raises(
         ValueError, match="pair: battery 'b' is at bus 3; buses are numbered 0 to 1"
     ):
-        VoltageEnv(pair(), Batteries([3], 0.5, 1.0, name=("b",)), days([[0.1]]))
+        VoltageEnv(generous(), Batteries([3], 0.5, 1.0, name=("b",)), demand_days([[0.1]]))
     with pytest.raises(
         ValueError, match="the days have active demand at bus '1', which has no nominal one"
     ):
-        VoltageEnv(pair(p_load=[0, 0], p_gen=[0, 0]), BATTERY, days([[0.1]]))
+        VoltageEnv(generous(p_load=[0, 0], p_gen=[0, 0]), BATTERY, demand_days([[0.1]]))
 
 
 def test_actions_and_options_that_are_none_are_refused(case: VoltageCase) -> None:

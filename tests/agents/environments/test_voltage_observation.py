@@ -19,16 +19,15 @@ from feederguard.models.battery import Batteries
 from feederguard.models.network import Network
 from feederguard.models.voltage_regulation import VoltageDays, VoltageState
 from feederguard.models.voltage_regulation.demand import idle_voltages, net_demand
-from feeders import two_buses
+from feeders import battery, pair
 
 
-def pair(**changes: Any) -> Network:
-    """0 --r = 0.1-- 1, band 0.95..1.05, nominal load 0.5 + 0.2j and 2 of generation at bus 1."""
-    given = {"v_min": 0.95, "v_max": 1.05, "p_load": [0, 0.5], "q_load": [0, 0.2]}
-    return two_buses(name="pair", **given | {"p_gen": [0, 2.0]} | changes)
+def generous(**changes: Any) -> Network:
+    """`pair` with a nominal load of 0.5 + 0.2j and 2 of generation at bus 1."""
+    return pair(**{"p_load": [0, 0.5], "q_load": [0, 0.2], "p_gen": [0, 2.0]} | changes)
 
 
-BATTERY = Batteries([1], 0.5, 1.0, 0.8, 0.5, name=("b",))
+BATTERY = battery()
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +43,7 @@ def test_the_observation_by_hand() -> None:
         np.array([[0.25]]),
         np.array([2]),
     )
-    found = observe(pair(), BATTERY, state, n_step=8)
+    found = observe(generous(), BATTERY, state, n_step=8)
     assert found.dtype == np.float32
     # 1 of 2 installed; -0.1 of 0.2; 0.02 below the middle of a band of 0.05 either way; a quarter
     # of a day.
@@ -72,7 +71,9 @@ def test_the_step_is_read_exactly(n_step: int) -> None:
     step = np.arange(n_step)
     zero = np.zeros((n_step, 2))
     state = VoltageState(zero, zero, zero + 1.0, np.full((n_step, 1), 0.5), step)
-    again = read_observations(pair(), BATTERY, observe(pair(), BATTERY, state, n_step), n_step)
+    again = read_observations(
+        generous(), BATTERY, observe(generous(), BATTERY, state, n_step), n_step
+    )
     assert np.array_equal(again.step, step)
 
 
@@ -84,9 +85,9 @@ def test_an_idle_flow_without_solution_is_read_back_as_none() -> None:
         np.array([[0.5]]),
         np.array([0]),
     )
-    found = observe(pair(), BATTERY, state)
+    found = observe(generous(), BATTERY, state)
     assert np.isfinite(found).all()
-    assert np.isnan(read_observations(pair(), BATTERY, found).v_idle).all()
+    assert np.isnan(read_observations(generous(), BATTERY, found).v_idle).all()
 
 
 def test_states_and_observations_that_are_none_are_refused() -> None:
@@ -100,19 +101,21 @@ def test_states_and_observations_that_are_none_are_refused() -> None:
     with pytest.raises(
         ValueError, match="pair: p_net of bus '1' in state 0 is not finite; give a number"
     ):
-        observe(pair(), BATTERY, state)
+        observe(generous(), BATTERY, state)
     with pytest.raises(
         ValueError,
         match=r"pair: observations have shape \(1, 5\); expected \(B, 6\), rows of observe",
     ):
-        read_observations(pair(), BATTERY, np.zeros((1, 5)))
+        read_observations(generous(), BATTERY, np.zeros((1, 5)))
 
 
 def test_where_soc_stands() -> None:
     state = VoltageState(
         np.zeros((1, 2)), np.zeros((1, 2)), np.ones((1, 2)), np.array([[0.25]]), np.zeros(1, int)
     )
-    assert observe(pair(), BATTERY, state)[0, soc_columns(pair(), BATTERY)].tolist() == [0.25]
+    assert observe(generous(), BATTERY, state)[0, soc_columns(generous(), BATTERY)].tolist() == [
+        0.25
+    ]
 
 
 def test_demand_without_a_place_in_the_observation_is_refused() -> None:
@@ -121,7 +124,7 @@ def test_demand_without_a_place_in_the_observation_is_refused() -> None:
     with pytest.raises(
         ValueError, match="pair: the days have active demand at bus '0', which has no nominal one"
     ):
-        check_observable(pair(), days)
+        check_observable(generous(), days)
 
 
 def test_what_is_cut_off_has_no_gradient() -> None:
@@ -135,7 +138,7 @@ def test_what_is_cut_off_has_no_gradient() -> None:
 
 def test_batteries_with_other_numbers_have_another_text() -> None:
     texts = {
-        batteries_text(pair(), Batteries([1], p_max, 1.0, soc_end=end, name=("b",)))
+        batteries_text(generous(), Batteries([1], p_max, 1.0, soc_end=end, name=("b",)))
         for p_max in (0.5, 0.6)
         for end in (None, 0.5)
     }

@@ -4,43 +4,13 @@ import numpy as np
 import pytest
 
 from feederguard.baselines.voltage.feeder import FeederDay
-from feederguard.models.battery import Batteries
-from feederguard.models.network import Network
 from feederguard.models.safety_qp.matrices import safety_matrices
-from feederguard.models.voltage_regulation import VoltageDays
-from feeders import two_buses
-
-
-def pair(**changes) -> Network:
-    """0 --r = 0.1-- 1: 0.95 pu is reached at v (1 - v) / r = 0.475 pu, 1.05 pu at -0.525."""
-    given = {"v_min": 0.95, "v_max": 1.05, "p_load": [0, 1.0], "rating": 0.01}
-    return two_buses(name="pair", **given | changes)
-
-
-def battery(**changes) -> Batteries:
-    values = {
-        "bus": [1],
-        "p_max": 0.5,
-        "energy": 1.0,
-        "efficiency_charge": 0.8,
-        "efficiency_discharge": 0.5,
-    }
-    return Batteries(**values | {"name": ("b",)} | changes)
-
-
-def days(p) -> VoltageDays:
-    """Days (B, T) of net demand at bus 1, hours long; below zero it is generation."""
-    p = np.atleast_2d(np.asarray(p, dtype=float))
-    load = np.stack([np.zeros_like(p), np.maximum(p, 0)], axis=-1)
-    made = np.stack([np.zeros_like(p), np.maximum(-p, 0)], axis=-1)
-    return VoltageDays(
-        load, np.zeros_like(load), made, 1.0, np.datetime64("2016-02-01") + np.arange(len(p))
-    )
+from feeders import battery, demand_days, pair
 
 
 def feeder(demand, exact=True):
-    network, unit = pair(), battery()
-    return FeederDay(network, unit, safety_matrices(network, unit), days([demand]), exact)
+    network, unit = pair(rating=0.01), battery()
+    return FeederDay(network, unit, safety_matrices(network, unit), demand_days([demand]), exact)
 
 
 def test_squared_voltages_by_hand():

@@ -8,44 +8,18 @@ from feederguard.baselines.opf import solve_opf
 from feederguard.baselines.voltage.droop import Droop
 from feederguard.baselines.voltage.optimum import VoltageOpf, VoltageOptimumError
 from feederguard.data.voltage_cases import load_voltage_case
-from feederguard.models.battery import Batteries
-from feederguard.models.network import Network
 from feederguard.models.opf_objectives import regulation_power
 from feederguard.models.voltage_regulation import PlannedMethod, VoltageDays, simulate
-from feeders import two_buses
-
-
-def pair(**changes) -> Network:
-    """0 --r = 0.1-- 1: 0.95 pu is reached at v (1 - v) / r = 0.475 pu, 1.05 pu at -0.525."""
-    given = {"v_min": 0.95, "v_max": 1.05, "p_load": [0, 1.0], "rating": 0.01}
-    return two_buses(name="pair", **given | changes)
-
-
-def battery(**changes) -> Batteries:
-    values = {
-        "bus": [1],
-        "p_max": 0.5,
-        "energy": 1.0,
-        "efficiency_charge": 0.8,
-        "efficiency_discharge": 0.5,
-    }
-    return Batteries(**values | {"name": ("b",)} | changes)
-
-
-def days(p) -> VoltageDays:
-    """Days (B, T) of net demand at bus 1, hours long; below zero it is generation."""
-    p = np.atleast_2d(np.asarray(p, dtype=float))
-    load = np.stack([np.zeros_like(p), np.maximum(p, 0)], axis=-1)
-    made = np.stack([np.zeros_like(p), np.maximum(-p, 0)], axis=-1)
-    return VoltageDays(
-        load, np.zeros_like(load), made, 1.0, np.datetime64("2016-02-01") + np.arange(len(p))
-    )
+from feeders import battery, demand_days, pair
 
 
 def energy(net, name="ac_opf", **changes):
     """The judge's outcome of the optimum on the two buses."""
     return simulate(
-        pair(), battery(**changes), days(net), VoltageOpf(pair(), battery(**changes), name)
+        pair(rating=0.01),
+        battery(**changes),
+        demand_days(net),
+        VoltageOpf(pair(rating=0.01), battery(**changes), name),
     )
 
 
@@ -103,7 +77,7 @@ def test_burning_energy_is_not_a_plan():
 
 
 def test_a_quiet_day_needs_nothing_and_a_low_start_is_filled():
-    network, quiet = pair(), days([[0.2, 0.3, 0.2, 0.2], [0.2, -0.3, 0.2, 0.2]])
+    network, quiet = pair(rating=0.01), demand_days([[0.2, 0.3, 0.2, 0.2], [0.2, -0.3, 0.2, 0.2]])
 
     outcome = simulate(network, battery(), quiet, VoltageOpf(network, battery()))
     assert not outcome.p_battery.any()
@@ -195,8 +169,8 @@ def test_no_method_that_holds_a_day_moves_less():
 @pytest.mark.slow
 def test_workers_give_the_same_figures():
     network, several = (
-        pair(),
-        days([[0.2, 0.6, 0.2, 0.2], [0.1, 0.2, -0.6, 0.6], [0.5, 0.1, 0.2, 0.3]]),
+        pair(rating=0.01),
+        demand_days([[0.2, 0.6, 0.2, 0.2], [0.1, 0.2, -0.6, 0.6], [0.5, 0.1, 0.2, 0.3]]),
     )
     start = np.full((3, 1), 0.5)
 
@@ -208,32 +182,32 @@ def test_workers_give_the_same_figures():
 
 
 def test_errors_name_what_is_wrong():
-    method = VoltageOpf(pair(), battery(p_max=0.01))
+    method = VoltageOpf(pair(rating=0.01), battery(p_max=0.01))
 
     with pytest.raises(
         ValueError, match="unknown voltage optimum 'dc_opf'; use one of ac_opf, lindistflow_opf"
     ):
-        VoltageOpf(pair(), battery(), "dc_opf")
+        VoltageOpf(pair(rating=0.01), battery(), "dc_opf")
     with pytest.raises(ValueError, match="n_worker is 0; use at least one process"):
-        VoltageOpf(pair(), battery(), n_worker=0)
+        VoltageOpf(pair(rating=0.01), battery(), n_worker=0)
     with pytest.raises(ValueError, match="battery 'b' is at bus 7"):
-        VoltageOpf(pair(), battery(bus=[7]))
+        VoltageOpf(pair(rating=0.01), battery(bus=[7]))
     with pytest.raises(ValueError, match=r"soc_start has shape \(1,\); expected \(1, 1\)"):
-        method.plan(days([0.2]), np.array([0.5]))
+        method.plan(demand_days([0.2]), np.array([0.5]))
     with pytest.raises(
         ValueError, match="soc_start of battery 'b' on day 0 is 1.5; it must lie between soc_min 0"
     ):
-        method.plan(days([0.2]), np.array([[1.5]]))
+        method.plan(demand_days([0.2]), np.array([[1.5]]))
     with pytest.raises(
         VoltageOptimumError,
         match="found no plan for 2016-02-01 that holds bus '1' at step 1: 0.93.*raise power",
     ):
-        method.plan(days([0.2, 0.6, 0.2]), np.array([[0.5]]))
+        method.plan(demand_days([0.2, 0.6, 0.2]), np.array([[0.5]]))
     with pytest.raises(
         VoltageOptimumError,
         match="on 2016-02-01 battery 'b' cannot go from SOC 0.200 to 0.500 by the end",
     ):
-        method.plan(days([0.2, 0.3, 0.2]), np.array([[0.2]]))
+        method.plan(demand_days([0.2, 0.3, 0.2]), np.array([[0.2]]))
 
 
 @pytest.mark.slow
@@ -255,6 +229,7 @@ def test_every_bundled_day_has_an_optimum():
 
 def test_a_substation_of_free_voltage_is_refused():
     network = pair(
+        rating=0.01,
         gen_name=("grid",),
         gen_bus=[0],
         gen_p_min=[-5.0],
@@ -266,4 +241,4 @@ def test_a_substation_of_free_voltage_is_refused():
     with pytest.raises(
         ValueError, match="pair: the voltage of substation '0' is free, .* use baselines.opf"
     ):
-        simulate(network, battery(), days([0.6, 0.0]), VoltageOpf(network, battery()))
+        simulate(network, battery(), demand_days([0.6, 0.0]), VoltageOpf(network, battery()))

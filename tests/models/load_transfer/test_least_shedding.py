@@ -8,6 +8,7 @@ bounded_simplex.py is tested here.
 """
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,51 +26,12 @@ from feederguard.models.load_transfer.least_shedding import (
 from feederguard.models.load_transfer.shedding_opf import LeastSheddingSolver
 from feederguard.models.network import Network
 from feederguard.models.network.graph import energised_buses
+from feeders import feeder, row_with_spare
 
 
-def row(p_mw: list[float], r: float = 0.0, x: float = 0.01, gen_mw: float = 0.0) -> Network:
-    """A row of lines l1, l2, ... of impedance r + jx behind a substation at 1 pu of 1 MVA.
-
-    A spare line may fail.
-
-    0 --l1-- 1 --l2-- 2 ...
-    |
-    +--spare-- n (no load)
-    """
-    m, n = len(p_mw) + 1, len(p_mw) + 2
-    zero, flat = np.zeros(n), np.zeros(m)
-    return Network(
-        name="row",
-        base_mva=1.0,
-        bus_name=tuple(str(i) for i in range(n)),
-        vn_kv=zero + 10.0,
-        v_min=zero + 0.9,
-        v_max=zero + 1.1,
-        p_load=np.array([0.0, *p_mw, 0.0]),
-        q_load=zero,
-        p_gen=np.array([0.0] * (n - 2) + [gen_mw, 0.0]),
-        q_gen=zero,
-        g_shunt=zero,
-        b_shunt=zero,
-        substation=np.array([0]),
-        v_substation=np.array([1.0 + 0j]),
-        branch_name=(*(f"l{k + 1}" for k in range(m - 1)), "spare"),
-        kind=("line",) * m,
-        from_bus=np.array([*range(m - 1), 0]),
-        to_bus=np.arange(1, m + 1),
-        r=flat + r,
-        x=flat + x,
-        g_from=flat,
-        b_from=flat,
-        g_to=flat,
-        b_to=flat,
-        tap=flat + 1,
-        shift=flat,
-        rating=flat + np.inf,
-        closed=flat == 0,
-        open_end=np.zeros(m, dtype=np.int64),
-        paper_limit_mw=0.3,
-    )
+def limited_row(p_mw: list[float], **given: Any) -> Network:
+    """`row_with_spare` with a paper limit of 0.3 MW."""
+    return row_with_spare(p_mw, paper_limit_mw=0.3, **given)
 
 
 def without_spare(network: Network, n: int = 1) -> np.ndarray:
@@ -96,7 +58,7 @@ def agrees_with_ipopt(
 def test_power_limit_by_hand() -> None:
     # No resistance: l2 carries what bus 2 keeps. Of 0.4 MW, 0.3 may pass, a quarter is shed; l1 is
     # at the substation.
-    network = row([0.5, 0.4])
+    network = limited_row([0.5, 0.4])
     answer = least_shedding(
         network, make_scenarios(network, "spare"), without_spare(network), "paper"
     )
@@ -110,7 +72,7 @@ def test_power_limit_by_hand() -> None:
 
 def test_voltage_limit_by_hand() -> None:
     # r = 1: V = 1 - I = 0.9 at I = 0.1, P = 0.09. Of 0.12 MW a quarter is shed.
-    network = row([0.12], r=1.0, x=0.0)
+    network = limited_row([0.12], r=1.0, x=0.0)
     answer = least_shedding(
         network, make_scenarios(network, "spare"), without_spare(network), "radial"
     )
@@ -118,7 +80,7 @@ def test_voltage_limit_by_hand() -> None:
 
 
 def test_what_is_safe_keeps_its_floor() -> None:
-    network = row([0.1, 0.2])
+    network = limited_row([0.1, 0.2])
     floor = np.array([[0, 0.3, 0.1, 0]])
     answer = least_shedding(
         network, make_scenarios(network, "spare"), without_spare(network), "paper", floor
@@ -129,7 +91,7 @@ def test_what_is_safe_keeps_its_floor() -> None:
 
 def test_floor_is_added_to_not_moved() -> None:
     # The floor sheds the wrong bus; the limit still asks for a quarter of bus 2.
-    network = row([0.5, 0.4])
+    network = limited_row([0.5, 0.4])
     floor = np.array([[0, 0.8, 0.0, 0]])
     answer = least_shedding(
         network, make_scenarios(network, "spare"), without_spare(network), "paper", floor
@@ -139,7 +101,7 @@ def test_floor_is_added_to_not_moved() -> None:
 
 def test_generation_that_shedding_cannot_cure() -> None:
     # 0.5 MW of generation behind a limit of 0.3: keeping all load leaves 0.4 to send back.
-    network = row([0.1, 0.1], gen_mw=0.5)
+    network = limited_row([0.1, 0.1], gen_mw=0.5)
     answer = least_shedding(
         network, make_scenarios(network, "spare"), without_spare(network), "paper"
     )
@@ -149,7 +111,7 @@ def test_generation_that_shedding_cannot_cure() -> None:
 def test_flow_that_does_not_converge_at_first() -> None:
     # Ten times what the line can carry at all (V^2 / 4r = 0.25): no flow to linearise at, until
     # enough is shed.
-    network = row([2.5], r=1.0, x=0.0)
+    network = limited_row([2.5], r=1.0, x=0.0)
     answer = least_shedding(
         network, make_scenarios(network, "spare"), without_spare(network), "radial"
     )
@@ -173,39 +135,24 @@ def test_agrees_with_ipopt_on_ieee33(setting: str) -> None:
 
 def test_agrees_with_ipopt_with_taps_shifts_and_charging() -> None:
     """The adjoint of a meshed network with everything a branch can have."""
-    rng = np.random.default_rng(3)
-    n, ends = 6, [(0, 1), (1, 2), (2, 3), (3, 0), (1, 4), (4, 5), (5, 2), (0, 4)]
-    m, zero = len(ends), np.zeros(6)
-    network = Network(
+    rng, m = np.random.default_rng(3), 8
+    network = feeder(
+        "b0:0-1 b1:1-2 b2:2-3 b3:3-0 b4:1-4 b5:4-5 b6:5-2 b7:0-4",
         name="mesh",
-        base_mva=1.0,
-        bus_name=tuple(str(i) for i in range(n)),
-        vn_kv=zero + 10.0,
-        v_min=zero + 0.9,
-        v_max=zero + 1.1,
-        p_load=np.array([0.0, 0.3, 0.2, 0.25, 0.3, 0.35]),
-        q_load=np.array([0.0, 0.1, 0.12, 0.05, 0.1, 0.2]),
-        p_gen=np.array([0, 0, 0.05, 0, 0, 0]),
-        q_gen=zero,
-        g_shunt=zero + 0.01,
-        b_shunt=zero + 0.02,
-        substation=np.array([0]),
-        v_substation=np.array([1.02 + 0.01j]),
-        branch_name=tuple(f"b{k}" for k in range(m)),
-        kind=("line",) * m,
-        from_bus=np.array([i for i, _ in ends]),
-        to_bus=np.array([j for _, j in ends]),
+        p_load=[0.0, 0.3, 0.2, 0.25, 0.3, 0.35],
+        q_load=[0.0, 0.1, 0.12, 0.05, 0.1, 0.2],
+        p_gen=[0, 0, 0.05, 0, 0, 0],
+        g_shunt=0.01,
+        b_shunt=0.02,
+        v_substation=[1.02 + 0.01j],
         r=rng.uniform(0.02, 0.1, m),
         x=rng.uniform(0.02, 0.1, m),
-        g_from=np.full(m, 0.002),
-        b_from=np.full(m, 0.01),
-        g_to=np.full(m, 0.001),
-        b_to=np.full(m, 0.02),
+        g_from=0.002,
+        b_from=0.01,
+        g_to=0.001,
+        b_to=0.02,
         tap=rng.uniform(0.97, 1.03, m),
         shift=rng.uniform(-0.02, 0.02, m),
-        rating=np.full(m, np.inf),
-        closed=np.ones(m, dtype=bool),
-        open_end=np.zeros(m, dtype=np.int64),
     )
     scenarios = make_scenarios(network, ["b3", "b0", "b6"])
     closed = np.ones((3, m), dtype=bool)
@@ -248,7 +195,7 @@ def test_race_finds_the_cheapest_of_all_states() -> None:
 
 
 def test_a_cutoff_that_nothing_beats_leaves_no_winner() -> None:
-    network = row([0.5, 0.4])
+    network = limited_row([0.5, 0.4])
     one_each = Candidates.one_each(without_spare(network))
     race = race_topologies(
         network, make_scenarios(network, "spare"), one_each, "paper", cutoff=np.array([1e-9])
@@ -268,7 +215,7 @@ def test_batch_equals_one_by_one() -> None:
 
 
 def test_wrong_shapes_are_named() -> None:
-    network = row([0.5, 0.4])
+    network = limited_row([0.5, 0.4])
     scenarios = make_scenarios(network, "spare")
     with pytest.raises(ValueError, match=r"closed has shape \(2, 3\); expected \(1, 3\) on row"):
         least_shedding(network, scenarios, without_spare(network, 2), "paper")
@@ -284,7 +231,7 @@ def test_wrong_shapes_are_named() -> None:
 
 
 def test_scenarios_of_another_feeder_are_named() -> None:
-    network, other = row([0.5, 0.4]), load_network("ieee33")
+    network, other = limited_row([0.5, 0.4]), load_network("ieee33")
     with pytest.raises(ValueError, match=r"p_load has shape \(1, 33\); expected \(1, 4\) on row"):
         least_shedding(network, make_scenarios(other, 1), without_spare(network), "paper")
     good = make_scenarios(network, "spare")
@@ -312,6 +259,6 @@ def test_scenarios_of_another_feeder_are_named() -> None:
 
 
 def test_empty_batch() -> None:
-    network = row([0.5, 0.4])
+    network = limited_row([0.5, 0.4])
     none = make_scenarios(network, "spare")[:0]
     assert len(least_shedding(network, none, without_spare(network, 0), "paper").safe) == 0

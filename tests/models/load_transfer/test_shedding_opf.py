@@ -11,58 +11,7 @@ from feederguard.models.load_transfer.shedding_opf import LeastSheddingSolver, b
 from feederguard.models.network import Network, NetworkError
 from feederguard.models.reconfiguration import build_load_transfer
 from feederguard.models.solver import solve
-
-
-def line(
-    r: list[float],
-    x: list[float],
-    p_mw: list[float],
-    gen_mw: float = 0.0,
-    rating: float = np.inf,
-    limit_mw: float = np.inf,
-) -> Network:
-    """A row of lines l1, l2, ... (pu of 1 MVA) behind a substation at 1 pu.
-
-    A spare line to an idle bus may fail.
-
-    0 --l1-- 1 --l2-- 2 ...
-    |
-    +--spare-- n
-    """
-    m, n = len(r) + 1, len(r) + 2
-    zero, flat = np.zeros(n), np.zeros(m)
-    return Network(
-        name="row",
-        base_mva=1.0,
-        bus_name=tuple(str(i) for i in range(n)),
-        vn_kv=zero + 10.0,
-        v_min=zero + 0.9,
-        v_max=zero + 1.1,
-        p_load=np.array([0.0, *p_mw, 0.0]),
-        q_load=zero,
-        p_gen=np.array([0.0] * (n - 2) + [gen_mw, 0.0]),
-        q_gen=zero,
-        g_shunt=zero,
-        b_shunt=zero,
-        substation=np.array([0]),
-        v_substation=np.array([1.0 + 0j]),
-        branch_name=(*(f"l{k + 1}" for k in range(m - 1)), "spare"),
-        kind=("line",) * m,
-        from_bus=np.array([*range(m - 1), 0]),
-        to_bus=np.arange(1, m + 1),
-        r=np.array([*r, 0.01]),
-        x=np.array([*x, 0.01]),
-        g_from=flat,
-        b_from=flat,
-        g_to=flat,
-        b_to=flat,
-        tap=flat + 1,
-        shift=flat,
-        rating=flat + rating,
-        closed=flat == 0,
-        open_end=np.zeros(m, dtype=np.int64),
-        paper_limit_mw=limit_mw,
-    )
+from feeders import row_with_spare
 
 
 def least_shed(
@@ -87,44 +36,50 @@ def least_shed(
 def test_current_limit_by_hand() -> None:
     # x I = 2.8 * 0.1 = 0.28, and V1 is in phase with I: V1 = sqrt(1 - 0.28^2) = 0.96, P = 0.96 *
     # 0.1 = 0.096 pu. Of 0.12 MW a fifth is shed.
-    shed = least_shed(line([0.0], [2.8], [0.12], rating=0.1), "radial")
+    shed = least_shed(row_with_spare([0.12], [0.0], [2.8], rating=0.1), "radial")
     assert shed == pytest.approx([0.0, 0.2, 0.0], abs=1e-5)
 
 
 def test_voltage_limit_by_hand() -> None:
     # r = 1: V1 = 1 - I = 0.9 at I = 0.1, P = 0.9 * 0.1 = 0.09 pu. Of 0.12 MW a quarter is shed.
-    shed = least_shed(line([1.0], [0.0], [0.12]), "radial")
+    shed = least_shed(row_with_spare([0.12], [1.0], [0.0]), "radial")
     assert shed == pytest.approx([0.0, 0.25, 0.0], abs=1e-5)
 
 
 def test_power_limit_by_hand() -> None:
     # The limit is on l2 (l1 is at the substation, and drops nothing): 0.09 = 1 * I, and bus 2
     # receives 0.09 - 0.5 * 0.09^2 = 0.08595. Of 0.1 MW, 0.1405 is shed.
-    shed = least_shed(line([0.0, 0.5], [0.0, 0.0], [0.0, 0.1], limit_mw=0.09), "paper")
+    shed = least_shed(
+        row_with_spare([0.0, 0.1], [0.0, 0.5], [0.0, 0.0], paper_limit_mw=0.09), "paper"
+    )
     assert shed == pytest.approx([0.0, 0.0, 0.1405, 0.0], abs=1e-4)
 
 
 def test_power_limit_spares_the_branch_at_the_substation() -> None:
     # l1 carries 0.09 + 0.5 MW, far over the limit that only l2 has.
-    shed = least_shed(line([0.0, 0.0], [0.01, 0.01], [0.5, 0.12], limit_mw=0.09), "paper")
+    shed = least_shed(
+        row_with_spare([0.5, 0.12], [0.0, 0.0], [0.01, 0.01], paper_limit_mw=0.09), "paper"
+    )
     assert shed == pytest.approx([0.0, 0.0, 0.25, 0.0], abs=1e-5)
 
 
 def test_generation_beside_the_load_saves_shedding() -> None:
     # As the voltage limit, but 0.02 of the 0.11 MW left over is made on the spot: 0.01 of 0.12 MW
     # is shed.
-    shed = least_shed(line([1.0], [0.0], [0.12], gen_mw=0.02), "radial")
+    shed = least_shed(row_with_spare([0.12], [1.0], [0.0], gen_mw=0.02), "radial")
     assert shed == pytest.approx([0.0, 0.01 / 0.12, 0.0], abs=1e-5)
 
 
 def test_nothing_is_shed_where_nothing_binds() -> None:
-    assert not least_shed(line([0.1, 0.1], [0.1, 0.1], [0.05, 0.05], rating=1.0), "radial").any()
+    assert not least_shed(
+        row_with_spare([0.05, 0.05], [0.1, 0.1], [0.1, 0.1], rating=1.0), "radial"
+    ).any()
 
 
 def test_shed_power_falls_on_the_bus_that_relieves_most() -> None:
     # Both loads draw on the sagging row; a MW less at its end lifts the end voltage more than a MW
     # less on the way.
-    shed = least_shed(line([0.5, 0.5], [0.0, 0.0], [0.08, 0.08]), "radial")
+    shed = least_shed(row_with_spare([0.08, 0.08], [0.5, 0.5], [0.0, 0.0]), "radial")
     assert shed[1] == pytest.approx(0.0, abs=1e-4)
     assert 0.1 < shed[2] < 1.0
 
@@ -132,11 +87,13 @@ def test_shed_power_falls_on_the_bus_that_relieves_most() -> None:
 def test_a_users_own_setting() -> None:
     # V1 = 0.95 at I = 0.05, P = 0.0475 pu.
     own = Setting("own", True, 0.95, 1.05)
-    assert least_shed(line([1.0], [0.0], [0.1]), own) == pytest.approx([0.0, 0.525, 0.0], abs=1e-5)
+    assert least_shed(row_with_spare([0.1], [1.0], [0.0]), own) == pytest.approx(
+        [0.0, 0.525, 0.0], abs=1e-5
+    )
 
 
 def test_dark_load_is_not_shed_by_choice() -> None:
-    network = line([1.0], [0.0], [0.12])
+    network = row_with_spare([0.12], [1.0], [0.0])
     answer = LeastSheddingSolver(network, "radial").solve(
         make_scenarios(network, "l1"), np.array([False, True])
     )
@@ -146,7 +103,7 @@ def test_dark_load_is_not_shed_by_choice() -> None:
 
 def test_generation_that_lifts_the_voltage_out_of_the_band_has_no_answer() -> None:
     # V1 = 1 + I, V1 I = 0.2 gives V1 = 1.17, and there is no load to answer with.
-    network = line([1.0], [0.0], [0.0], gen_mw=0.2)
+    network = row_with_spare([0.0], [1.0], [0.0], gen_mw=0.2)
     answer = LeastSheddingSolver(network, "radial").solve(
         make_scenarios(network, "spare"), np.array([True, False])
     )
@@ -170,7 +127,7 @@ def test_reactive_demand_alone_cannot_be_shed() -> None:
 
 
 def test_one_solver_serves_many_scenarios_in_any_order() -> None:
-    network = line([1.0], [0.0], [0.12])
+    network = row_with_spare([0.12], [1.0], [0.0])
     solver = LeastSheddingSolver(network, "radial")
     closed = np.array([True, False])
     levels = [1.0, 2.0, 0.5, 1.0]
@@ -184,7 +141,7 @@ def test_one_solver_serves_many_scenarios_in_any_order() -> None:
 
 
 def test_agrees_with_the_misocp_on_a_hand_feeder() -> None:
-    network = line([0.5, 0.5], [0.3, 0.3], [0.08, 0.08], rating=0.12)
+    network = row_with_spare([0.08, 0.08], [0.5, 0.5], [0.3, 0.3], rating=0.12)
     scenario = make_scenarios(network, "spare")
     model = build_load_transfer(network, scenario, "radial", switchable=["l1"])
     solve(model, rel_gap=1e-6)
@@ -211,14 +168,14 @@ def test_agrees_with_the_misocp_on_ieee33() -> None:
 
 
 def test_the_model_can_be_read_and_solved_on_its_own() -> None:
-    model = build_transfer_opf(line([1.0], [0.0], [0.12]), "radial")
+    model = build_transfer_opf(row_with_spare([0.12], [1.0], [0.0]), "radial")
     solve(model)
     assert pyo.value(model.objective) == pytest.approx(0.03, abs=1e-6)
     assert pyo.value(model.v[1]) == pytest.approx(0.9, abs=1e-6)
 
 
 def test_settings_are_refused_as_everywhere() -> None:
-    network = line([1.0], [0.0], [0.12])
+    network = row_with_spare([0.12], [1.0], [0.0])
     with pytest.raises(ValueError, match="unknown setting 'meshed'; use one of paper, radial"):
         build_transfer_opf(network, "meshed")
     with pytest.raises(NetworkError, match="the paper setting needs a uniform active-power limit"):

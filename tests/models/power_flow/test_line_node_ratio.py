@@ -18,41 +18,18 @@ from feederguard.models.power_flow.line_node_ratio import (
     power_sensitivity,
     shedding_sensitivity,
 )
+from feeders import feeder
 
 
 def ring(z: tuple[complex, complex, complex] = (0.01, 0.01j, 0.01), **changes: object) -> Network:
     """0 --a-- 1 --b-- 2, and c from 0 to 2; loads at 1 and 2."""
-    zero, flat = np.zeros(3), np.zeros(3)
-    network = Network(
+    network = feeder(
+        "a:0-1 b:1-2 c:0~2",
         name="ring",
-        base_mva=1.0,
-        bus_name=("0", "1", "2"),
-        vn_kv=zero + 10.0,
-        v_min=zero + 0.9,
-        v_max=zero + 1.1,
-        p_load=np.array([0.0, 0.05, 0.1]),
-        q_load=np.array([0.0, 0.02, 0.05]),
-        p_gen=zero,
-        q_gen=zero,
-        g_shunt=zero,
-        b_shunt=zero,
-        substation=np.array([0]),
-        v_substation=np.array([1.0 + 0j]),
-        branch_name=("a", "b", "c"),
-        kind=("line", "line", "tie"),
-        from_bus=np.array([0, 1, 0]),
-        to_bus=np.array([1, 2, 2]),
+        p_load=[0.0, 0.05, 0.1],
+        q_load=[0.0, 0.02, 0.05],
         r=np.real(z),
         x=np.imag(z),
-        g_from=flat,
-        b_from=flat,
-        g_to=flat,
-        b_to=flat,
-        tap=flat + 1,
-        shift=flat,
-        rating=flat + np.inf,
-        closed=np.array([True, True, False]),
-        open_end=np.zeros(3, dtype=np.int64),
     )
     return network.with_changes(**changes)
 

@@ -4,6 +4,7 @@ Each walk runs in a process of its own: this file as a program. It takes every o
 routes.
 """
 
+import os
 import subprocess
 import sys
 import threading
@@ -15,67 +16,17 @@ import pytest
 from scipy import sparse
 
 from feederguard.baselines.voltage.optimum import VoltageOpf
-from feederguard.models.battery import Batteries
-from feederguard.models.network import Network
 from feederguard.models.soc_tube import compute_soc_tube
 from feederguard.models.solver import solve
 from feederguard.models.solver.least_violations import find_least_violations
 from feederguard.models.solver.repeated_lp import RepeatedLp
-from feederguard.models.voltage_regulation import VoltageDays, simulate
+from feederguard.models.voltage_regulation import simulate
+from feeders import battery, demand_days, pair
 
-LINE = {
-    "r": [0.1],
-    "x": [0.0],
-    "g_from": [0],
-    "b_from": [0],
-    "g_to": [0],
-    "b_to": [0],
-    "tap": [1],
-    "shift": [0],
-}
 ZERO = np.zeros(2)
-
-
-def pair() -> Network:
-    """Two buses on 1 MVA: 0.95 pu is reached at 0.475 pu of demand."""
-    return Network(
-        name="pair",
-        base_mva=1.0,
-        bus_name=("0", "1"),
-        vn_kv=ZERO + 10.0,
-        v_min=ZERO + 0.95,
-        v_max=ZERO + 1.05,
-        p_load=ZERO,
-        q_load=ZERO,
-        p_gen=ZERO,
-        q_gen=ZERO,
-        g_shunt=ZERO,
-        b_shunt=ZERO,
-        substation=[0],
-        v_substation=[1.0],
-        branch_name=("l",),
-        kind=("line",),
-        from_bus=[0],
-        to_bus=[1],
-        rating=[np.inf],
-        closed=[True],
-        open_end=[0],
-        **LINE,
-    )
-
-
-BATTERY = Batteries(
-    bus=[1], p_max=0.5, energy=2.0, name=("b",), efficiency_charge=1.0, efficiency_discharge=1.0
-)
-
-
-def days() -> VoltageDays:
-    """One day of four hours; the first takes 0.125 pu more than the band allows."""
-    load = np.zeros((1, 4, 2))
-    load[0, :, 1] = [0.6, 0.2, 0.2, 0.2]
-    return VoltageDays(
-        load, np.zeros_like(load), np.zeros_like(load), 1.0, np.array(["2016-02-01"], "M8[D]")
-    )
+BATTERY = battery(energy=2.0, efficiency_charge=1.0, efficiency_discharge=1.0)
+# The first hour takes 0.125 pu more than the band allows.
+DAY = demand_days([0.6, 0.2, 0.2, 0.2])
 
 
 def small(degree: int, whole: bool = False, disc: bool = False) -> pyo.ConcreteModel:
@@ -106,12 +57,14 @@ def violations() -> float:
 
 
 def discharged() -> float:
-    outcome = simulate(pair(), BATTERY, days(), VoltageOpf(pair(), BATTERY, "ac_opf"))
+    outcome = simulate(
+        pair(p_load=0.0), BATTERY, DAY, VoltageOpf(pair(p_load=0.0), BATTERY, "ac_opf")
+    )
     return float(outcome.soc.max() - outcome.soc.min())
 
 
 def tube() -> float:
-    return float(compute_soc_tube(pair(), BATTERY, days()).low.max())
+    return float(compute_soc_tube(pair(p_load=0.0), BATTERY, DAY).low.max())
 
 
 ROUTES = {
@@ -165,7 +118,11 @@ def walk(first: int) -> None:
 def test_every_route_answers_after_every_other_one_and_none_prints(first):
     """first: threads of a HiGHS solve before ours, 0 for none."""
     run = subprocess.run(
-        [sys.executable, __file__, str(first)], capture_output=True, text=True, check=False
+        [sys.executable, __file__, str(first)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},  # feeders.py is on ours
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
     said = [

@@ -8,6 +8,7 @@ from feederguard.models.load_transfer.setting import faultable_branches
 from feederguard.models.network import Network
 from feederguard.models.network.graph import energised_buses
 from feederguard.models.switching.plans import SwitchPlans
+from feeders import feeder
 
 
 def ladder() -> Network:
@@ -17,38 +18,11 @@ def ladder() -> Network:
     |       :t1     :t2
     +--c--- 3 --d-- 4
     """
-    n, m = 5, 6
-    zero, flat = np.zeros(n), np.zeros(m)
-    return Network(
+    return feeder(
+        "a:0-1 b:1-2 c:0-3 d:3-4 t1:1~3 t2:2~4",
         name="ladder",
-        base_mva=1.0,
-        bus_name=tuple("01234"),
-        vn_kv=zero + 10.0,
-        v_min=zero + 0.9,
-        v_max=zero + 1.1,
-        p_load=np.array([0, 0.1, 0.1, 0.1, 0.1]),
-        q_load=zero,
-        p_gen=zero,
-        q_gen=zero,
-        g_shunt=zero,
-        b_shunt=zero,
-        substation=np.array([0]),
-        v_substation=np.array([1.0 + 0j]),
-        branch_name=("a", "b", "c", "d", "t1", "t2"),
-        kind=("line",) * 4 + ("tie",) * 2,
-        from_bus=np.array([0, 1, 0, 3, 1, 2]),
-        to_bus=np.array([1, 2, 3, 4, 3, 4]),
-        r=flat + 0.01,
-        x=flat + 0.01,
-        g_from=flat,
-        b_from=flat,
-        g_to=flat,
-        b_to=flat,
-        tap=flat + 1,
-        shift=flat,
-        rating=flat + 1.0,
-        closed=np.array([1, 1, 1, 1, 0, 0], dtype=bool),
-        open_end=np.zeros(m, dtype=np.int64),
+        p_load=[0, 0.1, 0.1, 0.1, 0.1],
+        rating=1.0,
         paper_limit_mw=1.0,
     )
 

@@ -4,21 +4,14 @@ import numpy as np
 import pytest
 
 from feederguard.models.battery import Batteries
-from feederguard.models.voltage_regulation import VoltageDays, demand
+from feederguard.models.voltage_regulation import demand
 from feederguard.models.voltage_regulation.demand import (
     battery_demand,
     flow_of_days,
     idle_voltages,
     net_demand,
 )
-from feeders import two_buses
-
-
-def days(p) -> VoltageDays:
-    """One day of net demand p (T,) at bus 1."""
-    load = np.zeros((1, len(p), 2))
-    load[0, :, 1] = p
-    return VoltageDays(load, 0 * load, 0 * load, 1.0, "2016-02-01")
+from feeders import demand_days, two_buses
 
 
 def test_batteries_at_one_bus_draw_their_sum():
@@ -29,19 +22,19 @@ def test_batteries_at_one_bus_draw_their_sum():
 
 def test_reactive_generation_of_the_network_counts():
     network = two_buses(q_gen=[0, 0.2])
-    p, q = net_demand(network, days([0.5]))
+    p, q = net_demand(network, demand_days([0.5]))
     assert p[0, 0].tolist() == [0, 0.5] and q[0, 0].tolist() == [0, -0.2]
 
 
 def test_idle_voltages_by_hand():
     """V^2 - V + 0.1 p = 0; 3 pu has no solution."""
-    v = idle_voltages(two_buses(), days([0.6, 3.0]))
+    v = idle_voltages(two_buses(), demand_days([0.6, 3.0]))
     assert v[0, 0, 1] == pytest.approx((1 + np.sqrt(1 - 0.24)) / 2, abs=1e-8)
     assert np.isnan(v[0, 1]).all()
 
 
 def test_flows_in_pieces_are_the_flows_at_once(monkeypatch):
-    network, p = two_buses(), days(np.linspace(-1, 1, 7)).p_load
+    network, p = two_buses(), demand_days(np.linspace(-1, 1, 7)).p_load
     whole = flow_of_days(network, p, 0 * p)
     monkeypatch.setattr(demand, "_FLOWS_AT_ONCE", 3)
     for at_once, pieces in zip(whole, flow_of_days(network, p, 0 * p), strict=True):
@@ -50,4 +43,4 @@ def test_flows_in_pieces_are_the_flows_at_once(monkeypatch):
 
 def test_a_bus_that_is_not_fed_is_refused():
     with pytest.raises(ValueError, match="hand: bus '1' is not fed in the normal state; close a"):
-        idle_voltages(two_buses(closed=[False]), days([0.1]))
+        idle_voltages(two_buses(closed=[False]), demand_days([0.1]))

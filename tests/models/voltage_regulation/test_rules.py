@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from feederguard.data.voltage_cases import load_voltage_case
-from feederguard.models.network import Network
 from feederguard.models.power_flow import solve_power_flow
 from feederguard.models.voltage_regulation.rules import (
     band_excess,
@@ -13,12 +12,7 @@ from feederguard.models.voltage_regulation.rules import (
     regulation_reward,
     step_rules,
 )
-from feeders import two_buses
-
-
-def pair(**changes) -> Network:
-    """0 --r = 0.1-- 1 on 1 MVA, band 0.95..1.05."""
-    return two_buses(name="pair", **{"v_min": 0.95, "v_max": 1.05, "p_load": [0, 1.0]} | changes)
+from feeders import pair
 
 
 def test_the_reward_is_that_of_the_paper_on_its_band():

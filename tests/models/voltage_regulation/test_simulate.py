@@ -9,40 +9,13 @@ import pytest
 from feederguard.data.voltage_cases import load_voltage_case
 from feederguard.models.battery import Batteries
 from feederguard.models.battery.step import allowed_power, next_soc, power_interval
-from feederguard.models.network import Network
 from feederguard.models.voltage_regulation import (
     PlannedMethod,
     VoltageDays,
     carry_year,
     simulate,
 )
-from feeders import two_buses
-
-
-def pair(**changes) -> Network:
-    """0 --r = 0.1-- 1 on 1 MVA, band 0.95..1.05."""
-    return two_buses(name="pair", **{"v_min": 0.95, "v_max": 1.05, "p_load": [0, 1.0]} | changes)
-
-
-def battery(**changes) -> Batteries:
-    values = {
-        "bus": [1],
-        "p_max": 0.5,
-        "energy": 1.0,
-        "efficiency_charge": 0.8,
-        "efficiency_discharge": 0.5,
-        "name": ("b",),
-    }
-    return Batteries(**values | changes)
-
-
-def days(p, step_h=1.0) -> VoltageDays:
-    """Days (B, T) of net demand at bus 1; below zero it is generation."""
-    p = np.atleast_2d(np.asarray(p, dtype=float))
-    load = np.stack([np.zeros_like(p), np.maximum(p, 0)], axis=-1)
-    made = np.stack([np.zeros_like(p), np.maximum(-p, 0)], axis=-1)
-    dates = np.datetime64("2016-02-01") + np.arange(len(p))
-    return VoltageDays(load, np.zeros_like(load), made, step_h, dates)
+from feeders import battery, demand_days, pair
 
 
 class Fixed:
@@ -108,7 +81,7 @@ def test_a_day_by_hand():
     Then nothing is left, and the power asked for is cut to zero.
     """
     outcome = simulate(
-        pair(), battery(), days([[0.6, 0.6, -0.2]]), Fixed([[-0.25], [-0.25], [0.3]])
+        pair(), battery(), demand_days([[0.6, 0.6, -0.2]]), Fixed([[-0.25], [-0.25], [0.3]])
     )
     assert outcome.p_battery[0, :, 0] == pytest.approx([-0.25, 0.0, 0.3])
     assert outcome.soc[0, :, 0] == pytest.approx([0.5, 0.0, 0.0, 0.24])
@@ -129,8 +102,8 @@ def test_a_day_by_hand():
 
 def test_a_plan_is_simulated_like_decisions():
     p = np.random.default_rng(0).uniform(-0.5, 0.5, (4, 1))
-    a = simulate(pair(), battery(), days([[0.6, 0.2, -0.3, 0.1]] * 2), Fixed(p))
-    b = simulate(pair(), battery(), days([[0.6, 0.2, -0.3, 0.1]] * 2), Planned(p))
+    a = simulate(pair(), battery(), demand_days([[0.6, 0.2, -0.3, 0.1]] * 2), Fixed(p))
+    b = simulate(pair(), battery(), demand_days([[0.6, 0.2, -0.3, 0.1]] * 2), Planned(p))
     for name in ("p_battery", "soc", "v", "reward"):
         np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
 
@@ -187,19 +160,19 @@ def test_days_in_a_batch_are_days_alone():
 
 def test_a_start_can_be_given():
     outcome = simulate(
-        pair(), battery(), days([[0.1], [0.1]]), Fixed([[-1.0]]), soc_start=[[1.0], [0.2]]
+        pair(), battery(), demand_days([[0.1], [0.1]]), Fixed([[-1.0]]), soc_start=[[1.0], [0.2]]
     )
     assert outcome.p_battery[:, 0, 0] == pytest.approx([-0.5, -0.1])
     with pytest.raises(
         ValueError,
         match="soc_start of battery 'b' is 1.2; it must lie between soc_min 0 and soc_max 1",
     ):
-        simulate(pair(), battery(), days([[0.1]]), Fixed([[0.0]]), soc_start=[1.2])
+        simulate(pair(), battery(), demand_days([[0.1]]), Fixed([[0.0]]), soc_start=[1.2])
     with pytest.raises(
         ValueError,
         match=r"pair: soc_start has shape \(3,\); give \(1,\) or \(1, 1\), one per battery",
     ):
-        simulate(pair(), battery(), days([[0.1]]), Fixed([[0.0]]), soc_start=[0.5] * 3)
+        simulate(pair(), battery(), demand_days([[0.1]]), Fixed([[0.0]]), soc_start=[0.5] * 3)
 
 
 def test_answers_that_are_none_are_refused():
@@ -207,23 +180,23 @@ def test_answers_that_are_none_are_refused():
         ValueError,
         match="fixed: the power of battery 'b' on 2016-02-01 at step 1 is nan; answer with",
     ):
-        simulate(pair(), battery(), days([[0.1, 0.1]]), Fixed([[0.0], [np.nan]]))
+        simulate(pair(), battery(), demand_days([[0.1, 0.1]]), Fixed([[0.0], [np.nan]]))
     with pytest.raises(
         ValueError,
         match="planned: the power of battery 'b' on 2016-02-01 at step 1 is inf; answer with",
     ):
-        simulate(pair(), battery(), days([[0.1, 0.1]]), Planned([[0.0], [np.inf]]))
+        simulate(pair(), battery(), demand_days([[0.1, 0.1]]), Planned([[0.0], [np.inf]]))
     with pytest.raises(
         ValueError,
         match=r"fixed: the powers have shape \(1, 2\); expected \(1, 1\), one per battery",
     ):
-        simulate(pair(), battery(), days([[0.1]]), Fixed([[0.0, 0.0]]))
+        simulate(pair(), battery(), demand_days([[0.1]]), Fixed([[0.0, 0.0]]))
 
 
 def test_no_days_and_days_of_another_feeder_are_refused():
     for judge in (simulate, carry_year):
         with pytest.raises(ValueError, match="pair: there are no days; give at least one"):
-            judge(pair(), battery(), days([[0.1]])[:0], Fixed([[0.0]]))
+            judge(pair(), battery(), demand_days([[0.1]])[:0], Fixed([[0.0]]))
     with pytest.raises(
         ValueError, match="pair: the days have 3 buses and the feeder 2; make days of this feeder"
     ):
@@ -238,7 +211,7 @@ def test_a_battery_at_no_bus_is_refused():
         ValueError,
         match="pair: battery 'b' is at bus 5; buses are numbered 0 to 1, or use Batteries.at",
     ):
-        simulate(pair(), battery(bus=[5]), days([[0.1]]), Fixed([[0.0]]))
+        simulate(pair(), battery(bus=[5]), demand_days([[0.1]]), Fixed([[0.0]]))
 
 
 def test_soc_limits_that_cross_are_refused():

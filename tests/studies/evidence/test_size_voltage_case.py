@@ -4,18 +4,16 @@ import sys
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 from rich.table import Table
 
 from feederguard.baselines.voltage.optimum import VoltageOpf, VoltageOptimumError
 from feederguard.data.voltage_cases import VoltageCase
 from feederguard.models.battery import Batteries
-from feederguard.models.network import Network
 from feederguard.models.soc_tube import compute_soc_tube
-from feederguard.models.voltage_regulation import VoltageDays
 from feederguard.studies.evidence import size_voltage_case
 from feederguard.studies.evidence.size_voltage_case import Held, controlled, main, optimum, verdict
+from feeders import demand_days, pair
 
 HARD = [-0.6, -0.6, 0.1, 0.1, 0.6, 0.6, 0.1, 0.1]
 CALM = [0.1] * 8
@@ -23,41 +21,8 @@ CALM = [0.1] * 8
 
 def toy(energy: float = 2.0) -> VoltageCase:
     """0 --r = 0.1-- 1 on 1 MVA: 0.6 of demand, or of surplus, is too much for the band."""
-    zero, one = np.zeros(2), np.zeros(1)
-    network = Network(
-        name="pair",
-        base_mva=1.0,
-        bus_name=("0", "1"),
-        vn_kv=zero + 10.0,
-        v_min=zero + 0.95,
-        v_max=zero + 1.05,
-        p_load=np.array([0, 1.0]),
-        q_load=zero,
-        p_gen=np.array([0, 1.0]),
-        q_gen=zero,
-        g_shunt=zero,
-        b_shunt=zero,
-        substation=np.array([0]),
-        v_substation=np.array([1.0]),
-        branch_name=("l",),
-        kind=("line",),
-        from_bus=np.array([0]),
-        to_bus=np.array([1]),
-        r=one + 0.1,
-        x=one,
-        g_from=one,
-        b_from=one,
-        g_to=one,
-        b_to=one,
-        tap=one + 1,
-        shift=one,
-        rating=one + 2.0,
-        closed=np.array([True]),
-        open_end=np.array([0]),
-    )
-    p = np.array([HARD, CALM, HARD])
-    load, made = (np.stack([0 * p, np.maximum(side, 0)], axis=-1) for side in (p, -p))
-    days = VoltageDays(load, 0 * load, made, 1.0, np.datetime64("2016-01-01") + np.arange(3))
+    network = pair(p_gen=[0, 1.0], rating=2.0)
+    days = demand_days([HARD, CALM, HARD], first="2016-01-01")
     return VoltageCase(network, Batteries.at(network, ["1"], 0.5, energy), days)
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
-from small_studies import pair
 
 from feederguard.agents.safety_layer import SafetyLayer
 from feederguard.agents.voltage_agent import VoltageAgentConfig
@@ -26,6 +25,7 @@ from feederguard.studies.evidence.stale_demand import (
 from feederguard.studies.trained.voltage_agents import kept_df_srl, trained_voltage
 from feederguard.studies.trained.voltage_makers import VoltageAgentConfigs, VoltageCourse
 from feederguard.studies.voltage.tube_worth import Always
+from feeders import pair
 
 # 0.675 takes the voltage behind 0.1 below 0.95; the light hours leave room to charge again.
 HEAVY = [0.4, 0.4, 0.4, 0.4, 0.675, 0.675, 0.0, 0.0]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from small_studies import CALM, HARD, demand_days, pair, tiny_voltage_agents
+from small_studies import CALM, HARD, tiny_voltage_agents
 
 from feederguard.agents import safe_ddpg, voltage_agent
 from feederguard.agents.voltage_agent import VoltageAgentConfig
@@ -33,6 +33,7 @@ from feederguard.studies.trained.voltage_makers import (
     VoltageCourse,
     with_seed,
 )
+from feeders import demand_days, pair
 
 
 def course(cache: Path, **changes: Any) -> VoltageCourse:

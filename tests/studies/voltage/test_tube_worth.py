@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
-from small_studies import pair
 
 from feederguard.agents.safety_layer import SafetyLayer
 from feederguard.models.arrays import FloatArray
@@ -28,6 +27,7 @@ from feederguard.studies.voltage.tube_worth import (
     print_tube_table,
     tube_table,
 )
+from feeders import pair
 
 # 0.675 takes the voltage behind 0.1 below 0.95; the light hours leave room to charge again.
 HEAVY = [0.4, 0.4, 0.4, 0.4, 0.675, 0.675, 0.0, 0.0]
