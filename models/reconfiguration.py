@@ -16,9 +16,10 @@ energised.
 What a bus then draws is the law of `load_transfer/shedding.py`.
 
 S^2 reaches the solver as a cone, t >= (S / S_base)^2. N^2 reaches it as n above the chords of N^2
-between the values that N can take. In a meshed setting these are all whole numbers. In a radial one
-they are every second number, N = N_least + 2 K with K whole. A forest has a fixed number of
-branches, so each tie closed beyond the first ones opens another branch.
+between the values that N can take. These are all whole numbers in a meshed setting, and where any
+bus may be dark. Else they are every second number, N = N_least + 2 K with K whole and N_least less
+by one for each part that stays dark: a forest has a fixed number of branches, so each tie closed
+beyond the first ones opens another branch.
 
 A loss term in the objective, LOSS_WEIGHT per MW, makes the cones tight: without it, excess current
 would cost nothing. It is orders of magnitude below any difference in cost that matters.
@@ -34,7 +35,12 @@ from numpy.typing import ArrayLike
 
 from feederguard.models.arrays import BoolArray, FloatArray
 from feederguard.models.equations.feeding_direction import add_feeding_direction, only_consumes
-from feederguard.models.equations.radiality import add_topology
+from feederguard.models.equations.radiality import (
+    EVERYTHING,
+    NOTHING,
+    WHOLE_PARTS,
+    add_topology,
+)
 from feederguard.models.equations.switched_distflow import (
     add_branch_flow,
     highest_voltage,
@@ -48,7 +54,7 @@ from feederguard.models.load_transfer.rules import (
     shed_per_base,
 )
 from feederguard.models.load_transfer.setting import loop_switches
-from feederguard.models.load_transfer.shedding import can_shed, kept
+from feederguard.models.load_transfer.shedding import can_shed, draws_nothing_empty, kept
 from feederguard.models.network import Network, NetworkError
 
 LOSS_WEIGHT = 1e-4  # cost per MW lost
@@ -96,7 +102,7 @@ def build_loss_reconfiguration(
         angles=False,
     )
     if only_consumes(network, p_net, q_net):
-        add_feeding_direction(model, network)
+        add_feeding_direction(model, network, v_min_pu)
     # In kW the objective is of the order of 100, for which solver tolerances are made.
     model.loss_kw = pyo.Expression(expr=1e3 * network.base_mva * _series_loss(model, network))
     model.objective = pyo.Objective(expr=model.loss_kw)
@@ -131,7 +137,9 @@ def build_load_transfer(
     model = _empty_model(
         f"load transfer on {network.name} after loss of {network.branch_name[fault]}", network
     )
-    add_topology(model, network, free & intact, network.closed & ~free & intact, setting.radial)
+    must_be_fed = WHOLE_PARTS if draws_nothing_empty(network, scenario, setting) else NOTHING
+    stuck = network.closed & ~free & intact
+    add_topology(model, network, free & intact, stuck, setting.radial, must_be_fed)
     p, q, g = scenario.p_load[0], scenario.q_load[0], scenario.p_gen[0]
     _add_shedding(model, p, q, g)
     add_cost(model, network, fault)
@@ -148,9 +156,13 @@ def build_load_transfer(
         model, network, current, setting.v_min_pu, ceiling, angles=angles and not setting.radial
     )
     if setting.radial and only_consumes(network, least, q):
-        add_feeding_direction(model, network)
+        add_feeding_direction(model, network, setting.v_min_pu)
     add_limits(model, network, setting)
-    _add_squares(model, network, free & intact, setting.radial)
+    for i, limit in model.voltage_limit.items():
+        # Of a bus that is dark or may be; (7) of `switched_distflow.py` holds its band.
+        if not (e := model.energised[model.zone_of[i]]).fixed or not e.value:
+            limit.deactivate()
+    _add_squares(model, network, free & intact, setting.radial, must_be_fed)
     loss_mw = network.base_mva * _series_loss(model, network)
     model.objective = pyo.Objective(
         expr=cost_of_squares(model.shed_squared, model.operations_squared) + LOSS_WEIGHT * loss_mw
@@ -184,7 +196,9 @@ def _add_shedding(model: pyo.ConcreteModel, p: FloatArray, q: FloatArray, g: Flo
     model.q_net = pyo.Expression(model.bus, rule=reactive)
 
 
-def _add_squares(model: pyo.ConcreteModel, network: Network, free: BoolArray, radial: bool) -> None:
+def _add_squares(
+    model: pyo.ConcreteModel, network: Network, free: BoolArray, radial: bool, must_be_fed: str
+) -> None:
     """Add t and n of the module, above the squares of shed power and of operations."""
     most = shed_per_base(network, sum(model.shed[i].ub for i in model.bus))
     model.shed_squared = pyo.Var(
@@ -194,21 +208,43 @@ def _add_squares(model: pyo.ConcreteModel, network: Network, free: BoolArray, ra
     model.shed_cone = pyo.Constraint(
         expr=shed_per_base(network, model.total_shed) ** 2 <= model.shed_squared
     )
-    first, step = 0, 1
     if radial:
-        first, step = model.least_operations, 2
-        model.pairs_switched = pyo.Var(
-            domain=pyo.Integers, bounds=(0, int(free.sum())), doc="K of the module"
-        )
-        model.operations_parity = pyo.Constraint(
-            expr=model.n_operations == first + 2 * model.pairs_switched
-        )
-    values = range(first, int(free.sum()) + 1, step)
+        _add_square_of_dark(model, network)
+    most_operations = int(free.sum())
+    chords = [(k, 1) for k in range(most_operations + 1)]
+    if radial:
+        if must_be_fed != NOTHING:
+            model.pairs_switched = pyo.Var(
+                domain=pyo.Integers, bounds=(0, most_operations), doc="K of the module"
+            )
+            model.operations_parity = pyo.Constraint(
+                expr=model.n_operations == model.least_operations + 2 * model.pairs_switched
+            )
+        if must_be_fed == EVERYTHING:
+            chords = []
+        chords += [(k, 2) for k in range(model.least_operations_all_fed, most_operations + 1, 2)]
 
-    @model.Constraint(list(values), doc="chords of N^2")
-    def operations_chord(m: Any, k: int) -> Any:
-        # The chord from k to k + step: slope 2 k + step.
-        return m.operations_squared >= k**2 + (2 * k + step) * (m.n_operations - k)
+    @model.Constraint(chords, doc="chords of N^2")
+    def operations_chord(m: Any, k: int, step: int) -> Any:
+        # The chord from k to k + step has the slope 2 k + step. Between its ends lies N = k + 1,
+        # where it is by 1 too high.
+        chord = k**2 + (2 * k + step) * (m.n_operations - k)
+        return m.operations_squared >= chord - (m.n_dark if step == 2 else 0)
+
+
+def _add_square_of_dark(model: pyo.ConcreteModel, network: Network) -> None:
+    """Bound t by each part alone: (S / S_base)^2 is no less than the square of a dark part's load.
+
+    The cone says so for whole e only.
+    """
+    model.square_of_dark = pyo.ConstraintList(doc="t of the module")
+    for part in model.parts:
+        load = sum(model.shed[i].ub for i in model.bus if model.zone_of[i] in part)
+        if load > 0:
+            off = 1 - model.energised[min(part)]
+            model.square_of_dark.add(
+                model.shed_squared >= shed_per_base(network, load) ** 2 * off
+            )
 
 
 def _empty_model(name: str, network: Network) -> pyo.ConcreteModel:

@@ -7,14 +7,19 @@ substation always is.
     (1)  a closed branch joins two zones of one state:   y_b - 1 <= e_z - e_z' <= 1 - y_b
     (2)  one commodity leaves the substations, and every energised zone takes one unit:
              sum into z of f_b - sum out of z of f_b = e_z,     |f_b| <= n_zone y_b
-    (3)  a forest:  sum of y_b over branches between energised zones
-                    = energised zones - zones with a substation
+    (3)  a forest:  sum of l_b = energised zones - zones with a substation,
+         l_b = y_b e_z, linearised: branch b is closed and live
 
 Two families of inequalities follow from (2) and (3) for whole y. They shorten proofs:
 
-    (4)  at most one branch is open in a chain of zones with two branches each:
-             sum of (1 - y_b) <= 1
-    (5)  at least one branch is open in every loop:  sum of (1 - y_b) >= 1
+    (4)  at most one branch is open in a chain of zones with two branches each, and one more for
+         each of its zones that is dark:      sum of (1 - y_b) <= 1 + sum of (1 - e_z)
+    (5)  at least one branch is open in every loop:  sum of (1 - y_b) >= 1. A dark loop could stay
+         closed, but somebody would have had to close it for nothing.
+
+What must be fed is the caller's to say: EVERYTHING within reach; WHOLE_PARTS, where each part that
+the fault cuts off is fed or dark as one (`load_transfer/shedding.py` tells when that is enough); or
+NOTHING.
 
 The count (3) alone would let a loop pay for a detached island, which a local generator could then
 seem to feed; (2) forbids that. Jabr, Singh & Pal, IEEE Trans. Power Systems 27(2), 2012, compares
@@ -33,6 +38,8 @@ from feederguard.models.arrays import BoolArray, IntArray
 from feederguard.models.network import Network
 from feederguard.models.network.graph import energised_buses, refuse_fixed_loops, zones
 
+EVERYTHING, WHOLE_PARTS, NOTHING = "everything", "whole parts", "nothing"
+
 
 def add_topology(
     model: pyo.ConcreteModel,
@@ -40,15 +47,19 @@ def add_topology(
     free: BoolArray,
     fixed_closed: BoolArray,
     radial: bool,
+    must_be_fed: str = EVERYTHING,
 ) -> None:
     """Add y[branch], energised[zone], (1) and (2); when `radial` also (3)-(5).
 
     free: (n_branch,) branches to decide; fixed_closed: (n_branch,) those that stay closed. All
     others stay open. Adds the mapping `zone_of` (bus to zone).
 
-    When radial, every zone within reach is energised, and the model gets three attributes:
-    `least_operations`, the ties to close if nothing is opened;
-    `live_ends`, the zones that each branch to decide joins;
+    must_be_fed: of a radial model, one of EVERYTHING, WHOLE_PARTS, NOTHING. When radial, the model
+    gets these attributes:
+    `least_operations_all_fed`, the ties to close if nothing is opened and all is fed;
+    `least_operations`, the same less those of dark parts;
+    `n_dark`, how many of the zones or parts that might be fed are dark;
+    `live[b]`, l of (3), and `live_ends`, the zones that each branch to decide joins;
     `fed_zones`, the zones with a substation.
 
     Raises `NetworkError` when radial and the branches that cannot be switched form a loop.
@@ -89,24 +100,76 @@ def add_topology(
         return sign * m.flow[k] <= n_zone * m.y[k]
 
     if radial:
-        _add_forest(model, network, free, fixed_closed, zone, between, fed)
+        model.fed_zones = fed
+        reached = np.zeros(n_zone, dtype=bool)
+        reached[zone[energised_buses(network, free | fixed_closed)]] = True
+        normal = [(int(a[k]), int(b[k])) for k in between if network.closed[k]]
+        parts = _parts(normal, np.flatnonzero(reached).tolist(), fed, must_be_fed)
+        _say_what_is_dark(model, reached, parts)
+        _add_forest(model, network, free, zone, between)
+        # A part of n zones and as many lines less one is one tie fewer to close while it is dark.
+        model.least_operations = model.least_operations_all_fed - sum(
+            (len(part) - sum(i in part for i, _ in normal)) * (1 - model.energised[min(part)])
+            for part in parts
+        )
+
+
+def dark(model: Any, bus: int) -> Any:
+    """Return 1 - e of a bus: a number where it is known, else an expression."""
+    energised = model.energised[model.zone_of[bus]]
+    return 1 - (energised.value if energised.fixed else energised)
+
+
+def _parts(
+    normal: list[tuple[int, int]], reached: list[int], fed: set[int], must_be_fed: str
+) -> list[set[int]]:
+    """Return the sets of zones that are fed or dark as one; zones in none of them are fed.
+
+    normal: ends of the branches that are normally closed and whole.
+    """
+    if must_be_fed == EVERYTHING:
+        return []
+    if must_be_fed == NOTHING:
+        return [{z} for z in reached if z not in fed]
+    graph = nx.Graph(normal)
+    graph.add_nodes_from(reached)
+    within = set(reached)
+    return [
+        part & within
+        for part in nx.connected_components(graph)
+        if part & within and not part & fed
+    ]
+
+
+def _say_what_is_dark(
+    model: pyo.ConcreteModel, reached: BoolArray, parts: list[set[int]]
+) -> None:
+    """Fix e where it is known, and tie it together in parts; set n_dark."""
+    free = set().union(*parts)
+    for z in model.zone:
+        if z not in free:
+            model.energised[z].fix(int(reached[z]))
+    model.part = pyo.ConstraintList(doc="fed or dark as one")
+    for part in parts:
+        # Whole by itself where y is, but a solver that knows may branch on it.
+        model.energised[min(part)].domain = pyo.Binary
+        for z in sorted(part)[1:]:
+            model.part.add(model.energised[z] == model.energised[min(part)])
+    model.n_dark = sum(1 - model.energised[min(part)] for part in parts)
+    model.parts = parts
 
 
 def _add_forest(
     model: pyo.ConcreteModel,
     network: Network,
     free: BoolArray,
-    fixed_closed: BoolArray,
     zone: IntArray,
     between: list[int],
-    fed: set[int],
 ) -> None:
-    """Energise every zone within reach, and add (3)-(5)."""
+    """Add (3)-(5) to a model that says what is dark."""
     a, b = zone[network.from_bus], zone[network.to_bus]
-    reached = np.zeros(len(model.zone), dtype=bool)
-    reached[zone[energised_buses(network, free | fixed_closed)]] = True
-    for z in model.zone:
-        model.energised[z].fix(int(reached[z]))
+    fed: set[int] = model.fed_zones
+    reached = np.array([not (e.fixed and e.value == 0) for e in model.energised.values()])
     # A free branch within one zone could only close a loop.
     within = [k for k in range(network.n_branch) if free[k] and a[k] == b[k]]
     for k in within:
@@ -117,15 +180,41 @@ def _add_forest(
             model.y[k].fix(int(network.closed[k]))
     live = [k for k in between if reached[a[k]]]
     n_closed = int(reached.sum()) - len(fed)
+    model.live_ends = {k: (int(a[k]), int(b[k])) for k in live}
+    _add_live(model)
     if live:
-        model.forest = pyo.Constraint(expr=sum(model.y[k] for k in live) == n_closed, doc="(3)")
+        energised = sum(model.energised[z] for z in np.flatnonzero(reached).tolist())
+        model.forest = pyo.Constraint(
+            expr=sum(model.live[k] for k in live) == energised - len(fed), doc="(3)"
+        )
     # Operations where no closed branch opens by choice. Each branch that does open needs one more
     # tie in its place.
     forced_open = int(network.closed[within].sum())
-    model.least_operations = n_closed - int(network.closed[live].sum()) + forced_open
-    model.live_ends = {k: (int(a[k]), int(b[k])) for k in live}
-    model.fed_zones = fed
+    model.least_operations_all_fed = n_closed - int(network.closed[live].sum()) + forced_open
     _add_chains_and_loops(model, [(*ends, k) for k, ends in model.live_ends.items()], fed)
+
+
+def _add_live(model: pyo.ConcreteModel) -> None:
+    """Add live[b], l of (3): y itself where both ends are fed for sure."""
+    sure = {
+        k for k, ends in model.live_ends.items() if all(model.energised[z].fixed for z in ends)
+    }
+    model.closed_and_live = pyo.Var(
+        [k for k in model.live_ends if k not in sure], bounds=(0, 1), doc="l of (3)"
+    )
+    model.live = {k: model.y[k] if k in sure else model.closed_and_live[k] for k in model.live_ends}
+
+    @model.Constraint(list(model.closed_and_live), (0, 1), doc="(3)")
+    def live_is_fed(m: Any, k: int, end: int) -> Any:
+        return m.live[k] <= m.energised[m.live_ends[k][end]]
+
+    @model.Constraint(list(model.closed_and_live), doc="(3)")
+    def live_is_closed(m: Any, k: int) -> Any:
+        return m.live[k] <= m.y[k]
+
+    @model.Constraint(list(model.closed_and_live), doc="(3)")
+    def closed_and_fed_is_live(m: Any, k: int) -> Any:
+        return m.live[k] >= m.y[k] + m.energised[m.live_ends[k][0]] - 1
 
 
 def _add_chains_and_loops(
@@ -135,9 +224,14 @@ def _add_chains_and_loops(
     graph = nx.MultiGraph()
     graph.add_edges_from(edges)
     model.chain = pyo.ConstraintList(doc="(4)")
+    dark = {z: 1 - model.energised[min(part)] for part in model.parts for z in part}
     for chain in _chains(graph, fed):
         if len(chain) > 1:
-            model.chain.add(sum(1 - model.y[k] for k in chain) <= 1)
+            on_it = {z for k in chain for z in model.live_ends[k]}
+            parts = [part for part in model.parts if part & on_it]
+            model.chain.add(
+                sum(1 - model.y[k] for k in chain) <= 1 + sum(dark[min(part)] for part in parts)
+            )
     model.loop = pyo.ConstraintList(doc="(5)")
     simple = nx.Graph(graph)
     for nodes in nx.minimum_cycle_basis(simple):

@@ -11,9 +11,13 @@ whether b is closed; p and q are net demand. The equations of one branch are tho
     (4)  P_b^2 + Q_b^2 <= ell_b w_i / t_b^2
     (5)  |P_b|, |Q_b| <= v_max I_b y_b,  ell_b <= I_b^2 y_b
     (6)  theta_i - theta_j - shift_b = x_b P_b - r_b Q_b      where y_b = 1, in meshed operation
+    (7)  v_min^2 e_j <= w_j <= v_max^2 e_j
+
+e_j tells whether the zone of bus j is energised (`radiality.py`). By (7) what is dark has no
+voltage, so its lines charge nothing, its transformers lose nothing and its shunts draw nothing.
 
 On an open branch (3) and (6) are relaxed by the widest difference that the bands of its two buses
-allow. Between two ordinary buses without a tap that is v_max^2 - v_min^2. Angles are bounded about
+allow. Between two live buses without a tap that is v_max^2 - v_min^2. Angles are bounded about
 those at no load. Line charging is exact: the product u = y w of a switchable branch is linearised,
 which is exact for binary y. Without (6), (1)-(5) relax the AC equations of any topology. With it,
 meshed flows are right to first order only.
@@ -29,6 +33,7 @@ import pyomo.environ as pyo
 from feederguard.models.arrays import FloatArray
 from feederguard.models.equations.distflow import cone_excess, series_end, voltage_change
 from feederguard.models.equations.feeding_direction import only_consumes
+from feederguard.models.equations.radiality import dark
 from feederguard.models.network import Network
 from feederguard.models.network.pi_model import branch_admittances
 
@@ -43,7 +48,7 @@ def add_branch_flow(
     v_max: float,
     angles: bool,
 ) -> None:
-    """Add (1)-(5), and (6) when `angles`, to a model with bus, branch, y[b], p_net and q_net[i].
+    """Add (1)-(5), (7), and (6) when `angles`, to a model with a topology, p_net and q_net[i].
 
     current: (n_branch,) I_b of (5) in pu. v_min, v_max: the band of w in pu. Adds the variables P,
     Q, ell[b] and w[i], and theta[i] and u where they are needed.
@@ -62,14 +67,9 @@ def add_branch_flow(
         initialize=0.0,
         doc="squared series current",
     )
-    model.w = pyo.Var(model.bus, bounds=(low, high), initialize=1.0, doc="squared voltage")
-    for bus, v in zip(network.substation.tolist(), network.v_substation.tolist(), strict=True):
-        # The grid above may hold a substation outside the feeder's band.
-        model.w[bus].setlb(None)
-        model.w[bus].setub(None)
-        model.w[bus].fix(abs(v) ** 2)
     lows, highs = np.full(network.n_bus, low), np.full(network.n_bus, high)
     lows[network.substation] = highs[network.substation] = np.abs(network.v_substation) ** 2
+    _add_voltages(model, network, lows, highs)
     _add_charging(model, network, lows, highs)
     _add_balance(model, network)
     _add_drop(model, network, lows, highs)
@@ -108,6 +108,30 @@ def largest_current(
         )
         + 1e-6
     )
+
+
+def _add_voltages(
+    model: pyo.ConcreteModel, network: Network, lows: FloatArray, highs: FloatArray
+) -> None:
+    """Add w[i] with (7); lows, highs: (n_bus,) of a live bus."""
+    model.w = pyo.Var(
+        model.bus,
+        bounds=lambda m, i: (0.0, float(highs[i])),
+        initialize=1.0,
+        doc="squared voltage",
+    )
+    model.voltage_band = pyo.ConstraintList(doc="(7)")
+    for i in model.bus:
+        low, high, off = float(lows[i]), float(highs[i]), dark(model, i)
+        if i in network.substation:
+            # The grid above may hold a substation outside the feeder's band.
+            model.w[i].fix(high)
+        elif isinstance(off, (int, float)):
+            model.w[i].setlb(low * (1 - off))
+            model.w[i].setub(high * (1 - off))
+        else:
+            model.voltage_band.add(model.w[i] >= low * (1 - off))
+            model.voltage_band.add(model.w[i] <= high * (1 - off))
 
 
 def _add_balance(model: pyo.ConcreteModel, network: Network) -> None:
@@ -154,13 +178,17 @@ def _add_drop(
     def drop_above(m: Any, b: int) -> Any:
         if m.y[b].fixed and m.y[b].value == 1:
             return far_minus_near(m, b) == 0
-        return far_minus_near(m, b) <= float(widest[b]) * (1 - m.y[b])
+        # A live bus beside a dark one, which has no voltage.
+        i = int(near[b])
+        beside = float(lows[i] / tap2[b]) * dark(m, i)
+        return far_minus_near(m, b) <= float(widest[b]) * (1 - m.y[b]) + beside
 
     @model.Constraint(model.branch, doc="(3), lower side")
     def drop_below(m: Any, b: int) -> Any:
         if m.y[b].fixed and m.y[b].value == 1:
             return pyo.Constraint.Skip
-        return far_minus_near(m, b) >= float(narrowest[b]) * (1 - m.y[b])
+        beside = float(lows[far[b]]) * dark(m, int(far[b]))
+        return far_minus_near(m, b) >= float(narrowest[b]) * (1 - m.y[b]) - beside
 
     @model.Constraint(model.branch, doc="(4)")
     def cone(m: Any, b: int) -> Any:
@@ -201,11 +229,13 @@ def _add_charging(
     for k, (b, bus, closed, hanging) in enumerate(ends):
         if k in free:
             seen, w, is_closed = model.u[k], model.w[bus], model.y[b]
-            low, high = float(lows[bus]), float(highs[bus])
+            low, high, off = float(lows[bus]), float(highs[bus]), dark(model, bus)
             model.product.add(seen <= high * is_closed)
-            model.product.add(seen >= low * is_closed)
+            model.product.add(seen >= low * (is_closed - off))
             model.product.add(w - seen <= high * (1 - is_closed))
-            model.product.add(w - seen >= low * (1 - is_closed))
+            model.product.add(w - seen >= low * (1 - is_closed - off))
+            if not isinstance(off, (int, float)):
+                model.product.add(w - seen >= 0)
         else:
             seen = model.w[bus] * model.y[b].value
         for part, admittance in (

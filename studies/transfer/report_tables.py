@@ -52,7 +52,8 @@ def summary_table(lines: pd.DataFrame, setting: Setting, feeder: str, n_scenario
         if line["failed"]
     ]
     missing = (
-        f" Scenarios without a decision, left out of the means: {', '.join(failed)}."
+        f" Scenarios without a decision: {', '.join(failed)}. The means of all methods leave out "
+        f"the {int(lines['left_out'].max())} that some method did not answer."
         if failed
         else ""
     )

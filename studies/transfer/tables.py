@@ -187,15 +187,19 @@ def table_of(rows: Sequence[Row]) -> tuple[pd.DataFrame, pd.DataFrame]:
 def summarise(results: TransferResults) -> pd.DataFrame:
     """Return one line per setting and method: means, percentages, and the gap to the best bound.
 
-    The gap compares sums over the safe decisions: it says how much more the method costs in all. It
+    Means of what was decided are over the scenarios that every method of the setting answered, so
+    that they compare; a method that answered none has none, and holds back nobody. Percentages and
+    seconds are over all scenarios. The gap compares sums over the safe decisions: it says how much more the method costs in all. It
     is NaN if there is no safe decision or no bound. Where no exact method proved a bound, the cost
     that `plan_search` found by trying every state counts.
     """
     table = results.rows
     table["reference"] = best_references(table)
+    table["compared"] = _answered_by_all(table)
     lines = []
-    for (setting, method), part in table.groupby(["setting", "method"], sort=False):
-        known = part[part["reference"].notna() & part["safe"]]
+    for (setting, method), whole in table.groupby(["setting", "method"], sort=False):
+        part = whole[whole["compared"]]
+        known = whole[whole["reference"].notna() & whole["safe"]]
         gap = known["cost"].sum() / known["reference"].sum() - 1 if len(known) else np.nan
         lines.append(
             {
@@ -205,18 +209,27 @@ def summarise(results: TransferResults) -> pd.DataFrame:
                 "reward_x1e-4": 1e4 * part["reward"].mean(),
                 "shed_ratio": part["shed_ratio"].mean(),
                 "switch_operations": part["switch_operations"].mean(),
-                "connected_pct": 100 * part["connected"].mean(),
-                "converged_pct": 100 * part["converged"].mean(),
-                "safe_pct": 100 * part["safe"].mean(),
-                "seconds_mean": part["seconds"].mean(),
-                "seconds_p99": part["seconds"].quantile(0.99),
+                "connected_pct": 100 * whole["connected"].mean(),
+                "converged_pct": 100 * whole["converged"].mean(),
+                "safe_pct": 100 * whole["safe"].mean(),
+                "seconds_mean": whole["seconds"].mean(),
+                "seconds_p99": whole["seconds"].quantile(0.99),
                 "gap_pct": 100 * gap,
-                "repaired": int(part["repaired"].sum()),
-                "failed": int(part["cost"].isna().sum()),
+                "repaired": int(whole["repaired"].sum()),
+                "failed": int(whole["cost"].isna().sum()),
+                "left_out": len(whole) - len(part),
                 "training_s": results.training_s.get((str(setting), str(method)), np.nan),
             }
         )
     return pd.DataFrame(lines)
+
+
+def _answered_by_all(table: pd.DataFrame) -> pd.Series:
+    """Return which rows are of a scenario that every method of the setting answered."""
+    some = table.groupby(["setting", "method"])["cost"].transform("count") > 0
+    # A method that answered nothing has no mean to spoil.
+    unanswered = some & table["cost"].isna()
+    return ~unanswered.groupby([table["setting"], table["scenario"]]).transform("any")
 
 
 def best_references(table: pd.DataFrame) -> pd.Series:
@@ -273,9 +286,15 @@ def print_tables(summary: pd.DataFrame, feeder: str, n_scenarios: int, console: 
             if line["repaired"] or line["failed"]:
                 console.print(
                     f"  {line['method']}: {line['repaired']} decision(s) made AC-exact after "
-                    f"solving, {line['failed']} scenario(s) without a decision (left out of its "
-                    "means); see decisions.parquet"
+                    f"solving, {line['failed']} scenario(s) without a decision; see "
+                    "decisions.parquet"
                 )
+        left_out = int(part["left_out"].max())
+        if left_out:
+            console.print(
+                f"  cost, reward, shed and operations leave out the {left_out} scenario(s) that some "
+                "method did not answer, for every method."
+            )
     console.print(
         "cost (1) and reward (11) as in Zhou et al. 2024; s: seconds per decision; gap: total cost "
         "of the safe decisions over the total of their best bounds (radial: proven by the MISOCP; "

@@ -91,11 +91,43 @@ def test_radial_answers_on_ieee33_are_safe_spanning_trees() -> None:
         assert nx.is_tree(nx.Graph(ends)) and closed.sum() == network.n_bus - 1
 
 
+def test_cables_and_transformers_that_stay_dark_draw_nothing() -> None:
+    """Fault b leaves 2 and 3 dark whatever is switched: 0.1 MW in units of 0.1 MW, 22 in all.
+
+    Their cable, the iron losses and a capacitor would have nobody to feed them.
+    """
+    network = feeders.feeder(
+        "a:0-1 b:1-2 c:2-3 d:0-4 t:4~1",
+        p_load=[0.0, 0.05, 0.05, 0.05, 0.05],
+        b_from=[0.0, 0.0, 0.0, 0.4, 0.0],
+        b_to=[0.0, 0.0, 0.0, 0.4, 0.0],
+        g_from=[0.0, 0.0, 0.0, 0.01, 0.0],
+        b_shunt=[0.0, 0.0, 0.0, 0.1, 0.0],
+    )
+    scenarios = make_scenarios(network, "b")
+    method = Misocp(network, "radial")
+    found = judge(network, scenarios, method.decide(scenarios), "radial")
+    assert found.safe[0] and found.n_operations[0] == 0
+    assert found.cost[0] == pytest.approx(22.0, abs=1e-4)
+    assert method.reports[0].bound == pytest.approx(22.0, abs=2e-3)
+
+
+def test_a_tie_stays_open_where_the_dark_is_cheaper() -> None:
+    """0.02 MW dark costs 22 * 0.2^2 = 0.88, the tie 3; the radial setting feeds nobody for free."""
+    network = ring(0.01, 0.01)
+    scenarios = make_scenarios(network, "b")
+    method = Misocp(network, "radial")
+    found = judge(network, scenarios, method.decide(scenarios), "radial")
+    assert found.safe[0] and not found.connected[0] and found.n_operations[0] == 0
+    assert found.cost[0] == pytest.approx(0.88, abs=1e-4)
+    assert 0.879 < method.reports[0].bound <= 0.88 + 1e-6
+
+
 def test_no_feasible_decision_raises() -> None:
-    # 0.3 pu produced at bus 1 over r = 1 lifts it above 1.05 pu, and generation cannot be switched
-    # off.
-    network = ring(0.0, 0.0, tie=True).with_changes(r=np.ones(5), p_load=np.zeros(5))
-    scenarios = make_scenarios(network, "c", p_gen=[0.0, 0.3, 0.0, 0.0, 0.0])
+    # The source holds 1.2 pu, and nobody can open the line to bus 1.
+    network = feeders.feeder("a:0-1 b:1-2 c:1-2", p_load=[0, 0.1, 0.1], v_substation=[1.2])
+    network = network.with_changes(closed=[True, True, False])
+    scenarios = make_scenarios(network, "b")
     with pytest.raises(NotSolvedError, match="infeasible"):
         Misocp(network, "radial").decide(scenarios)
 

@@ -112,6 +112,9 @@ def test_with_switches_closed_branches_obey_the_ac_equations(network, state, fre
         put(model.y, y)
         if not free:
             model.y.fix()
+        model.zone_of = dict.fromkeys(model.bus, 0)
+        model.energised = pyo.Var([0], initialize=1.0)
+        model.energised.fix()
         injected = state.injected[k]
         model.p_net = pyo.Expression(model.bus, initialize=dict(enumerate(-injected.real)))
         model.q_net = pyo.Expression(model.bus, initialize=dict(enumerate(-injected.imag)))

@@ -6,27 +6,32 @@ import numpy as np
 import pyomo.environ as pyo
 import pytest
 
-from feederguard.models.equations.radiality import add_topology
+from feederguard.models.equations.radiality import (
+    EVERYTHING,
+    NOTHING,
+    WHOLE_PARTS,
+    add_topology,
+)
 from feederguard.models.network import NetworkError
 from feederguard.models.solver import NotSolvedError, solve
 from feeders import feeder
 
 
-def topology(network, free, radial=True):
+def topology(network, free, radial=True, must_be_fed=EVERYTHING):
     model = pyo.ConcreteModel("topology")
     model.bus = pyo.RangeSet(0, network.n_bus - 1)
     model.branch = pyo.RangeSet(0, network.n_branch - 1)
     free = np.asarray(free, dtype=bool)
-    add_topology(model, network, free, network.closed & ~free, radial)
+    add_topology(model, network, free, network.closed & ~free, radial, must_be_fed)
     model.objective = pyo.Objective(expr=sum(model.flow.values(), 0.0 * model.energised[0]))
     return model
 
 
-def allowed(network, radial=True):
+def allowed(network, radial=True, must_be_fed=EVERYTHING):
     """Return the states of all branches, free to be switched, that leave the model a solution."""
     found = set()
     for state in itertools.product((0, 1), repeat=network.n_branch):
-        model = topology(network, [True] * network.n_branch, radial)
+        model = topology(network, [True] * network.n_branch, radial, must_be_fed)
         for b, closed in enumerate(state):
             model.y[b].fix(closed)
         try:
@@ -57,6 +62,31 @@ def test_what_is_not_radial_may_be_meshed_or_dark():
     assert states == {(0, 0), (0, 1), (1, 0), (1, 1)}
 
 
+def test_where_nothing_must_be_fed_every_forest_is_allowed():
+    """A ring of four branches: all states but the closed ring, and no more than was closed dark."""
+    ring = feeder("0-1 1-2 2-3 3~0")
+    states = allowed(ring, must_be_fed=NOTHING)
+    assert states == set(itertools.product((0, 1), repeat=4)) - {(1, 1, 1, 1)}
+
+
+def test_a_part_cut_off_is_fed_or_dark_as_a_whole():
+    """Branch 0-1 of the ring is out: the tie feeds 1, 2, 3, or all of them stay dark."""
+    ring = feeder("0~1 1-2 2-3 3~0")
+    found = {}
+    for state in itertools.product((0, 1), repeat=3):
+        model = topology(ring, [False] + [True] * 3, must_be_fed=WHOLE_PARTS)
+        for b, closed in zip((1, 2, 3), state, strict=True):
+            model.y[b].fix(closed)
+        try:
+            solve(model, "highs", explain=False)
+        except NotSolvedError:
+            continue
+        found[state] = [pyo.value(model.energised[model.zone_of[i]]) for i in (1, 2, 3)]
+    assert found.pop((1, 1, 1)) == [1, 1, 1]
+    assert all(energised == [0, 0, 0] for energised in found.values())
+    assert (1, 1, 0) in found
+
+
 def test_no_switch_in_a_loop_is_refused():
     network = feeder("0-1 1-2 2-0 2~1")
     with pytest.raises(NetworkError, match="hand: branches that cannot be switched form 1 loop"):
@@ -67,6 +97,6 @@ def test_the_zones_and_the_ties_to_close():
     model = topology(feeder("0-1 1-2 2-3 3~0"), [False, True, False, True])
 
     assert [model.zone_of[bus] for bus in range(4)] == [0, 0, 1, 1]
-    assert model.least_operations == 0
+    assert pyo.value(model.least_operations) == 0
     assert model.live_ends == {1: (0, 1), 3: (1, 0)}
     assert model.fed_zones == {0}

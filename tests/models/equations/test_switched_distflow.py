@@ -7,6 +7,8 @@ tests/laws/test_distflow.py.
 import numpy as np
 import pyomo.environ as pyo
 import pytest
+from pyomo.common.collections import ComponentSet
+from pyomo.core.expr.visitor import identify_variables
 
 from feederguard.models.equations.switched_distflow import (
     THETA_MAX_RAD,
@@ -17,11 +19,14 @@ from feederguard.models.equations.switched_distflow import (
 from feeders import feeder, row, two_buses
 
 
-def flow_of(network, y, angles=False):
+def flow_of(network, y, angles=False, live=True):
     model = pyo.ConcreteModel()
     model.bus = pyo.RangeSet(0, network.n_bus - 1)
     model.branch = pyo.RangeSet(0, network.n_branch - 1)
     model.y = pyo.Var(model.branch, domain=pyo.Binary, initialize=dict(enumerate(y)))
+    model.zone_of = dict.fromkeys(model.bus, 0)
+    model.energised = pyo.Var([0], initialize=1.0)
+    model.energised[0].fixed = live
     model.p_net = pyo.Expression(model.bus, initialize=0.0)
     model.q_net = pyo.Expression(model.bus, initialize=0.0)
     add_branch_flow(model, network, np.full(network.n_branch, 2.0), 0.9, 1.1, angles)
@@ -41,6 +46,27 @@ def test_an_open_branch_carries_nothing_and_ties_no_voltages():
         assert model.drop_above[1].slack() > -1e-12 and model.drop_below[1].slack() > -1e-12
     model.y[1].set_value(1)
     assert min(model.drop_above[1].slack(), model.drop_below[1].slack()) < -0.3
+
+
+@pytest.mark.parametrize("y", [0, 1])
+def test_what_is_dark_has_no_voltage_and_charges_nothing(y):
+    """(7) with e = 0 leaves w = 0, and u = y w = 0 whether the cable is closed or not."""
+    model = flow_of(row(3, b_from=0.1, b_to=0.1), [1, y], live=False)
+    model.energised[0].set_value(0.0)
+    for w, holds in ((0.0, True), (0.5, False)):
+        model.w[2].set_value(w)
+        slacks = [r.slack() for k, r in model.voltage_band.items() if k > 2]
+        assert (min(slacks) > -1e-12) == holds
+    model.w[2].set_value(0.0)
+    far = list(model.u)[-1]
+    for u, holds in ((0.0, True), (0.1, False)):
+        model.u[far].set_value(u)
+        slacks = [r.slack() for r in model.product.values() if model.u[far] in _variables(r)]
+        assert (min(slacks) > -1e-12) == holds
+
+
+def _variables(constraint):
+    return ComponentSet(identify_variables(constraint.body, include_fixed=False))
 
 
 def test_a_switchable_cable_charges_only_while_it_is_closed():

@@ -121,7 +121,7 @@ def test_a_scenario_without_decision_says_why(
     assert not layer.choices["1|radial|misocp"].traces and "0|radial|misocp" not in layer.choices
     assert "was not run" in layer.missing
     table = [block for block in section.blocks if isinstance(block, DataTable)][1]
-    assert "without a decision, left out of the means: misocp: 1" in table.note
+    assert "Scenarios without a decision: misocp: 1. The means of all methods" in table.note
 
 
 def curves() -> pd.DataFrame:
