@@ -242,9 +242,7 @@ def _add_square_of_dark(model: pyo.ConcreteModel, network: Network) -> None:
         load = sum(model.shed[i].ub for i in model.bus if model.zone_of[i] in part)
         if load > 0:
             off = 1 - model.energised[min(part)]
-            model.square_of_dark.add(
-                model.shed_squared >= shed_per_base(network, load) ** 2 * off
-            )
+            model.square_of_dark.add(model.shed_squared >= shed_per_base(network, load) ** 2 * off)
 
 
 def _empty_model(name: str, network: Network) -> pyo.ConcreteModel:

@@ -1,7 +1,7 @@
 """Which way a radial feeder is fed: inequalities that shorten proofs where nothing generates.
 
-d_b tells whether branch b (from zone i to zone j) feeds j. Where it is closed and live, l_b = 1, and
-does not feed j, it feeds i. e_z tells whether zone z is energised (`radiality.py`).
+d_b tells whether branch b (from zone i to zone j) feeds j. Where it is closed and live (l_b = 1)
+and does not feed j, it feeds i. e_z tells whether zone z is energised (`radiality.py`).
 
     (1)  d_b <= l_b, and every energised zone without a substation is fed by exactly one branch
     (2)  power flows the way it feeds:      -S (l_b - d_b) <= P_b, Q_b <= S d_b

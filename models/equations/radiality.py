@@ -80,7 +80,29 @@ def add_topology(
     for z in fed:
         model.energised[z].fix(1)
     between = [k for k in range(network.n_branch) if free[k] and a[k] != b[k]]
-    model.flow = pyo.Var(between, bounds=(-n_zone, n_zone), doc="commodity of (2)")
+    _add_commodity(model, between, a, b, fed)
+    if radial:
+        model.fed_zones = fed
+        reached = np.zeros(n_zone, dtype=bool)
+        reached[zone[energised_buses(network, free | fixed_closed)]] = True
+        normal = [(int(a[k]), int(b[k])) for k in between if network.closed[k]]
+        parts = _parts(normal, np.flatnonzero(reached).tolist(), fed, must_be_fed)
+        _say_what_is_dark(model, reached, parts)
+        _add_forest(model, network, free, zone, between)
+        # A part of n zones and as many lines less one is one tie fewer to close while it is dark.
+        model.least_operations = model.least_operations_all_fed - sum(
+            (len(part) - sum(i in part for i, _ in normal)) * (1 - model.energised[min(part)])
+            for part in parts
+        )
+
+
+def _add_commodity(
+    model: pyo.ConcreteModel, between: list[int], a: IntArray, b: IntArray, fed: set[int]
+) -> None:
+    """Add (1) and (2) on the branches between zones; a, b: (n_branch,) zones of their ends."""
+    model.flow = pyo.Var(
+        between, bounds=(-len(model.zone), len(model.zone)), doc="commodity of (2)"
+    )
 
     @model.Constraint(between, (-1, 1), doc="(1)")
     def state_crosses(m: Any, k: int, sign: int) -> Any:
@@ -97,21 +119,7 @@ def add_topology(
 
     @model.Constraint(between, (-1, 1), doc="(2)")
     def commodity_needs_closed(m: Any, k: int, sign: int) -> Any:
-        return sign * m.flow[k] <= n_zone * m.y[k]
-
-    if radial:
-        model.fed_zones = fed
-        reached = np.zeros(n_zone, dtype=bool)
-        reached[zone[energised_buses(network, free | fixed_closed)]] = True
-        normal = [(int(a[k]), int(b[k])) for k in between if network.closed[k]]
-        parts = _parts(normal, np.flatnonzero(reached).tolist(), fed, must_be_fed)
-        _say_what_is_dark(model, reached, parts)
-        _add_forest(model, network, free, zone, between)
-        # A part of n zones and as many lines less one is one tie fewer to close while it is dark.
-        model.least_operations = model.least_operations_all_fed - sum(
-            (len(part) - sum(i in part for i, _ in normal)) * (1 - model.energised[min(part)])
-            for part in parts
-        )
+        return sign * m.flow[k] <= len(model.zone) * m.y[k]
 
 
 def dark(model: Any, bus: int) -> Any:
@@ -135,15 +143,11 @@ def _parts(
     graph.add_nodes_from(reached)
     within = set(reached)
     return [
-        part & within
-        for part in nx.connected_components(graph)
-        if part & within and not part & fed
+        part & within for part in nx.connected_components(graph) if part & within and not part & fed
     ]
 
 
-def _say_what_is_dark(
-    model: pyo.ConcreteModel, reached: BoolArray, parts: list[set[int]]
-) -> None:
+def _say_what_is_dark(model: pyo.ConcreteModel, reached: BoolArray, parts: list[set[int]]) -> None:
     """Fix e where it is known, and tie it together in parts; set n_dark."""
     free = set().union(*parts)
     for z in model.zone:
@@ -196,9 +200,7 @@ def _add_forest(
 
 def _add_live(model: pyo.ConcreteModel) -> None:
     """Add live[b], l of (3): y itself where both ends are fed for sure."""
-    sure = {
-        k for k, ends in model.live_ends.items() if all(model.energised[z].fixed for z in ends)
-    }
+    sure = {k for k, ends in model.live_ends.items() if all(model.energised[z].fixed for z in ends)}
     model.closed_and_live = pyo.Var(
         [k for k in model.live_ends if k not in sure], bounds=(0, 1), doc="l of (3)"
     )

@@ -189,7 +189,9 @@ def summarise(results: TransferResults) -> pd.DataFrame:
 
     Means of what was decided are over the scenarios that every method of the setting answered, so
     that they compare; a method that answered none has none, and holds back nobody. Percentages and
-    seconds are over all scenarios. The gap compares sums over the safe decisions: it says how much more the method costs in all. It
+    seconds are over all scenarios.
+
+    The gap compares sums over the safe decisions: it says how much more the method costs in all. It
     is NaN if there is no safe decision or no bound. Where no exact method proved a bound, the cost
     that `plan_search` found by trying every state counts.
     """
@@ -292,8 +294,8 @@ def print_tables(summary: pd.DataFrame, feeder: str, n_scenarios: int, console: 
         left_out = int(part["left_out"].max())
         if left_out:
             console.print(
-                f"  cost, reward, shed and operations leave out the {left_out} scenario(s) that some "
-                "method did not answer, for every method."
+                f"  cost, reward, shed and operations leave out the {left_out} scenario(s) that "
+                "some method did not answer, for every method."
             )
     console.print(
         "cost (1) and reward (11) as in Zhou et al. 2024; s: seconds per decision; gap: total cost "
