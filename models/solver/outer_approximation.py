@@ -38,6 +38,8 @@ _CUT_TOLERANCE = 1e-7
 # Far below _CUT_TOLERANCE: a tangent that the linear program may violate by as much cuts nothing
 # off.
 _LP_TOLERANCE = 1e-9
+_LARGEST_LP_TOLERANCE = 1e-8
+_OF_SOLVE = {"time_limit": "time_limit_s", "mip_rel_gap": "rel_gap"}
 
 
 @dataclass(frozen=True)
@@ -82,14 +84,16 @@ def outer_approximation(
 ) -> OuterResult:
     """Solve the model, load the incumbent into it, and return how that ended.
 
-    Raises ValueError naming a constraint that is not a convex set.
+    options: of HiGHS, by its names. Raises ValueError naming a constraint that is not a convex set,
+    or an option that HiGHS does not take or that the rounds cannot work with.
     """
     deadline = perf_counter() + time_limit_s
+    highs, tolerance = _highs_with(options)
     compiled = compile_model(model)
     variables = [v for name in compiled.columns for v in model.find_component(name).values()]
     sense = next(model.component_data_objects(pyo.Objective, active=True)).sense
     sign = 1.0 if sense == pyo.minimize else -1.0
-    sets, highs = _linear_part(compiled, variables, sign, options)
+    sets = _linear_part(highs, compiled, variables, sign)
     integer = np.array(
         [k for k, v in enumerate(variables) if v.is_integer() and not v.fixed], dtype=np.int64
     )
@@ -97,11 +101,11 @@ def outer_approximation(
     best, best_x, bound, reason = math.inf, None, -math.inf, "time_limit"
 
     _set_integer(highs, integer, False)
-    _cut_until_inside(highs, sets, n_column, deadline)
+    _cut_until_inside(highs, sets, n_column, deadline, tolerance)
     while perf_counter() < deadline:
         _set_integer(highs, integer, True)
         highs.setOptionValue("mip_rel_gap", rel_gap / 4)
-        x, value = _solve(highs, deadline, n_column)
+        x, value = _solve(highs, deadline, n_column, tolerance)
         if x is None:
             words = highs.modelStatusToString(highs.getModelStatus()).lower().replace(" ", "_")
             reason = {
@@ -113,7 +117,7 @@ def outer_approximation(
         whole = np.round(x[integer])
         _set_integer(highs, integer, False)
         _hold(highs, integer, whole)
-        x, value = _cut_until_inside(highs, sets, n_column, deadline)
+        x, value = _cut_until_inside(highs, sets, n_column, deadline, tolerance)
         if x is not None and value < best:
             best, best_x = value, x
         _release(highs, integer, variables)
@@ -132,16 +136,30 @@ def outer_approximation(
     )
 
 
+def _highs_with(options: dict[str, Any]) -> tuple[Any, float]:
+    """Return HiGHS with these options, and the feasibility tolerance of its linear models."""
+    highs = silent_highs()
+    for name, value in options.items():
+        if name in _OF_SOLVE:
+            raise ValueError(f"options: {name} is what {_OF_SOLVE[name]} sets; give that instead")
+        if highs.setOptionValue(name, value) != highspy.HighsStatus.kOk:
+            raise ValueError(f"options: HiGHS does not take {name}={value!r}; see its options")
+    tolerance = float(options.get("primal_feasibility_tolerance", _LP_TOLERANCE))
+    if tolerance > _LARGEST_LP_TOLERANCE:
+        raise ValueError(
+            f"options: primal_feasibility_tolerance is {tolerance:g}; outer approximation needs at "
+            f"most {_LARGEST_LP_TOLERANCE:g}, or its tangents cut nothing off"
+        )
+    return highs, tolerance
+
+
 def _linear_part(
-    compiled: CompiledModel, variables: list[Any], sign: float, options: dict[str, Any]
-) -> tuple[list[_Convex], Any]:
-    """Return the quadratic rows as convex sets, and HiGHS with the linear ones.
+    highs: Any, compiled: CompiledModel, variables: list[Any], sign: float
+) -> list[_Convex]:
+    """Write the linear rows into HiGHS, and return the quadratic ones as convex sets.
 
     A quadratic objective gets a column of its own, the last.
     """
-    highs = silent_highs()
-    for name, value in options.items():
-        highs.setOptionValue(name, value)
     lower = [
         v.value if v.fixed else (-highspy.kHighsInf if v.lb is None else v.lb) for v in variables
     ]
@@ -190,7 +208,7 @@ def _linear_part(
         for side, limit in ((1.0, compiled.upper[k]), (-1.0, -compiled.lower[k])):
             if np.isfinite(limit):
                 sets.append(_convex(rows, k, side, float(limit), name, *bounds))
-    return sets, highs
+    return sets
 
 
 def _convex(
@@ -251,11 +269,11 @@ def _convex(
 
 
 def _cut_until_inside(
-    highs: Any, sets: list[_Convex], n_column: int, deadline: float
+    highs: Any, sets: list[_Convex], n_column: int, deadline: float, tolerance: float
 ) -> tuple[FloatArray | None, float]:
     """Solve the linear model, adding tangents until every set holds; return point and value."""
     while True:
-        x, value = _solve(highs, deadline, n_column)
+        x, value = _solve(highs, deadline, n_column, tolerance)
         if x is None:
             return None, math.inf
         cuts = [(one.column, cut) for one in sets if (cut := one.cut(x)) is not None]
@@ -269,9 +287,11 @@ def _cut_until_inside(
             )
 
 
-def _solve(highs: Any, deadline: float, n_column: int) -> tuple[FloatArray | None, float]:
+def _solve(
+    highs: Any, deadline: float, n_column: int, tolerance: float
+) -> tuple[FloatArray | None, float]:
     # A mixed-integer solve of HiGHS 1.16 leaves its own, coarser tolerance behind.
-    highs.setOptionValue("primal_feasibility_tolerance", _LP_TOLERANCE)
+    highs.setOptionValue("primal_feasibility_tolerance", tolerance)
     highs.setOptionValue("time_limit", max(0.01, highs.getRunTime() + deadline - perf_counter()))
     highs.run()
     if highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:

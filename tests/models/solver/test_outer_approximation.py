@@ -10,9 +10,12 @@ from feederguard.data.networks import load_network
 from feederguard.models.load_transfer import make_scenarios
 from feederguard.models.reconfiguration import build_load_transfer
 from feederguard.models.solver import NotSolvedError, solve
+from feederguard.models.solver import outer_approximation as module
+from feederguard.models.solver.highs import silent_highs
 from feederguard.models.solver.outer_approximation import outer_approximation
 
 ENGINE = "highs_outer_approximation"
+NAME = "primal_feasibility_tolerance"
 
 
 def model_of(name, **variables):
@@ -312,3 +315,27 @@ def test_a_time_limit_is_a_time_limit():
         match="market split: .* stopped with time_limit after .* raise time_limit_s=0.5",
     ):
         solve(model, ENGINE, time_limit_s=0.5)
+
+
+@pytest.mark.parametrize(("options", "held"), [({}, 1e-9), ({NAME: 1e-10}, 1e-10)])
+def test_a_caller_s_own_tolerance_is_kept(options, held, monkeypatch):
+    opened = []
+    monkeypatch.setattr(module, "silent_highs", lambda: opened.append(silent_highs()) or opened[-1])
+
+    assert solve(cone(), ENGINE, options=options).objective == pytest.approx(8.0, rel=2e-4)
+
+    assert [highs.getOptionValue(NAME)[1] for highs in opened] == [held]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({NAME: 1e-6}, f"{NAME} is 1e-06; outer approximation needs at most 1e-08"),
+        ({"time_limit": 5.0}, "time_limit is what time_limit_s sets; give that instead"),
+        ({"mip_rel_gap": 0.1}, "mip_rel_gap is what rel_gap sets; give that instead"),
+        ({"presolv": "off"}, "HiGHS does not take presolv='off'; see its options"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(options, message):
+    with pytest.raises(ValueError, match=f"options: {message}"):
+        solve(cone(), ENGINE, options=options)
