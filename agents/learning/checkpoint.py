@@ -42,8 +42,8 @@ class Checkpoint:
     def setting(self) -> Setting:
         """The setting it was trained for."""
         known = json.loads(self.metadata["setting"])
-        switchable = known.pop("switchable")
-        return Setting(**known, switchable=None if switchable is None else tuple(switchable))
+        names = {key: tuple(value) for key, value in known.items() if isinstance(value, list)}
+        return Setting(**(known | names))
 
 
 def network_fingerprint(network: Network) -> str:
@@ -71,10 +71,11 @@ def network_fingerprint(network: Network) -> str:
 
 
 def setting_text(setting: Setting) -> str:
-    """Return a setting as one line of JSON, every field by name."""
-    return json.dumps(
-        {field.name: getattr(setting, field.name) for field in fields(setting)}, sort_keys=True
-    )
+    """Return a setting as one line of JSON, every field by name; `blocked` only where it blocks."""
+    values = {field.name: getattr(setting, field.name) for field in fields(setting)}
+    if not setting.blocked:
+        del values["blocked"]
+    return json.dumps(values, sort_keys=True)
 
 
 def save_checkpoint(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:

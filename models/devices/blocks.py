@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from feederguard.models.arrays import IntArray
 from feederguard.models.devices.branch_ends import branch_ends
 from feederguard.models.network import Network

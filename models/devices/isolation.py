@@ -56,7 +56,9 @@ def isolate(network: Network, faults: Fault | Sequence[Fault]) -> FaultResponse:
     return FaultResponse(
         faults=tuple(_words(network, kind, index) for kind, index in elements),
         tripped=tuple(tripped),
-        dark=~_supplied(network, parts.ends, list(tripped), np.zeros_like(cut), np.zeros_like(dead)),
+        dark=~_supplied(
+            network, parts.ends, list(tripped), np.zeros_like(cut), np.zeros_like(dead)
+        ),
         dead_bus=dead_bus,
         dead_branch=dead_branch,
         isolating=tuple(place for place in opened if place is not None),

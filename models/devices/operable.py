@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -10,19 +10,43 @@ from feederguard.models.arrays import BoolArray
 from feederguard.models.network import Devices, Network, NetworkError
 
 
-def operable_branches(network: Network) -> BoolArray:
+def operable_branches(
+    network: Network, only: Sequence[str] | None = None, blocked: Sequence[str] = ()
+) -> BoolArray:
     """Return the branches with a device that may be operated under load, (n_branch,).
 
     That device must not be blocked, nor may an open one beside it: both must be closed. Open
     disconnectors beside it are closed first, while it is open. Without device data every branch
     counts.
+
+    only: names of the devices, or of the branches whose devices, are left; default all. blocked:
+    names of those that are blocked too. Raises `NetworkError` for a name that is neither, and for a
+    branch or device of `only` that nobody may operate.
     """
     devices = network.devices
     if devices is None:
-        return np.ones(network.n_branch, dtype=bool)
+        mask = np.ones(network.n_branch, dtype=bool)
+        if only is not None:
+            mask = np.isin(np.arange(network.n_branch), [network.branch_index(n) for n in only])
+        mask[[network.branch_index(name) for name in blocked]] = False
+        return mask
+    shut = np.zeros(len(devices), dtype=bool)
+    for name in blocked:
+        shut |= devices_named(network, devices, name)
+    left = np.ones(len(devices), dtype=bool)
+    if only is not None:
+        left = np.zeros(len(devices), dtype=bool)
+        for name in only:
+            chosen = devices_named(network, devices, name)
+            if not (chosen & devices.operable).any():
+                raise NetworkError(
+                    f"{network.name}: {name!r} has no device that may be operated under load; "
+                    "name a breaker, recloser or load-break switch that is not blocked"
+                )
+            left |= chosen
     may = np.zeros(network.n_branch, dtype=bool)
-    may[devices.branch[devices.operable]] = True
-    may[devices.branch[~devices.closed & ~devices.available]] = False
+    may[devices.branch[devices.operable & left & ~shut]] = True
+    may[devices.branch[~devices.closed & (shut | ~devices.available)]] = False
     return may
 
 

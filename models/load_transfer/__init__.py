@@ -10,7 +10,12 @@ from feederguard.models.load_transfer.judge import (
 from feederguard.models.load_transfer.method import Method, Report
 from feederguard.models.load_transfer.rules import LimitPlaces, limit_places
 from feederguard.models.load_transfer.scenario import Decisions, Scenarios, make_scenarios
-from feederguard.models.load_transfer.setting import Setting, resolve_setting
+from feederguard.models.load_transfer.setting import (
+    Setting,
+    device_note,
+    resolve_setting,
+    restrict,
+)
 
 __all__ = [
     "Decisions",
@@ -21,10 +26,12 @@ __all__ = [
     "Scenarios",
     "Setting",
     "check_decisions",
+    "device_note",
     "judge",
     "judge_with_flow",
     "limit_places",
     "limit_violations",
     "make_scenarios",
     "resolve_setting",
+    "restrict",
 ]

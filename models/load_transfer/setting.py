@@ -4,15 +4,18 @@ paper    meshed operation allowed; ties switchable; 0.90-1.10 pu; one limit on a
          branch away from the substations (Zhou et al., Energy Engineering 121(6), 2024; the limit
          is a calibration, see the feeder's meta.json)
 radial   always a spanning tree; ties and every line on a loop switchable; 0.90-1.05 pu; ratings
+
+Where a feeder has devices, only branches with a device that may be operated are switchable.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from feederguard.models.arrays import BoolArray, IntArray
+from feederguard.models.devices import block_devices, operable_branches
 from feederguard.models.network import Network, NetworkError
 from feederguard.models.network.graph import energised_buses
 
@@ -29,8 +32,11 @@ class Setting:
     v_max_pu: float
     # On branches away from a substation; None: thermal ratings instead.
     active_limit_mw: float | None = None
-    # Branch names; None: ties, and when radial every line on a loop.
+    # Names of branches or devices; None: ties, and when radial every branch on a loop that a device
+    # can open. Without device data, lines on a loop count as such.
     switchable: tuple[str, ...] | None = None
+    # Names of branches or devices that are not operated.
+    blocked: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 < self.v_min_pu < self.v_max_pu:
@@ -46,15 +52,12 @@ class Setting:
     def switchable_branches(self, network: Network) -> BoolArray:
         """Return which branches may change state, (n_branch,).
 
-        Raises `NetworkError` for an unknown name.
+        Raises `NetworkError` for an unknown name, and for one that no device may operate.
         """
+        may = operable_branches(network, self.switchable, self.blocked)
         if self.switchable is not None:
-            mask = np.zeros(network.n_branch, dtype=bool)
-            mask[[network.branch_index(name) for name in self.switchable]] = True
-            return mask
-        if not self.radial:
-            return network.is_tie
-        return loop_switches(network)
+            return may
+        return may & (loop_switches(network) if self.radial else network.is_tie)
 
     def limited_branches(self, network: Network) -> BoolArray:
         """Return the branches that carry the limit on active power, (n_branch,)."""
@@ -65,7 +68,12 @@ class Setting:
 
 
 def loop_switches(network: Network) -> BoolArray:
-    """Return the ties and every line on a loop, (n_branch,)."""
+    """Return the ties and every branch on a loop that a device can open, (n_branch,).
+
+    Without device data these are the lines, as the papers assume.
+    """
+    if network.devices is not None:
+        return operable_branches(network) & (network.is_tie | network.on_loop)
     return np.asarray(network.is_tie | (network.on_loop & (np.array(network.kind) == "line")))
 
 
@@ -89,6 +97,33 @@ def resolve_setting(network: Network, setting: str | Setting) -> Setting:
     raise ValueError(
         f"unknown setting {setting!r}; use one of {', '.join(SETTING_NAMES)}, or a Setting"
     )
+
+
+def restrict(
+    network: Network, setting: Setting, switchable: tuple[str, ...], blocked: tuple[str, ...]
+) -> tuple[Network, Setting]:
+    """Return network and setting when only some devices are operated, and some are blocked.
+
+    switchable, blocked: names of branches or devices; no name: no restriction. A blocked device
+    does not isolate either, and a line that it cannot open hangs from its end. Raises
+    `NetworkError` for an unknown name, and for one of `switchable` that no device may operate.
+    """
+    if network.devices is not None and blocked:
+        network = block_devices(network, blocked)
+    setting = replace(setting, switchable=switchable or setting.switchable, blocked=blocked)
+    setting.switchable_branches(network)
+    return network, setting
+
+
+def device_note(network: Network) -> str:
+    """Return in words which devices the answers for a network rest on."""
+    if network.devices is None:
+        return (
+            f"{network.name} has no device data: a switch is assumed in every tie and in every "
+            "line on a loop"
+        )
+    n = int(operable_branches(network).sum())
+    return f"{len(network.devices)} devices of {network.name}; {n} branches can be operated by them"
 
 
 def faultable_branches(network: Network) -> IntArray:

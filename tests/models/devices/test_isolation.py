@@ -3,17 +3,23 @@
 fault_response.py and branch_ends.py are tested here.
 """
 
+import copy
 import re
 
 import numpy as np
+import pandapower
+import pandapower.networks as examples
 import pytest
+from pandapower import topology
 
-from feederguard.models.devices import blocks, isolate
-from feederguard.models.network import NetworkError
+from feederguard.models.devices import block_devices, isolate
+from feederguard.models.network import Network, NetworkError
 from feeders import feeder
+from pandapower_nets import indexed
 from switched_feeder import switched_feeder
 
 ALL = "0 1 2 3 4 5 6 7 8 9 10 11"
+FED = "1 2 3 4 5 7 8 9 10 11"
 # Fault; trips; dark; to be opened; out of use till the repair; closed again; dark thereafter.
 TABLE = f"""
 bus 0    | grid0  | 0 1 2 3 4 5   | B1       | a         |    | 0 1 2 3 4 5
@@ -59,10 +65,10 @@ branch a + branch b | B1 R1 | 1 2 3 4 5             | D1 D2       | a b e   |   
 branch c + branch d | R1 F1 | 2 3 4                 | L1          | c d t   | R1    | 3 4
 branch d + branch m | F1 F2 | 4 11                  |             | d m     |       | 4 11
 branch e + branch t | B1 B2 | 1 2 3 4 5 7 8 9 10 11 | D2 T2       | e t u   | B1 B2 | 5
-bus 6 + branch a    | grid6 B1 | 1 2 3 4 5 6 7 8 9 10 11 | R1 D2 B2 | a b e f | | 1 2 3 4 5 6 7 8 9 10 11
+bus 6 + branch a    | grid6 B1 | {ALL[2:]} | R1 D2 B2 | a b e f | | {ALL[2:]}
 branch c + branch h | R1 B2 | 2 3 4 7 8 9 10 11     | L1 L2 L3 T2 | c g h t | R1 B2 | 3 8 9
 branch K + branch e | K B1  | 1 2 3 4 5 10 11       | D2 F2       | e K m u | B1    | 5 10 11
-device R1 + device L3 | B1 B2 | 1 2 3 4 5 7 8 9 10 11 | D1 D2 L2 T2 | a b e g h t | B2 | 1 2 3 4 5 8 9
+device R1 + device L3 | B1 B2 | {FED} | D1 D2 L2 T2 | a b e g h t | B2 | 1 2 3 4 5 8 9
 bus 0 + bus 6       | grid0 grid6 | {ALL}           | B1 B2       | a f     |       | {ALL}
 """
 ROWS = [[cell.strip() for cell in line.split("|")] for line in TABLE.strip().splitlines()]
@@ -110,3 +116,131 @@ def test_every_element_of_the_feeder_has_its_row():
         *(("device", name) for name in network.devices.name),
     }
     assert sum("+" in row[0] for row in ROWS) == 10
+
+
+def test_places_are_named_as_a_person_finds_them():
+    network = switched_feeder()
+
+    response = isolate(network, ["bus:6", "g"])
+
+    texts = [place.text(network) for place in (*response.tripped, *response.isolating)]
+    assert texts == [
+        *("grid above at bus 6", "B2 (f at bus 6)"),
+        *("L2 (g at bus 7)", "L3 (g at bus 8)"),
+    ]
+    assert at(response.open_after_trip(network), network.branch_name) == ["f"]
+
+
+def test_without_devices_the_head_trips_and_the_branch_alone_is_cut_at_both_ends():
+    network = feeder("a:0-1 b:1-2 c:2-3 d:0-4 t:4~3")
+
+    response = isolate(network, "b")
+
+    assert [place.text(network) for place in response.tripped] == ["a at bus 0"]
+    assert at(response.dark, network.bus_name) == ["1", "2", "3"]
+    texts = [place.text(network) for place in response.isolating]
+    assert texts == ["b at bus 1", "b at bus 2"]
+    assert at(response.failed, network.branch_name) == ["b"]
+    assert response.reclosing == response.tripped
+    assert at(response.dark_reclosed, network.bus_name) == ["2", "3"]
+
+
+def test_a_feeder_without_a_breaker_trips_at_its_head():
+    """The only device is a load-break switch in b: the head of a trips, and a dies with bus 1."""
+    devices = switched_feeder().devices.on_branches([-1, -1, 1, *[-1] * 9])
+    network = feeder("a:0-1 b:1-2 c:0-3", devices=devices)
+
+    behind, before = isolate(network, "b"), isolate(network, "a")
+
+    assert [place.text(network) for place in behind.tripped] == ["a at bus 0"]
+    assert [place.text(network) for place in behind.isolating] == ["L1 (b at bus 1)"]
+    assert behind.reclosing == behind.tripped
+    assert at(before.failed, network.branch_name) == ["a", "b"] and not before.reclosing
+    assert at(before.dark_reclosed, network.bus_name) == ["1", "2"]
+
+
+def test_a_blocked_device_neither_trips_nor_isolates():
+    network = block_devices(switched_feeder(), ["R1", "D1"])
+
+    response = isolate(network, "b")
+
+    assert named(response.tripped, network) == ["B1"]
+    assert at(response.dead_bus, network.bus_name) == ["1", "2"]
+    assert named(response.isolating, network) == ["L1", "F1", "D2"]
+
+
+def test_a_closed_ring_is_tripped_from_both_sides():
+    """With t closed, both substations feed c; the recloser and, beyond h and g, B2 trip."""
+    network = switched_feeder()
+    ring = network.with_changes(closed=network.closed | np.isin(network.branch_name, ["t"]))
+
+    response = isolate(ring, "c")
+
+    assert named(response.tripped, ring) == ["R1", "B2"]
+    assert named(response.isolating, ring) == ["L1", "T1"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("bus:99", r"hand: no branch, device or bus 'bus:99'; branches are a, b, c"),
+        (99, r"hand: fault at branch 99; branches are numbered 0 to 11"),
+        (True, r"hand: fault is True; give a branch by number, or a branch, device or bus by"),
+        ([], r"hand: no fault is given; name a branch, device or bus"),
+    ],
+)
+def test_what_cannot_fail_is_refused(fault, message):
+    with pytest.raises(NetworkError, match=message):
+        isolate(switched_feeder(), fault)
+
+
+def applied(net, network, response):
+    """A copy of the net with what stays open after the isolation opened in it."""
+    net = copy.deepcopy(net)
+    stays = [place for place in response.tripped if place not in response.reclosing]
+    for place in (*response.isolating, *stays):
+        if place.device >= 0:
+            net.switch.loc[net.switch.index[place.device], "closed"] = False
+        elif place.branch < 0:
+            net.ext_grid["in_service"] = False
+        else:
+            # The head of a feeder has a breaker that the net does not draw.
+            name = network.branch_name[place.branch]
+            table, et = ("trafo", "t") if network.kind[place.branch] == "trafo" else ("line", "l")
+            element = net[table].index[net[table]["name"] == name][0]
+            bus = int(network.bus_name[place.bus])
+            pandapower.create_switch(net, bus, element, et=et, closed=False)
+    return net
+
+
+@pytest.mark.parametrize("make", [examples.create_cigre_network_mv, examples.mv_oberrhein])
+def test_isolation_of_published_nets_in_pandapowers_own_topology(make):
+    """Only devices that exist are operated; once they are open, pandapower supplies the same buses,
+    and nothing dead.
+    """
+    net = indexed(make())
+    for table in ("line", "trafo"):
+        net[table]["name"] = [f"{table} {index}" for index in net[table].index]
+    network = Network.from_pandapower(net)
+    devices = network.devices
+    faults = [*range(0, network.n_branch, 7), *(f"bus:{b}" for b in network.bus_name[::13])]
+    for fault in [*faults, *(f"device:{name}" for name in devices.name[::29])]:
+        response = isolate(network, fault)
+        for place in (*response.tripped, *response.isolating, *response.reclosing):
+            if place.device >= 0:
+                there = devices.branch[place.device], devices.end[place.device]
+                assert there == (place.branch, place.end)
+            else:
+                assert place.bus in network.substation
+        after = applied(net, network, response)
+        dark = {int(network.bus_name[bus]) for bus in np.flatnonzero(response.dark_reclosed)}
+        assert topology.unsupplied_buses(after) == dark
+        assert {int(network.bus_name[bus]) for bus in np.flatnonzero(response.dead_bus)} <= dark
+        supplied = set(net.bus.index) - dark
+        switches = after.switch[~after.switch["closed"]]
+        opened = set(zip(switches["et"], switches["element"], switches["bus"], strict=True))
+        for branch in np.flatnonzero(response.failed):
+            table, _, index = network.branch_name[branch].partition(" ")
+            ends = net[table].loc[int(index)].filter(regex="bus$")
+            cut = [bus not in supplied or (table[0], int(index), bus) in opened for bus in ends]
+            assert all(cut) if response.dead_branch[branch] else any(cut)

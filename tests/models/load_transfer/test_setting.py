@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from feederguard.data.networks import load_network
-from feederguard.models.load_transfer import Setting, resolve_setting
+from feederguard.models.load_transfer import Setting, device_note, resolve_setting, restrict
 from feederguard.models.load_transfer.setting import faultable_branches
 from feederguard.models.network import NetworkError
 from feederguard.models.network.graph import energised_buses, zones
+from switched_feeder import switched_feeder
 
 
 @pytest.fixture(scope="module")
@@ -157,3 +158,36 @@ def test_a_stub_that_leaves_other_load_fed_can_fail(network):
     assert not stub.on_loop[stub.branch_index("17")]
 
     assert stub.branch_index("17") in faultable_branches(stub)
+
+
+def test_with_devices_only_they_are_operated():
+    """The operable branches on a loop, and the ties; without devices every line of a loop."""
+    feeder = switched_feeder()
+    radial = resolve_setting(feeder, "radial")
+    meshed = Setting("mine", False, 0.9, 1.1)
+
+    assert names(feeder, radial.switchable_branches(feeder)) == list("abcfgKtu")
+    assert names(feeder, meshed.switchable_branches(feeder)) == ["t", "u"]
+    bare = feeder.with_changes(devices=None)
+    assert names(bare, radial.switchable_branches(bare)) == list("abcefghtu")
+
+
+def test_options_restrict_devices_and_branches():
+    feeder = switched_feeder()
+    radial = resolve_setting(feeder, "radial")
+
+    network, setting = restrict(feeder, radial, ("g", "t"), ("L2", "u"))
+
+    assert names(network, setting.switchable_branches(network)) == ["g", "t"]
+    assert network.open_end[network.branch_index("g")] == 2
+    bare, setting = restrict(feeder.with_changes(devices=None), radial, (), ("a", "t"))
+    assert names(bare, setting.switchable_branches(bare)) == list("bcefghu")
+    with pytest.raises(NetworkError, match="hand: no device or branch 'Z'"):
+        restrict(feeder, radial, (), ("Z",))
+
+
+def test_outputs_say_what_devices_they_rest_on(network):
+    assert device_note(network).startswith("ieee33 has no device data: a switch is assumed in")
+    assert (
+        device_note(switched_feeder()) == "14 devices of hand; 8 branches can be operated by them"
+    )
