@@ -265,9 +265,9 @@ def _received(
 ) -> Float32Array:
     """Return the actions that the grid received, in numbers the policy could have sent.
 
-    Zero and one say it for a switch that follows its own number. A tree follows from the order of
-    its keys, and critics that see it as zeros and ones misjudge the keys between: where a
-    correction left the tree alone, its keys are kept.
+    A switch that follows its own number is 0 or 1. A tree follows from the order of its keys:
+    critics that see it as zeros and ones misjudge the keys between. So the keys are kept where a
+    correction left the tree alone.
     """
     if not setting.radial:
         return applied

@@ -13,7 +13,7 @@ from feederguard.models.soc_tube import SocTube
 from feederguard.models.voltage_regulation import VoltageState
 
 
-class Corrected(Protocol):
+class LayerAnswer(Protocol):
     """The answer of a layer to a batch."""
 
     @property
@@ -41,6 +41,6 @@ class Layer(Protocol):
     @property
     def tube(self) -> SocTube | None: ...  # that it keeps SOC inside
 
-    def correct(self, state: VoltageState, p_proposed: FloatArray) -> Corrected: ...
+    def correct(self, state: VoltageState, p_proposed: FloatArray) -> LayerAnswer: ...
 
     def project_ac(self, state: VoltageState, p_proposed: Tensor) -> Tensor: ...

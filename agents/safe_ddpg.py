@@ -1,10 +1,9 @@
 """Safe exploration with one learned linear model per constraint: a layer that knows no feeder.
 
 Source: Dalal et al., Safe Exploration in Continuous Action Spaces, arXiv:1801.08757, 2018.
-Observation s, action a in [-1, 1] per battery. Of every judged bus i, x_i = 2 (V_i - V_mid) /
-(v_max - v_min), so that -1..1 is the band; the observation shows x_i(s) with batteries idle. The
-effect of an action is taken to be linear, with slopes g_i that a network learns from random
-actions:
+Observation s, action a in [-1, 1] per battery. At every judged bus i, x_i = 2 (V_i - V_mid) /
+(v_max - v_min), so that -1..1 is the band. The observation shows x_i(s) with batteries idle. The
+effect of an action is taken to be linear. A network learns its slopes g_i from random actions:
 
     (1)  x_i(s, a) ~ x_i(s) + g_i(s)' a,   g fitted by the mean square error of (1)
     (2)  c_i+ = x_i - 1 + margin <= 0,   c_i- = -1 + margin - x_i <= 0
@@ -51,7 +50,7 @@ _LAST_RATE = 0.01  # of the learning rate, at the end of the training of g
 _MOVED = 1e-6  # of p_max: more than float32 rounds
 
 
-def settings() -> dict[str, float]:
+def constants() -> dict[str, float]:
     """Return the constants of this module that decide what training gives, by name."""
     return {"slope_floor": _SLOPE_FLOOR, "last_rate": _LAST_RATE}
 

@@ -18,9 +18,9 @@ from feederguard.models.safe_powers.projections import LinearProjection
 from feederguard.models.voltage_regulation import VoltageState
 
 
-def settings() -> dict[str, float]:
+def constants() -> dict[str, float]:
     """Return the constants that decide what the layer answers, by name."""
-    return nearest.settings()
+    return nearest.constants()
 
 
 class SafetyLayer(SafePowers):

@@ -13,14 +13,14 @@ policy's output per battery (as `learning/td3.py` has it) and p the power applie
     (4)  the policy sees the observation, and once more, enlarged, how far idle voltages are outside
          their band
 
-(1), because most steps need nothing and a network's output is never exactly 0. Backwards its
-derivative counts as 1, so that an output at rest can begin to move. The gradient through (2) is
+(1) is there because most steps need nothing, and a network's output is never exactly 0. Backwards
+its derivative counts as 1, so that an output at rest can begin to move. The gradient through (2) is
 that of `SafetyLayer.project_ac`.
 
-With a layer the discount is 0 by default: its SOC tube carries the future, and each step is learned
-by itself. Without a layer it is 0.9. docs/agents.md has the trials. Half of what is learned from
-are steps in which something had to be done (`marked_share`): the idle feeder is outside its band,
-or the layer changed the proposal.
+With a layer the discount is 0 by default: its SOC tube accounts for later steps, and each step is
+learned by itself. Without a layer it is 0.9. docs/agents.md has the trials. Half of each batch are
+steps in which something had to be done (`marked_share`): the idle feeder is outside its band, or
+the layer changed the proposal.
 """
 
 from __future__ import annotations
@@ -308,7 +308,7 @@ class VoltageAgent:
         return cls(name, network, batteries, learner, layer, n_step, step_h, tube)
 
 
-def settings() -> dict[str, float]:
+def constants() -> dict[str, float]:
     """Return the constants of this module that decide what training gives, by name."""
     return {
         "dead_zone": DEAD_ZONE,

@@ -2,17 +2,16 @@
 
     substation --+-- copy 1 -- ... -- end . . tie . . end -- ... -- copy 2 --+-- substation
 
-Everything but the substation bus is there n times; bus 18 of copy 3 is called '18@3', and so are
-branches and generators. What is connected to the substation bus itself is there n times its size,
-so each copy sees what the feeder alone sees: the voltages of the normal state are those of the
-feeder, copy by copy, and losses and loads are n times the feeder's.
+Every bus but the substation bus is copied n times. Bus 18 of copy 3 is called '18@3', and so are
+branches and generators. Load, generation and shunts at the substation bus itself are multiplied by
+n. So each copy has the voltages of the feeder alone in the normal state, and losses and loads are n
+times the feeder's.
 
-Ties, by this rule: copies k and k + 1 (a row, not a ring) are joined by `ties_per_pair` ties, each
-from an end of copy k to an end of copy k + 1, the ends drawn without repetition. An end is a bus
-that feeds no other, at the nominal voltage that most ends have. A tie has the median resistance and
-reactance of the feeder's lines at that voltage, no charging, and the larger rating of the branches
-that feed its ends, at most TIE_RATING_A. It is normally open: the multiple is as radial as the
-feeder.
+Ties join copies k and k + 1, in a row and not in a ring. Each pair has `ties_per_pair` ties. They
+join ends: buses that feed no other, at the nominal voltage that most ends have. A tie has the
+median resistance and reactance of the feeder's lines at that voltage, and no charging. Its rating
+is the larger one of the branches that feed its ends, at most TIE_RATING_A. It is normally open, so
+the multiple is as radial as the feeder.
 """
 
 from __future__ import annotations
@@ -180,8 +179,8 @@ def _of_ties(network: Network, feeding: IntArray, ties: IntArray) -> dict[str, N
     if not n_tie:
         return {name: getattr(network, name)[:0] for name in _PER_BRANCH}
     vn_kv = network.vn_kv[ties[0, 1]]
-    alike = (np.array(network.kind) == "line") & (network.vn_kv[network.from_bus] == vn_kv)
-    if not alike.any():
+    like_a_tie = (np.array(network.kind) == "line") & (network.vn_kv[network.from_bus] == vn_kv)
+    if not like_a_tie.any():
         raise NetworkError(
             f"{network.name}: no line at {vn_kv:g} kV, where its ends are, to make a tie like; "
             "give ties_per_pair=0"
@@ -189,8 +188,8 @@ def _of_ties(network: Network, feeding: IntArray, ties: IntArray) -> dict[str, N
     most = TIE_RATING_A * np.sqrt(3.0) * vn_kv / (1e3 * network.base_mva)
     rating = np.minimum(network.rating[feeding[ties[:, 1:]]].max(axis=1), most)
     values = {
-        "r": np.median(network.r[alike]),
-        "x": np.median(network.x[alike]),
+        "r": np.median(network.r[like_a_tie]),
+        "x": np.median(network.x[like_a_tie]),
         "rating": rating,
         "tap": 1.0,
         "s_max": np.inf,

@@ -1,11 +1,14 @@
 """Random load-transfer scenarios: a fault, and one hour of a year's demand and sunshine.
 
-Bus i follows load series `bus_series(...)`, power factor kept, and all are scaled alike so that the
-feeder's peak hour of the year carries its nominal total: with one series for all buses that is the
-series times the nominal demand. Photovoltaics: where the feeder has local generation, that is its
-installed power; else every load bus carries `pv_share` of its nominal demand as installed power.
-Sunshine comes from the profile's own PV series, or, where it has none, from the bundled year at the
-same month, day and hour.
+Demand: bus i follows the load series that `bus_series` gives it, and keeps its power factor. One
+factor scales all buses, so that the feeder's peak hour of the year carries its nominal total. With
+one series for all buses, demand is that series times the nominal demand.
+
+Photovoltaics: local generation of the feeder is its installed power. A feeder without any gets
+`pv_share` of its nominal demand as installed power at every load bus.
+
+Sunshine: the profile's own PV series. A profile without any takes those of the bundled year at the
+same hour of the year.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What comes with every decision made safe: what was proposed, what is applied, and why.
+"""The certificate of a decision made safe: what was proposed, what is applied, and why.
 
 as_proposed   the proposal is safe as it is
 corrected     the proposed switches stay, more load is shed
-replaced      other switches: the proposed ones cannot be made safe, or cost more
-impossible    no switch state tried that feeds what can be fed can be made safe: everything behind
-              the fault stays dark
+replaced      other switches are taken: the proposed ones cannot be made safe, or cost more
+impossible    of the switch states tried, none that feeds all that can be fed can be made safe;
+              everything behind the fault stays dark
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Certificates:
     n_flows: IntArray  # (B,) AC power flows spent on the decision, the last check included
     seconds: float  # of the whole batch, that check included
     live_load: BoolArray  # (B, n_bus) buses that demand something and are energised
-    active: BoolArray  # (B, n_limit) limits that the shedding was sought against
+    active: BoolArray  # (B, n_limit) limits that asked for shedding
     limit_names: tuple[str, ...]  # (n_limit,) as the Pyomo model names them
     reason: StrArray  # (B,) why it is impossible; empty otherwise
 

@@ -17,14 +17,19 @@ that keeps its power factor:
                     J_k the series current
     voltage limit   Re(conj(U_j) / |U_j| Z_ji conj((1 + j q_i / p_i) / U_i)),  Z = Y_node^-1
 
-The paper speaks of overloaded lines only. Ours beyond it: the voltage limit; where no bus is left
-that helps the limit broken most, the next one is taken; where the flow has no solution, no limit
-can be ranked, and the step goes to the bus whose remaining demand times |Z_ii| is largest. Shedding
-cannot lower a voltage that is too high (unless the load is capacitive), nor make a meshed decision
-radial: these end unchanged by that, and say so.
+The paper treats overloaded lines only. Ours has three rules more:
 
-Work: an AC flow a step; 1 / alpha steps empty one bus, so at worst (number of load buses) / alpha
-steps an item. The loop is compiled (`shedding_steps.py`), and no item waits for another.
+- Voltage limits count too.
+- Where no bus is left that helps the limit broken most, the next limit is taken.
+- Where the flow has no solution, no limit can be ranked. The step then goes to the bus whose
+  remaining demand times |Z_ii| is largest.
+
+Shedding cannot lower a voltage that is too high, unless the load is capacitive. Nor can it make a
+meshed decision radial. Such decisions end unsafe, and say so.
+
+Work: one AC flow a step. 1 / alpha steps empty one bus, so an item takes at most about (number of
+load buses) / alpha steps. The loop is compiled (`shedding_steps.py`), and no item waits for
+another.
 """
 
 from __future__ import annotations
@@ -38,7 +43,7 @@ import numpy as np
 from feederguard.agents.corrections.shedding_steps import (
     AS_PROPOSED,
     CORRECTED,
-    ENDS,
+    CORRECTION_ENDS,
     HIGH_VOLTAGE,
     NOT_RADIAL,
     NOTHING_LEFT,
@@ -68,7 +73,7 @@ from feederguard.models.power_flow.line_node_ratio import CACHE_MB, RatioCache
 __all__ = [
     "AS_PROPOSED",
     "CORRECTED",
-    "ENDS",
+    "CORRECTION_ENDS",
     "HIGH_VOLTAGE",
     "NOTHING_LEFT",
     "NOT_RADIAL",
@@ -83,7 +88,7 @@ class CorrectionRun:
     """What the correction did with each item of a batch."""
 
     decisions: Decisions  # topology as proposed, shedding nowhere below the proposed one
-    end: IntArray  # (B,) index into ENDS
+    end: IntArray  # (B,) index into CORRECTION_ENDS
     n_steps: IntArray  # (B,) steps (20)
     n_flows: IntArray  # (B,) AC power flows run
     # (B,) limit still broken most, in the order of `limit_places`; -1 none or no flow

@@ -1,10 +1,13 @@
 """Our correction: any proposal becomes a safe decision, with the least extra shedding.
 
-Where the proposed switches can be made safe they stay, and the least shedding is added to what the
-proposal sheds (`models/load_transfer/least_shedding.py`). Where they cannot, the cheapest of the
-plain plans and the plans one exchange away takes their place. Where no plan can be made safe,
-everything behind the fault stays dark, and what is left is shed as far as its own limits ask. The
-certificate then says `impossible`, and why. Equation numbers: Zhou et al. 2024.
+Where the proposed switches can be made safe, they stay. The least shedding is added to what the
+proposal sheds (`models/load_transfer/least_shedding.py`).
+
+Where they cannot be made safe, the cheapest safe plan takes their place. Tried are the plain plans
+(`models/switching/plans.py`) and the plans one exchange away from the proposal.
+
+Where no plan can be made safe, everything behind the fault stays dark. The rest is shed as far as
+its own limits ask. The certificate then says `impossible`, and why.
 """
 
 from __future__ import annotations

@@ -31,10 +31,19 @@ from feederguard.models.power_flow.forest import (
 )
 from feederguard.models.power_flow.newton_sweep import solve_item
 
-STAMP = "a98ffbbe341ba1aa92b63e401d0dbf7bc7b885dc5adbd2aae53e7978333ba3ee"
+STAMP = "aeda3f3724f42720d946c656b2c3c8077ead4a6ee78de9464d458dd5ef770072"
 
-ENDS = ("as_proposed", "corrected", "nothing_left", "high_voltage", "not_radial", "out_of_steps")
-AS_PROPOSED, CORRECTED, NOTHING_LEFT, HIGH_VOLTAGE, NOT_RADIAL, OUT_OF_STEPS = range(len(ENDS))
+CORRECTION_ENDS = (
+    "as_proposed",
+    "corrected",
+    "nothing_left",
+    "high_voltage",
+    "not_radial",
+    "out_of_steps",
+)
+AS_PROPOSED, CORRECTED, NOTHING_LEFT, HIGH_VOLTAGE, NOT_RADIAL, OUT_OF_STEPS = range(
+    len(CORRECTION_ENDS)
+)
 
 LEAST_SHARE = 1e-6  # of the largest sensitivity; below it a bus does not count as helping
 _NONE, _TOO_HIGH = -1, -2

@@ -135,7 +135,7 @@ def _layout(network: Network) -> _Layout:
     reactive = np.maximum(np.abs(network.q_load), np.abs(network.q_gen))
     p_bus, q_bus, v_bus = np.flatnonzero(active), np.flatnonzero(reactive), judged_buses(network)
     low, high = network.v_min[v_bus], network.v_max[v_bus]
-    # A band of no width would leave nothing to measure by.
+    # Voltages are measured by the width of the band.
     reach = np.maximum((high - low) / 2, 1e-3)
     return _Layout(p_bus, active[p_bus], q_bus, reactive[q_bus], v_bus, (low + high) / 2, reach)
 

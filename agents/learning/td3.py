@@ -60,7 +60,7 @@ KnownReward = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class TD3Config:
-    """Settings of the learner; actions lie in [0, 1], and so noise is measured."""
+    """Settings of the learner. Noise is in units of the actions, which lie in [0, 1]."""
 
     hidden: tuple[int, ...] = (256, 256)  # widths of the hidden layers, actor and critics alike
     actor_rate: float = 3e-4  # learning rate of the actor

@@ -1,23 +1,23 @@
 """The clock of a profile file: its time stamps, as equally spaced beginnings of intervals.
 
-Which columns are the clock, the first that applies:
+Which columns are the clock, the first rule that applies:
 
 1. `UTC ... (Interval Ending)`, as in EIA's wholesale-market files: each stamp less one step. With a
-   `Local ... (Interval Beginning)` column beside it the result is moved to local standard time, by
-   the least difference of the two columns; so the two days of daylight saving time keep 24 hours
-   each.
+   `Local ... (Interval Beginning)` column beside it, the result is moved to local standard time, by
+   the least difference of the two columns. So the two days on which daylight saving time begins and
+   ends keep 24 hours each.
 2. `Date` and `Hr_End` (or `Hour_Ending`, `HE`; hours 1 to 24), as in ISO New England's SMD
-workbook: hour h
-   of a day begins h - 1 hours after its midnight.
-3. The best single column among those whose name contains the word time, timestamp, datetime or
-date, or whose
-   first value is a date: with a time of day rather than without, then named `beginning` rather than
-   not, then the leftmost.
+   workbook: hour h of a day begins h - 1 hours after its midnight.
+3. One column whose name contains the word time, timestamp, datetime or date, or whose first value
+   is a date. Of several, a column with a time of day goes before one without, then one named
+   `beginning` before others, then the leftmost.
 
-A column of rule 3 gives the beginning of each interval, unless its name says otherwise (the words
-`ending` or `end`): then each stamp less one step. So `time_hour_ending_eastern` = 2022-01-01 00:00
-is the hour from 2021-12-31 23:00. A stamp with an offset from UTC is turned into UTC; any other is
-taken as written, and then a file in local time must have its daylight saving time removed.
+A column of rule 3 gives the beginning of each interval. If its name has the word `ending` or `end`,
+it gives the end, and one step is subtracted. So `time_hour_ending_eastern` = 2022-01-01 00:00 is
+the hour from 2021-12-31 23:00.
+
+A stamp with an offset from UTC is turned into UTC. Any other is taken as written: a file in local
+time must then have its daylight saving time removed.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ class Clock:
     def spread(self, values: FloatArray) -> FloatArray:
         """Return a column of the file (n_row,) on the whole clock (n_step,), its gaps filled.
 
-        In a gap stands the mean of the same time one week earlier and later, shifted by the
-        straight line that makes it meet the known values on both sides; the straight line alone
-        where neither week is known. It is cut at zero.
+        A gap takes the mean of the same time one week earlier and later. A straight line is added
+        that makes it meet the known values on both sides. Where neither week is known, the gap is a
+        straight line between these values. Negative values become zero.
         """
         if len(self.position) == len(self.time):
             return values

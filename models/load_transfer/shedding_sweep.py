@@ -50,7 +50,7 @@ from feederguard.models.power_flow.forest import (
 )
 from feederguard.models.power_flow.newton_sweep import solve_item
 
-STAMP = "301f3d204dbd6bef9e1dd4ac5951b33eba591a28ab72a5264bf41398dc1f9bf9"
+STAMP = "3ef34be5265f33586b28b527921370fe0e3d07188d061a3c5adc3ca1f139e858"
 
 MAX_ROUNDS = 25
 ONLY_MORE = 8

@@ -60,7 +60,7 @@ from feederguard.models.voltage_regulation.rules import band_excess
 ROUNDS = 6  # linearisations at AC states; those an item does not need are not spent
 
 
-def settings() -> dict[str, float]:
+def constants() -> dict[str, float]:
     """Return the constants that decide which powers are found, by name."""
     return {
         "rounds": ROUNDS,

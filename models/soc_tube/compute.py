@@ -205,7 +205,7 @@ def _shortage(
         f"{network.name}: no plan from soc_start holds the {_WHAT[side]} of {date} to the end of "
         "the day"
     )
-    model = build_tube_plan(network, batteries, side, limit, step_h, outside, elastic=True)
+    model = build_tube_plan(network, batteries, side, limit, step_h, outside, may_miss=True)
     try:
         solve(model, "highs", time_limit_s=TIME_LIMIT_S, explain=False)
     except NotSolvedError as error:

@@ -21,7 +21,7 @@ HELD = 1e-6  # of all power, by which a plan may miss (2)
 ROUNDING = 1e-6  # of SOC, in what a solver returns
 
 
-def settings() -> dict[str, float]:
+def constants() -> dict[str, float]:
     """Return the constants of this module that decide what a tube is, by name."""
     return {"forced_price": FORCED_PRICE, "held": HELD, "rounding": ROUNDING}
 
@@ -39,13 +39,13 @@ def build_tube_plan(
     limit: FloatArray,
     step_h: float,
     outside: BoolArray,
-    elastic: bool = False,
+    may_miss: bool = False,
 ) -> pyo.ConcreteModel:
     """Return the linear program of one day and side, unsolved.
 
     limit: (T,) right side of (2). outside: (T,) steps in which the day is above its band somewhere.
-    elastic: battery k may miss its limits by short[k] of SOC, and the objective is the least energy
-    that this stands for.
+    may_miss: battery k may miss its limits by short[k] of SOC. The objective is then the least
+    energy that this stands for.
 
     Batteries of the same make are one k, `make`. Variables: c, d[t]; soc[t, k] for t = 0..T;
     forced; short[k]. Constraints: voltage (2); soc_balance (3); soc_least, soc_most, power (4);
@@ -68,7 +68,7 @@ def build_tube_plan(
     model.forced = pyo.Var(
         bounds=(0, None), doc="how far the plan leaves an idle battery's SOC, at most"
     )
-    model.short = pyo.Var(model.battery, bounds=(0, None if elastic else 0), initialize=0.0)
+    model.short = pyo.Var(model.battery, bounds=(0, None if may_miss else 0), initialize=0.0)
     kappa, sign = (charging_factor(network), 1.0) if low_side else (1.0, -1.0)
 
     @model.Constraint([t for t in range(n_step) if np.isfinite(limit[t])], doc="(2)")
@@ -88,7 +88,7 @@ def build_tube_plan(
     )
     missing = sum(float(batteries.energy[k]) * model.short[k] for k in model.battery)
     model.objective = pyo.Objective(
-        expr=missing if elastic else sign * used + FORCED_PRICE * model.forced
+        expr=missing if may_miss else sign * used + FORCED_PRICE * model.forced
     )
     return model
 

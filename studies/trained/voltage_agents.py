@@ -157,7 +157,7 @@ def kept_tube(feeder: Network, batteries: Batteries, days: VoltageDays, cache: P
         "network": network_fingerprint(feeder),
         **digests(batteries, days),
         "version": version("feederguard"),
-        "settings": dict(soc_tube.settings()),
+        "settings": dict(soc_tube.constants()),
     }
     path = cache / f"soc_tube-{_file_name(feeder.name)}-{hash_of(parts)}.npz"
     if path.exists():
@@ -206,7 +206,7 @@ def _parts(kind: str, course: VoltageCourse, maker: Maker, config: Any) -> dict[
         **digests(course.batteries, course.days),
         "soc_tube": None if tube is None else _digest(tube.low, tube.high),
         "config": asdict(config),
-        "settings": {one.__module__.rpartition(".")[2]: dict(one()) for one in maker.settings},
+        "settings": {one.__module__.rpartition(".")[2]: dict(one()) for one in maker.constants},
         "version": version("feederguard"),
         "packages": {name: _version(name) for name in maker.packages},
     }

@@ -116,7 +116,7 @@ class Maker:
     train: Callable[[VoltageCourse, Any], tuple[Any, TrainingRecord]]
     save: Callable[[Any, Path], None]
     load: Callable[[VoltageCourse, Path], VoltageMethod]
-    settings: tuple[Callable[[], Mapping[str, float]], ...]  # constants of modules that decide it
+    constants: tuple[Callable[[], Mapping[str, float]], ...]  # constants of modules that decide it
     packages: tuple[str, ...] = ("torch",)  # their versions decide it
     in_tube: bool = False
 
@@ -232,16 +232,16 @@ MAKERS: dict[str, Maker] = {
         _train_df_srl,
         _save_agent,
         _load_df_srl,
-        (voltage_agent.settings, safety_layer.settings),
+        (voltage_agent.constants, safety_layer.constants),
         in_tube=True,
     ),
-    "td3": Maker(_train_plain, _save_agent, _load_plain, (voltage_agent.settings,)),
-    "ddpg": Maker(_train_plain, _save_agent, _load_plain, (voltage_agent.settings,)),
+    "td3": Maker(_train_plain, _save_agent, _load_plain, (voltage_agent.constants,)),
+    "ddpg": Maker(_train_plain, _save_agent, _load_plain, (voltage_agent.constants,)),
     "safe_ddpg": Maker(
         _train_safe_ddpg,
         _save_safe_ddpg,
         _load_safe_ddpg,
-        (voltage_agent.settings, safe_ddpg.settings),
+        (voltage_agent.constants, safe_ddpg.constants),
     ),
     "sac": Maker(_train_sb3, _save_sb3, _load_sb3, (), sb3_agents.PACKAGES),
     "ppo": Maker(_train_sb3, _save_sb3, _load_sb3, (), sb3_agents.PACKAGES),

@@ -11,7 +11,7 @@ import pytest
 from feederguard.agents.corrections.paper_correction import (
     AS_PROPOSED,
     CORRECTED,
-    ENDS,
+    CORRECTION_ENDS,
     HIGH_VOLTAGE,
     NOT_RADIAL,
     NOTHING_LEFT,
@@ -113,7 +113,7 @@ def test_a_bus_shed_entirely_makes_way_for_the_next_by_hand() -> None:
         chain((0.0, 0.05, 0.05), limit_mw=0.04, r=0.001), [True, True, True, False], alpha=0.5
     )
     assert run.decisions.shed[0].tolist() == [0, 0, 0.5, 1.0]
-    assert run.n_steps[0] == 3 and ENDS[run.end[0]] == "corrected"
+    assert run.n_steps[0] == 3 and CORRECTION_ENDS[run.end[0]] == "corrected"
 
 
 def test_power_against_a_line_is_relieved_at_its_other_side() -> None:

@@ -13,8 +13,8 @@ from feederguard.models.power_flow import solve_power_flow
 from feederguard.models.soc_tube.plan import (
     build_tube_plan,
     charging_factor,
+    constants,
     first_of_make,
-    settings,
 )
 from feederguard.models.solver import solve
 
@@ -68,4 +68,4 @@ def test_a_plan_by_hand():
 
 def test_its_constants_are_named():
     """They are part of the name under which a tube is kept."""
-    assert set(settings()) == {"forced_price", "held", "rounding"}
+    assert set(constants()) == {"forced_price", "held", "rounding"}
