@@ -1,17 +1,22 @@
 """Feeders: the bundled ones by name, and a user's own from files.
 
 A user's feeder is a CSV folder, a pandapower .json or a MATPOWER .m file. A CSV folder holds three
-files. Other columns and keys are ignored.
+files, and a fourth where its switching devices are known. Other columns and keys are ignored.
 
     buses.csv      bus, vn_kv, type (slack | pq), p_mw, q_mvar, vmin_pu, vmax_pu, sgen_p_mw
-    branches.csv   branch, from_bus, to_bus, kind (line | tie | trafo), normally_open (0 | 1),
-                   r_ohm, x_ohm, b_us, rating_a (empty: no limit)
+    branches.csv   branch, from_bus, to_bus, kind (line | tie | trafo | coupler), normally_open
+                   (0 | 1), r_ohm, x_ohm, b_us, rating_a (empty: no limit)
     meta.json      an object; base_mva (default 10), v_slack_pu (default 1) and paper_limit_mw
                    (default: none) are used; title, source and licence say where the data are from
+    switches.csv   device, branch, bus (the end at which it stands), kind (breaker | recloser |
+                   load_break | disconnector | fuse), normally_open (0 | 1); and where known remote
+                   (0 | 1; default 0), minutes (to operate it; default 1, or 30 by hand), available
+                   (0: blocked; default 1)
 
 b_us is the charging of the whole branch, half of it at each end. For a trafo, r_ohm, x_ohm, b_us
 and rating_a are referred to the voltage of its from_bus, and its ratio is that of the nominal
-voltages of its two buses.
+voltages of its two buses. A coupler joins two buses of a busbar and has no impedance; r_ohm and
+x_ohm are 0.
 
 Wrong units are found by what they would imply. A feeder outside these limits is refused with the
 unit that was expected:
@@ -34,7 +39,9 @@ from typing import Any
 import numpy as np
 
 from feederguard.models.arrays import FloatArray, IntArray
-from feederguard.models.network import Network, NetworkError
+from feederguard.models.network import Devices, Network, NetworkError
+from feederguard.models.network.devices import DEVICE_KINDS, default_minutes
+from feederguard.models.network.fields import BRANCH_KINDS, COUPLER_X_PU_PER_MVA
 
 MAX_IMPEDANCE_PU = 100.0
 MAX_BUS_CURRENT_KA = 10.0
@@ -69,7 +76,12 @@ _META_NUMBERS = {
     "paper_limit_mw": (np.inf, 1e-6, np.inf),
 }
 _BUS_CHOICES = {"type": ("slack", "pq")}
-_BRANCH_CHOICES = {"kind": ("line", "tie", "trafo"), "normally_open": ("0", "1")}
+_BRANCH_CHOICES = {"kind": BRANCH_KINDS, "normally_open": ("0", "1")}
+_DEVICE_CHOICES = {"kind": DEVICE_KINDS, "normally_open": ("0", "1")}
+# Columns beside the key, the numbers and the choices.
+_ENDS = {"branch": ("from_bus", "to_bus"), "device": ("branch", "bus")}
+_MAY_BE_EMPTY = {"rating_a": np.inf, "minutes": np.nan}
+_MINUTES = (0.0, 1e5, "the minutes that it takes to operate the device, or nothing")
 
 
 def list_networks() -> list[str]:
@@ -149,14 +161,20 @@ def _read_folder(folder: Path, name: str) -> Network:
         raise NetworkError(
             f"{buses.path}: no bus is of type 'slack'; mark the one that feeds the network"
         )
+    devices = _read_devices(folder, buses, branches, ends)
     try:
-        return _network(name, meta, buses, branches, ends)
+        return _network(name, meta, buses, branches, ends, devices)
     except NetworkError as error:
         raise NetworkError(f"{folder}: {str(error).removeprefix(f'{name}: ')}") from None
 
 
 def _network(
-    name: str, meta: Mapping[str, Any], buses: _Table, branches: _Table, ends: IntArray
+    name: str,
+    meta: Mapping[str, Any],
+    buses: _Table,
+    branches: _Table,
+    ends: IntArray,
+    devices: Devices | None,
 ) -> Network:
     """Return the feeder in per unit; ends is (2, n_branch), the from and to buses."""
     base_mva, bus, branch = meta["base_mva"], buses.number, branches.number
@@ -164,6 +182,8 @@ def _network(
     z_base, current_base_a = vn_kv**2 / base_mva, 1e3 * base_mva / (np.sqrt(3) * vn_kv)
     half_b = branch["b_us"] * 1e-6 * z_base / 2
     slack = np.flatnonzero(np.array(buses.text["type"]) == "slack")
+    # Only a coupler may have none.
+    no_impedance = (branch["r_ohm"] == 0) & (branch["x_ohm"] == 0)
     no_bus, no_branch = np.zeros(len(vn_bus := bus["vn_kv"])), np.zeros(len(vn_kv))
     return Network(
         name=name,
@@ -185,7 +205,7 @@ def _network(
         from_bus=ends[0],
         to_bus=ends[1],
         r=branch["r_ohm"] / z_base,
-        x=branch["x_ohm"] / z_base,
+        x=np.where(no_impedance, COUPLER_X_PU_PER_MVA * base_mva, branch["x_ohm"] / z_base),
         g_from=no_branch,
         b_from=half_b,
         g_to=no_branch,
@@ -196,6 +216,49 @@ def _network(
         closed=np.array(branches.text["normally_open"]) == "0",
         open_end=np.zeros(len(vn_kv), dtype=np.int64),
         paper_limit_mw=meta["paper_limit_mw"],
+        devices=devices,
+    )
+
+
+def _read_devices(folder: Path, buses: _Table, branches: _Table, ends: IntArray) -> Devices | None:
+    """Return what stands in switches.csv; None where there is no such file."""
+    if not (folder / "switches.csv").exists():
+        return None
+    table = _read_table(folder, "switches.csv", "device", {}, _DEVICE_CHOICES)
+    n, place = len(table.lines), {name: k for k, name in enumerate(branches.text["branch"])}
+    branch, end = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64)
+    for row, (name, bus) in enumerate(zip(table.text["branch"], table.text["bus"], strict=True)):
+        if name not in place:
+            raise NetworkError(
+                f"{table.place(row)}: branch {name!r} is not in branches.csv; add it or correct "
+                "the name"
+            )
+        branch[row] = place[name]
+        at = [buses.text["bus"][i] for i in ends[:, branch[row]]]
+        if bus not in at:
+            raise NetworkError(
+                f"{table.place(row)}: branch {name!r} does not end at bus {bus!r}; use "
+                f"{at[0]} or {at[1]}"
+            )
+        end[row] = at.index(bus)
+    flags = {}
+    for column, missing in (("remote", "0"), ("available", "1")):
+        cells = [cell or missing for cell in table.text.get(column, [missing] * n)]
+        table.text[column] = cells
+        _check_choice(table, column, ("0", "1"))
+        flags[column] = np.array(cells) == "1"
+    minutes = default_minutes(flags["remote"])
+    if "minutes" in table.text:
+        given = [k for k, cell in enumerate(table.text["minutes"]) if cell]
+        minutes[given] = _numbers(table, "minutes", *_MINUTES)[given]
+    return Devices(
+        name=tuple(table.text["device"]),
+        branch=branch,
+        end=end,
+        kind=tuple(table.text["kind"]),
+        closed=np.array(table.text["normally_open"]) == "0",
+        minutes=minutes,
+        **flags,
     )
 
 
@@ -223,7 +286,7 @@ def _read_table(
 ) -> _Table:
     path, rows = f"{folder}/{file}", csv.reader(io.StringIO(_read_text(folder, file)))
     header = [name.strip() for name in next(rows, [])]
-    wanted = [key, *numbers, *choices, *(("from_bus", "to_bus") if key == "branch" else ())]
+    wanted = [key, *numbers, *choices, *_ENDS.get(key, ())]
     if missing := [name for name in wanted if name not in header]:
         raise NetworkError(
             f"{path}: column {', '.join(missing)} is missing; the first line must name, separated "
@@ -313,11 +376,11 @@ def _check_choice(table: _Table, column: str, allowed: tuple[str, ...]) -> None:
 
 
 def _numbers(table: _Table, column: str, low: float, high: float, wanted: str) -> FloatArray:
-    """Return a column as floats; an empty rating is no limit."""
+    """Return a column as floats; an empty cell of `_MAY_BE_EMPTY` has the value given there."""
     values = np.empty(len(table.lines))
     for row, text in enumerate(table.text[column]):
-        if column == "rating_a" and not text:
-            values[row] = np.inf
+        if column in _MAY_BE_EMPTY and not text:
+            values[row] = _MAY_BE_EMPTY[column]
             continue
         try:
             values[row] = float(text)
@@ -371,8 +434,8 @@ def _check_impedances(branches: _Table, vn_kv: FloatArray, base_mva: float) -> N
             vn_kv[0, row] ** 2 / base_mva,
         )
         problem = ""
-        if r == 0 and x == 0:
-            problem = "r_ohm and x_ohm are both 0; give one of them, or make its two buses one"
+        if r == 0 and x == 0 and kind != "coupler":
+            problem = "r_ohm and x_ohm are both 0; give one of them, or make its kind coupler"
         elif max(r, x) > MAX_IMPEDANCE_PU * z_base:
             problem = (
                 f"r_ohm {r:g} and x_ohm {x:g} are beyond {MAX_IMPEDANCE_PU:g} pu of {z_base:g} "

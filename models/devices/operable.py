@@ -70,11 +70,11 @@ def devices_named(network: Network, devices: Devices, name: str) -> BoolArray:
     Raises `NetworkError` for a name that is neither, or a branch without a device.
     """
     if name in devices.name:
-        return np.array(devices.name) == name
+        return np.isin(np.array(devices.name, dtype=str), name)
     if name not in network.branch_name:
         shown = ", ".join(devices.name[:8]) + (", ..." if len(devices) > 8 else "")
         raise NetworkError(f"{network.name}: no device or branch {name!r}; devices are {shown}")
-    at = devices.branch == network.branch_index(name)
+    at = np.isin(devices.branch, network.branch_index(name))
     if not at.any():
         raise NetworkError(
             f"{network.name}: branch {name!r} has no device; name a branch or a device that has"

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from feederguard.models.arrays import BoolArray, FloatArray, IntArray
 
@@ -54,7 +54,7 @@ class Devices:
         object.__setattr__(self, "name", tuple(str(name) for name in self.name))
         object.__setattr__(self, "kind", tuple(str(kind) for kind in self.kind))
         for name, dtype in _TYPES.items():
-            array = np.array(getattr(self, name), dtype=dtype)
+            array: NDArray[Any] = np.array(getattr(self, name), dtype=dtype)
             array.setflags(write=False)
             object.__setattr__(self, name, array)
 

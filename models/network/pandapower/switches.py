@@ -79,7 +79,7 @@ def read_devices(
         branch.append(position.get(at, -1))
         end.append(side)
     positions = np.array(branch, dtype=np.int64)
-    held = np.flatnonzero(positions >= 0)
+    held = np.flatnonzero(positions >= 0).tolist()
     remote = _flags(switches, "remote", missing=False)
     return Devices(
         name=tuple(labels[k] for k in held),
