@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 from feederguard.data.networks import list_networks, load_network
 from feederguard.models.arrays import FloatArray, IntArray
-from feederguard.models.network import Network, NetworkError
+from feederguard.models.network import Devices, Network, NetworkError
+from feederguard.models.network.devices import MANUAL_MINUTES
 from feederguard.models.network.graph import feeding_tree
 
 TIE_RATING_A = 400.0
@@ -119,6 +120,7 @@ def multiply_network(
         to_bus=np.concatenate([place[:, network.to_bus].ravel(), tie_at[1]]),
         gen_name=_labels(network.gen_name, n),
         gen_bus=place[:, network.gen_bus].ravel(),
+        devices=_on_copies(network, n, len(ties)),
         **copied,
     )
 
@@ -198,6 +200,32 @@ def _of_ties(network: Network, feeding: IntArray, ties: IntArray) -> dict[str, N
         "closed": False,
     }
     return {name: np.broadcast_to(values.get(name, 0), n_tie) for name in _PER_BRANCH}
+
+
+def _on_copies(network: Network, n: int, n_tie: int) -> Devices | None:
+    """Return the devices of every copy, and one at the from end of each tie between copies."""
+    devices = network.devices
+    if devices is None:
+        return None
+    n_branch = network.n_branch
+    ties = {
+        "end": 0,
+        "closed": False,
+        "remote": False,
+        "minutes": MANUAL_MINUTES,
+        "available": True,
+    }
+    arrays = {
+        name: np.concatenate([np.tile(getattr(devices, name), n), np.full(n_tie, value)])
+        for name, value in ties.items()
+    }
+    of_copies = (devices.branch + n_branch * np.arange(n)[:, None]).ravel()
+    return Devices(
+        name=(*_labels(devices.name, n), *(f"tie {k + 1}" for k in range(n_tie))),
+        branch=np.concatenate([of_copies, n * n_branch + np.arange(n_tie)]),
+        kind=(*devices.kind * n, *["load_break"] * n_tie),
+        **arrays,
+    )
 
 
 def _on_buses(values: FloatArray, root: int, others: IntArray, n: int) -> FloatArray:

@@ -2,6 +2,7 @@
 
 from feederguard.models.devices.blocks import Blocks, blocks
 from feederguard.models.devices.fault_response import FaultResponse, Place
+from feederguard.models.devices.faults import failed_branches
 from feederguard.models.devices.isolation import isolate
 from feederguard.models.devices.operable import block_devices, operable_branches
 from feederguard.models.network import Devices
@@ -13,6 +14,7 @@ __all__ = [
     "Place",
     "block_devices",
     "blocks",
+    "failed_branches",
     "isolate",
     "operable_branches",
 ]

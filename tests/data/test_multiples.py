@@ -5,7 +5,7 @@ import pytest
 
 from feederguard.data.multiples import TIE_RATING_A, load_multiple, multiply_network
 from feederguard.data.networks import load_network
-from feederguard.models.network import Network, NetworkError
+from feederguard.models.network import Devices, Network, NetworkError
 from feederguard.models.network.graph import feeding_tree
 from feederguard.models.power_flow import solve_power_flow
 from feeders import feeder
@@ -166,3 +166,24 @@ def test_a_bad_number_of_ties_and_an_unknown_feeder_are_refused() -> None:
         multiply_network(small(), 2, ties_per_pair=-1)
     with pytest.raises(NetworkError, match="no feeder 'nowhere'; the bundled ones are"):
         load_multiple("nowhere_x3")
+
+
+def test_devices_are_copied_and_every_new_tie_has_one() -> None:
+    devices = Devices(
+        name=["B", "T"],
+        branch=[0, 3],
+        end=[0, 1],
+        kind=["breaker", "load_break"],
+        closed=[True, False],
+        remote=[True, False],
+        minutes=[1.0, 30.0],
+        available=[True, True],
+    )
+
+    two = multiply_network(small(devices=devices), 2, ties_per_pair=1)
+
+    assert two.devices is not None
+    assert two.devices.name == ("B@1", "T@1", "B@2", "T@2", "tie 1")
+    at = [two.branch_name[b] for b in two.devices.branch]
+    assert at[:4] == ["head@1", "tie@1", "head@2", "tie@2"] and two.is_tie[two.devices.branch[4]]
+    assert two.devices.closed.tolist() == [True, False, True, False, False]
