@@ -56,6 +56,7 @@ from feederguard.models.network.pandapower.generators import (
     read_generators,
 )
 from feederguard.models.network.pandapower.switches import read_devices
+from feederguard.models.network.pandapower.tables import checked_tables
 
 _BUS_ELEMENTS = (
     *("load", "motor", "storage", "ward", "asymmetric_load", "shunt"),
@@ -86,7 +87,10 @@ def fields_of_pandapower(net: pandapowerNet, base_mva: float | None = None) -> d
     costs as `generators.py` says, and for what a `Network` cannot hold: xwards, DC lines and links,
     FACTS, and impedances that differ by direction.
     """
+    if not isinstance(net, pandapowerNet):
+        raise NetworkError(f"a pandapower net is expected, not a {type(net).__name__}")
     name = str(net.get("name") or "pandapower net")
+    net = checked_tables(net, name)
     base_mva = float(net.sn_mva if base_mva is None else base_mva)
     if not (math.isfinite(base_mva) and base_mva > 0):
         raise NetworkError(f"{name}: base_mva is {base_mva}; it must be positive")
@@ -95,7 +99,7 @@ def fields_of_pandapower(net: pandapowerNet, base_mva: float | None = None) -> d
     _warn_dispatched(net, name)
     substations = read_substations(net, fused_buses(net, name), name)
 
-    part, case = _convert_part_in_service(net, base_mva)
+    part, case = _convert_part_in_service(net, base_mva, name)
     own = {bus: bus for bus in (*live_buses(net), *map(int, part.trafo3w["star"]))}
     branches, left = settle_strays(read_branches(net, part, case, name), own)
     buses = read_buses(net, part, case)
@@ -121,7 +125,7 @@ def _refuse_unheld(net: pandapowerNet, name: str) -> None:
     for table, frame in net.items():
         if not isinstance(frame, pd.DataFrame) or "in_service" not in frame or table in held:
             continue
-        lost = frame[frame["in_service"].astype(bool)]
+        lost = frame[frame["in_service"].fillna(False).astype(bool)]
         if "bus" in lost:
             lost = lost[lost["bus"].isin(live)]
         if len(lost):
@@ -158,7 +162,7 @@ def _warn_dispatched(net: pandapowerNet, name: str) -> None:
 
 
 def _convert_part_in_service(
-    net: pandapowerNet, base_mva: float
+    net: pandapowerNet, base_mva: float, name: str
 ) -> tuple[pandapowerNet, dict[str, Any]]:
     """Return a copy of what is in service, without generation and switches, and its pypower case.
 
@@ -174,8 +178,9 @@ def _convert_part_in_service(
         if table in ("load", "storage"):
             kept &= ~dispatched(part, table)
         part[table] = part[table][kept]
-    for table in ("sgen", "asymmetric_sgen", "gen", "xward", "dcline"):
-        part[table] = part[table][:0]
+    for table in ("sgen", "asymmetric_sgen", "gen", *_REMEDY):
+        if table in part:
+            part[table] = part[table][:0]
     joins = (
         (part.switch["et"] == "b")
         & part.switch["bus"].isin(live)
@@ -193,7 +198,13 @@ def _convert_part_in_service(
             "in_service": True,
         }
     )
-    case = to_ppc(part, check_connectivity=False, init="flat", mode="pf")
+    try:
+        case = to_ppc(part, check_connectivity=False, init="flat", mode="pf")
+    except Exception as error:  # on values it does not expect pandapower raises anything
+        raise NetworkError(
+            f"{name}: pandapower cannot convert it ({type(error).__name__}: {error}); "
+            "pandapower.diagnostic(net) tells what is wrong"
+        ) from error
     names = [_text(text) or f"trafo3w {index}" for index, text in part.trafo3w["name"].items()]
     stars = part._pd2ppc_lookups["aux"].get("trafo3w", np.zeros(0, dtype=np.int64))
     part.trafo3w = part.trafo3w.assign(name=names, star=stars)
