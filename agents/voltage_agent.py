@@ -155,8 +155,8 @@ class VoltageAgent:
         None learns from violations instead. name: default df_srl with a layer, else td3 or ddpg as
         the learner is.
 
-        Raises ValueError for a layer of another feeder or batteries, of another step than the days'
-        or with a tube of days of another length, and as `VoltageVectorEnv`.
+        Raises ValueError for a layer of another feeder, of other batteries or of another step than
+        the days', and for a tube of days of another length. Raises as `VoltageVectorEnv`.
         """
         config = config or VoltageAgentConfig()
         _check_layer(network, batteries, layer)

@@ -78,9 +78,8 @@ def multiply_network(
 
     seed: of the ends that ties join. ties_per_pair: fewer where a copy has fewer ends.
 
-    Raises `NetworkError` when n is not positive, ties_per_pair is negative, or the feeder has more
-    than one substation, is not radial, or has no line at the voltage of its ends that a tie could
-    be like.
+    Raises `NetworkError` when n is not positive or ties_per_pair is negative. Raises it for a
+    feeder that has several substations, is not radial, or has no line at the voltage of its ends.
     """
     _check(network, n, ties_per_pair)
     feeding, ends = _feeding(network)

@@ -14,9 +14,8 @@ files, and a fourth where its switching devices are known. Other columns and key
                    (0: blocked; default 1)
 
 b_us is the charging of the whole branch, half of it at each end. For a trafo, r_ohm, x_ohm, b_us
-and rating_a are referred to the voltage of its from_bus, and its ratio is that of the nominal
-voltages of its two buses. A coupler joins two buses of a busbar and has no impedance; r_ohm and
-x_ohm are 0.
+and rating_a are referred to the voltage of its from_bus. Its ratio is that of the nominal voltages
+of its two buses. A coupler joins two buses of a busbar and has no impedance; r_ohm and x_ohm are 0.
 
 Wrong units are found by what they would imply. A feeder outside these limits is refused with the
 unit that was expected:
@@ -123,8 +122,7 @@ def read_network(path: str | Path) -> Network:
         return _read_pandapower(path)
     raise NetworkError(
         f"{path}: not a feeder; give a folder with buses.csv, branches.csv and meta.json, a "
-        "pandapower .json "
-        "file or a MATPOWER .m file"
+        "pandapower .json file or a MATPOWER .m file"
     )
 
 
@@ -144,8 +142,7 @@ def _bundled(name: str) -> Path:
     if name not in list_networks():
         raise NetworkError(
             f"no feeder {name!r}; the bundled ones are {', '.join(list_networks())}; a path may be "
-            "given too "
-            "(CSV folder, pandapower .json, MATPOWER .m)"
+            "given too (CSV folder, pandapower .json, MATPOWER .m)"
         )
     return _FEEDERS / name
 
@@ -290,8 +287,7 @@ def _read_table(
     if missing := [name for name in wanted if name not in header]:
         raise NetworkError(
             f"{path}: column {', '.join(missing)} is missing; the first line must name, separated "
-            "by commas, "
-            f"{', '.join(wanted)}"
+            f"by commas, {', '.join(wanted)}"
         )
     lines, cells = [], []
     for row in rows:
@@ -419,9 +415,8 @@ def _check_loads(buses: _Table, base_mva: float) -> None:
     if load.sum() > MAX_LOAD_IN_BASES * base_mva:
         raise NetworkError(
             f"{buses.path}: the loads add up to {load.sum():g} MVA, over {MAX_LOAD_IN_BASES:g} "
-            "times the base_mva"
-            f" of {base_mva:g}; write p_mw and q_mvar in MW and Mvar, not kW, or raise base_mva in "
-            "meta.json"
+            f"times the base_mva of {base_mva:g}; write p_mw and q_mvar in MW and Mvar, not kW, or "
+            "raise base_mva in meta.json"
         )
 
 
@@ -439,14 +434,12 @@ def _check_impedances(branches: _Table, vn_kv: FloatArray, base_mva: float) -> N
         elif max(r, x) > MAX_IMPEDANCE_PU * z_base:
             problem = (
                 f"r_ohm {r:g} and x_ohm {x:g} are beyond {MAX_IMPEDANCE_PU:g} pu of {z_base:g} "
-                "ohm; "
-                "give ohms of the whole branch, not milliohms, and check vn_kv"
+                "ohm; give ohms of the whole branch, not milliohms, and check vn_kv"
             )
         elif kind != "trafo" and vn_kv[0, row] != vn_kv[1, row]:
             problem = (
                 f"a {kind} cannot join {vn_kv[0, row]:g} kV and {vn_kv[1, row]:g} kV; make its "
-                "kind trafo or "
-                "correct vn_kv in buses.csv"
+                "kind trafo or correct vn_kv in buses.csv"
             )
         elif kind == "tie" and branches.text["normally_open"][row] == "0":
             problem = "a tie is normally open; set normally_open to 1 or its kind to line"

@@ -18,8 +18,8 @@ cost, limits and rewards (10), (11), (21) are the judge's (`models/load_transfer
 
 An episode is one fault that lasts `horizon` hours: a decision an hour, switching charged against
 the hour before. It ends by termination, since the fault is then repaired, and is never truncated.
-Episode k of a pool of scenarios is its rows k * horizon to (k + 1) * horizon - 1, consecutive hours
-of the same fault.
+Episode k of a pool of scenarios is its rows k * horizon to (k + 1) * horizon - 1. They are
+consecutive hours of the same fault.
 """
 
 from __future__ import annotations
@@ -70,9 +70,9 @@ class LoadTransferEnv(SingleEnv["_FaultEpisodes"]):
     an episode of the pool, otherwise one is drawn; there are no other options. `pool_row` is the
     row of the pool that was shown (reset) or judged (step).
 
-    Raises ValueError at once when the pool is empty, of another feeder, holds a value that is not
-    finite, or is not made of episodes of `horizon` rows. `step` raises `ResetNeeded` after the end
-    of an episode.
+    Raises ValueError at once when the pool is empty or of another feeder. Raises it when the pool
+    holds a value that is not finite, or is not made of episodes of `horizon` rows. `step` raises
+    `ResetNeeded` after the end of an episode.
     """
 
     def __init__(

@@ -66,15 +66,15 @@ class VoltageEnv(SingleEnv["_DayEpisodes"]):
     ...})` picks a day of the pool and the SOC it begins with; there are no other options. A reset
     with a seed, or with options, does not carry SOC over.
 
-    `info`: day, step (of the pool; after a step those it judged), soc (after the step), and after a
-    step applied_action, v (n_bus,) pu, n_violations (buses outside their band by over 1e-5 pu; all
-    of them without AC solution), worst_excess_pu, regulation_kwh.
+    `info`: day and step of the pool (after a step those it judged) and soc (after the step). After
+    a step also applied_action, v (n_bus,) pu, n_violations (buses outside their band by over 1e-5
+    pu; all of them without AC solution), worst_excess_pu and regulation_kwh.
 
-    Raises ValueError at once when the pool is empty or of another feeder, when it has demand at a
-    bus without nominal load, and when there is no battery or one is at no bus. `reset` raises it
+    Raises ValueError at once when the pool is empty or of another feeder, or has demand at a bus
+    without nominal load. Raises it when there is no battery, or one at no bus. `reset` raises it
     for unknown options. `step` raises it for an action of another shape, NaN, a correction that is
-    not finite, and a safety layer of another step; it raises `ResetNeeded` after the end of an
-    episode.
+    not finite, and a safety layer of another step. After the end of an episode `step` raises
+    `ResetNeeded`.
     """
 
     def __init__(

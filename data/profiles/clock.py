@@ -106,8 +106,8 @@ def listed(names: Iterable[object]) -> str:
 def read_clock(cells: pd.DataFrame, file: str, max_gap_h: float) -> Clock:
     """Return the clock of a table of text cells whose index is the line number in the file.
 
-    Raises `ProfileError` where a time is missing, unreadable, doubled or out of order, where a gap
-    is longer than `max_gap_h` hours, where the step does not divide a day, and where the file is
+    Raises `ProfileError` where a time is missing, unreadable, doubled or out of order. Raises it
+    where a gap is longer than `max_gap_h` hours, the step does not divide a day, or the file is
     shorter than a day.
     """
     utc, local = _find(cells, "utc", "ending"), _find(cells, "local", "beginning")

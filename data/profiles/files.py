@@ -67,9 +67,13 @@ def read_profile_file(path: Path, max_gap_h: float) -> FileSeries:
     """Return the series of a text file or of an ISO New England SMD workbook.
 
     Gaps of up to `max_gap_h` hours are filled (see `Clock.spread`). Raises `ProfileError`, which
-    names file, line and remedy, for an ending that is not known, a file without header, times or
-    loads, a time that is missing, doubled or unreadable, a value that is empty, text, infinite or
-    negative, and a load that is zero throughout.
+    names file, line and remedy, for:
+
+    - an ending that is not known
+    - a file without header, times or loads
+    - a time that is missing, doubled or unreadable
+    - a value that is empty, text, infinite or negative
+    - a load that is zero throughout
     """
     if path.suffix.lower() == ".xlsx":
         cells = _workbook_cells(path)

@@ -8,10 +8,11 @@ parameters theta, every active constraint is a row
 
     (1)  lower <= A x + D theta + c <= upper
 
-and the objective a quadratic x' H x + x' K theta + (linear terms in x) + (terms without x), of
-which H and K count. A product of a variable and a parameter in a constraint has no row like (1) and
-is refused. Equalities that determine variables y are solved for them once, so that what remains
-depends on the other variables and on theta only:
+and the objective is a quadratic, x' H x + x' K theta + (linear terms in x) + (terms without x). A
+product of a variable and a parameter in a constraint has no row like (1), and is refused.
+
+Equalities that determine variables y are solved for them once. What remains depends on the other
+variables and on theta only:
 
     (2)  y = Y x + Z theta + y_0
 """

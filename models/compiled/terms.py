@@ -5,10 +5,10 @@
                lower_i <= g_i(x) <= upper_i
 
 A term T_k is a *shape* applied to a few variables and numbers: x0 * x1, or x0 * x1 * cos(x2 - x3 -
-p0). The shapes of a network model are a handful, however many buses, periods and scenarios it has,
-so each shape is differentiated once and evaluated for all its terms. A named `Expression` is read
-once, and equal terms are one term, wherever they occur. Fixed variables and parameters are numbers.
-Every shape is exact: nothing is expanded, approximated or dropped.
+p0). A network model has few shapes, however many buses, periods and scenarios it has. So each shape
+is differentiated once and evaluated for all its terms. A named `Expression` is read once, and equal
+terms are one term, wherever they occur. Fixed variables and parameters are numbers. Every shape is
+exact: nothing is expanded, approximated or dropped.
 """
 
 from __future__ import annotations

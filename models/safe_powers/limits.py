@@ -53,8 +53,8 @@ class StateLimits:
     def actions(self, state: VoltageState, p_proposed: FloatArray) -> FloatArray:
         """Return proposals (B, n_bat) pu as actions.
 
-        Raises ValueError when shapes do not fit, a number is not finite, a SOC is not between 0 and
-        1, or the state is of days of another step or, with a tube, of another length.
+        Raises ValueError when shapes do not fit, a number is not finite, or a SOC is not between 0
+        and 1. Raises it for a state of days of another step or, with a tube, of another length.
         """
         check_steps(f"{self.network.name}: the safety layer", self.step_h, self.n_step, state)
         proposed = np.asarray(p_proposed, dtype=float)

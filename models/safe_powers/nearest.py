@@ -78,8 +78,8 @@ class SafePowers:
     alone. rounds: most linearisations at AC states; 0 leaves LinDistFlow alone, checked but not
     improved.
 
-    A state that says what days it is of (those of `simulate` and the environments do) is refused
-    where they have another step, or another number of steps than the tube.
+    The states of `simulate` and of the environments say what days they are of. A state is refused
+    where its days have another step, or another number of steps than the tube.
 
     Raises `NetworkError` for a meshed feeder or a bus that is not fed. Raises ValueError for
     batteries without bus or power, a tube of other batteries or of another step, and numbers that
@@ -112,8 +112,8 @@ class SafePowers:
         """Return the safe powers nearest to the proposals (B, n_bat) pu.
 
         Each has its status and certificate. Raises ValueError when shapes do not fit, a proposal is
-        not finite, a SOC is not between 0 and 1, or the state is of days of another step or, with a
-        tube, of another length.
+        not finite, or a SOC is not between 0 and 1. Raises it for a state of days of another step
+        or, with a tube, of another length.
         """
         proposal = self.limits.actions(state, p_proposed)
         limits = self.limits.voltage(state)

@@ -1,16 +1,16 @@
 """The SOC tube: from which state of charge the rest of a day can still be held.
 
 A policy can spend in the morning the energy that the evening needs. The tube prevents it. It is
-made from the days that a method may learn from. Their effect counts: per step t and limited bus i
-the squared AC voltage with idle batteries, and the lossless one,
+made from the days that a method may learn from. What counts of a day are, per step t and limited
+bus i, the squared AC voltage with idle batteries and the lossless one,
 
     (1)  w^low_ti = v_ti^2,   w^high_ti = w_0,ti
 
 Per unit; P_k and E_k are power and energy of battery k, h the hours of a step. All batteries charge
 with the share c of their power, or discharge with d, so that one plan serves all. S_i = |sum over k
 of P_k dw_i/dp_k| by LinDistFlow, and kappa = v_min / (2 v_min - v_0) with v_0 the substation's
-voltage. For each day and side a linear program finds the plan that holds it from as little energy
-(low), or as little room (high), as it can. A day that the plan of a worse day holds too needs none:
+voltage. A linear program for each day and side finds the plan that holds it from the least energy
+(low) or the least room (high). A day that the plan of a worse day holds too needs no program:
 
     low    min  mean over t, k of soc_tk + 10 max_tk (soc_tk - soc_start_k)+
     high   the same with 1 - soc and 1 - soc_start for soc and soc_start
