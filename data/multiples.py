@@ -120,6 +120,10 @@ def multiply_network(
         gen_name=_labels(network.gen_name, n),
         gen_bus=place[:, network.gen_bus].ravel(),
         devices=_on_copies(network, n, len(ties)),
+        gen_cost_lines=np.concatenate(
+            [network.gen_cost_lines + [copy * network.n_gen, 0, 0] for copy in range(n)]
+        ),
+        cost_error=network.cost_error,
         **copied,
     )
 

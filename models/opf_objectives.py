@@ -7,7 +7,7 @@ Each takes a model of `ac_opf.py` or `distflow_opf.py` in any form, and returns 
 in engineering units. Power in per unit times base_mva is MW; h is the length of a step in hours.
 Sums run over steps.
 
-    (1)  generation cost    sum of h (c2 P^2 + c1 P + c0), P in MW                       $
+    (1)  generation cost    sum of h (c2 P^2 + c1 P + c0 + l), P in MW                   $
     (2)  losses             sum of what the branches turn into heat                      MW
     (3)  regulation power   sum of c + d over batteries                                  MW
     (4)  curtailment        sum of p_max_g(t) - p_g over generators                      MW
@@ -18,6 +18,9 @@ Sums run over steps.
 that go one way only, and the objective of DF-SRL (Hou et al., JMPCE 13(1), 2025). (4) is what was
 available and not used. (5) is (|V| - v_ref)^2 to first order, and convex in w, so it serves every
 form.
+
+The l of (1) is a variable of each generator with a convex piecewise linear cost, at least each of
+its lines: l >= a P + b (`network/costs.py`).
 
 All are linear or convex quadratic, but for (2) in polar form. A negative price in (6) rewards
 burning energy, for which see `battery/batteries.py`. In the cone forms a term that prices losses,
@@ -36,10 +39,17 @@ from numpy.typing import ArrayLike
 
 from feederguard.models.arrays import FloatArray
 from feederguard.models.equations.battery import terminal_power
+from feederguard.models.network import Network, NetworkError
+from feederguard.models.network.costs import lines_by_generator
 
 
 def generation_cost(model: Any) -> Any:
-    """Return (1), the cost of generation over all steps in $; in $/h for one step of an hour."""
+    """Return (1), the cost of generation over all steps in $; in $/h for one step of an hour.
+
+    Raises `NetworkError` where the source of the network has costs that cannot be used.
+    """
+    if model.periods.network.cost_error:
+        raise NetworkError(model.periods.network.cost_error)
     network, h = model.periods.network, model.periods.step_h
     base = network.base_mva
     cost = network.gen_cost.tolist()
@@ -51,7 +61,31 @@ def generation_cost(model: Any) -> Any:
             total += h * (c1 * base * power + c0)
             if c2:
                 total += h * c2 * base**2 * power**2
+    for g in lines_by_generator(network):
+        total += h * sum(_piecewise_cost(model)[t, g] for t in model.time)
     return total
+
+
+def _piecewise_cost(model: Any) -> Any:
+    """Return the variables l of (1) in $/h, [t, g], which the first call adds to the model."""
+    found = model.find_component("piecewise_cost")
+    if found is not None:
+        return found
+    lines, base = lines_by_generator(model.periods.network), model.periods.network.base_mva
+
+    def start(m: Any, t: int, g: int) -> float:
+        p_mw = base * (m.p_gen[t, g].value or 0.0)
+        return float((lines[g][:, 0] * p_mw + lines[g][:, 1]).max())
+
+    model.piecewise_cost = pyo.Var(model.time, pyo.Set(initialize=list(lines)), initialize=start)
+    rows = [(g, k) for g, own in lines.items() for k in range(len(own))]
+
+    @model.Constraint(model.time, rows, doc="(1) l >= a P + b")
+    def cost_line(m: Any, t: int, g: int, k: int) -> Any:
+        slope, constant = lines[g][k].tolist()
+        return m.piecewise_cost[t, g] >= slope * base * m.p_gen[t, g] + constant
+
+    return model.piecewise_cost
 
 
 def losses_mw(model: Any) -> Any:
@@ -139,6 +173,10 @@ def _prices(price_per_mwh: ArrayLike, name: str, n_step: int) -> FloatArray:
     return price
 
 
+def _has_costs(network: Network) -> bool:
+    return bool(network.gen_cost.any() or len(network.gen_cost_lines) or network.cost_error)
+
+
 def set_objective(model: pyo.ConcreteModel, objective: Callable[[Any], Any] | None) -> None:
     """Set the model to minimise `objective(model)`.
 
@@ -148,7 +186,7 @@ def set_objective(model: pyo.ConcreteModel, objective: Callable[[Any], Any] | No
     """
     network = model.periods.network
     if objective is None:
-        objective = generation_cost if network.gen_cost.any() else losses_mw
+        objective = generation_cost if _has_costs(network) else losses_mw
         if objective is generation_cost and len(model.substation):
             warnings.warn(
                 f"{network.name}: the default objective is the cost of generators, in which energy "

@@ -15,6 +15,7 @@ import pandas as pd
 from feederguard.baselines.opf.check import values_of
 from feederguard.models.arrays import FloatArray
 from feederguard.models.network import Network
+from feederguard.models.network.costs import cost_per_h
 from feederguard.models.power_flow import PowerFlow
 
 
@@ -91,9 +92,8 @@ def generator_table(model: Any) -> pd.DataFrame:
             else np.zeros((n_step, 0))
         )
         powers.append(base * np.hstack([values_of(own, n_step, network.n_gen), from_grid]))
-    c2, c1, c0 = network.gen_cost.T
-    made = powers[0][:, : network.n_gen]
-    cost = np.hstack([c2 * made**2 + c1 * made + c0, np.full((n_step, len(free)), np.nan)])
+    own_cost = cost_per_h(network, powers[0][:, : network.n_gen])
+    cost = np.hstack([own_cost, np.full((n_step, len(free)), np.nan)])
     buses = [network.bus_name[i] for i in (*network.gen_bus.tolist(), *at)]
     return _table(
         n_step,

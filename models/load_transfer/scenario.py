@@ -72,7 +72,7 @@ def make_scenarios(
     """Return scenarios for one or more faults, a branch index or name each.
 
     p_load, q_load, p_gen: (n_bus,) or (B, n_bus) in pu, default the network's nominal values. A
-    negative nominal load counts as generation, which nobody sheds.
+    negative nominal load counts as generation, which nobody sheds, and negative generation as load.
 
     Warns (UserWarning) when reactive generation is left out, or generators for an optimal power
     flow would feed nothing. Raises ValueError when a fault is not a branch, a shape does not fit, a
@@ -87,9 +87,11 @@ def make_scenarios(
             "generation at unity power factor",
             stacklevel=2,
         )
-    if p_load is None and (network.p_load < 0).any():
-        p_gen = network.p_gen + np.maximum(-network.p_load, 0.0) if p_gen is None else p_gen
-        p_load = np.maximum(network.p_load, 0.0)
+    if p_load is None:
+        drawn = np.maximum(-network.p_gen, 0.0) if p_gen is None else 0.0
+        produced = np.maximum(-network.p_load, 0.0)
+        p_gen = np.maximum(network.p_gen, 0.0) + produced if p_gen is None else p_gen
+        p_load = np.maximum(network.p_load, 0.0) + drawn
     arrays = {}
     for name, value in {"p_load": p_load, "q_load": q_load, "p_gen": p_gen}.items():
         array = np.asarray(getattr(network, name) if value is None else value, dtype=float)
@@ -105,9 +107,10 @@ def make_scenarios(
         array = getattr(scenarios, name)
         if (array < 0).any():
             item, bus = np.argwhere(array < 0)[0]
+            other, twin = ("feeds in", "p_gen") if name == "p_load" else ("draws", "p_load")
             raise ValueError(
                 f"{network.name}: {name} of bus {network.bus_name[bus]!r} in scenario {item} is "
-                f"{array[item, bus]:g}; it must not be negative"
+                f"{array[item, bus]:g}; it must not be negative: give what it {other} as {twin}"
             )
     return scenarios
 

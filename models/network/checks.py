@@ -157,6 +157,14 @@ def check_generators(network: NetworkFields) -> None:
             f"{network.name}: gen_cost of generator {network.gen_name[bad[0]]!r} is "
             f"{network.gen_cost[bad[0]]}; give three finite numbers"
         )
+    lines = network.gen_cost_lines
+    if lines.shape[1:] != (3,) or not (
+        np.isfinite(lines).all() and np.isin(lines[:, 0], np.arange(network.n_gen)).all()
+    ):
+        raise NetworkError(
+            f"{network.name}: gen_cost_lines must have rows of a generator (0 to "
+            f"{network.n_gen - 1}), a slope in $/MWh and a constant in $/h, all finite"
+        )
 
 
 def check_substations(network: NetworkFields) -> None:

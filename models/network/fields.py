@@ -102,6 +102,10 @@ class NetworkFields:
     gen_q_max: FloatArray = _none()  # (n_gen,) greatest reactive output; inf for none
     # (n_gen, 3) c2, c1, c0 of c2 P^2 + c1 P + c0 in $/h with P in MW; default 0
     gen_cost: FloatArray = _none()
+    # (n_line, 3) generator, a, b: each line a P + b in $/h is a lower limit of what the generator
+    # costs beside gen_cost; `costs.py`. Default none
+    gen_cost_lines: FloatArray = _none()
+    cost_error: str = ""  # why costs of the source cannot be used; only an objective asks for them
     # (n_gen,) stands for the grid above, at a substation; default none does
     gen_is_grid: BoolArray = _none()
     # Switching devices; None where the data have none. Then the papers' assumption holds: one
@@ -168,12 +172,14 @@ def coerce(network: NetworkFields) -> None:
         value = getattr(network, item.name)
         if item.name in _NAMES:
             object.__setattr__(network, item.name, tuple(str(name) for name in value))
-        elif item.name not in ("name", "base_mva", "paper_limit_mw", "devices"):
+        elif item.name not in ("name", "base_mva", "paper_limit_mw", "cost_error", "devices"):
             array: NDArray[Any] = np.array(value, dtype=kinds.get(item.name, np.float64))
             if not array.size and item.name in BRANCH_LIMITS:
                 array = np.full(network.n_branch, BRANCH_LIMITS[item.name])
             elif not array.size and item.name == "gen_cost":
                 array = np.zeros((network.n_gen, 3))
+            elif not array.size and item.name == "gen_cost_lines":
+                array = np.zeros((0, 3))
             elif not array.size and item.name == "gen_is_grid":
                 array = np.zeros(network.n_gen, dtype=np.bool_)
             array.setflags(write=False)

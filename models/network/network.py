@@ -77,6 +77,8 @@ class Network(NetworkFields):
             changes.setdefault("gen_is_grid", np.zeros(0))
         if self.devices is not None and "devices" not in changes:
             changes["devices"] = self._devices_after(changes)
+        if "gen_cost" in changes or "gen_cost_lines" in changes:
+            changes.setdefault("cost_error", "")
         return replace(self, **changes)
 
     def _devices_after(self, changes: dict[str, Any]) -> Devices:

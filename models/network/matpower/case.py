@@ -22,4 +22,5 @@ class MatpowerCase:
     branch: FloatArray  # (n_branch, 11 or more)
     gencost: FloatArray  # (n_gen or 2 n_gen, 4 or more)
     bus_name: tuple[str, ...]
-    other_fields: tuple[str, ...]  # names of other fields of the file; their values are not kept
+    other_fields: tuple[str, ...]  # names of other fields that are not empty; values are not kept
+    other_tables: tuple[str, ...]  # those of them that hold numbers

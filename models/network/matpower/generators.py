@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from feederguard.models.arrays import ComplexArray, FloatArray
+from feederguard.models.network.costs import lines_of
 from feederguard.models.network.fields import NetworkError
 from feederguard.models.network.matpower.script import COLUMN, column
 
@@ -31,8 +32,9 @@ def read_generators(
     bus: the rows of mpc.bus that are kept. gen_at: for each row of mpc.gen the place of its bus
     among them, -1 where it is not kept. A generator is named by the number of its row, from 1.
 
-    Raises `NetworkError` for a reference bus that no generator in service holds, for costs that are
-    no polynomial of degree two or less in P, and for capability curves and dispatchable loads with
+    Costs that are neither a polynomial of degree two or less in P nor convex and piecewise linear
+    are told in `cost_error`: no power flow needs them. Raises `NetworkError` for a reference bus
+    that no generator in service holds, and for capability curves and dispatchable loads with
     reactive power, which the limits cannot hold.
     """
     at = np.array(gen_at, dtype=np.int64)
@@ -49,7 +51,7 @@ def read_generators(
         "gen_p_max": column(gen, "PMAX") / case.base_mva,
         "gen_q_min": column(gen, "QMIN") / case.base_mva,
         "gen_q_max": column(gen, "QMAX") / case.base_mva,
-        "gen_cost": _costs(path, case, rows),
+        **_costs_or_error(path, case, rows),
         "gen_is_grid": column(bus, "BUS_TYPE")[at[rows]] == COLUMN["REF"],
     }
 
@@ -90,11 +92,20 @@ def _held_voltage(path: Path, bus: FloatArray, gen: FloatArray, at: Any) -> Comp
     return np.asarray((held * np.exp(1j * np.deg2rad(column(bus, "VA"))))[reference])
 
 
-def _costs(path: Path, case: MatpowerCase, rows: Any) -> FloatArray:
-    """Return c2, c1, c0 of some rows of mpc.gen, 0 where the case has no costs."""
-    costs = np.zeros((len(rows), 3))
+def _costs_or_error(path: Path, case: MatpowerCase, rows: Any) -> dict[str, Any]:
+    """Return `gen_cost` and `gen_cost_lines`, or else `cost_error`."""
+    try:
+        costs, lines = _costs(path, case, rows)
+    except NetworkError as error:
+        return {"gen_cost": np.zeros((len(rows), 3)), "cost_error": str(error)}
+    return {"gen_cost": costs, "gen_cost_lines": lines}
+
+
+def _costs(path: Path, case: MatpowerCase, rows: Any) -> tuple[FloatArray, FloatArray]:
+    """Return c2, c1, c0 of some rows of mpc.gen, and the lines of piecewise linear costs."""
+    costs, lines = np.zeros((len(rows), 3)), [np.zeros((0, 3))]
     if not len(case.gencost):
-        return costs
+        return costs, lines[0]
     n_gen = len(case.gen)
     if len(case.gencost) not in (n_gen, 2 * n_gen):
         raise NetworkError(
@@ -102,16 +113,33 @@ def _costs(path: Path, case: MatpowerCase, rows: Any) -> FloatArray:
             "per generator"
         )
     for k, row in enumerate(rows.tolist()):
-        costs[k] = _polynomial(path, case.gencost[row], row)
-        if (
-            len(case.gencost) > n_gen
-            and _polynomial(path, case.gencost[n_gen + row], n_gen + row).any()
-        ):
+        if case.gencost[row][COLUMN["MODEL"] - 1] == COLUMN["PW_LINEAR"]:
+            own = _piecewise(path, case.gencost[row], row)
+            if len(own) > 1:
+                lines.append(np.insert(own, 0, k, axis=1))
+            else:
+                costs[k] = [0.0, *own[0]]
+        else:
+            costs[k] = _polynomial(path, case.gencost[row], row)
+        if len(case.gencost) > n_gen and case.gencost[n_gen + row, COLUMN["COST"] - 1 :].any():
             raise NetworkError(
                 f"{path}: row {n_gen + row + 1} of mpc.gencost prices reactive power, which a "
                 "Network cannot hold; remove the second half of mpc.gencost"
             )
-    return costs
+    return costs, np.concatenate(lines)
+
+
+def _piecewise(path: Path, cost: FloatArray, row: int) -> FloatArray:
+    """Return the lines of a cost row of points P1, f1, P2, f2, ..., (n_line, 2)."""
+    n, first = int(cost[COLUMN["NCOST"] - 1]), COLUMN["COST"] - 1
+    points = cost[first : first + 2 * n]
+    try:
+        return lines_of(points[0::2], points[1::2])
+    except ValueError as reason:
+        raise NetworkError(
+            f"{path}: row {row + 1} of mpc.gencost (MODEL 1) {reason}; give a convex cost, or a "
+            "polynomial with MODEL 2 and NCOST 3"
+        ) from None
 
 
 def _polynomial(path: Path, cost: FloatArray, row: int) -> FloatArray:
@@ -119,11 +147,6 @@ def _polynomial(path: Path, cost: FloatArray, row: int) -> FloatArray:
     model, n = cost[COLUMN["MODEL"] - 1], int(cost[COLUMN["NCOST"] - 1])
     first = COLUMN["COST"] - 1
     coefficients = cost[first : first + n]
-    if model == COLUMN["PW_LINEAR"]:
-        raise NetworkError(
-            f"{path}: row {row + 1} of mpc.gencost is piecewise linear (MODEL 1), which a Network "
-            "cannot hold; fit a polynomial with MODEL 2 and NCOST 3"
-        )
     if model != COLUMN["POLYNOMIAL"] or len(coefficients) < n or coefficients[:-3].any():
         raise NetworkError(
             f"{path}: row {row + 1} of mpc.gencost is no polynomial of degree two or less (MODEL "

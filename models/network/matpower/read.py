@@ -21,6 +21,17 @@ from feederguard.models.network.matpower.generators import read_generators
 from feederguard.models.network.matpower.script import COLUMN, Variables, column, run_case_file
 
 _KV_WHERE_NONE_IS_GIVEN = 1.0
+_REFUSED = {
+    "dcline": "model each DC line as a load and a generator instead",
+    "switch": (
+        "make each switch a row of mpc.branch with a small BR_X and its state as BR_STATUS, or its "
+        "two buses one"
+    ),
+}
+_INSTEAD = {
+    "storage": "give batteries to the model, as Batteries.at(network, ...) of models.battery",
+}
+_WITHOUT_EFFECT = ("areas", "if.map", "if.lims", "gentype", "genfuel")
 
 
 def parse_matpower(path: str | Path) -> MatpowerCase:
@@ -56,7 +67,10 @@ def parse_matpower(path: str | Path) -> MatpowerCase:
         name=path.stem,
         base_mva=float(base.item()),
         bus_name=tuple(str(name) for name in names) if isinstance(names, list) else (),
-        other_fields=tuple(fields),
+        other_fields=tuple(name for name, value in fields.items() if np.size(value)),
+        other_tables=tuple(
+            name for name, value in fields.items() if isinstance(value, np.ndarray) and value.size
+        ),
         **matrices,
     )
 
@@ -78,14 +92,15 @@ def fields_of_matpower(path: str | Path) -> dict[str, Any]:
     - A case without any BASE_KV is read as one of 1 kV, with a warning: nothing per unit depends on
       it.
     - Limits of interfaces (mpc.if) are left out: in MATPOWER they act only when toggled on.
+    - Costs that cannot be used are told in `cost_error`; a power flow needs none.
+    - Other tables, such as mpc.storage, are left out with a warning; an empty one is nothing.
 
     Raises `NetworkError` for
 
-    - a file that cannot be interpreted, an unknown bus number, or a DC line;
+    - a file that cannot be interpreted, an unknown bus number, a DC line or a switch;
     - a reference bus without a generator, or a bus without BASE_KV where others have one;
     - constraints or costs of the user's own (mpc.A, l, u, N);
     - a capability curve, or a dispatchable load with reactive power;
-    - costs that are piecewise linear, of a degree above two, or of reactive power;
     - what `Network` itself refuses.
     """
     path, case = Path(path), parse_matpower(path)
@@ -100,12 +115,14 @@ def fields_of_matpower(path: str | Path) -> dict[str, Any]:
 
 
 def _refuse_unheld(path: Path, case: MatpowerCase) -> None:
-    """Raise for fields of MATPOWER's optimal power flow that a Network cannot hold."""
-    if "dcline" in case.other_fields:
-        raise NetworkError(
-            f"{path}: mpc.dcline is not supported; model each DC line as a load and a generator "
-            "instead"
-        )
+    """Raise for tables that a Network cannot hold, and warn of others that are not read."""
+    for table, remedy in _REFUSED.items():
+        if table in case.other_fields:
+            raise NetworkError(f"{path}: mpc.{table} is not supported; {remedy}")
+    for table in case.other_tables:
+        if table not in (*_WITHOUT_EFFECT, "A", "l", "u", "N"):
+            remedy = _INSTEAD.get(table, "what it says has no part in the network")
+            warnings.warn(f"{path}: mpc.{table} is not read: {remedy}", stacklevel=4)
     own = [field for field in ("A", "l", "u", "N") if field in case.other_fields]
     if own:
         raise NetworkError(

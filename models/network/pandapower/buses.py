@@ -115,10 +115,15 @@ def read_buses(net: pandapowerNet, part: pandapowerNet, case: dict[str, Any]) ->
         if table == "sgen":
             running &= ~dispatched(net, table)
         units = net[table][running]
-        for column, power in (("p_gen", "p{}_mw"), ("q_gen", "q{}_mvar")):
-            total = units[[power.format(phase) for phase in phases]].sum(axis=1, skipna=False)
-            at_bus = (total * units["scaling"] / part.sn_mva).groupby(units["bus"]).sum(min_count=1)
-            buses[column] += at_bus.reindex(buses.index, fill_value=0.0)
+        p, q = (
+            units[[power.format(phase) for phase in phases]].sum(axis=1) * units["scaling"]
+            for power in ("p{}_mw", "q{}_mvar")
+        )
+        # Negative generation is demand.
+        for kind, chosen, sign in (("gen", p >= 0, 1), ("load", p < 0, -1)):
+            for column, power in ((f"p_{kind}", p), (f"q_{kind}", q)):
+                at_bus = (sign * power[chosen] / part.sn_mva).groupby(units["bus"]).sum()
+                buses[column] += at_bus.reindex(buses.index, fill_value=0.0)
     return buses
 
 

@@ -9,9 +9,10 @@
 | limits of a load or storage | with the other sign |
 
 A net without any cost is one for power flows: what is controllable there stays fixed at its p_mw
-and q_mvar. A missing limit is no limit, as in `pandapower.runopp`. Costs are those of poly_cost,
-and of pwl_cost where it is a straight line; an element without a cost costs nothing. The cost of a
-load or storage is of what it consumes, and its constant counts negative, as in runopp.
+and q_mvar. A missing limit is no limit, as in `pandapower.runopp`. Costs are those of poly_cost and
+of pwl_cost, where it is convex; an element without a cost costs nothing. The cost of a load or
+storage is of what it consumes, and its constant counts negative, as in runopp. Costs that cannot be
+used stop no power flow: the reason is kept as `cost_error` for the objective that asks for them.
 
 Rows of ext_grids stand for the grid above (`Network.gen_is_grid`), and so do gens that are slacks.
 An ext_grid without cost and limits is no row: it supplies what is needed and holds the voltage.
@@ -20,11 +21,14 @@ Beside it, no generator stands for the grid above.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from pandapower.auxiliary import pandapowerNet
 
 from feederguard.models.arrays import BoolArray, FloatArray
+from feederguard.models.network.costs import lines_of
 from feederguard.models.network.fields import NetworkError
 
 # Tables in the order of the rows, and the sign of their power as generation.
@@ -57,24 +61,32 @@ def read_generators(net: pandapowerNet, fused: dict[int, int], name: str) -> pd.
 
     Columns: the label (`text`, `table`, `index`), the fused `bus`, limits in MW and Mvar (inf for
     none), `c2`, `c1`, `c0`; `v_held`, the voltage in pu that the element holds (NaN where an
-    optimal power flow chooses it); `is_grid`, whether it stands for the grid above. Raises
-    `NetworkError` for costs that are not quadratic, for quadratic ones of loads and storages, for
-    those of reactive power, and for a gen that is not controllable and has a scaling.
+    optimal power flow chooses it); `is_grid`, whether it stands for the grid above; `lines` of a
+    piecewise linear cost. `rows.attrs["cost_error"]` says why costs cannot be used: they are
+    neither quadratic nor convex and piecewise linear, price reactive power, or are quadratic or
+    piecewise for loads and storages. Raises `NetworkError` for a gen that is not controllable and
+    has a scaling.
     """
     _refuse_scaled(net, fused, name)
     frames = [_rows(net, table, sign, fused) for table, sign in _TABLES.items()]
     rows = pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
-    costs = [
-        _cost(net, table, index, name)
-        for table, index in zip(rows["table"], rows["index"], strict=True)
-    ]
-    rows[["c2", "c1", "c0"]] = np.array(costs, dtype=float).reshape(-1, 3)
+    try:
+        costs = [
+            _cost(net, table, index, name)
+            for table, index in zip(rows["table"], rows["index"], strict=True)
+        ]
+        told = ""
+    except NetworkError as error:
+        costs, told = [(np.zeros(3), np.zeros((0, 2)))] * len(rows), str(error)
+    rows[["c2", "c1", "c0"]] = np.array([c for c, _ in costs], dtype=float).reshape(-1, 3)
+    rows["lines"] = pd.Series([lines for _, lines in costs], index=rows.index, dtype=object)
     free = (
         net.ext_grid["in_service"].to_numpy(bool)
         & ~dispatched(net, "ext_grid")
         & net.ext_grid["bus"].isin(fused)
     )
     rows["is_grid"] &= ~rows["bus"].isin([fused[bus] for bus in net.ext_grid["bus"][free]])
+    rows.attrs["cost_error"] = told
     return rows
 
 
@@ -140,9 +152,9 @@ def _refuse_scaled(net: pandapowerNet, fused: dict[int, int], name: str) -> None
         )
 
 
-def _cost(net: pandapowerNet, table: str, index: int, name: str) -> FloatArray:
-    """Return c2, c1, c0 of an element by its generation, 0 where it has no cost."""
-    total = np.zeros(3)
+def _cost(net: pandapowerNet, table: str, index: int, name: str) -> tuple[FloatArray, FloatArray]:
+    """Return c2, c1, c0 of an element by its generation, and the lines of a piecewise cost."""
+    total, lines = np.zeros(3), np.zeros((0, 2))
     for cost in net.poly_cost[
         (net.poly_cost["et"] == table) & (net.poly_cost["element"] == index)
     ].itertuples():
@@ -165,14 +177,38 @@ def _cost(net: pandapowerNet, table: str, index: int, name: str) -> FloatArray:
     for cost in net.pwl_cost[
         (net.pwl_cost["et"] == table) & (net.pwl_cost["element"] == index)
     ].itertuples():
-        slopes = {float(slope) for *_, slope in cost.points}
-        if cost.power_type != "p" or len(slopes) != 1:
+        own = _lines(cost, name)
+        if len(own) == 1:
+            total[1] += _TABLES[table] * own[0, 0]
+        elif _TABLES[table] < 0 or len(lines):
             raise NetworkError(
-                f"{name}: pwl_cost {cost.Index} is no straight line in active power, which a "
-                "Network cannot hold; give a poly_cost instead"
+                f"{name}: pwl_cost {cost.Index} is piecewise linear in what {table} {index} "
+                "consumes, or the second one of it; give one poly_cost instead"
             )
-        total[1] += _TABLES[table] * slopes.pop()
-    return total
+        else:
+            lines = own
+    return total, lines
+
+
+def _lines(cost: Any, name: str) -> FloatArray:
+    """Return the lines of a row of pwl_cost, (n_line, 2).
+
+    Its points are (from, to, slope); the first line goes through the origin, as in runopp.
+    """
+    who = f"{name}: pwl_cost {cost.Index}"
+    if cost.power_type != "p":
+        raise NetworkError(f"{who} prices reactive power, which a Network cannot hold; remove it")
+    try:
+        points = np.array(cost.points, dtype=float).reshape(-1, 3)
+        if (points[1:, 0] != points[:-1, 1]).any():
+            raise ValueError("has a gap between two of its pieces")
+        p_mw = np.append(points[:1, 0], points[:, 1])
+        steps = points[:, 2] * np.diff(p_mw)
+        return lines_of(p_mw, points[0, 2] * p_mw[0] + np.append(0.0, np.cumsum(steps)))
+    except (ValueError, TypeError, IndexError) as reason:
+        raise NetworkError(
+            f"{who} cannot be used, as it {reason}; give pieces (from, to, slope) of rising slope"
+        ) from None
 
 
 def _costs_of(net: pandapowerNet, costs: str, table: str) -> list[int]:

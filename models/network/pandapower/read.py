@@ -7,7 +7,8 @@
 | ext_grid, gen with slack | a substation at vm_pu and va_degree |
 | gen; ext_grid, sgen, load, storage where dispatched | generators, by `generators.py` |
 | other load, motor, storage, ward (power) | p_load, q_load: nominal times scaling |
-| other sgen | p_gen, q_gen; asymmetric loads and sgens count with the sum of their phases |
+| other sgen | p_gen, q_gen, or where its power is negative p_load, q_load |
+| asymmetric load, sgen | a load, an sgen of the sum of their phases |
 | shunt, ward (impedance) | g_shunt, b_shunt |
 | line, impedance | a line rated at max_i_ka x df x parallel, or at the sn_mva of an impedance |
 | trafo | a branch from high to low voltage, rated at sn_mva x df x parallel at its own voltage |
@@ -79,13 +80,13 @@ def fields_of_pandapower(net: pandapowerNet, base_mva: float | None = None) -> d
     Warns of
 
     - buses that not even an open branch joins to an ext_grid; they are left out;
-    - controllable sgens, loads and storages in a net with costs, and gens in a net without: their
-      power is in none of p_gen, p_load and q_load;
+    - controllable sgens, loads and storages in a net with costs, and in a net without costs gens
+      that are no slack: their power is in none of p_gen, p_load and q_load;
     - loads with a constant-impedance or constant-current part, taken as constant power.
 
-    Raises `NetworkError` where there is no ext_grid, where elements contradict each other, for
-    costs as `generators.py` says, and for what a `Network` cannot hold: xwards, DC lines and links,
-    FACTS, and impedances that differ by direction.
+    Raises `NetworkError` for tables that cannot be read (`tables.py`), where there is no ext_grid,
+    where elements contradict each other, and for what a `Network` cannot hold: xwards, DC lines and
+    links, FACTS, and impedances that differ by direction.
     """
     if not isinstance(net, pandapowerNet):
         raise NetworkError(f"a pandapower net is expected, not a {type(net).__name__}")
@@ -110,7 +111,9 @@ def fields_of_pandapower(net: pandapowerNet, base_mva: float | None = None) -> d
     hold_voltages(net, buses, generators, own)
     buses["label"] = _labels(buses["text"], buses["table"], buses.index)
     buses, branches = _drop_islands(buses, branches, list(substations), name, base_mva)
+    told = generators.attrs
     generators = generators[generators["bus"].isin(buses.index)]
+    generators.attrs = told
     labels = _labels(net.switch["name"], ["switch"] * len(net.switch), net.switch.index)
     return dict(
         **_fields(name, base_mva, buses, branches, substations, generators),
@@ -151,6 +154,8 @@ def _warn_dispatched(net: pandapowerNet, name: str) -> None:
     # In a net without costs, gens are there for their part in the power flow.
     for table in ("sgen", "load", "storage") if has_costs(net) else ("gen",):
         chosen = dispatched(net, table) & net[table]["bus"].isin(live_buses(net)).to_numpy()
+        if table == "gen":
+            chosen &= ~net.gen["slack"].to_numpy(bool)  # the substation supplies what is needed
         if chosen.any():
             remedy = "make it an sgen" if table == "gen" else "set controllable to False"
             warnings.warn(
@@ -280,6 +285,10 @@ def _fields(
         gen_q_min=generators["q_min"].to_numpy() / base_mva,
         gen_q_max=generators["q_max"].to_numpy() / base_mva,
         gen_cost=generators[["c2", "c1", "c0"]].to_numpy(),
+        gen_cost_lines=[
+            (g, *line) for g, lines in enumerate(generators["lines"]) for line in lines.tolist()
+        ],
+        cost_error=generators.attrs["cost_error"],
         gen_is_grid=generators["is_grid"].to_numpy(bool),
     )
 

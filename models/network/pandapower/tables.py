@@ -62,12 +62,12 @@ _DEFAULTS: dict[str, dict[str, float]] = {
     "trafo3w": {"shift_mv_degree": 0.0, "shift_lv_degree": 0.0},
     "impedance": dict.fromkeys("gf_pu bf_pu gt_pu bt_pu".split(), 0.0),
 }
-# Columns of numbers whose empty cells mean: none.
+# Columns of numbers whose empty cells mean no limit, or nothing.
 _MAY_BE_EMPTY = {
     "bus": "min_vm_pu max_vm_pu",
     "ext_grid": "va_degree min_p_mw max_p_mw min_q_mvar max_q_mvar",
-    "line": "max_i_ka max_loading_percent",
-    "trafo": "max_loading_percent",
+    "line": "max_i_ka df max_loading_percent",
+    "trafo": "df max_loading_percent",
     "trafo3w": "max_loading_percent",
     "switch": "z_ohm in_ka",
 } | dict.fromkeys(
@@ -139,13 +139,15 @@ class _Checker:
             frame["in_service"] = self.live = self.flags("in_service", True)
         for column, default in _FLAGS.get(table, {}).items():
             frame[column] = self.flags(column, default)
+        empty = _MAY_BE_EMPTY.get(table, "").split()
         for column in _NEEDED[table].split():
             frame[column] = self.numbers(column, np.isfinite)
         for column, number in _DEFAULTS.get(table, {}).items():
             if column not in frame:
                 frame[column] = number
-            frame[column] = self.numbers(column, lambda value: ~np.isnan(value))
-        for column in _MAY_BE_EMPTY.get(table, "").split():
+            elif column not in empty:
+                frame[column] = self.numbers(column, lambda value: ~np.isnan(value))
+        for column in empty:
             if column in frame:
                 frame[column] = self.numbers(column, lambda value: np.full(len(value), True))
         for column in ("name", *(standard if table in _FILLED else ())):
@@ -153,6 +155,7 @@ class _Checker:
                 kind = standard[column].dtype.kind if column in standard else "O"
                 frame[column] = {"O": None, "b": False}.get(kind, np.nan)
         if table == "switch":
+            frame["element"] = frame["element"].astype(np.int64)
             self.refuse(
                 ~self.column("et").isin(_SWITCH_TYPES), "et", f"use {', '.join(_SWITCH_TYPES)}"
             )

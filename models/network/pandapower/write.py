@@ -35,6 +35,7 @@ import pandapower
 from pandapower.auxiliary import pandapowerNet
 
 from feederguard.models.arrays import BoolArray, ComplexArray, FloatArray, IntArray
+from feederguard.models.network.costs import lines_by_generator
 from feederguard.models.network.fields import NetworkError, NetworkFields
 from feederguard.models.network.pandapower.write_switches import bus_switches, write_switches
 from feederguard.models.network.pi_model import branch_admittances
@@ -168,9 +169,33 @@ def _write_generators(net: pandapowerNet, network: NetworkFields) -> None:
                 controllable=True,
                 **limits,
             )
-        c2, c1, c0 = network.gen_cost[g].tolist()
+        _write_cost(net, network, g, element, table)
+
+
+def _write_cost(
+    net: pandapowerNet, network: NetworkFields, g: int, element: int, table: str
+) -> None:
+    """Write the cost of a generator; a piecewise one is a pwl_cost, its constant a poly_cost."""
+    c2, c1, c0 = network.gen_cost[g].tolist()
+    lines = lines_by_generator(network).get(g)
+    if lines is not None:
+        slope, constant = lines.T
+        bends = ((constant[:-1] - constant[1:]) / np.diff(slope)).tolist() or [0.0]
+        low, high = (
+            network.base_mva * limit[g] for limit in (network.gen_p_min, network.gen_p_max)
+        )
+        low = min(low, bends[0] - 1.0) if np.isfinite(low) else bends[0] - 1.0
+        high = max(high, bends[-1] + 1.0) if np.isfinite(high) else bends[-1] + 1.0
+        corners = [float(low), *(bends if len(lines) > 1 else []), float(high)]
+        points = [
+            [*piece, a] for *piece, a in zip(corners, corners[1:], slope.tolist(), strict=False)
+        ]
+        pandapower.create_pwl_cost(net, element, table, points)
+        # pandapower's first line goes through the origin.
+        c0 += float(constant[0])
+    if lines is None or c2 or c1 or c0:
         pandapower.create_poly_cost(
-            net, element, table, cp1_eur_per_mw=c1, cp0_eur=c0, cp2_eur_per_mw2=c2
+            net, element, table, cp1_eur_per_mw=c1, cp0_eur=c0, cp2_eur_per_mw2=c2, check=False
         )
 
 

@@ -6,6 +6,7 @@ import pytest
 from feederguard.data.networks import load_network
 from feederguard.models.load_transfer import Decisions, make_scenarios
 from feederguard.models.network import Network, NetworkError
+from feeders import feeder
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +78,15 @@ def test_a_shape_that_does_not_fit_is_refused(ieee33: Network) -> None:
         make_scenarios(ieee33, [3, 4], q_load=np.zeros(32))
     with pytest.raises(ValueError, match=r"p_gen has shape \(3, 33\)"):
         make_scenarios(ieee33, [3, 4], p_gen=np.zeros((3, 33)))
+
+
+def test_negative_nominal_generation_is_load() -> None:
+    network = feeder("l:0-1 m:1-2", p_load=[0, 0.5, -0.1], p_gen=[0, -0.2, 0.3])
+
+    scenarios = make_scenarios(network, ["l"])
+
+    np.testing.assert_allclose(scenarios.p_load, [[0, 0.7, 0]])
+    np.testing.assert_allclose(scenarios.p_gen, [[0, 0, 0.4]])
 
 
 @pytest.mark.parametrize("name", ["p_load", "p_gen"])

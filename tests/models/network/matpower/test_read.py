@@ -3,15 +3,18 @@
 case.py, generators.py and script.py are tested here: a case file is read through all of them.
 """
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from feederguard.data.networks import load_network
+from feederguard.models.ac_opf import build_ac_opf
 from feederguard.models.network import Network, NetworkError
 from feederguard.models.network.matpower.case import MatpowerCase
 from feederguard.models.network.matpower.read import parse_matpower
+from feederguard.models.opf_objectives import losses_mw
 
 #   1 --- 2 --- 3 ~~~ 4      10 kV, 10 kV, 0.4 kV, 10 kV; 5 is isolated
 #   substation  PQ    PQ     3-4 is out of service, 1-4 has a tap; loads in kVA at power factor 0.8
@@ -209,6 +212,7 @@ def test_the_line_of_the_fault_is_named(tmp_path):
             r"^.*feeder\.m: v_max of bus '2' is inf; give a finite number",
         ),
         ("0 1];", "0 1];\nmpc.dcline = [1 2];", "dcline is not supported"),
+        ("0 1];", "0 1];\nmpc.switch = [1 2 0 0 1 9 1];", "mpc.switch is not supported; make each"),
         ("'2'", "'1'", r"mpc\.version is '1', expected '2'; convert it"),
         ("baseMVA = 10", "baseMVA = 0", "mpc.baseMVA must be one positive number"),
         ("mpc.branch =", "mpc.lines =", "mpc.branch is missing"),
@@ -279,9 +283,9 @@ def test_a_case_without_any_base_kv_is_one_of_1_kv(tmp_path):
     ("costs", "message"),
     [
         (
-            "1 0 0 2 0 0 5; 2 0 0 3 0 0 0; 2 0 0 3 0 0 0",
-            r"row 1 of mpc.gencost is piecewise linear \(MODEL 1\), .*; fit a polynomial with "
-            r"MODEL 2",
+            "1 0 0 3 0 0 1 5 2 6; 2 0 0 3 0 0 0 0 0 0; 2 0 0 3 0 0 0 0 0 0",
+            r"row 1 of mpc.gencost \(MODEL 1\) is not convex: its slope falls; give a convex cost, "
+            r"or a polynomial with MODEL 2",
         ),
         (
             "2 0 0 3 0 0 0; 2 0 0 4 1 0 0; 2 0 0 3 0 0 0",
@@ -297,10 +301,39 @@ def test_a_case_without_any_base_kv_is_one_of_1_kv(tmp_path):
         ),
     ],
 )
-def test_costs_that_a_network_cannot_hold_are_refused(tmp_path, costs, message):
+def test_costs_that_cannot_be_used_stop_the_optimal_power_flow_alone(tmp_path, costs, message):
     text = PRICED.split("mpc.gencost")[0] + f"mpc.gencost = [{costs}];\n"
 
+    network = Network.from_matpower(write(tmp_path, text))
+
+    assert not network.gen_cost.any()
     with pytest.raises(NetworkError, match=message):
+        build_ac_opf(network)
+    build_ac_opf(network, objective=losses_mw)
+
+
+def test_piecewise_linear_costs_are_lines(tmp_path):
+    """20 $/MWh to 1 MW and 40 beyond, from 5 $/h; a straight one is a polynomial."""
+    costs = "1 0 0 3 0 5 1 25 2 65; 1 0 0 2 0 3 1 10 0 0; 2 0 0 3 0 0 0 0 0 0"
+    text = PRICED.split("mpc.gencost")[0] + f"mpc.gencost = [{costs}];\n"
+
+    network = Network.from_matpower(write(tmp_path, text))
+
+    np.testing.assert_allclose(network.gen_cost_lines, [[0, 20, 5], [0, 40, -15]])
+    np.testing.assert_allclose(network.gen_cost, [[0, 0, 0], [0, 7, 3]])
+
+
+def test_an_empty_table_is_nothing(tmp_path):
+    with warnings.catch_warnings(action="error"):
+        Network.from_matpower(
+            write(tmp_path, BARE.replace("Inf", "1.1") + "mpc.dcline = [];\nmpc.storage = [];\n")
+        )
+
+
+def test_a_table_that_is_not_read_is_said(tmp_path):
+    text = BARE.replace("Inf", "1.1") + "mpc.areas = [1 1];\nmpc.storage = [2 0 0 0.5 1];\n"
+
+    with pytest.warns(UserWarning, match=r"feeder\.m: mpc\.storage is not read: give batteries to"):
         Network.from_matpower(write(tmp_path, text))
 
 

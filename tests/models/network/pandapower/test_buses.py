@@ -37,6 +37,21 @@ def test_closed_bus_switches_stay_couplers_at_one_voltage():
     assert solve_power_flow(apart).energised.tolist() == [True] * 6 + [False]
 
 
+def test_negative_generation_is_demand():
+    """0.4 MW of a negative sgen, beside 0.3 MW of another at the same bus and 1.5 MW of load."""
+    net = feeder()
+    pandapower.create_sgen(net, 3, p_mw=-0.4, q_mvar=0.1)
+    pandapower.create_sgen(net, 3, p_mw=0.6, q_mvar=0.02, scaling=0.5)
+    pandapower.create_asymmetric_sgen(net, 1, p_a_mw=-0.2, p_b_mw=0.05)
+
+    network = assert_same_flow(net)
+
+    assert network.p_load[3] == pytest.approx((1.5 + 0.4) / 10)
+    assert network.q_load[3] == pytest.approx((1.5 / 4 - 0.1) / 10)
+    assert (network.p_gen[3], network.q_gen[3]) == pytest.approx((0.03, 0.001))
+    assert network.p_load[1] == pytest.approx((1.0 + 0.15) / 10) and network.p_gen[1] == 0
+
+
 @pytest.mark.parametrize("z_ohm", [0.0, 0.4])
 @pytest.mark.parametrize("closed", [True, False])
 def test_bus_switch_is_a_coupler_of_its_impedance_open_or_closed(closed, z_ohm):

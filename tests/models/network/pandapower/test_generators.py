@@ -1,10 +1,15 @@
 """What an optimal power flow may dispatch: generators, limits and costs, there and back."""
 
+import warnings
+
 import numpy as np
 import pandapower
 import pytest
 
+from feederguard.baselines.opf import solve_opf
+from feederguard.models.ac_opf import build_ac_opf
 from feederguard.models.network import Network, NetworkError
+from feederguard.models.network.costs import cost_per_h
 from feederguard.models.power_flow import solve_power_flow
 from pandapower_nets import assert_same_flow, feeder
 
@@ -180,18 +185,18 @@ def test_a_gen_that_two_functions_of_pandapower_scale_differently_is_refused():
     assert Network.from_pandapower(net).n_gen == 1
 
 
-def test_a_quadratic_cost_of_a_load_is_refused():
+def test_a_quadratic_cost_of_a_load_is_refused_by_the_objective():
     net = dispatched_feeder()
     net.poly_cost.loc[net.poly_cost["et"] == "load", "cp2_eur_per_mw2"] = 2.0
 
-    with (
-        pytest.warns(UserWarning, match="is for an optimal power flow to choose"),
-        pytest.raises(
-            NetworkError,
-            match=r"poly_cost 2 is quadratic in what load \d consumes, .*; set cp2_eur_per_mw2",
-        ),
+    with pytest.warns(UserWarning, match="is for an optimal power flow to choose"):
+        network = Network.from_pandapower(net)
+
+    with pytest.raises(
+        NetworkError,
+        match=r"poly_cost 2 is quadratic in what load \d consumes, .*; set cp2_eur_per_mw2",
     ):
-        Network.from_pandapower(net)
+        build_ac_opf(network)
 
 
 @pytest.mark.parametrize(
@@ -202,18 +207,98 @@ def test_a_quadratic_cost_of_a_load_is_refused():
             "poly_cost 0 prices reactive",
         ),
         (
-            lambda net: pandapower.create_pwl_cost(net, 0, "gen", [[0, 1, 2], [1, 2, 3]]),
-            "pwl_cost 0 is no straight line",
+            lambda net: pandapower.create_pwl_cost(net, 0, "gen", [[0, 1, 3], [1, 2, 2]]),
+            "pwl_cost 0 cannot be used, as it is not convex: its slope falls; give pieces",
+        ),
+        (
+            lambda net: pandapower.create_pwl_cost(net, 0, "gen", [[0, 1, 2], [1.5, 2, 3]]),
+            "pwl_cost 0 cannot be used, as it has a gap",
+        ),
+        (
+            lambda net: pandapower.create_pwl_cost(net, 0, "gen", [[0, 1, 2]], power_type="q"),
+            "pwl_cost 0 prices reactive power",
         ),
     ],
 )
-def test_costs_that_are_not_quadratic_are_refused(cost, message):
+def test_costs_that_cannot_be_used_stop_the_optimal_power_flow_alone(cost, message):
     net = feeder()
     put_gen(net)
     cost(net)
 
+    network = Network.from_pandapower(net)
+
+    assert solve_power_flow(network, network.p_load, network.q_load).converged
     with pytest.raises(NetworkError, match=f"ring: {message}"):
-        Network.from_pandapower(net)
+        build_ac_opf(network)
+
+
+def piecewise_feeder():
+    """Two lines of 5 km to a gen of 30 $/MWh up to 0.5 MW and 70 beyond; 50 from the grid."""
+    net = pandapower.create_empty_network()
+    for _ in range(3):
+        pandapower.create_bus(net, 20.0, min_vm_pu=0.9, max_vm_pu=1.1)
+    pandapower.create_ext_grid(net, 0)
+    for bus in (0, 1):
+        pandapower.create_line_from_parameters(
+            net,
+            bus,
+            bus + 1,
+            length_km=5.0,
+            r_ohm_per_km=0.3,
+            x_ohm_per_km=0.35,
+            c_nf_per_km=250.0,
+            max_i_ka=0.25,
+        )
+    pandapower.create_load(net, 2, p_mw=2.0, q_mvar=0.5)
+    pandapower.create_gen(
+        net, 2, p_mw=1.0, min_p_mw=0.0, max_p_mw=1.5, min_q_mvar=-1.0, max_q_mvar=1.0
+    )
+    pandapower.create_pwl_cost(net, 0, "gen", [[0, 0.5, 30.0], [0.5, 1.5, 70.0]])
+    pandapower.create_poly_cost(net, 0, "ext_grid", cp1_eur_per_mw=50.0)
+    return net
+
+
+def test_optimum_of_a_convex_piecewise_linear_cost_is_that_of_runopp():
+    net = piecewise_feeder()
+    network = Network.from_pandapower(net)
+
+    found = solve_opf(network, "ac_opf")
+
+    pandapower.runopp(net, delta=1e-10)
+    assert found.solution.objective == pytest.approx(90.866, abs=2e-3)
+    assert found.solution.objective == pytest.approx(net.res_cost, abs=2e-3)
+    made = found.generator.set_index("generator")
+    assert made["p_mw"]["gen 0"] == pytest.approx(0.5, abs=1e-5)
+    assert made["cost_per_h"]["gen 0"] == pytest.approx(15.0, abs=1e-3)
+    assert solve_opf(network, "distflow_opf_soc").solution.objective <= net.res_cost + 2e-3
+
+
+def test_piecewise_linear_costs_go_to_pandapower_and_back():
+    network = Network.from_pandapower(piecewise_feeder())
+
+    again = Network.from_pandapower(network.to_pandapower())
+
+    np.testing.assert_allclose(again.gen_cost_lines, network.gen_cost_lines, atol=1e-9)
+    np.testing.assert_allclose(again.gen_cost, network.gen_cost, atol=1e-9)
+    dear = network.with_changes(gen_cost_lines=network.gen_cost_lines + [0, 0, 7.0])
+    with_constant = Network.from_pandapower(dear.to_pandapower())
+    np.testing.assert_allclose(
+        cost_per_h(with_constant, np.array([[1.0, 0.8]])), cost_per_h(dear, np.array([[1.0, 0.8]]))
+    )
+
+
+def test_a_gen_that_is_the_only_source_is_no_matter_for_a_warning():
+    net = piecewise_feeder()
+    net.poly_cost, net.pwl_cost = net.poly_cost[:0], net.pwl_cost[:0]
+    net.ext_grid["in_service"] = False
+    net.gen["slack"], net.gen["bus"], net.gen["vm_pu"] = True, 0, 1.02
+
+    with warnings.catch_warnings(action="error"):
+        network = Network.from_pandapower(net)
+        flow = solve_power_flow(network)
+
+    pandapower.runpp(net)
+    np.testing.assert_allclose(np.abs(flow.voltage), net.res_bus.vm_pu, atol=1e-8)
 
 
 def test_idle_generators_do_no_harm():
