@@ -300,6 +300,6 @@ def _start(network: Network, setting: Setting, config: DdpgTransferConfig) -> Fl
 
 def _reward_of_shedding_all(network: Network, setting: Setting, scenarios: Scenarios) -> float:
     closed = np.tile(network.closed, (len(scenarios), 1))
-    closed[np.arange(len(scenarios)), scenarios.fault] = False
+    closed[scenarios.failed_branches(network.n_branch)] = False
     everything = Decisions(closed, np.ones(scenarios.p_load.shape))
     return float(1.0 / (judge(network, scenarios, everything, setting).cost.max() + EPSILON))

@@ -39,6 +39,7 @@ from feederguard.agents.learning.one_thread import one_thread
 from feederguard.models.arrays import BoolArray, Float32Array, FloatArray, IntArray
 from feederguard.models.load_transfer import Decisions, Scenarios, Setting, resolve_setting
 from feederguard.models.load_transfer.least_shedding import Candidates, race_topologies
+from feederguard.models.load_transfer.scenario import Lost
 from feederguard.models.network import Network
 from feederguard.models.switching.fallback import Settled, settle
 from feederguard.models.switching.plans import MOST_STATES, SwitchPlans
@@ -263,7 +264,7 @@ class RankedSwitching:
         # Where all states can be listed, the teacher knew them all: exchanges find nothing new.
         rounds = config.exchange_rounds if self._many_states else 0
         found = search_plans(self.plans, scenarios, start, beam=config.beam, max_rounds=rounds)
-        unmet = np.flatnonzero(np.diff(self.playbook.first)[scenarios.fault] == 0)
+        unmet = np.flatnonzero([self._known(scenarios.lost(k)) == 0 for k in range(len(scenarios))])
         found.cost[unmet] = np.inf
         settled = settle(
             self.plans,
@@ -275,6 +276,11 @@ class RankedSwitching:
         proposed = np.array([rows[0] for rows in start], dtype=bool).reshape(found.closed.shape)
         return Decisions(proposed, np.zeros(found.shed.shape)), settled
 
+    def _known(self, fault: Lost) -> int:
+        """Return how many plans the playbook has for a fault; none where several branches fail."""
+        first = self.playbook.first
+        return int(first[fault + 1] - first[fault]) if isinstance(fault, int) else 0
+
     def _shortlists(self, scenarios: Scenarios, scores: Float32Array) -> list[BoolArray]:
         """Return the best-ranked plans of each scenario; plain ones for an unmet fault.
 
@@ -284,13 +290,18 @@ class RankedSwitching:
         first, closed = self.playbook.first, self.playbook.closed
         start: list[BoolArray] = [closed[:0]] * len(scenarios)
         # Faults are few: sort the plans of all scenarios of a fault at once.
-        for fault in np.unique(scenarios.fault).tolist():
-            items = np.flatnonzero(scenarios.fault == fault)
-            begin, end = first[fault], first[fault + 1]
-            if begin == end:
-                for k in items.tolist():
+        lost = [scenarios.lost(k) for k in range(len(scenarios))]
+        items_of: dict[Lost, list[int]] = {}
+        for k, fault in enumerate(lost):
+            items_of.setdefault(fault, []).append(k)
+        for fault, members in items_of.items():
+            items = np.array(members)
+            if not self._known(fault):
+                for k in members:
                     start[k] = self.plans.plain(fault)
                 continue
+            assert isinstance(fault, int), "the playbook knows faults of one branch"
+            begin, end = first[fault], first[fault + 1]
             order = np.argsort(-scores[items, begin:end], axis=1, kind="stable")[
                 :, : self.config.shortlist
             ]

@@ -58,7 +58,7 @@ class TieEnumeration:
 
     def _decide_one(self, scenario: Scenarios) -> tuple[Decisions, Report]:
         begin = perf_counter()
-        closed = self._states(int(scenario.fault[0]))
+        closed = self._states(scenario.failed_branches(self.network.n_branch)[0])
         n = len(closed)
         unshed = Decisions(closed, np.zeros((n, self.network.n_bus)))
         outcome = judge(self.network, scenario[np.zeros(n, dtype=np.int64)], unshed, self.setting)
@@ -90,10 +90,10 @@ class TieEnumeration:
         reason = "enumerated" if bound == best_cost else "enumerated but for failed OPFs"
         return best, Report(bound, reason, perf_counter() - begin, False, note)
 
-    def _states(self, fault: int) -> BoolArray:
-        ties = self.ties[self.ties != fault]
+    def _states(self, failed: BoolArray) -> BoolArray:
+        ties = self.ties[~failed[self.ties]]
         closed = np.tile(self.network.closed, (2 ** len(ties), 1))
-        closed[:, fault] = False
+        closed[:, failed] = False
         closed[:, ties] = np.array(
             list(itertools.product([False, True], repeat=len(ties)))
         ).reshape(2 ** len(ties), len(ties))

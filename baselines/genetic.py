@@ -133,7 +133,7 @@ class TransferProblem(Problem):  # type: ignore[misc]
         """Return the decisions that chromosomes (n, n_var) stand for."""
         network, switchable, n = self.method.network, self.method.switchable, len(genes)
         n_switch = len(switchable)
-        fault = int(self.scenario.fault[0])
+        failed = self.scenario.failed_branches(network.n_branch)[0]
         closed = np.tile(network.closed, (n, 1))
         if self.method.setting.radial:
             free = np.zeros(network.n_branch, dtype=bool)
@@ -141,7 +141,7 @@ class TransferProblem(Problem):  # type: ignore[misc]
             keys = np.zeros((n, network.n_branch))
             keys[:, switchable] = genes[:, :n_switch]
             usable = np.tile(network.closed | free, (n, 1))
-            usable[:, fault] = False
+            usable[:, failed] = False
             closed = spanning_forests(network, keys, usable, network.closed & ~free)
             # What no path can reach keeps its normal state: switching there would only cost
             # operations.
@@ -150,7 +150,7 @@ class TransferProblem(Problem):  # type: ignore[misc]
             closed[:, dead] = network.closed[dead]
         else:
             closed[:, switchable] = genes[:, :n_switch] > 0.5
-        closed[:, fault] = False
+        closed[:, failed] = False
         shed = np.zeros((n, network.n_bus))
         shed[:, self.load_bus] = np.maximum(0.0, 2.0 * genes[:, n_switch:] - 1.0)
         return Decisions(closed, shed)

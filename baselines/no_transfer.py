@@ -17,7 +17,7 @@ class NoTransfer:
         self.network = network
 
     def decide(self, scenarios: Scenarios) -> Decisions:
-        """Return the normal state less the faulted branch."""
+        """Return the normal state less what failed."""
         closed = np.tile(self.network.closed, (len(scenarios), 1))
-        closed[np.arange(len(scenarios)), scenarios.fault] = False
+        closed[scenarios.failed_branches(self.network.n_branch)] = False
         return Decisions(closed, np.zeros(scenarios.p_load.shape))

@@ -13,6 +13,7 @@ from time import perf_counter
 import numpy as np
 
 from feederguard.models.load_transfer import Decisions, Report, Scenarios, Setting, resolve_setting
+from feederguard.models.load_transfer.scenario import Lost
 from feederguard.models.network import Network
 from feederguard.models.switching.fallback import settle
 from feederguard.models.switching.plans import SwitchPlans
@@ -50,11 +51,11 @@ class PlanSearch:
         settled = settle(self.plans, scenarios, found)
         seconds = (perf_counter() - begin) / max(len(scenarios), 1)
         self.reports = [
-            self._report(int(fault), found, k, seconds) for k, fault in enumerate(scenarios.fault)
+            self._report(scenarios.lost(k), found, k, seconds) for k in range(len(scenarios))
         ]
         return settled.decisions
 
-    def _report(self, fault: int, found: Found, k: int, seconds: float) -> Report:
+    def _report(self, fault: Lost, found: Found, k: int, seconds: float) -> Report:
         note = f"{found.n_flows[k]} AC power flows"
         if np.isinf(found.cost[k]):
             return Report(-np.inf, "no plan tried can be made safe", seconds, False, note)

@@ -47,6 +47,7 @@ from feederguard.models.load_transfer import (
 )
 from feederguard.models.load_transfer.least_shedding import Candidates, race_topologies
 from feederguard.models.load_transfer.rules import transfer_rules
+from feederguard.models.load_transfer.scenario import Lost
 from feederguard.models.network import Network, NetworkError
 from feederguard.models.network.graph import energised_buses
 from feederguard.models.solver import NotSolvedError
@@ -135,7 +136,7 @@ class ProvenSearch:
         return Decisions.join(answers)
 
     def _find(self, scenario: Scenarios) -> _Answer:
-        plans, fault = self._search.plans, int(scenario.fault[0])
+        plans, fault = self._search.plans, scenario.lost(0)
         idle = Decisions(plans.dark(fault)[None], np.zeros((1, self.network.n_bus)))
         outcome = judge(self.network, scenario, idle, self.setting)
         if outcome.cost[0] == 0 and outcome.safe[0] and not self._feeds_in(scenario):
@@ -149,9 +150,9 @@ class ProvenSearch:
 
     def _feeds_in(self, scenario: Scenarios) -> bool:
         """Return whether generation or reactive demand lies in the dark; no shedding shows it."""
-        fault, plans = int(scenario.fault[0]), self._search.plans
+        fault, plans = scenario.lost(0), self._search.plans
         behind = (
-            self._rules.reachable[fault]
+            self._within_reach(scenario)
             & ~energised_buses(self.network, plans.dark(fault)[None])[0]
         )
         return bool((behind & ((scenario.p_gen[0] != 0) | (scenario.q_load[0] != 0))).any())
@@ -163,7 +164,7 @@ class ProvenSearch:
             self._prove_by_misocp(self._misocp, scenario, answer)
 
     def _prove_meshed(self, scenario: Scenarios, answer: _Answer) -> None:
-        plans, fault = self._search.plans, int(scenario.fault[0])
+        plans, fault = self._search.plans, scenario.lost(0)
         if len(plans.plain(fault)) == plans.n_states(fault):
             answer.bound, answer.reason = answer.cost, EVERY_TIE
             return
@@ -171,7 +172,7 @@ class ProvenSearch:
         self._bound_by_layer(scenario, answer, 1, step=1)
 
     def _prove_radial(self, scenario: Scenarios, answer: _Answer) -> None:
-        plans, fault = self._search.plans, int(scenario.fault[0])
+        plans, fault = self._search.plans, scenario.lost(0)
         layer = plans.plain(fault)
         n = int(_operations(plans, fault, layer).min())
         layer = layer[_operations(plans, fault, layer) == n]
@@ -208,7 +209,7 @@ class ProvenSearch:
             f"every state of {n} operation{'s' * (n != 1)}" if answer.settled() else NOT_PROVEN
         )
 
-    def _next_layer(self, fault: int, layer: BoolArray, n: int) -> BoolArray:
+    def _next_layer(self, fault: Lost, layer: BoolArray, n: int) -> BoolArray:
         """Return all plans of n operations, which are exchanges of those of n - 2."""
         found: dict[bytes, BoolArray] = {}
         # Plans of its own: what they remember of thousands of exchanges goes with them.
@@ -244,20 +245,21 @@ class ProvenSearch:
 
     def _floor(self, scenario: Scenarios, n: int) -> float:
         """Return floor(n) of (1), by the compiled cost itself."""
-        network, fault = self.network, int(scenario.fault[0])
-        shed = np.where(self._rules.reachable[fault], 0.0, scenario.p_load[0])
-        failed = np.zeros(network.n_branch)
-        failed[fault] = 1.0
-        y = network.closed.astype(float)
-        y[fault] = 0.0
+        network, failed = self.network, scenario.failed_branches(self.network.n_branch)[0]
+        shed = np.where(self._within_reach(scenario), 0.0, scenario.p_load[0])
+        y = (network.closed & ~failed).astype(float)
         # Any n branches: the cost counts departures from the normal state.
-        others = np.flatnonzero(np.arange(network.n_branch) != fault)[:n]
+        others = np.flatnonzero(~failed)[:n]
         y[others] = 1.0 - y[others]
-        return float(
-            self._rules.cost.objective(self._rules.cost.point(shed=shed, y=y, failed=failed))[0]
-        )
+        point = self._rules.cost.point(shed=shed, y=y, failed=failed.astype(float))
+        return float(self._rules.cost.objective(point)[0])
+
+    def _within_reach(self, scenario: Scenarios) -> BoolArray:
+        """Return the buses that some path could reach, (n_bus,)."""
+        rows, row = self._rules.within_reach(self.network, scenario)
+        return np.asarray(rows[row[0]])
 
 
-def _operations(plans: SwitchPlans, fault: int, closed: BoolArray) -> np.ndarray:
+def _operations(plans: SwitchPlans, fault: Lost, closed: BoolArray) -> np.ndarray:
     """Return the operations that lead to each state after the fault, (n_plan,)."""
     return np.asarray((closed != plans.dark(fault)).sum(axis=1))

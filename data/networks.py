@@ -5,9 +5,12 @@ files, and a fourth where its switching devices are known. Other columns and key
 
     buses.csv      bus, vn_kv, type (slack | pq), p_mw, q_mvar, vmin_pu, vmax_pu, sgen_p_mw
     branches.csv   branch, from_bus, to_bus, kind (line | tie | trafo | coupler), normally_open
-                   (0 | 1), r_ohm, x_ohm, b_us, rating_a (empty: no limit)
-    meta.json      an object; base_mva (default 10), v_slack_pu (default 1) and paper_limit_mw
-                   (default: none) are used; title, source and licence say where the data are from
+                   (0 | 1), r_ohm, x_ohm, b_us, rating_a (empty: no limit); optional: in_service
+                   (0 | 1; 0 while it is out for repair and nobody may close it; default 1)
+    meta.json      an object; base_mva (default 10), v_slack_pu (default 1), paper_limit_mw
+                   (default: none) and emergency_voltage_factor (widens vmin_pu..vmax_pu about 1 pu
+                   after a fault; default 1, not at all) are used; title, source and licence say
+                   where the data are from
     switches.csv   device, branch, bus (the end at which it stands), kind (breaker | recloser |
                    load_break | disconnector | fuse), normally_open (0 | 1); and where known remote
                    (0 | 1; default 0), minutes (to operate it; default 1, or 30 by hand), available
@@ -73,9 +76,11 @@ _META_NUMBERS = {
     "base_mva": (10.0, 1e-3, 1e6),
     "v_slack_pu": (1.0, 0.5, 1.5),
     "paper_limit_mw": (np.inf, 1e-6, np.inf),
+    "emergency_voltage_factor": (1.0, 0.1, 10.0),
 }
 _BUS_CHOICES = {"type": ("slack", "pq")}
 _BRANCH_CHOICES = {"kind": BRANCH_KINDS, "normally_open": ("0", "1")}
+_OPTIONAL_CHOICES = {"in_service": ("0", "1")}
 _DEVICE_CHOICES = {"kind": DEVICE_KINDS, "normally_open": ("0", "1")}
 # Columns beside the key, the numbers and the choices.
 _ENDS = {"branch": ("from_bus", "to_bus"), "device": ("branch", "bus")}
@@ -181,6 +186,7 @@ def _network(
     slack = np.flatnonzero(np.array(buses.text["type"]) == "slack")
     # Only a coupler may have none.
     no_impedance = (branch["r_ohm"] == 0) & (branch["x_ohm"] == 0)
+    in_service = np.array(branches.text.get("in_service", ["1"] * len(vn_kv))) == "1"
     no_bus, no_branch = np.zeros(len(vn_bus := bus["vn_kv"])), np.zeros(len(vn_kv))
     return Network(
         name=name,
@@ -210,8 +216,10 @@ def _network(
         tap=no_branch + 1.0,
         shift=no_branch,
         rating=branch["rating_a"] / current_base_a,
-        closed=np.array(branches.text["normally_open"]) == "0",
+        closed=(np.array(branches.text["normally_open"]) == "0") & in_service,
         open_end=np.zeros(len(vn_kv), dtype=np.int64),
+        in_service=in_service,
+        emergency_voltage_factor=meta["emergency_voltage_factor"],
         paper_limit_mw=meta["paper_limit_mw"],
         devices=devices,
     )
@@ -304,7 +312,8 @@ def _read_table(
     text = {name: [row[i] for row in cells] for i, name in enumerate(header)}
     table = _Table(path, key, lines, text, {})
     _check_names(table)
-    for name, allowed in choices.items():
+    given = {name: allowed for name, allowed in _OPTIONAL_CHOICES.items() if name in text}
+    for name, allowed in {**choices, **given}.items():
         _check_choice(table, name, allowed)
     table.number.update({name: _numbers(table, name, *limits) for name, limits in numbers.items()})
     return table

@@ -51,9 +51,10 @@ from feederguard.models.load_transfer.rules import (
     add_cost,
     add_limits,
     cost_of_squares,
+    current_limit_pu,
     shed_per_base,
 )
-from feederguard.models.load_transfer.setting import loop_switches
+from feederguard.models.load_transfer.setting import loop_switches, voltage_band
 from feederguard.models.load_transfer.shedding import can_shed, draws_nothing_empty, kept
 from feederguard.models.network import Network, NetworkError
 
@@ -132,31 +133,31 @@ def build_load_transfer(
         )
     setting = resolve_setting(network, setting)
     free = _as_mask(network, switchable, setting.switchable_branches(network))
-    fault = int(scenario.fault[0])
-    intact = np.arange(network.n_branch) != fault
-    model = _empty_model(
-        f"load transfer on {network.name} after loss of {network.branch_name[fault]}", network
-    )
+    failed = scenario.failed_branches(network.n_branch)[0]
+    intact = ~failed
+    names = ", ".join(network.branch_name[b] for b in np.flatnonzero(failed))
+    model = _empty_model(f"load transfer on {network.name} after loss of {names}", network)
     must_be_fed = WHOLE_PARTS if draws_nothing_empty(network, scenario, setting) else NOTHING
     stuck = network.closed & ~free & intact
     add_topology(model, network, free & intact, stuck, setting.radial, must_be_fed)
     p, q, g = scenario.p_load[0], scenario.q_load[0], scenario.p_gen[0]
     _add_shedding(model, p, q, g)
-    add_cost(model, network, fault)
+    add_cost(model, network, failed)
+    band = voltage_band(network, setting)
     current = np.full(
         network.n_branch,
-        largest_current(network, p + g, q, setting.v_min_pu, setting.v_max_pu, setting.radial),
+        largest_current(network, p + g, q, band.low.min(), band.high.max(), setting.radial),
     )
     if setting.active_limit_mw is None:
-        current = np.minimum(current, network.rating)
+        current = np.minimum(current, current_limit_pu(network, setting))
     # With its load shed a bus produces all that it generates.
     least = np.where(g > 0, -g, p)
-    ceiling = highest_voltage(network, least, q, setting.v_max_pu)
+    ceiling = highest_voltage(network, least, q, band.high)
     add_branch_flow(
-        model, network, current, setting.v_min_pu, ceiling, angles=angles and not setting.radial
+        model, network, current, band.low, ceiling, angles=angles and not setting.radial
     )
     if setting.radial and only_consumes(network, least, q):
-        add_feeding_direction(model, network, setting.v_min_pu)
+        add_feeding_direction(model, network, float(band.low.min()))
     add_limits(model, network, setting)
     for i, limit in model.voltage_limit.items():
         # Of a bus that is dark or may be; (7) of `switched_distflow.py` holds its band.

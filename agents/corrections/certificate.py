@@ -34,7 +34,8 @@ CERTIFICATE_STATUSES = ("as_proposed", "corrected", "replaced", "impossible")
 class Certificates:
     """One certificate per decision of a batch."""
 
-    fault: IntArray  # (B,) failed branch
+    fault: IntArray  # (B,) failed branch, the first of several
+    failed: BoolArray  # (B, n_branch) branches that stay open until the repair
     proposed: Decisions
     applied: Decisions
     status: StrArray  # (B,) one of CERTIFICATE_STATUSES
@@ -79,7 +80,7 @@ class Certificates:
 
     def _operated(self, network: Network, k: int) -> tuple[list[str], list[str]]:
         changed = self.applied.closed[k] != network.closed
-        changed[self.fault[k]] = False
+        changed[self.failed[k]] = False
         return (
             [network.branch_name[b] for b in np.flatnonzero(changed & ~network.closed)],
             [network.branch_name[b] for b in np.flatnonzero(changed & network.closed)],
@@ -108,6 +109,7 @@ def certify(
     status = np.where(settled.impossible, 3, np.where(~same, 2, np.where(extra, 1, 0)))
     return Certificates(
         scenarios.fault,
+        scenarios.failed_branches(network.n_branch),
         proposed,
         applied,
         np.array(CERTIFICATE_STATUSES)[status],

@@ -80,7 +80,7 @@ class SafeCorrection:
         start = []
         allowed = self._allowed(found.closed[lost])
         for k, tree in zip(lost.tolist(), allowed.tolist(), strict=True):
-            fault = int(scenarios.fault[k])
+            fault = scenarios.lost(k)
             near = [self.plans.neighbours(fault, found.closed[k])] if tree else []
             start.append(np.concatenate([*near, self.plans.plain(fault)]))
         near_plans = search_plans(self.plans, scenarios[lost], start, max_rounds=0)

@@ -157,7 +157,7 @@ class _FaultEpisodes:
         )
         self.hour = 0
         self.closed = np.tile(self.network.closed, (n, 1))
-        self.closed[np.arange(n), self.pool.fault[self.rows]] = False
+        self.closed[self.pool[self.rows].failed_branches(self.network.n_branch)] = False
 
     def begin_where(self, rng: np.random.Generator, ended: BoolArray) -> None:
         self.begin(rng, len(ended), {}, afresh=False)  # they have all ended

@@ -25,7 +25,7 @@ def observe(network: Network, scenarios: Scenarios) -> Float32Array:
     scenarios = check_scenarios(network, scenarios, "observe")
     n, n_branch = len(scenarios), network.n_branch
     observations = np.zeros((n, n_branch + 3 * network.n_bus), np.float32)
-    observations[np.arange(n), scenarios.fault] = 1.0
+    observations[:, :n_branch] = scenarios.failed_branches(n_branch)
     per_unit = 1.0 / _mean_load(network)
     for k, name in enumerate(DEMANDS):
         first = n_branch + k * network.n_bus
@@ -49,17 +49,20 @@ def decode_actions(
     shed = np.zeros((n, network.n_bus))
     shed[:, layout.load_bus] = numbers[:, :n_load]
     closed = np.tile(network.closed, (n, 1))
-    item = np.arange(n)
+    failed = scenarios.failed_branches(network.n_branch)
     if setting.radial:
         keys = np.zeros((n, network.n_branch))
         keys[:, layout.switchable] = numbers[:, n_load:]
-        usable = np.tile(layout.usable, (n, 1))
-        usable[item, scenarios.fault] = False
+        usable = layout.usable & ~failed
         forest = spanning_forests(network, keys, usable, layout.fixed_closed)
-        closed = np.where(layout.dead[scenarios.fault], closed, forest)
+        dead = layout.dead[scenarios.fault]
+        if scenarios.failed is not None:
+            fed = energised_buses(network, usable)
+            dead = ~fed[:, network.from_bus] & ~fed[:, network.to_bus]
+        closed = np.where(dead, closed, forest)
     else:
         closed[:, layout.switchable] = numbers[:, n_load:] >= 0.5
-    closed[item, scenarios.fault] = False
+    closed[failed] = False
     return Decisions(closed, shed)
 
 

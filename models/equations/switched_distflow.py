@@ -44,17 +44,20 @@ def add_branch_flow(
     model: pyo.ConcreteModel,
     network: Network,
     current: FloatArray,
-    v_min: float,
-    v_max: float,
+    v_min: float | FloatArray,
+    v_max: float | FloatArray,
     angles: bool,
 ) -> None:
     """Add (1)-(5), (7), and (6) when `angles`, to a model with a topology, p_net and q_net[i].
 
-    current: (n_branch,) I_b of (5) in pu. v_min, v_max: the band of w in pu. Adds the variables P,
-    Q, ell[b] and w[i], and theta[i] and u where they are needed.
+    current: (n_branch,) I_b of (5) in pu. v_min, v_max: the band of |V| in pu, a number or
+    (n_bus,). Adds the variables P, Q, ell[b] and w[i], and theta[i] and u where they are needed.
     """
-    low, high = v_min**2, v_max**2
-    capacity = max(v_max, float(np.abs(network.v_substation).max())) * current
+    lows, highs = (
+        np.array([v**2 for v in np.broadcast_to(limit, network.n_bus).tolist()])
+        for limit in (v_min, v_max)
+    )
+    capacity = max(float(np.max(v_max)), float(np.abs(network.v_substation).max())) * current
     model.P = pyo.Var(
         model.branch, bounds=lambda m, b: (-capacity[b], capacity[b]), doc="active power, sending"
     )
@@ -67,7 +70,6 @@ def add_branch_flow(
         initialize=0.0,
         doc="squared series current",
     )
-    lows, highs = np.full(network.n_bus, low), np.full(network.n_bus, high)
     lows[network.substation] = highs[network.substation] = np.abs(network.v_substation) ** 2
     _add_voltages(model, network, lows, highs)
     _add_charging(model, network, lows, highs)
@@ -78,14 +80,14 @@ def add_branch_flow(
         _add_angles(model, network)
 
 
-def highest_voltage(network: Network, p_net: FloatArray, q_net: FloatArray, v_max: float) -> float:
-    """Return the highest voltage that a bus can have in pu, at most v_max.
+def highest_voltage(network: Network, p_net: FloatArray, q_net: FloatArray, v_max: Any) -> Any:
+    """Return the highest voltage that a bus can have in pu, at most v_max, a number or (n_bus,).
 
     Where everything only consumes, it is that of the highest substation.
     """
     if not only_consumes(network, p_net, q_net):
         return v_max
-    return min(v_max, float(np.abs(network.v_substation).max()))
+    return np.minimum(v_max, np.abs(network.v_substation).max())
 
 
 def largest_current(

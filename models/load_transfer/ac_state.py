@@ -32,7 +32,7 @@ class Limits(NamedTuple):
     """
 
     by_power: bool  # whether branches are limited in power rather than in current
-    inside: float  # squared voltage that a dark bus is given; every limit contains it
+    inside: FloatArray  # (n_bus,) squared voltage that a dark bus is given; its limit contains it
     # First column of each variable, -1 where it has none.
     w: int
     p: int
@@ -77,7 +77,7 @@ def lay_out_limits(rules: TransferRules) -> Limits:
     }
     return Limits(
         by_power=setting.active_limit_mw is not None,
-        inside=(0.5 * (setting.v_min_pu + setting.v_max_pu)) ** 2,
+        inside=rules.inside,
         w=first["w"],
         p=first["P"],
         ell=first["ell"],
@@ -153,7 +153,7 @@ def limit_columns(feeder, limits, forest, closed, answer, x):
     voltage = answer.voltage
     for i in range(voltage.shape[1]):
         v = voltage[0, i]
-        w = v.real * v.real + v.imag * v.imag if forest.place[i] >= 0 else limits.inside
+        w = v.real * v.real + v.imag * v.imag if forest.place[i] >= 0 else limits.inside[i]
         put_bus(limits, x, i, w)
     for b in range(closed.shape[0]):
         at_from, at_to = end_currents(feeder, closed, answer, b)
@@ -188,7 +188,8 @@ def limit_excess(limits, forest, state):
 class _Reading(NamedTuple):
     """What the judge reports about a network and setting is measured by."""
 
-    reachable: BoolArray  # (n_branch, n_bus) buses that a path could reach after that fault
+    reachable: BoolArray  # (n_row, n_bus) buses that a path could reach
+    row: IntArray  # (B,) the row of each item
     per_limit: FloatArray  # (n_branch,) one over the limit, 0 where there is none
 
 
@@ -240,10 +241,9 @@ def read_state(
         _read_items(
             prepare(flow.network),
             lay_out_limits(rules),
-            _Reading(rules.reachable, rules.per_limit),
+            _Reading(*rules.within_reach(flow.network, scenarios), rules.per_limit),
             _Flows(*flows, flow.energised, flow.converged),
             closed,
-            scenarios.fault,
             report,
         )
     return found
@@ -260,10 +260,10 @@ class _Report(NamedTuple):
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def _read_items(feeder, limits, reading, flows, closed, fault, report):
+def _read_items(feeder, limits, reading, flows, closed, report):
     """Fill `report` for every item."""
     for item in prange(closed.shape[0]):
-        reachable = reading.reachable[fault[item]]
+        reachable = reading.reachable[reading.row[item]]
         _read_item(feeder, limits, reachable, reading.per_limit, flows, closed[item], item, report)
 
 
@@ -291,7 +291,7 @@ def _read_buses(limits, reachable, flows, item, x):
     """Write the buses into x; return the lowest |V|^2, the number of live buses, if connected."""
     lowest, n_live, connected = np.inf, 0, True
     for i in range(flows.voltage.shape[1]):
-        w = limits.inside
+        w = limits.inside[i]
         if flows.energised[item, i]:
             v = flows.voltage[item, i]
             w = v.real * v.real + v.imag * v.imag

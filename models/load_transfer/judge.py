@@ -114,8 +114,7 @@ def judge_with_flow(
     flow = solve_power_flow(network, p, q, decisions.closed)
     state = read_state(rules, scenarios, flow, decisions.closed)
     shed = shed_power(scenarios, decisions.shed, flow.energised)
-    failed = np.zeros(decisions.closed.shape)
-    failed[np.arange(len(scenarios)), scenarios.fault] = 1.0
+    failed = scenarios.failed_branches(network.n_branch).astype(float)
     operated = (
         decisions.closed if before is None else _relabelled(network, scenarios, decisions, before)
     )
@@ -189,7 +188,8 @@ def _checked(
                 f"{network.name}"
             )
     _check_states(who.asks, "closed", closed)
-    offence, item, k = _first_offence(scenarios.fault, closed, shed, rules.normal, rules.switchable)
+    failed = scenarios.failed_branches(network.n_branch)
+    offence, item, k = _first_offence(failed, closed, shed, rules.normal, rules.switchable)
     if offence == _BAD_SHED:
         fault = (
             f"sheds {shed[item, k]:g} of bus {network.bus_name[k]!r}; a shed fraction lies between "
@@ -229,7 +229,7 @@ def _relabelled(
         )
     states = decisions.closed ^ before ^ network.closed
     # An open faulted branch is what the cost knows as isolated, which is free.
-    states[np.arange(len(scenarios)), scenarios.fault] = False
+    states[scenarios.failed_branches(network.n_branch)] = False
     return states
 
 
@@ -269,15 +269,16 @@ _BAD_SHED, _RECLOSED, _NOT_SWITCHABLE = range(1, 4)
 
 
 @njit(cache=True)
-def _first_offence(fault, closed, shed, normal, switchable):  # type: ignore[no-untyped-def]
+def _first_offence(failed, closed, shed, normal, switchable):  # type: ignore[no-untyped-def]
     """Return the first rule that is broken (0: none), the item, and the bus or branch."""
     for item in range(closed.shape[0]):
         for i in range(shed.shape[1]):
             if not -1e-9 <= shed[item, i] <= 1 + 1e-9:
                 return _BAD_SHED, item, i
-        if closed[item, fault[item]]:
-            return _RECLOSED, item, fault[item]
         for b in range(closed.shape[1]):
-            if closed[item, b] != normal[b] and not switchable[b] and b != fault[item]:
+            if failed[item, b]:
+                if closed[item, b]:
+                    return _RECLOSED, item, b
+            elif closed[item, b] != normal[b] and not switchable[b]:
                 return _NOT_SWITCHABLE, item, b
     return 0, 0, 0

@@ -154,8 +154,7 @@ def _fixed_cost(
     network: Network, rules: TransferRules, scenarios: Scenarios, candidates: Candidates
 ) -> FloatArray:
     """Return the cost (1) of each candidate without shedding, (K,)."""
-    failed = np.zeros(candidates.closed.shape)
-    failed[np.arange(len(failed)), scenarios.fault[candidates.scenario]] = 1.0
+    failed = scenarios.failed_branches(network.n_branch)[candidates.scenario].astype(float)
     y = candidates.closed.astype(float)
     return rules.cost.objective(rules.cost.point(shed=np.zeros(network.n_bus), y=y, failed=failed))
 

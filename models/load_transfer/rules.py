@@ -13,7 +13,8 @@ import pyomo.environ as pyo
 
 from feederguard.models.arrays import BoolArray, FloatArray, IntArray
 from feederguard.models.compiled import CompiledModel, compile_model
-from feederguard.models.load_transfer.setting import Setting, resolve_setting
+from feederguard.models.load_transfer.scenario import Scenarios
+from feederguard.models.load_transfer.setting import Setting, resolve_setting, voltage_band
 from feederguard.models.network import Network, NetworkError
 from feederguard.models.network.graph import energised_buses
 from feederguard.models.network.pi_model import branch_admittances
@@ -35,15 +36,15 @@ def shed_per_base(network: Network, shed_pu: Any) -> Any:
     return network.base_mva / COST_BASE_MVA * shed_pu
 
 
-def add_cost(model: pyo.ConcreteModel, network: Network, fault: int | None = None) -> None:
+def add_cost(model: pyo.ConcreteModel, network: Network, failed: BoolArray | None = None) -> None:
     """Add (1), (2) to a model that has `shed` (buses, pu) and `y` (branches).
 
     `total_shed` (pu), `n_operations` and the data `failed` are variables, so that a compiled model
-    stays sparse.
+    stays sparse. failed: (n_branch,), default none.
     """
     model.failed = pyo.Var(model.branch, initialize=0.0, doc="f of (2), data")
     for b in model.branch:
-        model.failed[b].fix(1.0 if b == fault else 0.0)
+        model.failed[b].fix(1.0 if failed is not None and failed[b] else 0.0)
     model.total_shed = pyo.Var(bounds=(0, None), initialize=0.0, doc="S of (2)")
     model.n_operations = pyo.Var(bounds=(0, network.n_branch), initialize=0.0, doc="N of (2)")
     model.define_total_shed = pyo.Constraint(
@@ -52,7 +53,7 @@ def add_cost(model: pyo.ConcreteModel, network: Network, fault: int | None = Non
     model.define_n_operations = pyo.Constraint(
         expr=model.n_operations
         == sum(
-            model.y[b] if network.is_tie[b] else 1 - model.y[b] - model.failed[b]
+            1 - model.y[b] - model.failed[b] if network.closed[b] else model.y[b]
             for b in model.branch
         ),
         doc="(2)",
@@ -66,20 +67,28 @@ def add_limits(model: pyo.ConcreteModel, network: Network, setting: Setting) -> 
 
     Each branch limit is scaled to 1, so a violation is relative.
     """
-    low, high = setting.v_min_pu**2, setting.v_max_pu**2
+    band = voltage_band(network, setting)
+    low, high = band.low.tolist(), band.high.tolist()
     free_bus = [i for i in range(network.n_bus) if i not in set(network.substation.tolist())]
-    model.voltage_limit = pyo.Constraint(free_bus, rule=lambda m, i: (low, m.w[i], high), doc="(4)")
+    model.voltage_limit = pyo.Constraint(
+        free_bus, rule=lambda m, i: (low[i] ** 2, m.w[i], high[i] ** 2), doc="(4)"
+    )
+
+    def within(m: Any, b: int) -> Any:
+        # An open branch carries nothing, but for one that hangs from an end: there its charging.
+        return 1 if network.open_end[b] else m.y[b]
+
     if setting.active_limit_mw is not None:
         limit = setting.active_limit_mw / network.base_mva
         limited = np.flatnonzero(setting.limited_branches(network)).tolist()
 
         @model.Constraint(limited, (-1, 1), doc="(5), sending end")
         def sending_limit(m: Any, b: int, sign: int) -> Any:
-            return sign * m.P[b] / limit <= m.y[b]
+            return sign * m.P[b] / limit <= within(m, b)
 
         @model.Constraint(limited, (-1, 1), doc="(5), receiving end")
         def receiving_limit(m: Any, b: int, sign: int) -> Any:
-            return sign * (m.P[b] - network.r[b] * m.ell[b]) / limit <= m.y[b]
+            return sign * (m.P[b] - network.r[b] * m.ell[b]) / limit <= within(m, b)
 
         return ("voltage_limit", "sending_limit", "receiving_limit")
     rated = [b for b in range(network.n_branch) if np.isfinite(network.rating[b])]
@@ -90,11 +99,18 @@ def add_limits(model: pyo.ConcreteModel, network: Network, setting: Setting) -> 
             "rating in A, or leave it empty for no limit"
         )
 
+    rating = current_limit_pu(network, setting)
+
     @model.Constraint(rated, doc="(5)")
     def current_limit(m: Any, b: int) -> Any:
-        return m.ell[b] / network.rating[b] ** 2 <= m.y[b]
+        return m.ell[b] / rating[b] ** 2 <= within(m, b)
 
     return ("voltage_limit", "current_limit")
+
+
+def current_limit_pu(network: Network, setting: Setting) -> FloatArray:
+    """Return the current that each branch may carry in pu, (n_branch,); inf for no limit."""
+    return setting.rating_factor * network.rating
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,11 +143,23 @@ class TransferRules:
     limits: CompiledModel
     normal: BoolArray  # (n_branch,)
     switchable: BoolArray  # (n_branch,)
+    usable: BoolArray  # (n_branch,) closed or to be closed, if they have not failed
     # (n_branch, n_bus) buses that some path could reach after the loss of that branch
     reachable: BoolArray
     # no tap and no branch shunt: both ends of a branch carry the current through its impedance
     plain: bool
     per_limit: FloatArray  # (n_branch,) one over the limit (5), 0 where there is none
+    inside: FloatArray  # (n_bus,) squared voltage in the middle of each bus's band
+
+    def within_reach(self, network: Network, scenarios: Scenarios) -> tuple[BoolArray, IntArray]:
+        """Return rows (n_row, n_bus) of buses that some path could reach, and each scenario's row.
+
+        Scenarios that lost the same branches share a row.
+        """
+        if scenarios.failed is None:
+            return self.reachable, scenarios.fault
+        masks, row = np.unique(scenarios.failed, axis=0, return_inverse=True)
+        return energised_buses(network, self.usable & ~masks), row.ravel().astype(np.int64)
 
 
 @once_per_object
@@ -147,9 +175,8 @@ def transfer_rules(network: Network, setting: Setting) -> TransferRules:
     add_cost(model, network)
     limits = compile_model(model, objective=0.0, constraints=add_limits(model, network, setting))
     switchable = setting.switchable_branches(network)
-    reachable = energised_buses(
-        network, (network.closed | switchable) & ~np.eye(network.n_branch, dtype=bool)
-    )
+    usable = network.closed | switchable
+    reachable = energised_buses(network, usable & ~np.eye(network.n_branch, dtype=bool))
     y = branch_admittances(network)
     turned = (network.tap != 1).any() or network.shift.any()
     return TransferRules(
@@ -164,14 +191,24 @@ def transfer_rules(network: Network, setting: Setting) -> TransferRules:
         limits,
         network.closed.copy(),
         switchable.copy(),
+        usable,
         reachable,
         not (turned or y.closed.any() or y.open.any()),
         _per_limit(network, setting),
+        _inside(network, setting),
+    )
+
+
+def _inside(network: Network, setting: Setting) -> FloatArray:
+    band = voltage_band(network, setting)
+    return np.array(
+        [(0.5 * (low + high)) ** 2 for low, high in zip(band.low, band.high, strict=True)]
     )
 
 
 def _per_limit(network: Network, setting: Setting) -> FloatArray:
     if setting.active_limit_mw is None:
-        return 1.0 / np.where(network.rating > 0, network.rating, np.finfo(float).tiny)
+        rating = current_limit_pu(network, setting)
+        return 1.0 / np.where(rating > 0, rating, np.finfo(float).tiny)
     limited = setting.limited_branches(network)
     return np.where(limited, network.base_mva / setting.active_limit_mw, 0.0)

@@ -17,6 +17,8 @@ from feederguard.models.network import Network
 from feederguard.models.network.checks import warn_of_idle_generators
 
 DEMANDS = ("p_load", "q_load", "p_gen")
+# The failed branch of a scenario, or all of them where several fail at once.
+Lost = int | tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,17 +28,48 @@ class Scenarios:
     Build them with `make_scenarios`, which checks them against a network.
     """
 
-    fault: IntArray  # (B,) failed branch
+    fault: IntArray  # (B,) failed branch, the first one where several fail at once
     p_load: FloatArray  # (B, n_bus) active demand
     q_load: FloatArray  # (B, n_bus) reactive demand
     p_gen: FloatArray  # (B, n_bus) local generation, at unity power factor
+    # (B, n_branch) branches that stay open until the repair; None where `fault` is the only one
+    failed: BoolArray | None = None
 
     def __len__(self) -> int:
         return len(self.fault)
 
     def __getitem__(self, items: slice | IntArray | BoolArray | list[int]) -> Scenarios:
         """Return some of the scenarios, still a batch."""
-        return Scenarios(*(getattr(self, field.name)[items] for field in fields(self)))
+        arrays = (getattr(self, field.name) for field in fields(self))
+        return Scenarios(*(None if array is None else array[items] for array in arrays))
+
+    @classmethod
+    def join(cls, parts: Sequence[Scenarios]) -> Scenarios:
+        """Return the scenarios of several batches of one network as one batch."""
+        failed = None
+        if any(part.failed is not None for part in parts):
+            n_branch = next(part.failed.shape[1] for part in parts if part.failed is not None)
+            failed = np.concatenate([part.failed_branches(n_branch) for part in parts])
+        names = ("fault", *DEMANDS)
+        return cls(
+            *(np.concatenate([getattr(part, name) for part in parts]) for name in names), failed
+        )
+
+    def failed_branches(self, n_branch: int) -> BoolArray:
+        """Return the branches that stay open until the repair, (B, n_branch)."""
+        if self.failed is not None:
+            return self.failed
+        mask = np.zeros((len(self), n_branch), dtype=bool)
+        mask[np.arange(len(self)), self.fault] = True
+        return mask
+
+    def lost(self, item: int) -> Lost:
+        """Return what failed in one scenario: its branch, or a tuple where there are several."""
+        fault = int(self.fault[item])
+        if self.failed is None:
+            return fault
+        branches = tuple(np.flatnonzero(self.failed[item]).tolist())
+        return fault if branches == (fault,) else branches
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,14 +104,16 @@ def make_scenarios(
 ) -> Scenarios:
     """Return scenarios for one or more faults, a branch index or name each.
 
-    p_load, q_load, p_gen: (n_bus,) or (B, n_bus) in pu, default the network's nominal values. A
-    negative nominal load counts as generation, which nobody sheds, and negative generation as load.
+    A tuple of branches is a single fault that takes them all: `["6", ("6", "12")]` makes two
+    scenarios. p_load, q_load, p_gen: (n_bus,) or (B, n_bus) in pu, default the network's nominal
+    values. A negative nominal load counts as generation, which nobody sheds, and negative
+    generation as load.
 
     Warns (UserWarning) when reactive generation is left out, or generators for an optimal power
     flow would feed nothing. Raises ValueError when a fault is not a branch, a shape does not fit, a
     value is not finite, or active demand or generation is negative.
     """
-    faults = [_branch(network, f) for f in np.atleast_1d(np.asarray(fault, dtype=object))]
+    faults = [_branches(network, one) for one in _as_list(fault)]
     if p_gen is None:
         warn_of_idle_generators(network, "make_scenarios: give p_gen with their output")
     if network.q_gen.any():
@@ -101,7 +136,13 @@ def make_scenarios(
                 f"({len(faults)}, {network.n_bus}) for {len(faults)} fault(s)"
             )
         arrays[name] = np.broadcast_to(array, (len(faults), network.n_bus))
-    made = Scenarios(np.array(faults, dtype=np.int64), **arrays)
+    failed = None
+    if any(len(branches) > 1 for branches in faults):
+        failed = np.zeros((len(faults), network.n_branch), dtype=bool)
+        for row, branches in zip(failed, faults, strict=True):
+            row[branches] = True
+    first = np.array([branches[0] for branches in faults], dtype=np.int64)
+    made = Scenarios(first, **arrays, failed=failed)
     scenarios = check_scenarios(network, made, network.name)
     for name in ("p_load", "p_gen"):
         array = getattr(scenarios, name)
@@ -135,7 +176,8 @@ def check_scenarios(network: Network, scenarios: Scenarios, who: str) -> Scenari
                 f"{network.name}"
             )
         arrays.append(array)
-    checked = Scenarios(plain(fault, np.int64), *arrays)
+    failed = _checked_failed(network, scenarios, fault, who)
+    checked = Scenarios(plain(fault, np.int64), *arrays, failed)
     item, bus = _first_unfit(checked.fault, *arrays, network.n_branch)
     if bus >= 0:
         name, array = next(
@@ -171,11 +213,54 @@ def _first_unfit(fault, p_load, q_load, p_gen, n_branch):  # type: ignore[no-unt
     return -1, -1
 
 
+def _checked_failed(
+    network: Network, scenarios: Scenarios, fault: IntArray, who: str
+) -> BoolArray | None:
+    if scenarios.failed is None:
+        return None
+    failed, shape = plain(scenarios.failed), (len(scenarios), network.n_branch)
+    if failed.shape != shape or failed.dtype != bool:
+        raise ValueError(
+            f"{who}: failed holds {failed.dtype} of shape {failed.shape}; give {shape} of True and "
+            "False"
+        )
+    inside = (fault >= 0) & (fault < network.n_branch)
+    amiss = np.flatnonzero(~failed[np.arange(len(fault)), np.where(inside, fault, 0)] & inside)
+    if amiss.size:
+        k = int(amiss[0])
+        raise ValueError(
+            f"{who}: scenario {k} has its fault at branch {network.branch_name[fault[k]]!r}, which "
+            "failed does not hold; set it True there too"
+        )
+    return failed
+
+
+def _as_list(fault: Any) -> list[Any]:
+    """Return the faults one by one; a tuple in a list is one fault of several branches."""
+    if isinstance(fault, str) or np.ndim(np.asarray(fault, dtype=object)) == 0:
+        return [fault]
+    return list(fault)
+
+
+def _branches(network: Network, fault: Any) -> list[int]:
+    """Return the branches of one fault."""
+    if isinstance(fault, tuple | list | np.ndarray) and np.ndim(fault) == 1 and len(fault):
+        branches = [_branch(network, one) for one in fault]
+        if len(set(branches)) < len(branches):
+            raise ValueError(f"{network.name}: fault {fault!r} names a branch twice; name it once")
+        return branches
+    return [_branch(network, fault)]
+
+
 def _branch(network: Network, fault: Any) -> int:
     if isinstance(fault, str):
         return network.branch_index(fault)
     if isinstance(fault, bool) or not isinstance(fault, (int, np.integer)):
         raise ValueError(f"{network.name}: fault is {fault!r}; give a branch by number or by name")
+    if not 0 <= fault < network.n_branch:
+        raise ValueError(
+            f"{network.name}: fault is {fault}; branches are numbered 0 to {network.n_branch - 1}"
+        )
     return int(fault)
 
 

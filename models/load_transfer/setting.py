@@ -6,20 +6,28 @@ paper    meshed operation allowed; ties switchable; 0.90-1.10 pu; one limit on a
 radial   always a spanning tree; ties and every line on a loop switchable; 0.90-1.05 pu; ratings
 
 Where a feeder has devices, only branches with a device that may be operated are switchable.
+
+The network's own voltage limits count too: `voltage_band`.
 """
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from feederguard.models.arrays import BoolArray, IntArray
+from feederguard.models.arrays import BoolArray, FloatArray, IntArray
 from feederguard.models.devices import block_devices, operable_branches
 from feederguard.models.network import Network, NetworkError
 from feederguard.models.network.graph import energised_buses
+from feederguard.models.once_per_object import once_per_object
+from feederguard.models.power_flow import solve_power_flow
 
 SETTING_NAMES = ("paper", "radial")
+# Where a limit gives way to the voltage at no load, so much more is allowed above it: open cables
+# charge a feeder a little differently after each switching.
+NO_LOAD_MARGIN_PU = 0.002
 
 
 @dataclass(frozen=True)
@@ -28,8 +36,8 @@ class Setting:
 
     name: str
     radial: bool
-    v_min_pu: float
-    v_max_pu: float
+    v_min_pu: float  # at every bus, where the network's own limit is not tighter
+    v_max_pu: float  # likewise
     # On branches away from a substation; None: thermal ratings instead.
     active_limit_mw: float | None = None
     # Names of branches or devices; None: ties, and when radial every branch on a loop that a device
@@ -37,6 +45,8 @@ class Setting:
     switchable: tuple[str, ...] | None = None
     # Names of branches or devices that are not operated.
     blocked: tuple[str, ...] = ()
+    # What a rating may be exceeded by in an emergency: 1.2 allows 120 %.
+    rating_factor: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 < self.v_min_pu < self.v_max_pu:
@@ -47,6 +57,11 @@ class Setting:
             raise ValueError(
                 f"setting {self.name!r}: active_limit_mw is {self.active_limit_mw}; it must be "
                 "positive"
+            )
+        if not 0 < self.rating_factor < np.inf:
+            raise ValueError(
+                f"setting {self.name!r}: rating_factor is {self.rating_factor}; give a positive "
+                "number, 1 for the ratings themselves"
             )
 
     def switchable_branches(self, network: Network) -> BoolArray:
@@ -65,6 +80,63 @@ class Setting:
             network.to_bus, network.substation
         )
         return ~at_substation
+
+
+@dataclass(frozen=True, eq=False)
+class VoltageBand:
+    """The voltage that each bus may have after a transfer, (n_bus,) each, in pu."""
+
+    low: FloatArray
+    high: FloatArray
+    no_load: FloatArray  # with nothing drawn or produced, normal switches; NaN at a dark bus
+    # no_load is outside the limits, so that neither switching nor shedding brings it back
+    beyond: BoolArray
+
+
+@once_per_object
+def voltage_band(network: Network, setting: Setting) -> VoltageBand:
+    """Return the limits of voltage that hold at each bus.
+
+    They are the network's own, v_min..v_max, widened about 1 pu by its emergency_voltage_factor,
+    and nowhere wider than the setting's. Shedding cannot help a bus that is outside them already
+    at no load, as where the source itself is. Such a bus may have its voltage at no load plus
+    NO_LOAD_MARGIN_PU; or fall below it by as much as its lower limit lies below 1 pu. A warning
+    (UserWarning) names these buses. Substations have no limit.
+
+    Raises `NetworkError` where network and setting leave no voltage for a bus.
+    """
+    low, high = network.v_min, network.v_max
+    if network.emergency_voltage_factor != 1:
+        low, high = (1 + network.emergency_voltage_factor * (limit - 1) for limit in (low, high))
+    low, high = np.maximum(low, setting.v_min_pu), np.minimum(high, setting.v_max_pu)
+    free = ~np.isin(np.arange(network.n_bus), network.substation)
+    empty = np.flatnonzero(free & ~(low < high))
+    if empty.size:
+        i = empty[0]
+        raise NetworkError(
+            f"{network.name}: bus {network.bus_name[i]!r} has limits {network.v_min[i]:g} to "
+            f"{network.v_max[i]:g} pu and the {setting.name} setting {setting.v_min_pu:g} to "
+            f"{setting.v_max_pu:g} pu, which leaves no voltage; change one of them"
+        )
+    nothing = np.zeros(network.n_bus)
+    flow = solve_power_flow(network, nothing, nothing)
+    no_load = np.where(flow.energised, np.abs(flow.voltage), np.nan)
+    above, below = free & (no_load > high), free & (no_load < low)
+    if (above | below).any():
+        worst = int(np.nanargmax(np.where(above, no_load - high, low - no_load)))
+        warnings.warn(
+            f"{network.name}: {int((above | below).sum())} bus(es) are outside their limits with "
+            f"nothing drawn, bus {network.bus_name[worst]!r} at {no_load[worst]:.4f} pu where "
+            f"{low[worst]:g} to {high[worst]:g} pu is allowed; no switching or shedding helps, so "
+            "their limits follow that voltage; mend the source voltage, the tap or the limits",
+            stacklevel=2,
+        )
+    return VoltageBand(
+        np.where(below, no_load - (1 - np.minimum(low, 1)), low),
+        np.where(above, no_load + NO_LOAD_MARGIN_PU, high),
+        no_load,
+        above | below,
+    )
 
 
 def loop_switches(network: Network) -> BoolArray:

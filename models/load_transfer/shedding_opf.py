@@ -28,7 +28,7 @@ import pyomo.environ as pyo
 from feederguard.models.arrays import BoolArray, FloatArray
 from feederguard.models.load_transfer.rules import add_limits
 from feederguard.models.load_transfer.scenario import Scenarios
-from feederguard.models.load_transfer.setting import Setting, resolve_setting
+from feederguard.models.load_transfer.setting import Setting, resolve_setting, voltage_band
 from feederguard.models.load_transfer.shedding import can_shed, kept
 from feederguard.models.network import Network
 from feederguard.models.network.graph import energised_buses
@@ -61,8 +61,13 @@ def build_transfer_opf(network: Network, setting: str | Setting) -> pyo.Concrete
         pyo.RangeSet(0, network.n_branch - 1),
     )
     _add_data(model, network)
-    band = (rules.v_min_pu, rules.v_max_pu)
-    model.v = pyo.Var(model.bus, bounds=band, initialize=min(max(1.0, band[0]), band[1]))
+    band = voltage_band(network, rules)
+    low, high = band.low.tolist(), band.high.tolist()
+    model.v = pyo.Var(
+        model.bus,
+        bounds=lambda m, i: (low[i], high[i]),
+        initialize=lambda m, i: min(max(1.0, low[i]), high[i]),
+    )
     rest = network.no_load_angle.tolist()
     model.theta = pyo.Var(
         model.bus,

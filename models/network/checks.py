@@ -7,9 +7,9 @@ import warnings
 import numpy as np
 
 from feederguard.models.network.fields import (
+    BRANCH_DEFAULTS,
     BRANCH_FLOATS,
     BRANCH_KINDS,
-    BRANCH_LIMITS,
     BUS_FLOATS,
     GEN_LIMITS,
     NetworkError,
@@ -22,7 +22,7 @@ def check_shapes(network: NetworkFields) -> None:
     """Raise `NetworkError` when an array has not one entry per bus, branch or generator."""
     expected = dict.fromkeys(BUS_FLOATS, network.n_bus)
     per_branch = ("kind", "from_bus", "to_bus", "rating", "closed", "open_end")
-    expected |= dict.fromkeys((*BRANCH_FLOATS, *BRANCH_LIMITS, *per_branch), network.n_branch)
+    expected |= dict.fromkeys((*BRANCH_FLOATS, *BRANCH_DEFAULTS, *per_branch), network.n_branch)
     expected |= {"v_substation": len(network.substation)}
     expected |= dict.fromkeys(("gen_bus", *GEN_LIMITS, "gen_cost", "gen_is_grid"), network.n_gen)
     for name, length in expected.items():
@@ -75,6 +75,17 @@ def check_values(network: NetworkFields) -> None:
             )
     if not np.isin(network.open_end, (0, 1, 2)).all():
         raise NetworkError(f"{network.name}: open_end must be 0 (both ends), 1 (from) or 2 (to)")
+    out = np.flatnonzero(network.closed & ~network.in_service)
+    if out.size:
+        raise NetworkError(
+            f"{network.name}: branch {network.branch_name[out[0]]!r} is closed and out of service; "
+            "open it (closed False), or set it in service"
+        )
+    if not (np.isfinite(network.emergency_voltage_factor) and network.emergency_voltage_factor > 0):
+        raise NetworkError(
+            f"{network.name}: emergency_voltage_factor is {network.emergency_voltage_factor}; give "
+            "a positive number, 1 for the band v_min..v_max itself"
+        )
     _check_ends(network)
 
 
@@ -190,13 +201,13 @@ def check_substations(network: NetworkFields) -> None:
 
 def check_reachable(network: NetworkFields) -> None:
     """Raise `NetworkError` when no path of branches, open ones too, leads to some bus."""
-    fed = energised_buses(network, np.ones(network.n_branch, dtype=bool))
+    fed = energised_buses(network, network.in_service)
     island = [network.bus_name[i] for i in np.flatnonzero(~fed)]
     if island:
         shown = ", ".join(island[:5]) + (", ..." if len(island) > 5 else "")
         raise NetworkError(
-            f"{network.name}: {len(island)} bus(es) form an island that no branch or tie joins to "
-            f"a substation: {shown}; add the missing branch or remove them"
+            f"{network.name}: {len(island)} bus(es) form an island that no branch or tie in "
+            f"service joins to a substation: {shown}; add the missing branch or remove them"
         )
 
 

@@ -8,7 +8,7 @@ Everything is per unit on `base_mva` and on each bus's `vn_kv`. Branch k joins `
 Signs: `p_load`, `q_load` are positive when consumed; `p_gen`, `q_gen` positive when produced;
 `g_shunt`, `b_shunt` are admittances to ground (b positive for a capacitor). Arrays keep the order
 of the source file, and `bus_name`, `branch_name` its labels. A *tie* is a branch that is normally
-open (`closed` false).
+open (`closed` false). What is not `in_service` is neither a tie nor any other branch to close.
 
 Generators (`gen_*`) are what an optimal power flow may dispatch; a bus may have several. The power
 flow and load transfer do not read them, only `p_gen` and `q_gen`.
@@ -37,8 +37,14 @@ BUS_FLOATS = ("vn_kv", "v_min", "v_max", "p_load", "q_load", "p_gen", "q_gen", "
 BRANCH_FLOATS = ("r", "x", "g_from", "b_from", "g_to", "b_to", "tap", "shift")
 # With the value that limits nothing.
 BRANCH_LIMITS = {"s_max": np.inf, "angle_min": -np.inf, "angle_max": np.inf}
+# What an optional array field holds where it is not given.
+BRANCH_DEFAULTS = {**BRANCH_LIMITS, "in_service": True}
 GEN_LIMITS = ("gen_p_min", "gen_p_max", "gen_q_min", "gen_q_max")
 _NAMES = ("bus_name", "branch_name", "kind", "gen_name")
+_PLAIN = (
+    *("name", "base_mva", "emergency_voltage_factor", "paper_limit_mw"),
+    *("cost_error", "devices"),
+)
 
 
 def _none() -> Any:
@@ -85,6 +91,11 @@ class NetworkFields:
     closed: BoolArray  # (n_branch,) normal state; a tie is normally open
     # (n_branch,) an open branch hangs from its other end: 0 open at both, 1 at from, 2 at to
     open_end: IntArray
+    # (n_branch,) not out for repair; default all. What is out of service is open, carries no
+    # charging and is never operated
+    in_service: BoolArray = _none()
+    # widening of the band v_min..v_max about 1 pu that the owner allows after a fault; 1 for none
+    emergency_voltage_factor: float = 1.0
     # uniform limit on branch power in the `paper` setting of load transfer
     paper_limit_mw: float = float("inf")
     # (n_branch,) limit of apparent power at both ends, default inf; an optimal power flow holds it
@@ -139,8 +150,8 @@ class NetworkFields:
 
     @property
     def is_tie(self) -> BoolArray:
-        """Normally open branches, (n_branch,)."""
-        return ~self.closed
+        """Normally open branches in service, (n_branch,)."""
+        return ~self.closed & self.in_service
 
     @property
     def base_current_a(self) -> FloatArray:
@@ -166,16 +177,17 @@ def coerce(network: NetworkFields) -> None:
         "gen_bus": np.int64,
         "gen_is_grid": np.bool_,
         "closed": np.bool_,
+        "in_service": np.bool_,
         "v_substation": np.complex128,
     }
     for item in fields(network):
         value = getattr(network, item.name)
         if item.name in _NAMES:
             object.__setattr__(network, item.name, tuple(str(name) for name in value))
-        elif item.name not in ("name", "base_mva", "paper_limit_mw", "cost_error", "devices"):
+        elif item.name not in _PLAIN:
             array: NDArray[Any] = np.array(value, dtype=kinds.get(item.name, np.float64))
-            if not array.size and item.name in BRANCH_LIMITS:
-                array = np.full(network.n_branch, BRANCH_LIMITS[item.name])
+            if not array.size and item.name in BRANCH_DEFAULTS:
+                array = np.full(network.n_branch, BRANCH_DEFAULTS[item.name])
             elif not array.size and item.name == "gen_cost":
                 array = np.zeros((network.n_gen, 3))
             elif not array.size and item.name == "gen_cost_lines":
@@ -184,6 +196,10 @@ def coerce(network: NetworkFields) -> None:
                 array = np.zeros(network.n_gen, dtype=np.bool_)
             array.setflags(write=False)
             object.__setattr__(network, item.name, array)
+    if network.open_end.shape == network.in_service.shape and not network.in_service.all():
+        # What is out of service is disconnected at both ends.
+        object.__setattr__(network, "open_end", np.where(network.in_service, network.open_end, 0))
+        network.open_end.setflags(write=False)
 
 
 def _index(names: Sequence[str], name: str, label: str, network: str) -> int:

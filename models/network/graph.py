@@ -127,9 +127,9 @@ def feeding_tree(network: NetworkFields) -> list[FedBranch]:
 
 
 def branches_on_loop(network: NetworkFields) -> BoolArray:
-    """Return the branches that lie on a loop when every branch is closed, (n_branch,).
+    """Return the branches that lie on a loop when all in service are closed, (n_branch,).
 
-    Opening one of them cuts no bus off.
+    Opening one of them cuts no bus off. A branch out of service lies on none.
     """
     graph = nx.MultiGraph()
     graph.add_nodes_from(range(network.n_bus))
@@ -139,10 +139,11 @@ def branches_on_loop(network: NetworkFields) -> BoolArray:
     for k, (i, j) in enumerate(
         zip(network.from_bus.tolist(), network.to_bus.tolist(), strict=True)
     ):
-        graph.add_edge(merged.get(i, i), merged.get(j, j), key=k)
+        if network.in_service[k]:
+            graph.add_edge(merged.get(i, i), merged.get(j, j), key=k)
     simple = nx.Graph(graph)
     bridges = {frozenset(edge) for edge in nx.bridges(simple)}
-    on_loop = np.ones(network.n_branch, dtype=bool)
+    on_loop = np.zeros(network.n_branch, dtype=bool)
     for i, j, k in graph.edges(keys=True):
         on_loop[k] = frozenset((i, j)) not in bridges or graph.number_of_edges(i, j) > 1
     return on_loop
@@ -157,7 +158,7 @@ def no_load_angles(network: NetworkFields) -> FloatArray:
     for k, (i, j) in enumerate(
         zip(network.from_bus.tolist(), network.to_bus.tolist(), strict=True)
     ):
-        if network.closed[k] or not graph.has_edge(i, j):
+        if network.closed[k] or (network.in_service[k] and not graph.has_edge(i, j)):
             graph.add_edge(i, j, branch=k, weight=1 if network.closed[k] else network.n_bus)
     angle = np.zeros(network.n_bus)
     angle[network.substation] = np.angle(network.v_substation)

@@ -19,7 +19,7 @@ from feederguard.models.network.checks import (
 )
 from feederguard.models.network.device_checks import check_devices
 from feederguard.models.network.devices import Devices, opening_ends
-from feederguard.models.network.fields import BRANCH_LIMITS, NetworkError, NetworkFields, coerce
+from feederguard.models.network.fields import BRANCH_DEFAULTS, NetworkError, NetworkFields, coerce
 from feederguard.models.network.graph import branches_on_loop, no_load_angles
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ class Network(NetworkFields):
         Devices follow the branches: to their new positions by name, and to their new states.
         """
         if len(changes.get("branch_name", self.branch_name)) != self.n_branch:
-            # Limits that limit nothing fit any number of branches.
-            for name, idle in BRANCH_LIMITS.items():
+            # What says nothing fits any number of branches.
+            for name, idle in BRANCH_DEFAULTS.items():
                 if (getattr(self, name) == idle).all():
                     changes.setdefault(name, np.zeros(0))
         if len(changes.get("gen_name", self.gen_name)) != self.n_gen and not self.gen_is_grid.any():

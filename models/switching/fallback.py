@@ -62,7 +62,7 @@ def _leave_dark(
 ) -> BoolArray:
     """Write the dark decisions of the lost scenarios into `found`; return which are safe."""
     part = scenarios[lost]
-    dark = np.stack([plans.dark(int(fault)) for fault in part.fault])
+    dark = np.stack([plans.dark(part.lost(k)) for k in range(len(part))])
     rest = least_shedding(plans.network, part, dark, plans.setting)
     none, everything = (np.full(rest.shed.shape, fraction) for fraction in (0.0, 1.0))
     worse = _broken(plans, part, dark, none) > _broken(plans, part, dark, everything)

@@ -9,7 +9,8 @@ more, a plain plan closes no tie or one. An exchange changes one tie, or closes 
 another. Some of these plans leave dark what a tie could feed: that may be the cheapest way, or the
 only safe one.
 
-A faulted branch stays open in every plan.
+A failed branch stays open in every plan. A fault is given as the number of its branch, or as a
+tuple of several.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from numba import njit
 
 from feederguard.models.arrays import BoolArray
 from feederguard.models.load_transfer import Setting, resolve_setting
+from feederguard.models.load_transfer.scenario import Lost
 from feederguard.models.network import Network
 from feederguard.models.power_flow.forest import find_forest, forest_room
 from feederguard.models.power_flow.layout import prepare
@@ -40,16 +42,14 @@ class SwitchPlans:
         self.network = network
         self.setting = resolve_setting(network, setting)
         self.switchable = self.setting.switchable_branches(network)
-        self._plain: dict[int, BoolArray] = {}
-        self._neighbours: dict[tuple[int, bytes], BoolArray] = {}
+        self._plain: dict[Lost, BoolArray] = {}
+        self._neighbours: dict[tuple[Lost, bytes], BoolArray] = {}
 
-    def dark(self, fault: int) -> BoolArray:
-        """Return the normal state less the faulted branch, (n_branch,); all behind it is dark."""
-        closed = self.network.closed.copy()
-        closed[fault] = False
-        return closed
+    def dark(self, fault: Lost) -> BoolArray:
+        """Return the normal state less what failed, (n_branch,); all behind it is dark."""
+        return _less(self.network.closed, fault)
 
-    def plain(self, fault: int) -> BoolArray:
+    def plain(self, fault: Lost) -> BoolArray:
         """Return the plain plans of a fault, (n_plan, n_branch), at least one."""
         if fault not in self._plain:
             self._plain[fault] = (
@@ -57,12 +57,11 @@ class SwitchPlans:
             )
         return self._plain[fault]
 
-    def neighbours(self, fault: int, closed: BoolArray) -> BoolArray:
+    def neighbours(self, fault: Lost, closed: BoolArray) -> BoolArray:
         """Return every state one exchange away from `closed` (n_branch,), as (n_plan, n_branch)."""
         key = (fault, closed.tobytes())
         if key not in self._neighbours:
-            usable = self.switchable.copy()
-            usable[fault] = False
+            usable = _less(self.switchable, fault)
             self._neighbours[key] = (
                 forest_exchanges(self.network, closed, usable)
                 if self.setting.radial
@@ -70,7 +69,7 @@ class SwitchPlans:
             )
         return self._neighbours[key]
 
-    def every(self, fault: int, most: int) -> BoolArray | None:
+    def every(self, fault: Lost, most: int) -> BoolArray | None:
         """Return every state to choose from after a fault, (n_plan, n_branch); None beyond `most`.
 
         Meshed settings: every tie state. Radial settings: every forest that feeds what can be fed,
@@ -82,23 +81,21 @@ class SwitchPlans:
                 if len(self.plain(fault)) == self.n_states(fault) <= most
                 else None
             )
-        usable = self.network.closed | self.switchable
-        usable[fault] = False
+        usable = _less(self.network.closed | self.switchable, fault)
         return radial_states(self.network, self.plain(fault)[0], usable, self.switchable, most)
 
-    def n_states(self, fault: int) -> float:
+    def n_states(self, fault: Lost) -> float:
         """Return how many states there are after a fault.
 
         2^ties in a meshed setting; inf in a radial one, where they are not counted.
         """
         if self.setting.radial:
             return float("inf")
-        return 2.0 ** int(self.switchable.sum() - self.switchable[fault])
+        return 2.0 ** int(_less(self.switchable, fault).sum())
 
-    def _plain_radial(self, fault: int) -> BoolArray:
+    def _plain_radial(self, fault: Lost) -> BoolArray:
         network = self.network
-        usable = network.closed | self.switchable
-        usable[fault] = False
+        usable = _less(network.closed | self.switchable, fault)
         open_ties = np.flatnonzero(usable & ~network.closed)
         keys = np.where(network.closed, 2.0, 0.0)[None].repeat(max(len(open_ties), 1), axis=0)
         keys[np.arange(len(open_ties)), open_ties] = 1.0
@@ -107,9 +104,8 @@ class SwitchPlans:
         )
         return np.unique(forests, axis=0)
 
-    def _plain_meshed(self, fault: int) -> BoolArray:
-        ties = np.flatnonzero(self.switchable)
-        ties = ties[ties != fault]
+    def _plain_meshed(self, fault: Lost) -> BoolArray:
+        ties = np.flatnonzero(_less(self.switchable, fault))
         if 2 ** len(ties) <= MOST_STATES:
             states = (np.arange(2 ** len(ties))[:, None] >> np.arange(len(ties))) & 1
         else:
@@ -134,6 +130,13 @@ class SwitchPlans:
         two[np.arange(len(pairs)), pairs[:, 0]] = True
         two[np.arange(len(pairs)), pairs[:, 1]] = False
         return np.concatenate([one, two])
+
+
+def _less(branches: BoolArray, fault: Lost) -> BoolArray:
+    """Return a mask (n_branch,) without what failed."""
+    left = branches.copy()
+    left[np.array(fault)] = False
+    return left
 
 
 def forest_exchanges(network: Network, closed: BoolArray, free: BoolArray) -> BoolArray:

@@ -17,6 +17,7 @@ import numpy as np
 from feederguard.models.arrays import BoolArray, FloatArray, IntArray
 from feederguard.models.load_transfer import Decisions, Scenarios
 from feederguard.models.load_transfer.least_shedding import Candidates, Race, race_topologies
+from feederguard.models.load_transfer.scenario import Lost
 from feederguard.models.switching.plans import SwitchPlans
 
 
@@ -64,7 +65,7 @@ def search_plans(
     max_rounds: of exchanges; a scenario ends earlier when a round brings nothing new.
     """
     network, n = plans.network, len(scenarios)
-    faults = scenarios.fault.tolist()
+    faults = [scenarios.lost(k) for k in range(n)]
     tried = [plans.plain(fault) for fault in faults] if start is None else list(start)
     raced = _race(plans, scenarios, tried, None)
     first = np.array([rows[0] for rows in tried], dtype=bool).reshape(n, network.n_branch)
@@ -132,7 +133,7 @@ def _take(found: Found, items: IntArray, raced: _Raced) -> None:
     found.active[item] = race.active[row]
 
 
-def _fresh(plans: SwitchPlans, fault: int, frontier: BoolArray, seen: set[bytes]) -> BoolArray:
+def _fresh(plans: SwitchPlans, fault: Lost, frontier: BoolArray, seen: set[bytes]) -> BoolArray:
     """Return the neighbours of the frontier that were not tried yet, and note them as tried."""
     new: dict[bytes, BoolArray] = {}
     for closed in frontier:

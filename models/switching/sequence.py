@@ -136,7 +136,7 @@ class _Case:
         cls, network: Network, scenario: Scenarios, closed: BoolArray, shed: FloatArray
     ) -> _Case:
         start = network.closed.copy()
-        start[scenario.fault[0]] = False
+        start[scenario.failed_branches(network.n_branch)[0]] = False
         operations = [Operation(OPEN, int(b)) for b in np.flatnonzero(start & ~closed)]
         operations += [Operation(SHED, -1)] * bool((shed > 0).any())
         operations += [Operation(CLOSE, int(b)) for b in np.flatnonzero(~start & closed)]
@@ -199,12 +199,7 @@ def _judge(
     rows = np.repeat(np.arange(len(cases)), [len(m) for m in masks])
     parts = [case.states(m) for case, m in zip(cases, masks, strict=True)]
     closed, shed = (np.concatenate([part[side] for part in parts]) for side in (0, 1))
-    scenarios = Scenarios(
-        *(
-            np.concatenate([getattr(c.scenario, name) for c in cases])[rows]
-            for name in ("fault", "p_load", "q_load", "p_gen")
-        )
-    )
+    scenarios = Scenarios.join([case.scenario for case in cases])[rows]
     outcomes, flow = judge_with_flow(network, scenarios, Decisions(closed, shed), setting)
     worst = np.where(outcomes.converged, outcomes.worst_violation, np.inf)
     live = flow.energised

@@ -61,7 +61,7 @@ def test_some_decisions_are_a_batch() -> None:
 def test_a_fault_outside_the_feeder_is_refused(ieee33: Network, fault: int) -> None:
     with pytest.raises(
         ValueError,
-        match=rf"ieee33: scenario 1 has its fault at branch {fault}; branches are numbered 0 to 36",
+        match=f"ieee33: fault is {fault}; branches are numbered 0 to 36",
     ):
         make_scenarios(ieee33, [3, fault])
 
