@@ -31,7 +31,7 @@ from feederguard.models.power_flow.forest import (
 )
 from feederguard.models.power_flow.newton_sweep import solve_item
 
-STAMP = "aeda3f3724f42720d946c656b2c3c8077ead4a6ee78de9464d458dd5ef770072"
+STAMP = "1a8f8a762077d03ea46015dfacfffa0922688f95976f81663b96a25b51d57e85"
 
 CORRECTION_ENDS = (
     "as_proposed",

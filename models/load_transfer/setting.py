@@ -5,9 +5,7 @@ paper    meshed operation allowed; ties switchable; 0.90-1.10 pu; one limit on a
          is a calibration, see the feeder's meta.json)
 radial   always a spanning tree; ties and every line on a loop switchable; 0.90-1.05 pu; ratings
 
-Where a feeder has devices, only branches with a device that may be operated are switchable.
-
-The network's own voltage limits count too: `voltage_band`.
+Where a feeder has devices, only branches with a device that may be operated are switchable. The network's own voltage limits count too: `voltage_band`.
 """
 
 from __future__ import annotations
@@ -71,6 +69,12 @@ class Setting:
         """
         may = operable_branches(network, self.switchable, self.blocked)
         if self.switchable is not None:
+            out = np.flatnonzero(may & ~network.in_service)
+            if out.size:
+                raise NetworkError(
+                    f"{network.name}: branch {network.branch_name[out[0]]!r} is out of service, so "
+                    "nobody can switch it; leave it out of switchable"
+                )
             return may
         return may & (loop_switches(network) if self.radial else network.is_tie)
 

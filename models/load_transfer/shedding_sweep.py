@@ -50,7 +50,7 @@ from feederguard.models.power_flow.forest import (
 )
 from feederguard.models.power_flow.newton_sweep import solve_item
 
-STAMP = "3ef34be5265f33586b28b527921370fe0e3d07188d061a3c5adc3ca1f139e858"
+STAMP = "3ff82502a8c4d7aa4f144d9a3ecfbdab5d5db7c67a3a2cff8779600e280e7646"
 
 MAX_ROUNDS = 25
 ONLY_MORE = 8
