@@ -5,7 +5,8 @@ paper    meshed operation allowed; ties switchable; 0.90-1.10 pu; one limit on a
          is a calibration, see the feeder's meta.json)
 radial   always a spanning tree; ties and every line on a loop switchable; 0.90-1.05 pu; ratings
 
-Where a feeder has devices, only branches with a device that may be operated are switchable. The network's own voltage limits count too: `voltage_band`.
+Where a feeder has devices, only branches with a device that may be operated are switchable. The
+network's own voltage limits count too: `voltage_band`.
 """
 
 from __future__ import annotations
