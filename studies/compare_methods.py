@@ -216,7 +216,13 @@ def _transfer(
     print_transfer(summary, results.feeder, options.transfer.scenarios, console)
     paths = write_transfer(results, summary, folder)
     section = transfer_section(
-        results.network, results.sampled, results.rows, summary, results.feeder, results.training
+        results.network,
+        results.sampled,
+        results.rows,
+        summary,
+        results.feeder,
+        results.training,
+        results.settings,
     )
     return section, paths
 

@@ -36,7 +36,13 @@ from feederguard.baselines.proven_search import ProvenSearch
 from feederguard.data.networks import load_network
 from feederguard.data.profiles import load_profiles
 from feederguard.models.arrays import IntArray
-from feederguard.models.load_transfer import Scenarios, make_scenarios, resolve_setting
+from feederguard.models.load_transfer import (
+    Scenarios,
+    device_note,
+    make_scenarios,
+    resolve_setting,
+    restrict,
+)
 from feederguard.models.network import Network
 from feederguard.models.switching.sequence import order_operations
 from feederguard.studies.n_minus_1_sheet.inputs import (
@@ -73,6 +79,10 @@ class NMinus1Config:
     """Branches that fail, by name; default every branch in service."""
     make_before_break: bool = False
     """Allow an energised loop on the way in the radial setting, so that fewer lose supply."""
+    switchable: tuple[str, ...] = ()
+    """Devices or branches that may be operated, by name; default all that the setting allows."""
+    blocked: tuple[str, ...] = ()
+    """Devices or branches that may not be operated, by name."""
     prove_s: float | None = None
     """Seconds of the MISOCP solver for each fault that is not proven otherwise; default none."""
     paper_limit_mw: float | None = None
@@ -112,7 +122,9 @@ def load_bench(config: NMinus1Config) -> Bench:
     network = load_network(config.feeder)
     if config.paper_limit_mw is not None:
         network = network.with_changes(paper_limit_mw=config.paper_limit_mw)
-    setting = resolve_setting(network, config.setting)
+    network, setting = restrict(
+        network, resolve_setting(network, config.setting), config.switchable, config.blocked
+    )
     faults = np.array(
         [network.branch_index(name) for name in config.faults] or np.flatnonzero(network.closed)
     )
@@ -124,7 +136,7 @@ def load_bench(config: NMinus1Config) -> Bench:
         )
     if len(set(faults.tolist())) < len(faults):
         raise ValueError(f"{network.name}: a fault is named twice; name each once")
-    demand, arrays, notes = "nominal load", {}, []
+    demand, arrays, notes = "nominal load", {}, [device_note(network)]
     if config.hour != NOMINAL:
         profiles = load_profiles(config.profiles).resample(60)
         step = find_hour(profiles, network, config.hour)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from feederguard.data.sampling import SampledScenarios
-from feederguard.models.load_transfer import Setting, resolve_setting
+from feederguard.models.load_transfer import Setting, device_note, resolve_setting
 from feederguard.models.load_transfer.rules import COST_BASE_MVA, COST_LOAD, COST_SWITCH
 from feederguard.models.network import Network
 from feederguard.studies.pages.blocks import Block, Prose, Section
@@ -41,15 +41,20 @@ def transfer_section(
     summary: pd.DataFrame,
     feeder: str,
     training: pd.DataFrame | None = None,
+    settings: Sequence[Setting] = (),
 ) -> Section:
     """Return the chapter on a comparison of load transfer.
 
     sampled: the scenarios by number; rows: the columns of `tables.Row`, one line per decision;
     summary: `tables.summarise` of them; training: `TransferResults.training`, None to leave
-    learning out. Raises ValueError if a row names a branch or bus that the feeder does not have.
+    learning out; settings: those of the rows, default by their names. Raises ValueError if a row
+    names a branch or bus that the feeder does not have.
     """
     rows = rows.assign(reference=best_references(rows))
-    settings = [resolve_setting(network, name) for name in dict.fromkeys(rows["setting"])]
+    known = {setting.name: setting for setting in settings}
+    settings = [
+        known.get(name) or resolve_setting(network, name) for name in dict.fromkeys(rows["setting"])
+    ]
     n_scenario = int(rows["scenario"].nunique())
     blocks: list[Block] = [
         Prose(_question(network, feeder, settings, n_scenario)),
@@ -80,7 +85,7 @@ def _question(network: Network, feeder: str, settings: Sequence[Setting], n_scen
         f"et al. 2024.\n\n{feeder} has {network.n_bus} buses, {int(network.closed.sum())} branches "
         f"in service and {int(network.is_tie.sum())} normally open ties. Every method met the same "
         f"{n_scenario} random faults, each at a random hour of the test weeks, and every decision "
-        f"was judged by the same AC power flow.\n\n{rules}"
+        f"was judged by the same AC power flow. {device_note(network)}.\n\n{rules}"
     )
 
 

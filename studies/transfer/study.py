@@ -42,8 +42,10 @@ from feederguard.models.load_transfer import (
     Method,
     Report,
     Setting,
+    device_note,
     judge,
     resolve_setting,
+    restrict,
 )
 from feederguard.models.load_transfer.setting import SETTING_NAMES
 from feederguard.models.network import Network
@@ -108,6 +110,10 @@ class TransferConfig:
     """Seconds per scenario for the MISOCP solver."""
     paper_limit_mw: float | None = None
     """Branch limit of the paper setting, MW; needed if the feeder has none."""
+    switchable: tuple[str, ...] = ()
+    """Devices or branches that may be operated, by name; default all that the setting allows."""
+    blocked: tuple[str, ...] = ()
+    """Devices or branches that may not be operated, by name."""
     train_scenarios: int = 4000
     """Scenarios of the train weeks that each agent learns from."""
     agents: Annotated[AgentConfigs, tyro.conf.Suppress] = field(default_factory=AgentConfigs)
@@ -153,7 +159,13 @@ class TransferBench:
         if config.paper_limit_mw is not None:
             network = network.with_changes(paper_limit_mw=config.paper_limit_mw)
         self.network = network
-        self.settings = [resolve_setting(network, name) for name in self._setting_names()]
+        self.settings = []
+        for name in self._setting_names():
+            self.network, setting = restrict(
+                network, resolve_setting(network, name), config.switchable, config.blocked
+            )
+            self.settings.append(setting)
+        network = self.network
         for setting in self.settings:
             if setting.radial:
                 refuse_fixed_loops(network, network.closed & ~setting.switchable_branches(network))
@@ -172,7 +184,8 @@ class TransferBench:
         self._methods: dict[tuple[str, str], Method] = {}
 
     def jobs(self, console: Console) -> Iterator[tuple[Setting, str]]:
-        """Yield every setting and method, and print what is left out."""
+        """Yield every setting and method, and print what they rest on and what is left out."""
+        console.print(f"note: {device_note(self.network)}", markup=False, soft_wrap=True)
         if self.config.setting == "both" and len(self.settings) < len(SETTING_NAMES):
             console.print(
                 f"paper setting left out: {self.network.name} has no limit for it; give "
@@ -242,7 +255,8 @@ def compare_transfer(
         pd.concat([tables[name] for tables in done.values()], ignore_index=True) for name in TABLES
     )
     return TransferResults(
-        config.feeder, bench.network, bench.sampled, decisions, times, training_s, curves
+        *(config.feeder, bench.network, bench.sampled, decisions, times, training_s, curves),
+        settings=tuple(bench.settings),
     )
 
 
@@ -251,7 +265,7 @@ TABLES = ("decisions", "times")
 
 def decide_block(bench: TransferBench, setting_name: str, name: str, first: int) -> Tables:
     """Return the judged decisions of one method in a block of scenarios, and their seconds."""
-    setting = resolve_setting(bench.network, setting_name)
+    setting = next(one for one in bench.settings if one.name == setting_name)
     last = min(first + BLOCK, bench.config.scenarios)
     rows = [_decide_and_judge(bench, setting, name, k) for k in range(first, last)]
     return dict(zip(TABLES, table_of(rows), strict=True))

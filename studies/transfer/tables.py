@@ -23,6 +23,7 @@ from feederguard.models.load_transfer import (
     Outcomes,  # noqa: E402
     Report,  # noqa: E402
     Scenarios,  # noqa: E402
+    Setting,  # noqa: E402
 )
 from feederguard.models.network import Network  # noqa: E402
 from feederguard.studies.trained.transfer_agents import CURVE_COLUMNS  # noqa: E402
@@ -166,6 +167,7 @@ class TransferResults:
     training: pd.DataFrame = field(
         default_factory=lambda: pd.DataFrame(columns=list(CURVE_COLUMNS))
     )
+    settings: tuple[Setting, ...] = ()  # that the decisions were made and judged by
 
     @property
     def rows(self) -> pd.DataFrame:

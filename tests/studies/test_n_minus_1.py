@@ -167,3 +167,21 @@ def test_wrong_values_end_the_program_with_one_sentence(
     assert ended.value.code == 2
     told = capsys.readouterr().err
     assert re.match(message, told) and told.count("\n") == 1
+
+
+def test_options_restrict_what_is_operated(tmp_path: Path) -> None:
+    """Of ieee33 the branches of three ties may be operated, one of them is blocked."""
+    config = NMinus1Config(
+        "ieee33",
+        faults=("10",),
+        switchable=("33", "35", "36"),
+        blocked=("35",),
+        output=tmp_path,
+        run=ALONE,
+    )
+
+    sheet = make_sheet(config, quiet(100))
+
+    operated = sheet.steps[sheet.steps["action"].isin(["open", "close"])]["element"]
+    assert set(operated) and set(operated) <= {"33", "36"}
+    assert sheet.setting.blocked == ("35",)

@@ -99,7 +99,10 @@ def test_customers_are_counted_where_a_file_tells_them(tmp_path: Path) -> None:
 
     assert sheet.faults["customers_dark"].tolist() == [310, 0]
     assert sheet.faults["customers_shed"].tolist()[1] == 1
-    assert sheet.notes == (f"1 buses with load have no line in {file} and count no customers",)
+    assert sheet.notes == (
+        "ieee33 has no device data: a switch is assumed in every tie and in every line on a loop",
+        f"1 buses with load have no line in {file} and count no customers",
+    )
 
 
 def test_the_paper_setting_marks_what_is_beyond_limits_before_anything_is_switched(
