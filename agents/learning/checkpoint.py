@@ -23,7 +23,9 @@ from feederguard.models.load_transfer import Setting
 from feederguard.models.network import Network
 
 # What a feeder is called changes nothing that an agent learned.
-_LABELS = ("name", "bus_name", "branch_name", "gen_name")
+_LABELS = ("name", "bus_name", "branch_name", "gen_name", "cost_error")
+# Left out where they are empty: feeders without them keep the fingerprints of their agents.
+_MAY_BE_ABSENT = ("gen_cost_lines", "devices")
 _REQUIRED = ("kind", "network", "fingerprint", "setting")
 
 
@@ -57,7 +59,7 @@ def network_fingerprint(network: Network) -> str:
         if field.name in _LABELS:
             continue
         value = getattr(network, field.name)
-        if value is None:
+        if field.name in _MAY_BE_ABSENT and (value is None or not np.size(value)):
             continue
         if field.name == "kind":
             text = ",".join(value)
