@@ -40,7 +40,7 @@ def isolate(network: Network, faults: Fault | Sequence[Fault]) -> FaultResponse:
     if not given:
         raise NetworkError(f"{network.name}: no fault is given; name a branch, device or bus")
     parts = _parts_of(network)
-    elements = [_element(network, fault) for fault in given]
+    elements = [find_element(network, fault) for fault in given]
     dead = np.zeros(network.n_bus + network.n_branch, dtype=bool)
     tripped: dict[Place, None] = {}
     for kind, index in elements:
@@ -83,8 +83,11 @@ def _parts_of(network: Network) -> _Parts:
     return _Parts(ends, ends.joined(~ends.cuts), ends.joined(ends.conducts & ~ends.trips))
 
 
-def _element(network: Network, fault: Fault) -> tuple[str, int]:
-    """Return the kind and the position of what has failed."""
+def find_element(network: Network, fault: Fault) -> tuple[str, int]:
+    """Return what has failed, 'branch', 'device' or 'bus', and its position.
+
+    Raises `NetworkError` as `isolate`.
+    """
     names = {
         "branch": network.branch_name,
         "device": network.devices.name if network.devices is not None else (),
@@ -108,8 +111,7 @@ def _element(network: Network, fault: Fault) -> tuple[str, int]:
         )
     if not 0 <= fault < network.n_branch:
         raise NetworkError(
-            f"{network.name}: fault at branch {fault}; branches are numbered 0 to "
-            f"{network.n_branch - 1}"
+            f"{network.name}: fault is {fault}; branches are numbered 0 to {network.n_branch - 1}"
         )
     return "branch", int(fault)
 

@@ -25,7 +25,7 @@ def operable_branches(
     """
     devices = network.devices
     if devices is None:
-        mask = np.ones(network.n_branch, dtype=bool)
+        mask = network.in_service.copy()
         if only is not None:
             mask = np.isin(np.arange(network.n_branch), [network.branch_index(n) for n in only])
         mask[[network.branch_index(name) for name in blocked]] = False
@@ -47,7 +47,7 @@ def operable_branches(
     may = np.zeros(network.n_branch, dtype=bool)
     may[devices.branch[devices.operable & left & ~shut]] = True
     may[devices.branch[~devices.closed & (shut | ~devices.available)]] = False
-    return may
+    return may & network.in_service if only is None else may
 
 
 def block_devices(network: Network, names: Iterable[str]) -> Network:

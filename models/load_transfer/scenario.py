@@ -5,13 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike
 
 from feederguard.models.arrays import BoolArray, FloatArray, IntArray, plain
+from feederguard.models.devices import failed_branches
 from feederguard.models.load_transfer.shedding import can_shed, kept
 from feederguard.models.network import Network
 from feederguard.models.network.checks import warn_of_idle_generators
@@ -102,18 +102,21 @@ def make_scenarios(
     q_load: ArrayLike | None = None,
     p_gen: ArrayLike | None = None,
 ) -> Scenarios:
-    """Return scenarios for one or more faults, a branch index or name each.
+    """Return scenarios for one or more faults.
 
-    A tuple of branches is a single fault that takes them all: `["6", ("6", "12")]` makes two
-    scenarios. p_load, q_load, p_gen: (n_bus,) or (B, n_bus) in pu, default the network's nominal
-    values. A negative nominal load counts as generation, which nobody sheds, and negative
-    generation as load.
+    A fault is a branch by number, or a branch, device or bus by name; 'bus:7' where a branch is
+    called 7 too. A tuple is several at once: `["6", ("6", "12")]` makes two scenarios. Where the
+    network has devices, a fault takes its whole block (`models.devices.isolate`).
+
+    p_load, q_load, p_gen: (n_bus,) or (B, n_bus) in pu, default the network's nominal values. A
+    negative nominal load counts as generation, which nobody sheds, and negative generation as
+    load.
 
     Warns (UserWarning) when reactive generation is left out, or generators for an optimal power
-    flow would feed nothing. Raises ValueError when a fault is not a branch, a shape does not fit, a
-    value is not finite, or active demand or generation is negative.
+    flow would feed nothing. Raises ValueError when a fault is none of these, a shape does not fit,
+    a value is not finite, or active demand or generation is negative.
     """
-    faults = [_branches(network, one) for one in _as_list(fault)]
+    faults, failed = failed_branches(network, fault)
     if p_gen is None:
         warn_of_idle_generators(network, "make_scenarios: give p_gen with their output")
     if network.q_gen.any():
@@ -136,13 +139,7 @@ def make_scenarios(
                 f"({len(faults)}, {network.n_bus}) for {len(faults)} fault(s)"
             )
         arrays[name] = np.broadcast_to(array, (len(faults), network.n_bus))
-    failed = None
-    if any(len(branches) > 1 for branches in faults):
-        failed = np.zeros((len(faults), network.n_branch), dtype=bool)
-        for row, branches in zip(failed, faults, strict=True):
-            row[branches] = True
-    first = np.array([branches[0] for branches in faults], dtype=np.int64)
-    made = Scenarios(first, **arrays, failed=failed)
+    made = Scenarios(faults, **arrays, failed=failed)
     scenarios = check_scenarios(network, made, network.name)
     for name in ("p_load", "p_gen"):
         array = getattr(scenarios, name)
@@ -233,35 +230,6 @@ def _checked_failed(
             "failed does not hold; set it True there too"
         )
     return failed
-
-
-def _as_list(fault: Any) -> list[Any]:
-    """Return the faults one by one; a tuple in a list is one fault of several branches."""
-    if isinstance(fault, str) or np.ndim(np.asarray(fault, dtype=object)) == 0:
-        return [fault]
-    return list(fault)
-
-
-def _branches(network: Network, fault: Any) -> list[int]:
-    """Return the branches of one fault."""
-    if isinstance(fault, tuple | list | np.ndarray) and np.ndim(fault) == 1 and len(fault):
-        branches = [_branch(network, one) for one in fault]
-        if len(set(branches)) < len(branches):
-            raise ValueError(f"{network.name}: fault {fault!r} names a branch twice; name it once")
-        return branches
-    return [_branch(network, fault)]
-
-
-def _branch(network: Network, fault: Any) -> int:
-    if isinstance(fault, str):
-        return network.branch_index(fault)
-    if isinstance(fault, bool) or not isinstance(fault, (int, np.integer)):
-        raise ValueError(f"{network.name}: fault is {fault!r}; give a branch by number or by name")
-    if not 0 <= fault < network.n_branch:
-        raise ValueError(
-            f"{network.name}: fault is {fault}; branches are numbered 0 to {network.n_branch - 1}"
-        )
-    return int(fault)
 
 
 def demand_after_shedding(

@@ -13,7 +13,8 @@ _PER_DEVICE = ("branch", "end", "kind", "closed", "remote", "minutes", "availabl
 def check_devices(network: NetworkFields) -> None:
     """Raise `NetworkError` when a device is impossible, or contradicts the state of its branch.
 
-    All devices of a closed branch are closed. An open branch that has devices has an open one.
+    All devices of a closed branch are closed. An open branch in service that has devices has an
+    open one.
     """
     if network.devices is None:
         return
@@ -64,7 +65,7 @@ def _check_places(network: NetworkFields, devices: Devices) -> None:
 
 
 def _check_states(network: NetworkFields, devices: Devices) -> None:
-    on_closed = network.closed[devices.branch]
+    on_closed, in_service = network.closed[devices.branch], network.in_service[devices.branch]
     bad = np.flatnonzero(on_closed & ~devices.closed)
     if bad.size:
         raise NetworkError(
@@ -73,7 +74,7 @@ def _check_states(network: NetworkFields, devices: Devices) -> None:
         )
     held_open = np.zeros(network.n_branch, dtype=bool)
     held_open[devices.branch[~devices.closed]] = True
-    bad = np.flatnonzero(~on_closed & ~held_open[devices.branch])
+    bad = np.flatnonzero(~on_closed & in_service & ~held_open[devices.branch])
     if bad.size:
         raise NetworkError(
             f"{_place(network, devices, int(bad[0]))} is closed like every device of the branch, "

@@ -49,7 +49,7 @@ class Network(NetworkFields):
         check_substations(self)
         check_reachable(self)
         if self.devices is not None:
-            ends = opening_ends(self.devices, self.open_end)
+            ends = np.where(self.in_service, opening_ends(self.devices, self.open_end), 0)
             ends.setflags(write=False)
             object.__setattr__(self, "open_end", ends)
 

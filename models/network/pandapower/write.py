@@ -16,6 +16,7 @@ stands for.
 | any other branch | line of 1 km, since a Network has no lengths |
 | device | switch, with columns remote, minutes and available; in a coupler, its bus-bus switch |
 | open branch without devices | open switches at the ends that `open_end` says |
+| branch out of service | out of service; a coupler is open and not available |
 | rating | max_i_ka of a line, sn_mva of a trafo at its own voltage; without one df is infinite |
 
 A line has the same shunts at both ends. A trafo in pandapower's T model has inductive shunts at
@@ -76,6 +77,8 @@ def network_to_pandapower(network: NetworkFields) -> pandapowerNet:
     _write_lines(net, network, np.flatnonzero(~wound & ~ideal), kept)
     _write_trafos(net, network, np.flatnonzero(wound), tee)
     write_switches(net, network, ideal, wound)
+    net.line["in_service"] = network.in_service[~wound & ~ideal]
+    net.trafo["in_service"] = network.in_service[wound]
     return net
 
 

@@ -44,8 +44,11 @@ def write_switches(
         for d, (branch, end) in enumerate(zip(devices.branch, devices.end, strict=True)):
             name = network.branch_name[branch] if ideal[branch] else devices.name[d]
             ours = {column: getattr(devices, column)[d] for column in _OURS}
+            out = ideal[branch] and not network.in_service[branch]
+            if out:
+                ours["available"] = False
             rows.append(
-                places.row(int(branch), int(end), bool(devices.closed[d]))
+                places.row(int(branch), int(end), bool(devices.closed[d]) and not out)
                 | {"name": name, "type": TYPE_OF_KIND[devices.kind[d]]}
                 | ours
             )
@@ -55,7 +58,7 @@ def write_switches(
             continue
         closed, open_end = bool(network.closed[branch]), network.open_end[branch]
         ends = [0] if ideal[branch] else [end for end in (0, 1) if open_end in (0, end + 1)]
-        if ideal[branch] or not closed:
+        if ideal[branch] or not closed and network.in_service[branch]:
             rows += [places.row(branch, end, closed) for end in ends]
     for row in rows:
         ours = {column: row.pop(column) for column in _OURS if column in row}

@@ -184,7 +184,7 @@ def test_a_closed_ring_is_tripped_from_both_sides():
     ("fault", "message"),
     [
         ("bus:99", r"hand: no branch, device or bus 'bus:99'; branches are a, b, c"),
-        (99, r"hand: fault at branch 99; branches are numbered 0 to 11"),
+        (99, r"hand: fault is 99; branches are numbered 0 to 11"),
         (True, r"hand: fault is True; give a branch by number, or a branch, device or bus by"),
         ([], r"hand: no fault is given; name a branch, device or bus"),
     ],

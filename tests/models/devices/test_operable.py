@@ -57,3 +57,14 @@ def test_without_devices_names_are_those_of_branches():
 def test_a_name_that_nobody_may_operate_is_refused(only, message):
     with pytest.raises(NetworkError, match=message):
         operable_branches(switched_feeder(), [only])
+
+
+def test_what_is_out_of_service_is_not_operated_and_its_devices_stay_as_they_are():
+    in_service = [name != "g" for name in switched_feeder().branch_name]
+    network = switched_feeder()
+    network = network.with_changes(in_service=in_service, closed=network.closed & in_service)
+
+    assert names(network, operable_branches(network)) == "a b c f K t u"
+    assert network.open_end[network.branch_index("g")] == 0
+    bare = network.with_changes(devices=None)
+    assert "g" not in names(bare, operable_branches(bare))

@@ -7,6 +7,7 @@ from feederguard.data.networks import load_network
 from feederguard.models.load_transfer import Decisions, make_scenarios
 from feederguard.models.network import Network, NetworkError
 from feeders import feeder
+from switched_feeder import switched_feeder
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,7 @@ def test_a_fault_outside_the_feeder_is_refused(ieee33: Network, fault: int) -> N
 
 
 def test_an_unknown_branch_name_is_refused(ieee33: Network) -> None:
-    with pytest.raises(NetworkError, match=r"ieee33: no branch 'L99'; there are"):
+    with pytest.raises(NetworkError, match=r"ieee33: no branch, device or bus 'L99'; branches are"):
         make_scenarios(ieee33, "L99")
 
 
@@ -127,3 +128,15 @@ def test_generators_that_wait_for_a_dispatch_are_warned_of(ieee33: Network) -> N
         UserWarning, match="ieee33: its 1 dispatchable generators feed nothing here, .* give p_gen"
     ):
         make_scenarios(network, ["6"])
+
+
+def test_with_devices_a_fault_takes_its_block() -> None:
+    """As in the table of the feeder drawn by hand: bus 7 dies with f, and g and K isolate it."""
+    network = switched_feeder()
+
+    scenarios = make_scenarios(network, ["bus:7", ("b", "g"), "device:T2"])
+
+    assert scenarios.failed is not None
+    out = ["".join(network.branch_name[b] for b in np.flatnonzero(row)) for row in scenarios.failed]
+    assert out == ["fgK", "bg", "ght"]
+    assert [network.branch_name[b] for b in scenarios.fault] == ["f", "b", "g"]

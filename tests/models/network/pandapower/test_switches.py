@@ -6,6 +6,7 @@ import pytest
 
 from feederguard.models.network import Network, NetworkError
 from feederguard.models.network.devices import MANUAL_MINUTES
+from feederguard.models.power_flow import solve_power_flow
 from pandapower_nets import add_line, add_trafo3w, assert_round_trip, assert_same_flow, feeder, run
 
 PER_DEVICE = ("name", "kind")
@@ -141,3 +142,19 @@ def test_a_coupler_with_two_devices_is_refused_by_the_writer():
 
     with pytest.raises(NetworkError, match=r"coupler 'K' has devices K, R; pandapower has one"):
         network.with_changes(devices=twice).to_pandapower()
+
+
+def test_what_is_out_of_service_is_so_in_pandapower():
+    """Line 1 with its breaker and disconnector, and the coupler K, are under repair."""
+    network = Network.from_pandapower(switched())
+    in_service = [name not in ("line 1", "K") for name in network.branch_name]
+    network = network.with_changes(in_service=in_service, closed=network.closed & in_service)
+
+    net = network.to_pandapower()
+    run(net)
+
+    assert net.line["in_service"].tolist() == [True, False, True, True, True]
+    assert net.switch["closed"].tolist()[4] is False and not net.switch["available"][4]
+    dark = [name for name, v in zip(net.bus["name"], net.res_bus.vm_pu, strict=True) if v != v]
+    fed = solve_power_flow(network).energised
+    assert dark == [name for name, on in zip(network.bus_name, fed, strict=True) if not on]
