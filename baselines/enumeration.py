@@ -25,6 +25,7 @@ from feederguard.models.load_transfer import (
 )
 from feederguard.models.load_transfer.shedding_opf import LeastSheddingSolver
 from feederguard.models.network import Network
+from feederguard.models.network.parallel import team_leads
 
 MOST_TIES = 12
 
@@ -40,7 +41,8 @@ class TieEnumeration:
     def __init__(self, network: Network, setting: str | Setting) -> None:
         self.network = network
         self.setting = resolve_setting(network, setting)
-        self.ties = np.flatnonzero(self.setting.switchable_branches(network))
+        self._switchable = self.setting.switchable_branches(network)
+        self.ties = np.flatnonzero(self._switchable)
         if self.setting.radial or len(self.ties) > MOST_TIES:
             raise ValueError(
                 f"enumeration tries every state of the switchable branches: {len(self.ties)} of "
@@ -91,10 +93,11 @@ class TieEnumeration:
         return best, Report(bound, reason, perf_counter() - begin, False, note)
 
     def _states(self, failed: BoolArray) -> BoolArray:
-        ties = self.ties[~failed[self.ties]]
+        lead = team_leads(self.network, self._switchable, ~failed)
+        ties = self.ties[~failed[self.ties] & (lead[self.ties] == self.ties)]
         closed = np.tile(self.network.closed, (2 ** len(ties), 1))
         closed[:, failed] = False
         closed[:, ties] = np.array(
             list(itertools.product([False, True], repeat=len(ties)))
         ).reshape(2 ** len(ties), len(ties))
-        return closed
+        return closed[:, lead]

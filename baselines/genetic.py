@@ -30,6 +30,7 @@ from feederguard.models.load_transfer.judge import SAFE_TOLERANCE
 from feederguard.models.load_transfer.shedding import can_shed
 from feederguard.models.network import Network
 from feederguard.models.network.graph import energised_buses, refuse_fixed_loops
+from feederguard.models.network.parallel import team_leads
 from feederguard.models.switching.forests import spanning_forests
 
 
@@ -64,6 +65,7 @@ class Genetic:
         if self.setting.radial:
             refuse_fixed_loops(network, network.closed & ~free)
         self.switchable = np.flatnonzero(free)
+        self.lead = team_leads(network, free, np.ones(network.n_branch, dtype=bool))
 
     def decide(self, scenarios: Scenarios) -> Decisions:
         """Return the best of each run: of least cost among the safe, else of least violation."""
@@ -150,6 +152,8 @@ class TransferProblem(Problem):  # type: ignore[misc]
             closed[:, dead] = network.closed[dead]
         else:
             closed[:, switchable] = genes[:, :n_switch] > 0.5
+            # Of parallel branches the first leads.
+            closed = closed[:, self.method.lead]
         closed[:, failed] = False
         shed = np.zeros((n, network.n_bus))
         shed[:, self.load_bus] = np.maximum(0.0, 2.0 * genes[:, n_switch:] - 1.0)

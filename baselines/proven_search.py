@@ -8,7 +8,9 @@ setting asks. The cost is
 with floor(N) the cost of N operations that shed nothing that can be fed. In a radial setting whose
 normal state is a forest, N_0 operations feed what can be fed: one closing where a tie leads to the
 dark part, none where none does. Every other way takes N_0 + 2, N_0 + 4, ...: each further closing
-opens another branch. So where all plans of at most N operations were raced,
+opens another branch. Where a branch may stand beside a feed (`network/parallel.py`) and be switched
+alone, it takes N_0 + 1, and the 2 below is a 1. So where all plans of at most N operations were
+raced,
 
     (2)  no decision costs less than min(their best, floor(N + 2))
 
@@ -48,8 +50,9 @@ from feederguard.models.load_transfer import (
 from feederguard.models.load_transfer.least_shedding import Candidates, race_topologies
 from feederguard.models.load_transfer.rules import transfer_rules
 from feederguard.models.load_transfer.scenario import Lost
-from feederguard.models.network import Network, NetworkError
+from feederguard.models.network import Network
 from feederguard.models.network.graph import energised_buses
+from feederguard.models.network.parallel import refuse_loops
 from feederguard.models.solver import NotSolvedError
 from feederguard.models.switching.plans import SwitchPlans
 
@@ -111,12 +114,9 @@ class ProvenSearch:
         )
         self.reports: list[Report] = []
         self.proof_seconds: list[float] = []
-        if self.setting.radial and network.closed.sum() != network.n_bus - len(network.substation):
-            raise NetworkError(
-                f"{network.name}: its normal state is no forest ({int(network.closed.sum())} "
-                f"closed branches for {network.n_bus} buses and {len(network.substation)} "
-                "substations); open its loops, or use the paper setting"
-            )
+        if self.setting.radial:
+            what = "branches that are closed in its normal state"
+            refuse_loops(network, network.closed, what, "open one of them")
 
     def decide(self, scenarios: Scenarios) -> Decisions:
         """Return the best decision found for each scenario; raises ValueError as `judge`."""
@@ -174,12 +174,14 @@ class ProvenSearch:
     def _prove_radial(self, scenario: Scenarios, answer: _Answer) -> None:
         plans, fault = self._search.plans, scenario.lost(0)
         layer = plans.plain(fault)
-        n = int(_operations(plans, fault, layer).min())
-        layer = layer[_operations(plans, fault, layer) == n]
+        n = int(plans.operations(fault, layer).min())
+        layer = layer[plans.operations(fault, layer) == n]
+        # What may stand beside a feed is operated alone.
+        step = 1 if plans.beside(fault) else 2
         if answer.cost <= self._floor(scenario, n) * (1 + 1e-9):
             answer.bound, answer.reason = answer.cost, OPERATIONS
             return
-        self._bound_by_layer(scenario, answer, n)
+        self._bound_by_layer(scenario, answer, n, step)
         if answer.settled():
             return
         if int(self.network.is_tie.sum()) <= MOST_LOOPS:
@@ -191,7 +193,8 @@ class ProvenSearch:
         for _ in range(MOST_LAYERS):
             # Only where the next floor could settle it.
             if (
-                answer.settled()
+                step == 1
+                or answer.settled()
                 or answer.cost > self._floor(scenario, n + 4)
                 or len(layer) > MOST_EXPANDED
             ):
@@ -216,7 +219,7 @@ class ProvenSearch:
         plans = SwitchPlans(self.network, self.setting)
         for closed in layer:
             near = plans.neighbours(fault, closed)
-            found.update((row.tobytes(), row) for row in near[_operations(plans, fault, near) == n])
+            found.update((row.tobytes(), row) for row in near[plans.operations(fault, near) == n])
         return np.array(list(found.values()), dtype=bool).reshape(len(found), self.network.n_branch)
 
     def _race(self, scenario: Scenarios, closed: BoolArray, answer: _Answer) -> None:
@@ -258,8 +261,3 @@ class ProvenSearch:
         """Return the buses that some path could reach, (n_bus,)."""
         rows, row = self._rules.within_reach(self.network, scenario)
         return np.asarray(rows[row[0]])
-
-
-def _operations(plans: SwitchPlans, fault: Lost, closed: BoolArray) -> np.ndarray:
-    """Return the operations that lead to each state after the fault, (n_plan,)."""
-    return np.asarray((closed != plans.dark(fault)).sum(axis=1))

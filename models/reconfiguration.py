@@ -17,9 +17,10 @@ What a bus then draws is the law of `load_transfer/shedding.py`.
 
 S^2 reaches the solver as a cone, t >= (S / S_base)^2. N^2 reaches it as n above the chords of N^2
 between the values that N can take. These are all whole numbers in a meshed setting, and where any
-bus may be dark. Else they are every second number, N = N_least + 2 K with K whole and N_least less
-by one for each part that stays dark: a forest has a fixed number of branches, so each tie closed
-beyond the first ones opens another branch.
+bus may be dark or a branch may stand beside a feed (`network/parallel.py`). Else they are every
+second number, N = N_least + 2 K with K whole and N_least less by one for each part that stays dark:
+a forest has a fixed number of branches, so each tie closed beyond the first ones opens another
+branch.
 
 A loss term in the objective, LOSS_WEIGHT per MW, makes the cones tight: without it, excess current
 would cost nothing. It is orders of magnitude below any difference in cost that matters.
@@ -142,7 +143,7 @@ def build_load_transfer(
     add_topology(model, network, free & intact, stuck, setting.radial, must_be_fed)
     p, q, g = scenario.p_load[0], scenario.q_load[0], scenario.p_gen[0]
     _add_shedding(model, p, q, g)
-    add_cost(model, network, failed)
+    add_cost(model, network, failed, counted=model.lead == np.arange(network.n_branch))
     band = voltage_band(network, setting)
     current = np.full(
         network.n_branch,
@@ -214,16 +215,17 @@ def _add_squares(
     most_operations = int(free.sum())
     chords = [(k, 1) for k in range(most_operations + 1)]
     if radial:
-        if must_be_fed != NOTHING:
+        if must_be_fed != NOTHING and not model.beside:
             model.pairs_switched = pyo.Var(
                 domain=pyo.Integers, bounds=(0, most_operations), doc="K of the module"
             )
             model.operations_parity = pyo.Constraint(
                 expr=model.n_operations == model.least_operations + 2 * model.pairs_switched
             )
-        if must_be_fed == EVERYTHING:
+        every_second = range(model.least_operations_all_fed, most_operations + 1, 2)
+        if must_be_fed == EVERYTHING and not model.beside:
             chords = []
-        chords += [(k, 2) for k in range(model.least_operations_all_fed, most_operations + 1, 2)]
+        chords += [] if model.beside else [(k, 2) for k in every_second]
 
     @model.Constraint(chords, doc="chords of N^2")
     def operations_chord(m: Any, k: int, step: int) -> Any:

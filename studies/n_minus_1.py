@@ -67,8 +67,9 @@ class NMinus1Config:
 
     feeder: tyro.conf.Positional[str]
     """Bundled feeder by name, or a path to one (CSV folder, pandapower .json, MATPOWER .m)."""
-    setting: Literal["radial", "paper"] = "radial"
-    """radial: always a tree, ratings, 0.90..1.05 pu; paper: loops, a MW limit, 0.90..1.10 pu."""
+    setting: Literal["radial", "paper", "meshed"] = "radial"
+    """radial: always a tree, ratings, 0.90..1.05 pu; paper: loops, a MW limit, 0.90..1.10 pu;
+    meshed: loops, ratings, the network's own voltage limits."""
     hour: str = NOMINAL
     """Demand: nominal, peak (of the profile), or an hour by row (17) or time (2016-01-15T18:00)."""
     profiles: str = "simbench_2016"

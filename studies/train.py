@@ -22,6 +22,7 @@ from rich.console import Console
 
 from feederguard.data.sampling import PV_SHARE, sample_scenarios
 from feederguard.models.load_transfer import judge, resolve_setting
+from feederguard.models.load_transfer.setting import SETTING_NAMES
 from feederguard.models.voltage_regulation import simulate
 from feederguard.studies.running.command_line import console_of, parse_options, user_error
 from feederguard.studies.running.files import write_whole
@@ -44,7 +45,7 @@ class TrainConfig:
     feeder: str | None = None
     """Load transfer: feeder or path (default ieee33); voltage: a case (default cigre_lv18)."""
     setting: str = "radial"
-    """Load transfer: radial or paper."""
+    """Load transfer: radial, paper or meshed."""
     profiles: str = "simbench_2016"
     """Load transfer: bundled year by name, or a load file."""
     pv_share: float = PV_SHARE
@@ -61,8 +62,8 @@ class TrainConfig:
     """File to copy the agent to; the slopes of safe_ddpg are copied beside it."""
 
     def __post_init__(self) -> None:
-        if self.setting not in ("radial", "paper"):
-            raise ValueError(f"unknown setting {self.setting!r}; use radial or paper")
+        if self.setting not in SETTING_NAMES:
+            raise ValueError(f"unknown setting {self.setting!r}; use {', '.join(SETTING_NAMES)}")
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}; use zero or a positive number")
         if self.agents_cache.exists() and not self.agents_cache.is_dir():

@@ -67,6 +67,8 @@ from feederguard.models.load_transfer.judge import SAFE_TOLERANCE
 from feederguard.models.load_transfer.least_shedding import FLOW_TOLERANCE_MVA
 from feederguard.models.load_transfer.rules import transfer_rules
 from feederguard.models.network import Network
+from feederguard.models.network.graph import energised_buses
+from feederguard.models.network.parallel import has_loop
 from feederguard.models.power_flow.layout import prepare
 from feederguard.models.power_flow.line_node_ratio import CACHE_MB, RatioCache
 
@@ -158,11 +160,15 @@ class PaperCorrection:
         found = Found(shed, end, n_steps, n_flows, np.full(n, -1, dtype=np.int64))
         # A first flow without steps: only what is not safe as it is needs sensitivities.
         all_items, no_slots = np.arange(n), np.zeros(n, dtype=np.int64)
-        self._step(Batch(all_items, no_slots, *demand, closed), 0, found)
+        refused = np.zeros(n, dtype=bool)
+        if self.setting.radial:
+            refused = has_loop(self.network, closed, energised_buses(self.network, closed))
+        self._step(Batch(all_items, no_slots, *demand, closed, refused), 0, found)
         unsafe = np.flatnonzero(end == OUT_OF_STEPS)
         if len(unsafe):
             for items, slots in self._blocks(closed, unsafe):
-                self._step(Batch(items, slots, *demand, closed), self.max_steps, found)
+                batch = Batch(items, slots, *demand, closed, refused)
+                self._step(batch, self.max_steps, found)
         return CorrectionRun(
             Decisions(closed, shed), found.end, found.n_steps, found.n_flows, found.worst_limit
         )
@@ -182,7 +188,6 @@ class PaperCorrection:
         """Correct the items of the batch by up to max_steps steps each."""
         n_item, network = len(batch.items), self.network
         rule = Rule(
-            radial=self.setting.radial,
             alpha=self.alpha,
             max_steps=max_steps,
             flow_tolerance=FLOW_TOLERANCE_MVA / network.base_mva,

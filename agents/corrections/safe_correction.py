@@ -28,6 +28,7 @@ from feederguard.models.load_transfer import (
 from feederguard.models.load_transfer.least_shedding import least_shedding
 from feederguard.models.network import Network
 from feederguard.models.network.graph import energised_buses
+from feederguard.models.network.parallel import has_loop
 from feederguard.models.switching.fallback import settle
 from feederguard.models.switching.plans import SwitchPlans
 from feederguard.models.switching.search import Found, search_plans
@@ -68,10 +69,7 @@ class SafeCorrection:
         """Return which states are radial where the setting asks for it, (B,)."""
         if not self.setting.radial:
             return np.ones(len(closed), dtype=bool)
-        network = self.network
-        live = energised_buses(network, closed)
-        inner = closed & live[:, network.from_bus] & live[:, network.to_bus]
-        return np.asarray(inner.sum(axis=1) == live.sum(axis=1) - len(network.substation))
+        return ~has_loop(self.network, closed, energised_buses(self.network, closed))
 
     def _replace(self, scenarios: Scenarios, found: Found) -> None:
         lost = np.flatnonzero(np.isinf(found.cost))

@@ -31,7 +31,7 @@ from feederguard.models.power_flow.forest import (
 )
 from feederguard.models.power_flow.newton_sweep import solve_item
 
-STAMP = "1a8f8a762077d03ea46015dfacfffa0922688f95976f81663b96a25b51d57e85"
+STAMP = "97025782d455771d06f410e64d9298e89bae85118214f15a36ecdf9c1fcfd9c7"
 
 CORRECTION_ENDS = (
     "as_proposed",
@@ -58,6 +58,7 @@ class Batch(NamedTuple):
     q_load: FloatArray  # (B, n_bus)
     p_gen: FloatArray  # (B, n_bus)
     closed: BoolArray  # (B, n_branch)
+    refused: BoolArray  # (B,) a loop is closed where the setting allows none
 
 
 class Sensitivities(NamedTuple):
@@ -70,7 +71,6 @@ class Sensitivities(NamedTuple):
 class Rule(NamedTuple):
     """What ends a correction, and how far a step goes."""
 
-    radial: bool  # whether the setting asks for radial decisions
     alpha: float  # fraction of a bus's demand shed per step
     max_steps: int
     flow_tolerance: float  # of AC flows, pu
@@ -128,7 +128,7 @@ def _correct_some(feeder, limits, batch, response, rule, first, last, found):
         forest = find_forest(feeder, batch.closed[b], forests)
         if feeder.any_branch_shunt:
             collect_shunts(feeder, batch.closed[b], room.work.shunt)
-        if rule.radial and forest.n_link:
+        if batch.refused[b]:
             found.end[b] = NOT_RADIAL
             continue
         case = Case(

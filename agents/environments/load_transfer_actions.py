@@ -12,6 +12,7 @@ from feederguard.models.load_transfer import Decisions, Scenarios, Setting, reso
 from feederguard.models.load_transfer.scenario import DEMANDS, check_scenarios
 from feederguard.models.network import Network
 from feederguard.models.network.graph import energised_buses, refuse_fixed_loops
+from feederguard.models.network.parallel import team_leads
 from feederguard.models.once_per_object import once_per_object
 from feederguard.models.switching.forests import spanning_forests
 
@@ -62,6 +63,7 @@ def decode_actions(
         closed = np.where(dead, closed, forest)
     else:
         closed[:, layout.switchable] = numbers[:, n_load:] >= 0.5
+        closed = closed[:, layout.lead]
     closed[failed] = False
     return Decisions(closed, shed)
 
@@ -88,6 +90,7 @@ class ActionLayout:
     switchable: IntArray  # (n_switch,)
     usable: BoolArray  # (n_branch,) branches that may be closed
     fixed_closed: BoolArray  # (n_branch,) branches that are closed and stay so
+    lead: IntArray  # (n_branch,) the branch whose number counts for its team
     # (n_branch, n_branch) per failed branch, those that join only buses nobody can feed any more
     dead: BoolArray
 
@@ -107,7 +110,8 @@ def action_layout(network: Network, setting: Setting) -> ActionLayout:
     fed = energised_buses(network, usable & ~np.eye(network.n_branch, dtype=bool))
     dead = ~fed[:, network.from_bus] & ~fed[:, network.to_bus]
     load_bus = np.flatnonzero(network.p_load > 0)
-    return ActionLayout(load_bus, np.flatnonzero(free), usable, fixed_closed, dead)
+    lead = team_leads(network, free, np.ones(network.n_branch, dtype=bool))
+    return ActionLayout(load_bus, np.flatnonzero(free), usable, fixed_closed, lead, dead)
 
 
 def _mean_load(network: Network) -> float:

@@ -1,6 +1,6 @@
 """Which way a radial feeder is fed: inequalities that shorten proofs where nothing generates.
 
-d_b tells whether branch b (from zone i to zone j) feeds j. Where it is closed and live (l_b = 1)
+d_b tells whether branch b (from zone i to zone j) feeds j. Where it is live in the forest (l_b = 1)
 and does not feed j, it feeds i. e_z tells whether zone z is energised (`radiality.py`).
 
     (1)  d_b <= l_b, and every energised zone without a substation is fed by exactly one branch
@@ -8,7 +8,8 @@ and does not feed j, it feeds i. e_z tells whether zone z is energised (`radiali
     (3)  voltage falls along the way:       w_j <= w_i + M (1 - d_b) + v_min^2 (1 - e_i)
                                             w_i <= w_j + M (1 - l_b + d_b) + v_min^2 (1 - e_j)
 
-(2) and (3) hold where demand, impedances and shunts only consume and no tap is off nominal.
+(2) is of branches that are never parallel. (2) and (3) hold where demand, impedances and shunts
+only consume and no tap is off nominal.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import pyomo.environ as pyo
 from feederguard.models.arrays import FloatArray
 from feederguard.models.equations.radiality import dark
 from feederguard.models.network import Network
+from feederguard.models.network.parallel import parallels
 
 
 def only_consumes(network: Network, p_net: FloatArray, q_net: FloatArray) -> bool:
@@ -46,6 +48,9 @@ def add_feeding_direction(model: pyo.ConcreteModel, network: Network, v_min: flo
     """
     ends: dict[int, tuple[int, int]] = model.live_ends
     free = [b for b in ends if not model.y[b].fixed]
+    # Between parallel branches power may circulate; only their sum flows the way it feeds.
+    parallel = set(parallels(network).branches.tolist())
+    alone = [b for b in free if b not in parallel]
     low = min(v_min, float(np.abs(network.v_substation).min())) ** 2
     band = max(v.value if v.fixed else v.ub for v in model.w.values()) - low
     model.feeds = pyo.Var(free, domain=pyo.Binary, doc="d of the module")
@@ -63,12 +68,12 @@ def add_feeding_direction(model: pyo.ConcreteModel, network: Network, v_min: flo
             return pyo.Constraint.Skip
         return sum(feeders) == m.energised[z]
 
-    @model.Constraint(free, ("P", "Q"), doc="(2)")
+    @model.Constraint(alone, ("P", "Q"), doc="(2)")
     def flows_forward(m: Any, b: int, kind: str) -> Any:
         power = getattr(m, kind)[b]
         return power <= power.ub * m.feeds[b]
 
-    @model.Constraint(free, ("P", "Q"), doc="(2)")
+    @model.Constraint(alone, ("P", "Q"), doc="(2)")
     def flows_backward(m: Any, b: int, kind: str) -> Any:
         power = getattr(m, kind)[b]
         return power >= power.lb * (m.live[b] - m.feeds[b])

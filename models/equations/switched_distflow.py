@@ -12,6 +12,12 @@ whether b is closed; p and q are net demand. The equations of one branch are tho
     (5)  |P_b|, |Q_b| <= v_max I_b y_b,  ell_b <= I_b^2 y_b
     (6)  theta_i - theta_j - shift_b = x_b P_b - r_b Q_b      where y_b = 1, in meshed operation
     (7)  v_min^2 e_j <= w_j <= v_max^2 e_j
+    (8)  A_b = A_k      where b and k join the same two buses and y_b = y_k = 1, in radial operation
+         A_b = t_b e^{j shift_b} (w_i / t_b^2 - (P_b + j Q_b) (r_b - j x_b)) = V_i conj(V_j)
+
+By (8) parallel branches share their current as 1 / z, and the cone loses no more than in a tree. A
+coupler between the busbars of two transformers makes a loop whose angles nothing holds: the optimum
+still bounds the cost from below, and the AC judge decides what is safe.
 
 e_j tells whether the zone of bus j is energised (`radiality.py`). By (7) what is dark has no
 voltage, so its lines charge nothing, its transformers lose nothing and its shunts draw nothing.
@@ -25,6 +31,7 @@ meshed flows are right to first order only.
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -48,7 +55,9 @@ def add_branch_flow(
     v_max: float | FloatArray,
     angles: bool,
 ) -> None:
-    """Add (1)-(5), (7), and (6) when `angles`, to a model with a topology, p_net and q_net[i].
+    """Add (1)-(5), (7), and (6) when `angles`, else (8), to a model with a topology.
+
+    It has p_net and q_net[i].
 
     current: (n_branch,) I_b of (5) in pu. v_min, v_max: the band of |V| in pu, a number or
     (n_bus,). Adds the variables P, Q, ell[b] and w[i], and theta[i] and u where they are needed.
@@ -78,6 +87,8 @@ def add_branch_flow(
     _add_capacity(model, capacity, current)
     if angles:
         _add_angles(model, network)
+    else:
+        _add_shares(model, network, capacity, highs)
 
 
 def highest_voltage(network: Network, p_net: FloatArray, q_net: FloatArray, v_max: Any) -> Any:
@@ -272,3 +283,41 @@ def _add_angles(model: pyo.ConcreteModel, network: Network) -> None:
             + network.r[b] * m.Q[b]
         )
         return sign * turned <= (2 * THETA_MAX_RAD + apart[b]) * (1 - m.y[b])
+
+
+def _add_shares(
+    model: pyo.ConcreteModel, network: Network, capacity: FloatArray, highs: FloatArray
+) -> None:
+    """Add (8) to a model that has the lead of each team."""
+    usable = [b for b in model.branch if not (model.y[b].fixed and model.y[b].value == 0)]
+    groups: dict[tuple[int, int], list[int]] = {}
+    for b in usable:
+        i, j = sorted((int(network.from_bus[b]), int(network.to_bus[b])))
+        groups.setdefault((i, j), []).append(b)
+    pairs = [pair for group in groups.values() for pair in combinations(group, 2)]
+
+    def product(m: Any, b: int) -> tuple[Any, Any]:
+        """Return A_b, of the bus of the lower number times the conjugate of the other."""
+        i, r, x, tap = int(network.from_bus[b]), network.r[b], network.x[b], network.tap[b]
+        real = m.w[i] / tap - tap * (r * m.P[b] + x * m.Q[b])
+        imag = tap * (x * m.P[b] - r * m.Q[b])
+        cos, sin = np.cos(network.shift[b]), np.sin(network.shift[b])
+        sign = 1.0 if i < network.to_bus[b] else -1.0
+        return cos * real - sin * imag, sign * (sin * real + cos * imag)
+
+    @model.Constraint(pairs, (0, 1), (-1, 1), doc="(8)")
+    def shares(m: Any, b: int, k: int, part: int, sign: int) -> Any:
+        apart = product(m, b)[part] - product(m, k)[part]
+        alike = all(
+            getattr(network, name)[b] == getattr(network, name)[k]
+            for name in ("from_bus", "tap", "shift")
+        )
+        if all(m.y[n].fixed for n in (b, k)) or (alike and m.lead[b] == m.lead[k]):
+            # (8) holds for a team of like branches that is open, too.
+            return apart == 0 if sign == 1 else pyo.Constraint.Skip
+        most = sum(
+            2 * highs[network.from_bus[n]] / network.tap[n]
+            + 2 * network.tap[n] * (abs(network.r[n]) + abs(network.x[n])) * capacity[n]
+            for n in (b, k)
+        )
+        return sign * apart <= float(most) * (2 - m.y[b] - m.y[k])

@@ -16,6 +16,7 @@ from numba import njit, prange
 from feederguard.models.arrays import BoolArray, ComplexArray, FloatArray, IntArray, threads_for
 from feederguard.models.load_transfer.rules import TransferRules
 from feederguard.models.load_transfer.scenario import Scenarios
+from feederguard.models.network.parallel import has_loop
 from feederguard.models.once_per_object import once_per_object
 from feederguard.models.power_flow import PowerFlow
 from feederguard.models.power_flow.layout import prepare
@@ -212,7 +213,7 @@ class ReadState:
     v_min: FloatArray  # (B,) lowest voltage of a live bus, pu; NaN where the flow failed
     loading: FloatArray  # (B,) largest power or current over its limit; NaN likewise
     connected: BoolArray  # (B,) every bus that a path could reach is energised
-    is_forest: BoolArray  # (B,) no loop among the closed branches
+    is_forest: BoolArray  # (B,) no loop among the closed feeds (`network/parallel.py`)
 
 
 def read_state(
@@ -233,7 +234,7 @@ def read_state(
         np.full(len(closed), np.nan),
         np.full(len(closed), np.nan),
         np.ones(len(closed), dtype=bool),
-        np.empty(len(closed), dtype=bool),
+        ~has_loop(flow.network, closed, flow.energised),
     )
     report = _Report(*(getattr(found, field) for field in _Report._fields))
     # Some nanoseconds a branch.
@@ -256,7 +257,6 @@ class _Report(NamedTuple):
     v_min: FloatArray
     loading: FloatArray
     connected: BoolArray
-    is_forest: BoolArray
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
@@ -270,37 +270,31 @@ def _read_items(feeder, limits, reading, flows, closed, report):
 @njit(error_model="numpy")
 def _read_item(feeder, limits, reachable, per_limit, flows, closed, item, report):
     """Fill row `item`; closed: (n_branch,)."""
-    x, energised = report.points[item], flows.energised
-    lowest, n_live, connected = _read_buses(limits, reachable, flows, item, x)
+    x = report.points[item]
+    lowest, connected = _read_buses(limits, reachable, flows, item, x)
     highest = 0.0
-    n_live -= feeder.substation.shape[0]
     for b in range(closed.shape[0]):
-        i, j = feeder.from_bus[b], feeder.to_bus[b]
-        n_live -= closed[b] and energised[item, i] and energised[item, j]
         size = _read_branch(feeder, limits, flows, item, closed[b], b, x)
         highest = max(highest, size * per_limit[b])
     report.connected[item] = connected
-    # As many closed branches between energised buses as energised buses less the substations.
-    report.is_forest[item] = n_live == 0
     if flows.converged[item]:
         report.v_min[item], report.loading[item] = np.sqrt(lowest), highest
 
 
 @njit(error_model="numpy")
 def _read_buses(limits, reachable, flows, item, x):
-    """Write the buses into x; return the lowest |V|^2, the number of live buses, if connected."""
-    lowest, n_live, connected = np.inf, 0, True
+    """Write the buses into x; return the lowest |V|^2 of a live bus, and whether all are fed."""
+    lowest, connected = np.inf, True
     for i in range(flows.voltage.shape[1]):
         w = limits.inside[i]
         if flows.energised[item, i]:
             v = flows.voltage[item, i]
             w = v.real * v.real + v.imag * v.imag
             lowest = min(lowest, w)
-            n_live += 1
         elif reachable[i]:
             connected = False
         put_bus(limits, x, i, w)
-    return lowest, n_live, connected
+    return lowest, connected
 
 
 @njit(error_model="numpy")

@@ -89,8 +89,9 @@ def judge(
     switching is charged, in place of the normal ones. Opening the faulted branch is never charged.
 
     Raises ValueError when a batch size or shape does not fit, a value is not finite, a shed
-    fraction is outside [0, 1], the faulted branch is closed, or a branch changed state that the
-    setting does not let anyone switch. The proposal is checked the same way.
+    fraction is outside [0, 1], the faulted branch is closed, a branch changed state that the
+    setting does not let anyone switch, or one of a team without the others. The proposal is checked
+    the same way.
     """
     return judge_with_flow(
         network, scenarios, decisions, setting, proposed=proposed, before=before
@@ -118,6 +119,7 @@ def judge_with_flow(
     operated = (
         decisions.closed if before is None else _relabelled(network, scenarios, decisions, before)
     )
+    operated = rules.charged(operated, failed)
     cost_points = rules.cost.point(shed=shed, y=operated, failed=failed)
     cost = rules.cost.objective(cost_points)
     charged = cost
@@ -189,7 +191,9 @@ def _checked(
             )
     _check_states(who.asks, "closed", closed)
     failed = scenarios.failed_branches(network.n_branch)
-    offence, item, k = _first_offence(failed, closed, shed, rules.normal, rules.switchable)
+    offence, item, k = _first_offence(
+        failed, closed, shed, rules.normal, rules.switchable, rules.before_in_team
+    )
     if offence == _BAD_SHED:
         fault = (
             f"sheds {shed[item, k]:g} of bus {network.bus_name[k]!r}; a shed fraction lies between "
@@ -201,6 +205,14 @@ def _checked(
         fault = (
             f"switches branch {network.branch_name[k]!r}, which the {rules.setting.name} setting "
             "does not let anyone operate"
+        )
+    elif offence == _SPLIT:
+        mate = rules.before_in_team[k]
+        while failed[item, mate]:
+            mate = rules.before_in_team[mate]
+        fault = (
+            f"switches one of the parallel branches {network.branch_name[mate]!r} and "
+            f"{network.branch_name[k]!r}; they are one feed and switch together"
         )
     if offence:
         raise ValueError(f"{who.asks}: {who.what} {item} {fault}")
@@ -265,11 +277,13 @@ class _Who(NamedTuple):
     what: str
 
 
-_BAD_SHED, _RECLOSED, _NOT_SWITCHABLE = range(1, 4)
+_BAD_SHED, _RECLOSED, _NOT_SWITCHABLE, _SPLIT = range(1, 5)
 
 
 @njit(cache=True)
-def _first_offence(failed, closed, shed, normal, switchable):  # type: ignore[no-untyped-def]
+def _first_offence(  # type: ignore[no-untyped-def]
+    failed, closed, shed, normal, switchable, before_in_team
+):
     """Return the first rule that is broken (0: none), the item, and the bus or branch."""
     for item in range(closed.shape[0]):
         for i in range(shed.shape[1]):
@@ -281,4 +295,9 @@ def _first_offence(failed, closed, shed, normal, switchable):  # type: ignore[no
                     return _RECLOSED, item, b
             elif closed[item, b] != normal[b] and not switchable[b]:
                 return _NOT_SWITCHABLE, item, b
+            mate = before_in_team[b]
+            while mate >= 0 and failed[item, mate]:
+                mate = before_in_team[mate]
+            if mate >= 0 and not failed[item, b] and closed[item, b] != closed[item, mate]:
+                return _SPLIT, item, b
     return 0, 0, 0

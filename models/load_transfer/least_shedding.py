@@ -155,7 +155,7 @@ def _fixed_cost(
 ) -> FloatArray:
     """Return the cost (1) of each candidate without shedding, (K,)."""
     failed = scenarios.failed_branches(network.n_branch)[candidates.scenario].astype(float)
-    y = candidates.closed.astype(float)
+    y = rules.charged(candidates.closed.astype(float), failed)
     return rules.cost.objective(rules.cost.point(shed=np.zeros(network.n_bus), y=y, failed=failed))
 
 

@@ -17,6 +17,7 @@ from feederguard.models.load_transfer.scenario import Scenarios
 from feederguard.models.load_transfer.setting import Setting, resolve_setting, voltage_band
 from feederguard.models.network import Network, NetworkError
 from feederguard.models.network.graph import energised_buses
+from feederguard.models.network.parallel import team_leads
 from feederguard.models.network.pi_model import branch_admittances
 from feederguard.models.once_per_object import once_per_object
 
@@ -36,9 +37,15 @@ def shed_per_base(network: Network, shed_pu: Any) -> Any:
     return network.base_mva / COST_BASE_MVA * shed_pu
 
 
-def add_cost(model: pyo.ConcreteModel, network: Network, failed: BoolArray | None = None) -> None:
+def add_cost(
+    model: pyo.ConcreteModel,
+    network: Network,
+    failed: BoolArray | None = None,
+    counted: BoolArray | None = None,
+) -> None:
     """Add (1), (2) to a model that has `shed` (buses, pu) and `y` (branches).
 
+    counted: (n_branch,) branches whose operation counts, default all: of a team its lead alone.
     `total_shed` (pu), `n_operations` and the data `failed` are variables, so that a compiled model
     stays sparse. failed: (n_branch,), default none.
     """
@@ -55,6 +62,7 @@ def add_cost(model: pyo.ConcreteModel, network: Network, failed: BoolArray | Non
         == sum(
             1 - model.y[b] - model.failed[b] if network.closed[b] else model.y[b]
             for b in model.branch
+            if counted is None or counted[b]
         ),
         doc="(2)",
     )
@@ -161,6 +169,25 @@ class TransferRules:
         masks, row = np.unique(scenarios.failed, axis=0, return_inverse=True)
         return energised_buses(network, self.usable & ~masks), row.ravel().astype(np.int64)
 
+    # (n_branch,) the branch before each in its team (`network/parallel.py`), -1 for the first
+    before_in_team: IntArray
+
+    def charged(self, y: FloatArray | BoolArray, failed: FloatArray) -> FloatArray | BoolArray:
+        """Return branch states (B, n_branch) for the cost (1), in which a team departs once.
+
+        All but the first intact branch of a team are given their normal state. failed: (B,
+        n_branch).
+        """
+        followers = np.flatnonzero(self.before_in_team >= 0).tolist()
+        y = y.copy() if followers else y
+        for b in followers:
+            led, earlier = np.zeros(len(y), dtype=bool), self.before_in_team[b]
+            while earlier >= 0:
+                led |= failed[:, earlier] == 0
+                earlier = self.before_in_team[earlier]
+            y[led & (failed[:, b] == 0), b] = self.normal[b]
+        return y
+
 
 @once_per_object
 def transfer_rules(network: Network, setting: Setting) -> TransferRules:
@@ -196,6 +223,7 @@ def transfer_rules(network: Network, setting: Setting) -> TransferRules:
         not (turned or y.closed.any() or y.open.any()),
         _per_limit(network, setting),
         _inside(network, setting),
+        _before_in_team(network, switchable),
     )
 
 
@@ -212,3 +240,11 @@ def _per_limit(network: Network, setting: Setting) -> FloatArray:
         return 1.0 / np.where(rating > 0, rating, np.finfo(float).tiny)
     limited = setting.limited_branches(network)
     return np.where(limited, network.base_mva / setting.active_limit_mw, 0.0)
+
+
+def _before_in_team(network: Network, switchable: BoolArray) -> IntArray:
+    lead = team_leads(network, switchable, np.ones(network.n_branch, dtype=bool))
+    before = np.full(network.n_branch, -1)
+    for b in np.flatnonzero(lead != np.arange(network.n_branch)).tolist():
+        before[b] = np.flatnonzero(lead[:b] == lead[b])[-1]
+    return before

@@ -1,9 +1,11 @@
-"""What a load transfer may do and must respect: two settings of the problem, and a user's own.
+"""What a load transfer may do and must respect: three settings of the problem, and a user's own.
 
 paper    meshed operation allowed; ties switchable; 0.90-1.10 pu; one limit on active power in every
          branch away from the substations (Zhou et al., Energy Engineering 121(6), 2024; the limit
          is a calibration, see the feeder's meta.json)
-radial   always a spanning tree; ties and every line on a loop switchable; 0.90-1.05 pu; ratings
+radial   always a spanning tree of feeds (`network/parallel.py`); ties and every line on a loop
+         switchable; 0.90-1.05 pu; ratings
+meshed   loops allowed; ties switchable; the network's own voltage limits; ratings
 
 Where a feeder has devices, only branches with a device that may be operated are switchable. The
 network's own voltage limits count too: `voltage_band`.
@@ -23,7 +25,8 @@ from feederguard.models.network.graph import energised_buses
 from feederguard.models.once_per_object import once_per_object
 from feederguard.models.power_flow import solve_power_flow
 
-SETTING_NAMES = ("paper", "radial")
+PUBLISHED = ("paper", "radial")  # the settings of the published tables
+SETTING_NAMES = (*PUBLISHED, "meshed")
 # Where a limit gives way to the voltage at no load, so much more is allowed above it: open cables
 # charge a feeder a little differently after each switching.
 NO_LOAD_MARGIN_PU = 0.002
@@ -164,11 +167,16 @@ def resolve_setting(network: Network, setting: str | Setting) -> Setting:
         return setting
     if setting == "radial":
         return Setting("radial", True, 0.90, 1.05)
+    if setting == "meshed":
+        # One band for all buses: the widest. The limits of each bus lie within it.
+        low, high = max(float(network.v_min.min()), 1e-3), float(network.v_max.max())
+        return Setting("meshed", False, low, high)
     if setting == "paper":
         if not np.isfinite(network.paper_limit_mw):
             raise NetworkError(
                 f"{network.name}: the paper setting needs a uniform active-power limit and this "
-                "feeder has none; give it paper_limit_mw, use the radial setting, or pass a Setting"
+                "feeder has none; give it paper_limit_mw, use the setting 'radial' or 'meshed', or "
+                "pass a Setting"
             )
         return Setting("paper", False, 0.90, 1.10, network.paper_limit_mw)
     raise ValueError(
@@ -203,15 +211,13 @@ def device_note(network: Network) -> str:
     return f"{len(network.devices)} devices of {network.name}; {n} branches can be operated by them"
 
 
-def faultable_branches(network: Network) -> IntArray:
+def faultable_branches(network: Network, kinds: tuple[str, ...] = ("line",)) -> IntArray:
     """Return the branches whose loss makes a load-transfer problem, in file order.
 
-    These are the normally closed lines, but for those whose loss cuts off every load whatever is
-    switched.
+    These are the normally closed branches of the kinds, but for those whose loss cuts off every
+    load whatever is switched. kinds: of `BRANCH_KINDS`; lines alone keep the published samples.
     """
-    candidates = [
-        b for b in range(network.n_branch) if network.closed[b] and network.kind[b] == "line"
-    ]
+    candidates = np.flatnonzero(network.closed & np.isin(network.kind, kinds)).tolist()
     loaded = network.p_load > 0
     bridge = ~network.on_loop
     keep = []

@@ -50,7 +50,7 @@ from feederguard.models.power_flow.forest import (
 )
 from feederguard.models.power_flow.newton_sweep import solve_item
 
-STAMP = "3ff82502a8c4d7aa4f144d9a3ecfbdab5d5db7c67a3a2cff8779600e280e7646"
+STAMP = "30c70d2b15186c84565e9ca3e83dba1caa606a84a8bcc637526707eb324ab2bc"
 
 MAX_ROUNDS = 25
 ONLY_MORE = 8

@@ -10,6 +10,7 @@ from numba import njit, prange
 
 from feederguard.models.arrays import BoolArray, FloatArray, IntArray, plain, threads_for
 from feederguard.models.network.fields import NetworkError, NetworkFields
+from feederguard.models.network.parallel import refuse_loops
 
 
 def energised_buses(network: NetworkFields, closed: BoolArray) -> BoolArray:
@@ -69,16 +70,14 @@ def zones(network: NetworkFields, joined: BoolArray) -> IntArray:
 def refuse_fixed_loops(network: NetworkFields, fixed_closed: BoolArray) -> None:
     """Raise `NetworkError` when branches that stay closed form a loop or join two substations.
 
-    fixed_closed: (n_branch,) branches that cannot be opened.
+    fixed_closed: (n_branch,) branches that cannot be opened. Parallel ones are one feed.
     """
-    zone = zones(network, fixed_closed)
-    loops = int(fixed_closed.sum()) - (network.n_bus - int(zone.max()) - 1)
-    loops += len(network.substation) - len(set(zone[network.substation].tolist()))
-    if loops:
-        raise NetworkError(
-            f"{network.name}: branches that cannot be switched form {loops} loop(s), so no radial "
-            "topology exists; make one branch of each loop switchable, or open it in the network"
-        )
+    refuse_loops(
+        network,
+        fixed_closed,
+        "branches that cannot be switched",
+        "so no radial topology exists; make one of them switchable, open it in the network",
+    )
 
 
 @dataclass(frozen=True)
@@ -129,24 +128,26 @@ def feeding_tree(network: NetworkFields) -> list[FedBranch]:
 def branches_on_loop(network: NetworkFields) -> BoolArray:
     """Return the branches that lie on a loop when all in service are closed, (n_branch,).
 
-    Opening one of them cuts no bus off. A branch out of service lies on none.
+    Opening one of them cuts no bus off. A branch out of service lies on none. Parallel branches of
+    one normal state open together.
     """
-    graph = nx.MultiGraph()
+    graph = nx.Graph()
     graph.add_nodes_from(range(network.n_bus))
     # A path from one substation to another is a loop through the grid above, so all are one point.
     root = int(network.substation[0])
     merged = {int(bus): root for bus in network.substation}
-    for k, (i, j) in enumerate(
-        zip(network.from_bus.tolist(), network.to_bus.tolist(), strict=True)
-    ):
-        if network.in_service[k]:
-            graph.add_edge(merged.get(i, i), merged.get(j, j), key=k)
-    simple = nx.Graph(graph)
-    bridges = {frozenset(edge) for edge in nx.bridges(simple)}
-    on_loop = np.zeros(network.n_branch, dtype=bool)
-    for i, j, k in graph.edges(keys=True):
-        on_loop[k] = frozenset((i, j)) not in bridges or graph.number_of_edges(i, j) > 1
-    return on_loop
+    pairs = []
+    teams: dict[frozenset[int], set[tuple[frozenset[int], bool]]] = {}
+    columns = (network.from_bus, network.to_bus, network.closed, network.in_service)
+    for i, j, closed, in_service in zip(*(column.tolist() for column in columns), strict=True):
+        pair = frozenset((merged.get(i, i), merged.get(j, j)))
+        pairs.append(pair)
+        if in_service:
+            graph.add_edge(min(pair), max(pair))
+            teams.setdefault(pair, set()).add((frozenset((i, j)), closed))
+    bridges = {frozenset(edge) for edge in nx.bridges(graph)}
+    on_loop = [pair not in bridges or len(teams[pair]) > 1 for pair in pairs]
+    return np.array(on_loop, dtype=bool) & network.in_service
 
 
 def no_load_angles(network: NetworkFields) -> FloatArray:

@@ -20,10 +20,12 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from feederguard.models.arrays import BoolArray
+from feederguard.models.arrays import BoolArray, IntArray
 from feederguard.models.load_transfer import Setting, resolve_setting
 from feederguard.models.load_transfer.scenario import Lost
 from feederguard.models.network import Network
+from feederguard.models.network.graph import energised_buses
+from feederguard.models.network.parallel import has_loop, parallels, parallels_among, team_leads
 from feederguard.models.power_flow.forest import find_forest, forest_room
 from feederguard.models.power_flow.layout import prepare
 from feederguard.models.switching.forests import spanning_forests
@@ -42,12 +44,32 @@ class SwitchPlans:
         self.network = network
         self.setting = resolve_setting(network, setting)
         self.switchable = self.setting.switchable_branches(network)
+        self._leads: dict[Lost, IntArray] = {}
         self._plain: dict[Lost, BoolArray] = {}
         self._neighbours: dict[tuple[Lost, bytes], BoolArray] = {}
 
     def dark(self, fault: Lost) -> BoolArray:
         """Return the normal state less what failed, (n_branch,); all behind it is dark."""
         return _less(self.network.closed, fault)
+
+    def leads(self, fault: Lost) -> IntArray:
+        """Return the branch that leads the team of each after the fault, (n_branch,)."""
+        if fault not in self._leads:
+            intact = _less(np.ones(self.network.n_branch, dtype=bool), fault)
+            self._leads[fault] = team_leads(self.network, self.switchable, intact)
+        return self._leads[fault]
+
+    def operations(self, fault: Lost, closed: BoolArray) -> IntArray:
+        """Return how many operations lead to each state (n_plan, n_branch) after the fault."""
+        is_lead = self.leads(fault) == np.arange(self.network.n_branch)
+        return np.asarray((closed != self.dark(fault))[:, is_lead].sum(axis=1))
+
+    def beside(self, fault: Lost) -> list[int]:
+        """Return what may stand closed beside a feed and be switched alone: leads of teams."""
+        usable = _less(self.network.closed | self.switchable, fault)
+        usable &= self.leads(fault) == np.arange(self.network.n_branch)
+        branches = parallels_among(self.network, usable).branches
+        return [b for b in branches.tolist() if self.switchable[b]]
 
     def plain(self, fault: Lost) -> BoolArray:
         """Return the plain plans of a fault, (n_plan, n_branch), at least one."""
@@ -65,7 +87,7 @@ class SwitchPlans:
             self._neighbours[key] = (
                 forest_exchanges(self.network, closed, usable)
                 if self.setting.radial
-                else self._toggles(closed, usable)
+                else self._toggles(fault, closed)
             )
         return self._neighbours[key]
 
@@ -73,7 +95,7 @@ class SwitchPlans:
         """Return every state to choose from after a fault, (n_plan, n_branch); None beyond `most`.
 
         Meshed settings: every tie state. Radial settings: every forest that feeds what can be fed,
-        found chain by chain (`radial_states.py`).
+        found chain by chain (`radial_states.py`), and what may stand beside its feeds.
         """
         if not self.setting.radial:
             return (
@@ -91,11 +113,12 @@ class SwitchPlans:
         """
         if self.setting.radial:
             return float("inf")
-        return 2.0 ** int(_less(self.switchable, fault).sum())
+        return 2.0 ** len(self._ties(fault))
 
     def _plain_radial(self, fault: Lost) -> BoolArray:
         network = self.network
         usable = _less(network.closed | self.switchable, fault)
+        # Of the teams each member in turn; equal forests fall together.
         open_ties = np.flatnonzero(usable & ~network.closed)
         keys = np.where(network.closed, 2.0, 0.0)[None].repeat(max(len(open_ties), 1), axis=0)
         keys[np.arange(len(open_ties)), open_ties] = 1.0
@@ -105,7 +128,7 @@ class SwitchPlans:
         return np.unique(forests, axis=0)
 
     def _plain_meshed(self, fault: Lost) -> BoolArray:
-        ties = np.flatnonzero(_less(self.switchable, fault))
+        ties = self._ties(fault)
         if 2 ** len(ties) <= MOST_STATES:
             states = (np.arange(2 ** len(ties))[:, None] >> np.arange(len(ties))) & 1
         else:
@@ -116,10 +139,15 @@ class SwitchPlans:
         states = states[np.argsort(states.sum(axis=1), kind="stable")]
         plans = np.tile(self.dark(fault), (len(states), 1))
         plans[:, ties] = states.astype(bool)
-        return plans
+        return plans[:, self.leads(fault)]
 
-    def _toggles(self, closed: BoolArray, usable: BoolArray) -> BoolArray:
-        ties = np.flatnonzero(usable)
+    def _ties(self, fault: Lost) -> IntArray:
+        """Return the leads of the teams that may be switched in a meshed setting."""
+        lead = self.leads(fault)
+        return np.flatnonzero(_less(self.switchable, fault) & (lead == np.arange(len(lead))))
+
+    def _toggles(self, fault: Lost, closed: BoolArray) -> BoolArray:
+        ties = self._ties(fault)
         one = np.tile(closed, (len(ties), 1))
         one[np.arange(len(ties)), ties] ^= True
         is_open, is_closed = ties[~closed[ties]], ties[closed[ties]]
@@ -129,7 +157,7 @@ class SwitchPlans:
         two = np.tile(closed, (len(pairs), 1))
         two[np.arange(len(pairs)), pairs[:, 0]] = True
         two[np.arange(len(pairs)), pairs[:, 1]] = False
-        return np.concatenate([one, two])
+        return np.concatenate([one, two])[:, self.leads(fault)]
 
 
 def _less(branches: BoolArray, fault: Lost) -> BoolArray:
@@ -142,14 +170,26 @@ def _less(branches: BoolArray, fault: Lost) -> BoolArray:
 def forest_exchanges(network: Network, closed: BoolArray, free: BoolArray) -> BoolArray:
     """Return every state one exchange away from a forest, (n_plan, n_branch).
 
-    An exchange closes an open branch and opens one on the loop that this makes. closed, free:
-    (n_branch,); only free branches are operated.
+    An exchange closes an open branch and opens one on the loop that this makes. Where branches are
+    parallel, their team goes with them, and what may stand beside a feed is opened or closed too.
+    closed, free: (n_branch,); only free branches are operated.
     """
     pairs = _exchange_pairs(prepare(network), np.array(closed), np.array(free))
     plans = np.tile(closed, (len(pairs), 1))
-    plans[np.arange(len(pairs)), pairs[:, 0]] = True
-    plans[np.arange(len(pairs)), pairs[:, 1]] = False
-    return plans
+    if not len(parallels(network).branches):
+        plans[np.arange(len(pairs)), pairs[:, 0]] = True
+        plans[np.arange(len(pairs)), pairs[:, 1]] = False
+        return plans
+    lead = team_leads(network, free, free)
+    plans[np.arange(len(pairs)), lead[pairs[:, 0]]] = True
+    plans[np.arange(len(pairs)), lead[pairs[:, 1]]] = False
+    beside = [b for b in parallels(network).branches if free[b] and lead[b] == b]
+    toggled = np.tile(closed, (len(beside), 1))
+    toggled[np.arange(len(beside)), beside] ^= True
+    plans = np.unique(np.concatenate([plans, toggled])[:, lead], axis=0)
+    live = energised_buses(network, plans)
+    kept = (live == energised_buses(network, closed)).all(axis=1)
+    return plans[kept & ~has_loop(network, plans, live) & (plans != closed).any(axis=1)]
 
 
 @njit(cache=True)

@@ -4,6 +4,8 @@ Branches in a row between two junctions form a chain: opening two of one chain w
 lies between. So a forest of a network with L loops opens one branch in each of L chains, such that
 the other chains hold the junctions together. Each branch of those L chains may be the one, so the
 states are the products of the chain lengths. The 33-bus feeder with its five ties has 50 751.
+
+Parallel branches (`network/parallel.py`) add states: what repeats a feed may be closed beside it.
 """
 
 from __future__ import annotations
@@ -15,6 +17,11 @@ import numpy as np
 
 from feederguard.models.arrays import BoolArray, IntArray
 from feederguard.models.network import Network
+from feederguard.models.network.graph import energised_buses
+from feederguard.models.network.parallel import has_loop, parallels, parallels_among, team_leads
+from feederguard.models.switching.forests import bare_forests
+
+MOST_TRIED = 2_000_000  # forests times choices of what stands beside them
 
 
 def radial_states(
@@ -25,6 +32,31 @@ def radial_states(
     forest: (n_branch,) one of them. usable, switchable: (n_branch,); usable branches that are not
     switchable stay closed. None where there are more than `most`.
     """
+    if not len(parallels(network).branches):
+        return _forests_like(network, forest, usable, switchable, most)
+    lead = team_leads(network, switchable & usable, usable)
+    leads = usable & (lead == np.arange(network.n_branch))
+    tree = bare_forests(network, forest[None] * 1.0, (forest & leads)[None], leads & ~switchable)[0]
+    # What is closed beside the tree and stays so: what nobody switches, and what nobody can feed.
+    live = energised_buses(network, forest)
+    stays = forest & leads & ~tree & ~(switchable & live[network.from_bus])
+    states = _forests_like(network, tree, leads & ~stays, switchable, most)
+    may_repeat = parallels_among(network, leads).branches
+    beside = [b for b in may_repeat if switchable[b] and live[network.from_bus[b]]]
+    if states is None or len(states) * 2.0 ** len(beside) > MOST_TRIED:
+        return None
+    states = np.repeat(states, 2 ** len(beside), axis=0)
+    choices = np.array(list(itertools.product([False, True], repeat=len(beside))), dtype=bool)
+    states[:, beside] |= np.tile(choices, (len(states) // len(choices), 1))
+    states = np.unique((states | stays)[:, lead], axis=0)
+    states = states[~has_loop(network, states, energised_buses(network, states))]
+    return states if len(states) <= most else None
+
+
+def _forests_like(
+    network: Network, forest: BoolArray, usable: BoolArray, switchable: BoolArray, most: int
+) -> BoolArray | None:
+    """Return every forest that feeds what `forest` feeds where no two branches are one feed."""
     graph, chains = _chains(network, forest, usable)
     n_loop = (
         graph.number_of_edges() - graph.number_of_nodes() + nx.number_connected_components(graph)

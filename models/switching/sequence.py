@@ -10,9 +10,10 @@ operations in a set S of A, in whatever order,
          inf where the flow has no solution
 
 The states between form the lattice of the 2^n subsets of A; an order is a path through it from
-nothing to A. A loop is energised where closed branches between live buses outnumber live buses
-less substations. Radial settings allow none on the way, unless make before break is asked for;
-meshed settings always allow it. Of the paths left, the chosen one is least, one after another, in
+nothing to A. Parallel branches are operated as one. A loop is energised where feeds between live
+buses form one (`network/parallel.py`). Radial settings allow none on the way, unless make before
+break is asked for; meshed settings always allow it. Of the paths left, the chosen one is least, one
+after another, in
 
     (4)  the largest e(S) strictly between the ends, which every order has in common
     (5)  the number of states between with e(S) > 0
@@ -47,6 +48,7 @@ from feederguard.models.load_transfer.judge import SAFE_TOLERANCE
 from feederguard.models.load_transfer.scenario import shed_power
 from feederguard.models.load_transfer.shedding import can_shed
 from feederguard.models.network import Network
+from feederguard.models.network.parallel import has_loop, team_leads
 
 MOST_COUNTED = 12  # operations of one fault whose orders are all compared: 4096 states
 STATES_AT_ONCE = 4096  # in one call of the power flow
@@ -57,10 +59,10 @@ Penalty = tuple[int, float, int, float]  # (5) to (8)
 
 @dataclass(frozen=True)
 class Operation:
-    """One thing to do: open or close a branch, or shed what the decision sheds."""
+    """One thing to do: open or close a team of branches, or shed what the decision sheds."""
 
     kind: str  # OPEN, SHED or CLOSE
-    branch: int  # -1 for the shedding
+    branches: tuple[int, ...]  # one but where several are parallel; none for the shedding
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +103,7 @@ def order_operations(
     outcome_flow = judge_with_flow(network, scenarios, decisions, setting)[1]
     shed = np.where(outcome_flow.energised & can_shed(scenarios.p_load), decisions.shed, 0.0)
     cases = [
-        _Case.of(network, scenarios[k : k + 1], decisions.closed[k], shed[k])
+        _Case.of(network, setting, scenarios[k : k + 1], decisions.closed[k], shed[k])
         for k in range(len(scenarios))
     ]
     loops_allowed = make_before_break or not setting.radial
@@ -133,13 +135,28 @@ class _Case:
 
     @classmethod
     def of(
-        cls, network: Network, scenario: Scenarios, closed: BoolArray, shed: FloatArray
+        cls,
+        network: Network,
+        setting: Setting,
+        scenario: Scenarios,
+        closed: BoolArray,
+        shed: FloatArray,
     ) -> _Case:
         start = network.closed.copy()
-        start[scenario.failed_branches(network.n_branch)[0]] = False
-        operations = [Operation(OPEN, int(b)) for b in np.flatnonzero(start & ~closed)]
-        operations += [Operation(SHED, -1)] * bool((shed > 0).any())
-        operations += [Operation(CLOSE, int(b)) for b in np.flatnonzero(~start & closed)]
+        failed = scenario.failed_branches(network.n_branch)[0]
+        start[failed] = False
+        lead = team_leads(network, setting.switchable_branches(network), ~failed)
+
+        def of_each_team(kind: str, operated: BoolArray) -> list[Operation]:
+            teams = np.unique(lead[operated])
+            return [
+                Operation(kind, tuple(np.flatnonzero(operated & (lead == b)).tolist()))
+                for b in teams
+            ]
+
+        operations = of_each_team(OPEN, start & ~closed)
+        operations += [Operation(SHED, ())] * bool((shed > 0).any())
+        operations += of_each_team(CLOSE, ~start & closed)
         return cls(scenario, start, shed, tuple(operations))
 
     def states(self, masks: IntArray) -> tuple[BoolArray, FloatArray]:
@@ -151,7 +168,7 @@ class _Case:
             if operation.kind == SHED:
                 shed[done] = self.shed
             else:
-                closed[done, operation.branch] = operation.kind == CLOSE
+                closed[np.ix_(done, operation.branches)] = operation.kind == CLOSE
         return closed, shed
 
     def sequence(
@@ -203,11 +220,10 @@ def _judge(
     outcomes, flow = judge_with_flow(network, scenarios, Decisions(closed, shed), setting)
     worst = np.where(outcomes.converged, outcomes.worst_violation, np.inf)
     live = flow.energised
-    joined = (closed & live[:, network.from_bus] & live[:, network.to_bus]).sum(axis=1)
     unserved = shed_power(scenarios, shed, live).sum(axis=1)
     everything = _States(
         np.where(worst <= SAFE_TOLERANCE, 0.0, worst),
-        joined > live.sum(axis=1) - len(network.substation),
+        has_loop(network, closed, live),
         live,
         unserved,
     )

@@ -44,7 +44,7 @@ from feederguard.models.load_transfer.least_shedding import (
     least_shedding,
     race_topologies,
 )
-from feederguard.models.load_transfer.setting import SETTING_NAMES
+from feederguard.models.load_transfer.setting import PUBLISHED, SETTING_NAMES
 from feederguard.models.network import Network
 from feederguard.models.solver import NotSolvedError
 from feederguard.models.switching.plans import SwitchPlans
@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--feeders", nargs="+", default=list(FEEDERS), help="bundled feeders by name, or paths")
-    add("--settings", nargs="+", choices=SETTING_NAMES, default=list(SETTING_NAMES))
+    add("--settings", nargs="+", choices=SETTING_NAMES, default=list(PUBLISHED))
     add("--methods", nargs="+", choices=tuple(TRAINED), default=list(METHODS))
     add("--scenarios", type=int, default=1000, help="random faults in test weeks (default: 1000)")
     add("--train-scenarios", type=int, default=4000, help="of the training pool (default: 4000)")

@@ -22,7 +22,7 @@ from feederguard.data.networks import load_network
 from feederguard.data.profiles import load_profiles
 from feederguard.data.sampling import sample_scenarios
 from feederguard.models.load_transfer import judge
-from feederguard.models.load_transfer.setting import SETTING_NAMES
+from feederguard.models.load_transfer.setting import PUBLISHED, SETTING_NAMES
 
 GRID = tuple(
     GeneticConfig(population, 10_000 // population, crossover_eta, 15.0, mutations)
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--feeder", default="ieee33")
     parser.add_argument("--scenarios", type=int, default=16)
     parser.add_argument("--seed", type=int, default=100)
-    parser.add_argument("--settings", nargs="+", choices=SETTING_NAMES, default=SETTING_NAMES)
+    parser.add_argument("--settings", nargs="+", choices=SETTING_NAMES, default=PUBLISHED)
     options = parser.parse_args(arguments)
     network = load_network(options.feeder)
     scenarios = sample_scenarios(

@@ -218,20 +218,20 @@ def _actions(
     for fault, p_load, sequence in zip(
         scenarios.fault.tolist(), scenarios.p_load, sequences, strict=True
     ):
-        branches = [fault, *(operation.branch for operation in sequence.operations)]
+        branches = [(fault,), *(operation.branches for operation in sequence.operations)]
         kinds = ["isolate", *(operation.kind for operation in sequence.operations)]
         shed = sequence.shed[-1]
         buses = np.flatnonzero(shed > 0)
         kw = 1e3 * network.base_mva * shed * p_load
         told = " ".join(f"{network.bus_name[i]}:{kw[i]:.6g}" for i in buses)
         exact = " ".join(f"{network.bus_name[i]}:{float(shed[i])!r}" for i in buses)
-        for kind, b in zip(kinds, branches, strict=True):
+        for kind, team in zip(kinds, branches, strict=True):
             action.append(kind)
-            element.append(told if kind == SHED else network.branch_name[b])
+            element.append(told if kind == SHED else _team(network, team))
             ends.append(
                 ("", "")
                 if kind == SHED
-                else (_bus(network, network.from_bus[b]), _bus(network, network.to_bus[b]))
+                else tuple(_bus(network, at[team[0]]) for at in (network.from_bus, network.to_bus))
             )
             fractions.append(exact if kind == SHED else "")
     return {
@@ -317,9 +317,14 @@ def _told(network: Network, sequence: SwitchingSequence) -> str:
     return "; ".join(
         operation.kind
         if operation.kind == SHED
-        else f"{operation.kind} {network.branch_name[operation.branch]}"
+        else f"{operation.kind} {_team(network, operation.branches)}"
         for operation in sequence.operations
     )
+
+
+def _team(network: Network, branches: tuple[int, ...]) -> str:
+    """Return the name of a branch, or the names of parallel branches that are operated as one."""
+    return " + ".join(network.branch_name[b] for b in branches)
 
 
 def _bus(network: Network, bus: int) -> str:

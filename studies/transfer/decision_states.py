@@ -17,6 +17,7 @@ import pandas as pd
 from feederguard.models.arrays import BoolArray, FloatArray
 from feederguard.models.load_transfer import Decisions, Scenarios, Setting, judge_with_flow
 from feederguard.models.network import Network
+from feederguard.models.network.parallel import has_loop
 from feederguard.models.power_flow import PowerFlow
 
 
@@ -72,9 +73,6 @@ def solve_states(
         loading = network.base_mva * larger / setting.active_limit_mw
     live = flow.energised & flow.converged[:, None]
     lost = np.where(flow.energised, decisions.shed, 1.0) * scenarios.p_load
-    both = (
-        decisions.closed & flow.energised[:, network.from_bus] & flow.energised[:, network.to_bus]
-    )
     return DecisionStates(
         decisions.closed,
         1e3 * network.base_mva * lost,
@@ -82,7 +80,7 @@ def solve_states(
         np.where(limited & flow.converged[:, None], loading, np.nan),
         np.where(live, np.abs(flow.voltage), np.nan),
         outcome.safe,
-        both.sum(axis=1) == flow.energised.sum(axis=1) - len(network.substation),
+        ~has_loop(network, decisions.closed, flow.energised),
     )
 
 

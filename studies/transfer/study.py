@@ -47,7 +47,7 @@ from feederguard.models.load_transfer import (
     resolve_setting,
     restrict,
 )
-from feederguard.models.load_transfer.setting import SETTING_NAMES
+from feederguard.models.load_transfer.setting import PUBLISHED, SETTING_NAMES
 from feederguard.models.network import Network
 from feederguard.models.network.graph import refuse_fixed_loops
 from feederguard.models.solver import NotSolvedError, SolverMissingError
@@ -99,7 +99,8 @@ class TransferConfig:
     methods: tuple[str, ...] = tuple(METHODS)
     """Methods to compare."""
     setting: str = "both"
-    """paper (loops allowed, only ties switch), radial (spanning tree, ratings) or both."""
+    """paper (loops allowed, only ties switch), radial (spanning tree, ratings), both, or meshed
+    (loops and ratings)."""
     profiles: str = "simbench_2016"
     """Bundled year by name, or a load file (CSV, ISO New England or EIA)."""
     pv_share: float = PV_SHARE
@@ -186,7 +187,7 @@ class TransferBench:
     def jobs(self, console: Console) -> Iterator[tuple[Setting, str]]:
         """Yield every setting and method, and print what they rest on and what is left out."""
         console.print(f"note: {device_note(self.network)}", markup=False, soft_wrap=True)
-        if self.config.setting == "both" and len(self.settings) < len(SETTING_NAMES):
+        if self.config.setting == "both" and len(self.settings) < len(PUBLISHED):
             console.print(
                 f"paper setting left out: {self.network.name} has no limit for it; give "
                 "--paper-limit-mw"
@@ -227,7 +228,7 @@ class TransferBench:
     def _setting_names(self) -> tuple[str, ...]:
         if self.config.setting != "both":
             return (self.config.setting,)
-        return SETTING_NAMES if np.isfinite(self.network.paper_limit_mw) else ("radial",)
+        return PUBLISHED if np.isfinite(self.network.paper_limit_mw) else ("radial",)
 
 
 def compare_transfer(
@@ -295,7 +296,7 @@ def warm_up() -> None:
         sampled = sample_scenarios(network, load_profiles(), n, seed=0)
         closed = np.tile(network.closed, (n, 1))
         closed[np.arange(n), sampled.scenarios.fault] = False
-        for setting in SETTING_NAMES:
+        for setting in PUBLISHED:
             idle = Decisions(closed, np.zeros((n, network.n_bus)))
             judge(network, sampled.scenarios, idle, setting)
             PaperCorrection(network, setting).correct(sampled.scenarios, idle)

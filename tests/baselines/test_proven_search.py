@@ -154,7 +154,7 @@ def test_normal_states_with_a_loop_are_refused() -> None:
     closed[-1] = True
     with pytest.raises(
         NetworkError,
-        match="its normal state is no forest .33 closed branches for 33 .* use the paper setting",
+        match=r"closed in its normal state form a loop .*'24', .*'37'; open one of them.*'meshed'",
     ):
         ProvenSearch(network.with_changes(closed=closed), "radial")
 

@@ -337,10 +337,11 @@ def test_an_unknown_switchable_branch_is_refused() -> None:
 def test_a_loop_that_nobody_may_open_is_refused() -> None:
     network = two_loops().with_changes(closed=np.array([True, True, True, True, True, False]))
     with pytest.raises(
-        NetworkError, match=r"cannot be switched form 1 loop\(s\).*make one branch of each loop"
+        NetworkError,
+        match=r"cannot be switched form a loop .*'c', 'a', 'e'; .* make one of them switchable",
     ):
         build_loss_reconfiguration(network, switchable=["b", "f"])
-    with pytest.raises(NetworkError, match=r"cannot be switched form 1 loop\(s\)"):
+    with pytest.raises(NetworkError, match=r"cannot be switched form a loop"):
         build_load_transfer(network, make_scenarios(network, "b"), "radial", switchable=["f"])
 
 

@@ -202,7 +202,7 @@ def test_every_option_arrives() -> None:
     ("arguments", "words"),
     [
         (["--methods", "misocp", "ppo"], "unknown method 'ppo'; use no_transfer, genetic, ddpg"),
-        (["--setting", "meshed"], "unknown setting 'meshed'; use paper, radial or both"),
+        (["--setting", "looped"], "unknown setting 'looped'; use paper, radial, meshed or both"),
         (["--scenarios", "0"], "scenarios is 0; compare on at least one"),
         (
             ["--scenarios", "many"],

@@ -39,8 +39,8 @@ def test_an_agent_is_trained_kept_and_copied(
     [
         (["ranked_switching", "--feeder", "ieee34"], "ieee34"),
         (
-            ["ranked_switching", "--setting", "meshed"],
-            "unknown setting 'meshed'; use radial or paper",
+            ["ranked_switching", "--setting", "looped"],
+            "unknown setting 'looped'; use paper, radial, meshed",
         ),
         (
             ["df_srl", "--feeder", "kraftringen533"],

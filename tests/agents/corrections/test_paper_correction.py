@@ -311,8 +311,8 @@ def test_messages() -> None:
             PaperCorrection(network, "paper", alpha=alpha)
     with pytest.raises(ValueError, match="max_steps is 0; allow at least 1, or None for no bound"):
         PaperCorrection(network, "paper", max_steps=0)
-    with pytest.raises(ValueError, match="unknown setting 'meshed'"):
-        PaperCorrection(network, "meshed")
+    with pytest.raises(ValueError, match="unknown setting 'looped'"):
+        PaperCorrection(network, "looped")
     correct = PaperCorrection(network, "paper").correct
     scenarios = make_scenarios(network, "tie")
     fine = Decisions(np.array([[True, True, False]]), np.zeros((1, 3)))

@@ -48,8 +48,25 @@ def test_radial_states_of_a_ring_are_its_spanning_trees():
     assert allowed(ring) == {(0, 1, 1, 1), (1, 0, 1, 1), (1, 1, 0, 1), (1, 1, 1, 0)}
 
 
-def test_parallel_branches_are_a_loop():
-    assert allowed(feeder("0-1 0~1 1-2")) == {(1, 0, 1), (0, 1, 1)}
+def test_parallel_branches_are_one_feed():
+    """A spare may stand beside a line; two branches of one normal state switch as one."""
+    assert allowed(feeder("0-1 0~1 1-2")) == {(1, 0, 1), (0, 1, 1), (1, 1, 1)}
+    assert allowed(feeder("0-1 1-0 1-2 2~0")) == {(1, 1, 1, 0), (1, 1, 0, 1), (0, 0, 1, 1)}
+
+
+def test_two_transformers_with_a_closed_coupler_are_one_feed():
+    """All states feed buses 1, 2; with both transformers closed the coupler may be either."""
+    network = feeder("0-1 0-2 1-2", r=0.0, x=[0.1, 0.1, 0.0])
+    assert allowed(network) == {(1, 1, 0), (1, 0, 1), (0, 1, 1), (1, 1, 1)}
+    ring = feeder("0-1 0-2 1-2 1-3 3-4 4~2", r=0.0, x=[0.1, 0.1, 0.0, 0.1, 0.1, 0.1])
+    assert (1, 1, 1, 1, 1, 0) in allowed(ring) and (1, 1, 0, 1, 1, 1) not in allowed(ring)
+
+
+def test_a_coupler_between_transformers_that_nobody_switches_is_free():
+    model = topology(feeder("0-1 0-2 1-2", r=0.0, x=[0.1, 0.1, 0.0]), [False, False, True])
+    for closed in (0, 1):
+        model.y[2].fix(closed)
+        solve(model, "highs")
 
 
 def test_two_substations_share_the_buses_between_them():
@@ -89,7 +106,7 @@ def test_a_part_cut_off_is_fed_or_dark_as_a_whole():
 
 def test_no_switch_in_a_loop_is_refused():
     network = feeder("0-1 1-2 2-0 2~1")
-    with pytest.raises(NetworkError, match="hand: branches that cannot be switched form 1 loop"):
+    with pytest.raises(NetworkError, match="hand: branches that cannot be switched form a loop"):
         topology(network, [False, False, False, True])
 
 

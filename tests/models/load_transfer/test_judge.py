@@ -304,9 +304,9 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
 
 def test_unknown_settings_are_refused() -> None:
     with pytest.raises(
-        ValueError, match="unknown setting 'meshed'; use one of paper, radial, or a Setting"
+        ValueError, match="unknown setting 'looped'; use one of paper, radial, meshed, or a Setting"
     ):
-        outcome_of(ring_and_leaf(), "b", "acdf", "meshed")
+        outcome_of(ring_and_leaf(), "b", "acdf", "looped")
     with pytest.raises(
         NetworkError, match="hand: the paper setting needs a uniform active-power limit"
     ):

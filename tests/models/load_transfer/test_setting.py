@@ -85,9 +85,9 @@ def test_impossible_limits_are_refused(arguments, message):
 
 def test_unknown_setting_lists_the_known_ones(network):
     with pytest.raises(
-        ValueError, match="unknown setting 'meshed'; use one of paper, radial, or a Setting"
+        ValueError, match="unknown setting 'looped'; use one of paper, radial, meshed, or a Setting"
     ):
-        resolve_setting(network, "meshed")
+        resolve_setting(network, "looped")
 
 
 def test_paper_setting_of_a_feeder_without_its_limit_names_the_remedy(network):

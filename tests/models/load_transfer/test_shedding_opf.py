@@ -176,7 +176,9 @@ def test_the_model_can_be_read_and_solved_on_its_own() -> None:
 
 def test_settings_are_refused_as_everywhere() -> None:
     network = row_with_spare([0.12], [1.0], [0.0])
-    with pytest.raises(ValueError, match="unknown setting 'meshed'; use one of paper, radial"):
-        build_transfer_opf(network, "meshed")
+    with pytest.raises(
+        ValueError, match="unknown setting 'looped'; use one of paper, radial, meshed"
+    ):
+        build_transfer_opf(network, "looped")
     with pytest.raises(NetworkError, match="the paper setting needs a uniform active-power limit"):
         LeastSheddingSolver(network, "paper")

@@ -90,7 +90,7 @@ def decide(
 
 def words(network: Network, sequence: SwitchingSequence) -> list[str]:
     return [
-        o.kind if o.branch < 0 else f"{o.kind} {network.branch_name[o.branch]}"
+        o.kind if not o.branches else f"{o.kind} {network.branch_name[o.branches[0]]}"
         for o in sequence.operations
     ]
 
@@ -254,10 +254,10 @@ def test_the_order_is_the_least_of_all_orders_on_ieee33(fault: str) -> None:
         closed, shed = [sequence.closed[0]], [sequence.shed[0]]
         for operation in order:
             state, fractions = closed[-1].copy(), shed[-1]
-            if operation.branch < 0:
+            if not operation.branches:
                 fractions = sequence.shed[-1]
             else:
-                state[operation.branch] = operation.kind == "close"
+                state[list(operation.branches)] = operation.kind == "close"
             closed.append(state)
             shed.append(fractions)
         if any(has_loop(network, state) for state in closed):
