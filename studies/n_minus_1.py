@@ -45,6 +45,7 @@ from feederguard.models.load_transfer import (
 )
 from feederguard.models.network import Network
 from feederguard.models.switching.sequence import order_operations
+from feederguard.studies.n_minus_1_sheet.faults import SheetFault, ask_faults
 from feederguard.studies.n_minus_1_sheet.inputs import (
     NOMINAL,
     demand_at_hour,
@@ -77,7 +78,7 @@ class NMinus1Config:
     customers: Path | None = None
     """CSV file with columns bus, customers; without it the buses with load are counted."""
     faults: tuple[str, ...] = ()
-    """Branches that fail, by name; default every branch in service."""
+    """Branches, buses or devices that fail, by name, A+B for both at once; default every branch."""
     make_before_break: bool = False
     """Allow an energised loop on the way in the radial setting, so that fewer lose supply."""
     switchable: tuple[str, ...] = ()
@@ -105,7 +106,8 @@ class Bench:
     """What every task needs."""
 
     network: Network
-    scenarios: Scenarios  # one per fault of the sheet
+    faults: list[SheetFault]
+    scenarios: Scenarios  # one per fault
     customers: IntArray | None  # (n_bus,)
     search: ProvenSearch
     make_before_break: bool
@@ -126,17 +128,7 @@ def load_bench(config: NMinus1Config) -> Bench:
     network, setting = restrict(
         network, resolve_setting(network, config.setting), config.switchable, config.blocked
     )
-    faults = np.array(
-        [network.branch_index(name) for name in config.faults] or np.flatnonzero(network.closed)
-    )
-    idle = [network.branch_name[b] for b in faults if not network.closed[b]]
-    if idle:
-        raise ValueError(
-            f"{network.name}: branch {idle[0]!r} is normally open; only a branch in service can "
-            "fail here"
-        )
-    if len(set(faults.tolist())) < len(faults):
-        raise ValueError(f"{network.name}: a fault is named twice; name each once")
+    faults = ask_faults(network, config.faults)
     demand, arrays, notes = "nominal load", {}, [device_note(network)]
     if config.hour != NOMINAL:
         profiles = load_profiles(config.profiles).resample(60)
@@ -156,9 +148,16 @@ def load_bench(config: NMinus1Config) -> Bench:
                 "customers"
             )
     search = ProvenSearch(network, setting, config.prove_s)
-    scenarios = make_scenarios(network, faults, **arrays)
+    scenarios = make_scenarios(network, [fault.elements for fault in faults], **arrays)
     return Bench(
-        network, scenarios, customers, search, config.make_before_break, demand, tuple(notes)
+        network,
+        faults,
+        scenarios,
+        customers,
+        search,
+        config.make_before_break,
+        demand,
+        tuple(notes),
     )
 
 
@@ -252,6 +251,7 @@ def _digest(bench: Bench) -> str:
     A file may change and keep its name.
     """
     parts: list[Any] = [getattr(bench.network, item.name) for item in fields(bench.network)]
+    parts += [fault.label for fault in bench.faults]
     parts += [getattr(bench.scenarios, item.name) for item in fields(bench.scenarios)]
     digest = hashlib.sha256()
     for part in (*parts, bench.customers):
@@ -288,9 +288,10 @@ def _do_faults(bench: Bench, first: int, last: int) -> Tables:
         network, scenarios, decisions, setting, make_before_break=bench.make_before_break
     )
     order_s = (perf_counter() - begin) / len(scenarios)
-    steps = step_rows(network, setting, scenarios, sequences)
+    faults = bench.faults[first:last]
+    steps = step_rows(network, setting, scenarios, sequences, faults)
     sheet = fault_rows(
-        network, setting, scenarios, sequences, bench.search.reports, steps, bench.customers
+        network, setting, scenarios, sequences, bench.search.reports, steps, bench.customers, faults
     )
     times = pd.DataFrame(
         {

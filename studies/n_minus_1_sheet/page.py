@@ -164,6 +164,7 @@ def _fault_section(sheet: Sheet, line: Line, steps: list[Line]) -> str:
         f"{escape(str(line['fault']))} ({escape(line['from_bus'])} to {escape(line['to_bus'])}) "
         f"{_badge(line)}</h3>"
     ]
+    parts.append(_response(sheet, line))
     if line["dark_kw"] > 0 or line["dark_buses"]:
         parts.append(
             f"<p>Stays dark, {line['dark_kw']:,.1f} kW, buses: {escape(line['dark_buses'])}</p>"
@@ -217,8 +218,23 @@ def _fault_section(sheet: Sheet, line: Line, steps: list[Line]) -> str:
     return "".join([*parts, _html_table(heads, rows, "steps"), "</section>"])
 
 
+def _response(sheet: Sheet, line: Line) -> str:
+    """Return what happens by itself and at once, as a paragraph."""
+    tripped, isolated = line["tripped"] or "nothing", line["isolated_at"] or "nothing"
+    text = (
+        f"Trips: {tripped}; {line['tripped_kw']:,.1f} kW lose supply, "
+        f"{line[f'{sheet.counted}_interrupted']} {sheet.counted.replace('_', ' ')}. "
+        f"Opened to isolate: {isolated}."
+    )
+    if line["reclosed"]:
+        text += f" Closed again: {line['reclosed']}."
+    return f"<p>{escape(text)}</p>"
+
+
 def _element(step: Line) -> str:
-    return "the load listed above" if step["action"] == "shed" else str(step["element"])
+    if step["action"] == "shed":
+        return "the load listed above"
+    return str(step["element"]) + (f", by {step['devices']}" if step["devices"] else "")
 
 
 def _state_in_words(step: Line) -> str:

@@ -26,9 +26,16 @@ from feederguard.models.load_transfer import (
     Setting,
     judge_with_flow,
 )
+from feederguard.models.load_transfer.rules import current_limit_pu
+from feederguard.models.load_transfer.setting import voltage_band
 from feederguard.models.network import Network
 from feederguard.models.power_flow import PowerFlow
-from feederguard.models.switching.sequence import SHED, SwitchingSequence
+from feederguard.models.switching.sequence import OPEN, SHED, SwitchingSequence
+from feederguard.studies.n_minus_1_sheet.faults import (
+    SheetFault,
+    device_text,
+    response_columns,
+)
 
 NOTHING, RESTORED, SHEDS, PARTLY, NO_TIE, LEFT, UNSAFE = (
     "nothing to do",
@@ -51,6 +58,8 @@ class Places:
 
     v_min_bus: IntArray
     v_max_pu: FloatArray
+    below: FloatArray  # how far a bus is below its limit at most, pu, 0 within
+    above: FloatArray  # how far above
     branch: IntArray  # with the highest loading, -1 if no branch has a limit
     loading: FloatArray  # of that branch, 1 at its limit
     amount: FloatArray  # its current in A, or its active power in MW
@@ -69,7 +78,7 @@ def find_places(network: Network, setting: Setting, flow: PowerFlow) -> Places:
     free = flow.energised & ~np.isin(np.arange(network.n_bus), network.substation)
     if setting.active_limit_mw is None:
         size = np.maximum(np.abs(flow.current_from), np.abs(flow.current_to))
-        limit, unit = network.rating, network.base_current_a
+        limit, unit = current_limit_pu(network, setting), network.base_current_a
     else:
         size = np.maximum(np.abs(flow.s_from.real), np.abs(flow.s_to.real))
         limit = np.where(
@@ -85,9 +94,16 @@ def find_places(network: Network, setting: Setting, flow: PowerFlow) -> Places:
 
     lowest = np.where(flow.energised & ok[:, None], magnitude, np.inf)
     highest = np.where(free & ok[:, None], magnitude, -np.inf).max(axis=1)
+    band = voltage_band(network, setting)
+
+    def beyond_band(distance: FloatArray) -> FloatArray:
+        return np.where(ok, np.where(free, np.maximum(distance, 0.0), 0.0).max(axis=1), np.nan)
+
     return Places(
         np.where(ok, lowest.argmin(axis=1), -1),
         np.where(np.isfinite(highest), highest, np.nan),
+        beyond_band(band.low - magnitude),
+        beyond_band(magnitude - band.high),
         branch,
         at_branch(loading),
         at_branch(size * unit),
@@ -96,7 +112,11 @@ def find_places(network: Network, setting: Setting, flow: PowerFlow) -> Places:
 
 
 def step_rows(
-    network: Network, setting: Setting, scenarios: Scenarios, sequences: list[SwitchingSequence]
+    network: Network,
+    setting: Setting,
+    scenarios: Scenarios,
+    sequences: list[SwitchingSequence],
+    faults: list[SheetFault],
 ) -> pd.DataFrame:
     """Return a line per switching step of every fault; step 0 is the tripped state.
 
@@ -116,9 +136,9 @@ def step_rows(
     over = np.where(within, np.nan, np.maximum(places.loading - 1, 0.0))
     return pd.DataFrame(
         {
-            "fault": [network.branch_name[f] for f in scenarios.fault[item]],
+            "fault": [faults[k].label for k in item],
             "step": np.concatenate([np.arange(n) for n in lengths]),
-            **_actions(network, scenarios, sequences),
+            **_actions(network, scenarios, sequences, faults),
             "dark_kw": (p_kw * ~flow.energised).sum(axis=1),
             "shed_kw": (p_kw * np.where(flow.energised, states.shed, 0.0)).sum(axis=1),
             "loop_energised": np.concatenate([s.loop for s in sequences]),
@@ -131,12 +151,8 @@ def step_rows(
             "within_limits": within,
             "overload_pct": 100 * over,
             f"overload_{unit}": np.where(within, np.nan, np.maximum(places.beyond, 0.0)),
-            "undervoltage_pu": np.where(
-                within, np.nan, np.maximum(setting.v_min_pu - outcomes.v_min_pu, 0.0)
-            ),
-            "overvoltage_pu": np.where(
-                within, np.nan, np.maximum(places.v_max_pu - setting.v_max_pu, 0.0)
-            ),
+            "undervoltage_pu": np.where(within, np.nan, places.below),
+            "overvoltage_pu": np.where(within, np.nan, places.above),
             "lasts_steps": np.concatenate([_run_lengths(s.excess > 0) for s in sequences]),
         }
     ).pipe(_with_marks, np.cumsum(lengths) - 1)
@@ -150,6 +166,7 @@ def fault_rows(
     reports: list[Report],
     steps: pd.DataFrame,
     customers: IntArray | None,
+    faults: list[SheetFault],
 ) -> pd.DataFrame:
     """Return a line per fault: decision, load without supply, final state, and proof.
 
@@ -167,12 +184,14 @@ def fault_rows(
     return pd.DataFrame(
         {
             "fault": by_fault.tail(1)["fault"].to_numpy(),
+            # Of the failed branch; of several, or of a block, the first.
             "from_bus": _names(network.bus_name, network.from_bus[fault]),
             "to_bus": _names(network.bus_name, network.to_bus[fault]),
-            "kind": [network.kind[f] for f in fault],
+            "kind": [one.kind for one in faults],
             "status": _statuses(outcomes, dark_kw.sum(axis=1), shed_kw.sum(axis=1)),
             "operations": [_told(network, sequence) for sequence in sequences],
             "n_operations": outcomes.n_operations,
+            **response_columns(network, faults, scenarios.p_load, customers),
             "interrupted_kw": by_fault.head(1)["dark_kw"].to_numpy(),
             "dark_kw": dark_kw.sum(axis=1),
             "dark_buses": [_listed(network, np.flatnonzero(row)) for row in ~flow.energised],
@@ -211,12 +230,15 @@ def _of_steps(by_fault: Any, unit: str) -> dict[str, Any]:
 
 
 def _actions(
-    network: Network, scenarios: Scenarios, sequences: list[SwitchingSequence]
+    network: Network,
+    scenarios: Scenarios,
+    sequences: list[SwitchingSequence],
+    faults: list[SheetFault],
 ) -> dict[str, list[str]]:
-    """Return the action of each step, its element, and the buses at its ends."""
-    action, element, ends, fractions = [], [], [], []
-    for fault, p_load, sequence in zip(
-        scenarios.fault.tolist(), scenarios.p_load, sequences, strict=True
+    """Return the action of each step, its element and devices, and the buses at its ends."""
+    action, element, devices, ends, fractions = [], [], [], [], []
+    for fault, one, p_load, sequence in zip(
+        scenarios.fault.tolist(), faults, scenarios.p_load, sequences, strict=True
     ):
         branches = [(fault,), *(operation.branches for operation in sequence.operations)]
         kinds = ["isolate", *(operation.kind for operation in sequence.operations)]
@@ -227,7 +249,13 @@ def _actions(
         exact = " ".join(f"{network.bus_name[i]}:{float(shed[i])!r}" for i in buses)
         for kind, team in zip(kinds, branches, strict=True):
             action.append(kind)
-            element.append(told if kind == SHED else _team(network, team))
+            isolates = kind == "isolate"
+            name = one.label if isolates else _team(network, team)
+            element.append(told if kind == SHED else name)
+            places = "; ".join(place.text(network) for place in one.response.isolating)
+            known = network.devices is not None
+            by = [device_text(network, b, opens=kind == OPEN) for b in team]
+            devices.append(places * known if isolates else "; ".join(filter(None, by)))
             ends.append(
                 ("", "")
                 if kind == SHED
@@ -237,6 +265,7 @@ def _actions(
     return {
         "action": action,
         "element": element,
+        "devices": devices,
         "from_bus": [a for a, _ in ends],
         "to_bus": [b for _, b in ends],
         "shed_fractions": fractions,
@@ -250,6 +279,7 @@ def _with_marks(steps: pd.DataFrame, last: IntArray) -> pd.DataFrame:
         if row["within_limits"]:
             marks.append("")
             continue
+        failed = not np.isfinite(row["v_min_pu"])
         parts = [
             f"{words} {row[name]:.4g} {unit}"
             for words, name, unit in (
@@ -261,7 +291,9 @@ def _with_marks(steps: pd.DataFrame, last: IntArray) -> pd.DataFrame:
         ]
         lasting = "lasting" if k in last else "timed"
         n = row["lasts_steps"]
-        marks.append(f"{lasting} {', '.join(parts) or UNKNOWN} for {n} step{'s' * (n != 1)}")
+        marks.append(
+            f"{lasting} {UNKNOWN if failed else ', '.join(parts)} for {n} step{'s' * (n != 1)}"
+        )
     steps["mark"] = marks
     return steps
 
