@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from feeders import feeder
 
 from feederguard.models.network import Devices, Network, NetworkError
 from feederguard.studies.n_minus_1_sheet.faults import ask_faults, device_text, response_columns
+from feeders import feeder
 
 CHAIN = "a:0-1 b:1-2 c:2-3 t:0~3"
 
