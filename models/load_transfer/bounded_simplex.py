@@ -35,12 +35,13 @@ class Dictionary(NamedTuple):
 
 
 @njit(error_model="numpy")
-def shed_least(forest, cuts, right, p_load, trial, low):
-    """Solve (1) from the floor `low`, write `trial`; return whether it moved, and the power shed.
+def shed_least(forest, cuts, right, p_load, low, share, trial):
+    """Solve (1) from the floor `low` and move `trial` this share of the way to the solution.
 
-    cuts: (n_row, n_live) by position, right: (n_row,), p_load, trial, low: (n_bus,). The power is
-    that of live buses, pu. A row that every variable at its best bound cannot satisfy is left
-    broken: the caller sees it in the next AC solution.
+    cuts: (n_row, n_live) by position, right: (n_row,), p_load, trial, low: (n_bus,). Returns
+    whether the solution lies elsewhere than `trial`, and the power it sheds at live buses, pu. A
+    row that every variable at its best bound cannot satisfy is left broken: the caller sees it in
+    the next AC solution.
     """
     n_row, n = cuts.shape
     d = _at_floor(forest, cuts, right, p_load, low)
@@ -71,7 +72,7 @@ def shed_least(forest, cuts, right, p_load, trial, low):
         if can_shed(p_load[bus]):
             new = min(low[bus] + answer[k], 1.0)
             moved = moved or abs(new - trial[bus]) > 1e-12
-            trial[bus] = new
+            trial[bus] = new if share == 1.0 else trial[bus] + share * (new - trial[bus])
             total += p_load[bus] * new
     return moved, total
 

@@ -12,8 +12,11 @@ The transpose of a nodal matrix in real form belongs to the same network, with c
 and transposed bus terms T. So the tree sweep of the power flow solves (3), loops included. (4) is
 solved by `bounded_simplex.py`. Cuts of earlier rounds are kept (Kelley, J. SIAM 8(4), 1960). Losses
 make the limits convex in s where power flows towards the loads, so the value of (4) bounds the
-least shedding from below. Kept cuts also stop two vertices from taking turns. From round ONLY_MORE
-on an item sheds only ever more, which ends it.
+least shedding from below. The least shedding often splits a little between many loads, while a
+vertex of (4) sheds all or nothing of most: vertices jump about it, and which one comes next hangs
+on last digits. So from round HALF_WAY on a step goes only half the way to the vertex. The shed
+power then is a mean of lower bounds, so what is safe is still least. From round ONLY_MORE on an
+item sheds only ever more, which ends it.
 
 Each topology gets one round first. Then the one with the lowest bound is finished, and so on until
 no bound is below the best cost found.
@@ -53,7 +56,8 @@ from feederguard.models.power_flow.newton_sweep import solve_item
 STAMP = "30c70d2b15186c84565e9ca3e83dba1caa606a84a8bcc637526707eb324ab2bc"
 
 MAX_ROUNDS = 25
-ONLY_MORE = 8
+HALF_WAY = 3
+ONLY_MORE = 16
 # What became of a candidate.
 SKIPPED, BOUNDED, SAFE, UNSAFE = range(4)
 
@@ -227,8 +231,9 @@ def _run(case, aims, fixed_cost, k, n_round, best, room, found):
         n_cut = add_cuts(case, forest, room, n_new, n_cut)
         if turn >= ONLY_MORE:
             room.low[:] = room.trial
+        share = 0.5 if HALF_WAY <= turn < ONLY_MORE else 1.0
         cuts, right = room.cuts[:n_cut, : forest.n_live], room.right[:n_cut]
-        moved, live = shed_least(forest, cuts, right, case.p_load, room.trial, room.low)
+        moved, live = shed_least(forest, cuts, right, case.p_load, room.low, share, room.trial)
         status[k] = BOUNDED
         cost[k] = fixed_cost + _polynomial(aims.load_cost, dark + live)
         if cost[k] >= best:
