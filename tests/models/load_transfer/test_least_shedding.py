@@ -134,7 +134,7 @@ def test_agrees_with_ipopt_on_ieee33(setting: str) -> None:
 
 
 def test_least_where_shedding_is_split_between_many_loads() -> None:
-    """A way over vertices alone stops 4e-4 to 1.1e-3 above the least shedding here.
+    """A way over vertices alone stops 5e-4 to 1e-3 above the least shedding here.
 
     Limits hold to 1e-5, which is worth about as much of the shed power.
     """
@@ -145,7 +145,7 @@ def test_least_where_shedding_is_split_between_many_loads() -> None:
     for row, ties in zip(closed, [[0], [3], [1, 3], [0]], strict=True):
         row[np.flatnonzero(network.is_tie)[ties]] = True
     closed[np.arange(4), scenarios.fault] = False
-    agrees_with_ipopt(network, scenarios, closed, "paper", rel=5e-5)
+    agrees_with_ipopt(network, scenarios, closed, "paper", rel=2e-5)
 
 
 def test_agrees_with_ipopt_with_taps_shifts_and_charging() -> None:
