@@ -53,7 +53,7 @@ from feederguard.models.power_flow.forest import (
 )
 from feederguard.models.power_flow.newton_sweep import solve_item
 
-STAMP = "30c70d2b15186c84565e9ca3e83dba1caa606a84a8bcc637526707eb324ab2bc"
+STAMP = "76521936b65862630fd83fe128605e73aace7079066e3f628f8035f7f39f4510"
 
 MAX_ROUNDS = 25
 HALF_WAY = 3
