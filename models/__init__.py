@@ -4,6 +4,7 @@ Each law is written once. Where it stands:
 
     pi-model of a branch, shunts of hanging branches    network/pi_model.py
     who is fed, zones, trees, loops                     network/graph.py
+    blocks; trip, isolation and re-closing              devices/isolation.py
     AC flow as computed, Newton's method on a tree      power_flow/newton_sweep.py
     AC flow as constraints                              equations/ac.py
     DistFlow; with switches                             equations/distflow.py; switched_distflow.py

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from pandapower.networks import create_cigre_network_mv
 
 from feederguard.baselines.enumeration import TieEnumeration
 from feederguard.baselines.no_transfer import NoTransfer
@@ -19,6 +20,7 @@ from feederguard.models.load_transfer import (
 )
 from feederguard.models.load_transfer.least_shedding import least_shedding
 from feederguard.models.load_transfer.setting import faultable_branches
+from feederguard.models.network import Network
 
 
 def some_scenarios(count: int) -> Scenarios:
@@ -100,3 +102,26 @@ def test_wrong_sizes_are_refused(beam: int, rounds: int, words: str) -> None:
     network = load_network("ieee33")
     with pytest.raises(ValueError, match=words):
         PlanSearch(network, resolve_setting(network, "paper"), beam, rounds)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_only_switches_that_the_source_net_has_are_operated() -> None:
+    """On create_cigre_network_mv, three of whose lines have load-break switches."""
+    net = create_cigre_network_mv()
+    net.line["name"] = [f"line {index}" for index in net.line.index]
+    network = Network.from_pandapower(net)
+    lines = net.line.index[network.closed[: len(net.line)]]
+    scenarios = make_scenarios(network, [f"line {index}" for index in lines])
+
+    decisions = PlanSearch(network, "radial").decide(scenarios)
+
+    moved = (decisions.closed != network.closed) & ~scenarios.failed_branches(network.n_branch)
+    operated = {network.branch_name[b] for b in np.flatnonzero(moved.any(axis=0))}
+    switched = net.switch[net.switch["et"] == "l"]["element"]
+    trafos = {
+        name
+        for name, kind in zip(network.branch_name, network.kind, strict=True)
+        if kind == "trafo"
+    }
+    assert operated <= {f"line {index}" for index in switched} | trafos
+    assert not (decisions.closed & scenarios.failed_branches(network.n_branch)).any()
