@@ -1,7 +1,7 @@
 """The judge of load transfer: every decision goes through the same AC power flow.
 
-The cost (1) and the limits (4), (5) are those of the Pyomo model in `reconfiguration.py`, compiled
-once per network and setting. They are evaluated on the AC state; none is written again here. The
+The cost (1) and the limits (4), (5) are those that `rules.py` writes in Pyomo, compiled once per
+network and setting. They are evaluated on the AC state; none is written again here. The
 rewards are those of Zhou et al. 2024:
 
     (10), (11)  reward = 1 / (cost + EPSILON) + R_pen

@@ -1,6 +1,7 @@
 """The rules of load transfer: cost (1), (2) and limits (4), (5), in Pyomo and compiled.
 
-The equations stand in `models/reconfiguration.py`. Each is written here once.
+Each is written here, once: the cost in `cost_of_squares`, the limits in `add_limits`. The network
+equations (1)-(3) around them are those of `models/reconfiguration.py`.
 """
 
 from __future__ import annotations
