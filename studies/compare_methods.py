@@ -27,8 +27,14 @@ from rich.console import Console
 
 from feederguard.studies.pages.blocks import Section
 from feederguard.studies.pages.report import write_report
-from feederguard.studies.running.command_line import console_of, parse_options, user_error
-from feederguard.studies.running.journal import RunError, mark_written
+from feederguard.studies.running.command_line import (
+    RUN_ERRORS,
+    console_of,
+    parse_options,
+    user_error,
+)
+from feederguard.studies.running.files import make_writable
+from feederguard.studies.running.journal import mark_written
 from feederguard.studies.running.provenance import find_provenance
 from feederguard.studies.running.tasks import RunConfig, shared_workers
 from feederguard.studies.transfer.paper_study import Bench, PaperTablesConfig, make_tables
@@ -137,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with user_error():
         _check(options)
     try:
-        with user_error((RunError,)), shared_workers(options.run):
+        with user_error(RUN_ERRORS), shared_workers(options.run):
             console.print("compiling kernels (first run on a machine: some minutes) ...")
             warm_up()
             if isinstance(options, ComparePaper):
@@ -167,8 +173,8 @@ def _check(options: Comparison) -> None:
         load_bench(options.voltage)
     if isinstance(options, ComparePaper):
         Bench(options.paper, options.agents_cache)
-    options.output.mkdir(parents=True, exist_ok=True)
-    options.agents_cache.mkdir(parents=True, exist_ok=True)
+    make_writable(options.output)
+    make_writable(options.agents_cache)
 
 
 def _compare(

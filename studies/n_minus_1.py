@@ -33,7 +33,7 @@ from rich.console import Console
 
 from feederguard.baselines.plan_search import PlanSearch
 from feederguard.baselines.proven_search import ProvenSearch
-from feederguard.data.networks import load_network
+from feederguard.data.networks import list_networks, load_network
 from feederguard.data.profiles import load_profiles
 from feederguard.models.arrays import IntArray
 from feederguard.models.load_transfer import (
@@ -55,8 +55,14 @@ from feederguard.studies.n_minus_1_sheet.inputs import (
 from feederguard.studies.n_minus_1_sheet.page import write_sheet
 from feederguard.studies.n_minus_1_sheet.rows import fault_rows, step_rows
 from feederguard.studies.n_minus_1_sheet.tables import Sheet, print_sheet
-from feederguard.studies.running.command_line import console_of, parse_options, user_error
-from feederguard.studies.running.journal import RunError, Tables, mark_written
+from feederguard.studies.running.command_line import (
+    RUN_ERRORS,
+    console_of,
+    parse_options,
+    user_error,
+)
+from feederguard.studies.running.files import hash_of, make_writable
+from feederguard.studies.running.journal import Tables, mark_written
 from feederguard.studies.running.tasks import RunConfig, TaskList, absolute, run_tasks
 
 FAULTS_A_TASK = 8
@@ -92,13 +98,20 @@ class NMinus1Config:
     show: int = 15
     """Number of faults in the console table, the worst first."""
     output: Path | None = None
-    """Folder for the results; default results/n_minus_1/FEEDER."""
+    """Folder for the results; default results/n_minus_1/FEEDER, with six digits for a path."""
     run: Annotated[RunConfig, tyro.conf.arg(name="")] = RunConfig()
 
     @property
     def folder(self) -> Path:
         """The folder of the results."""
-        return self.output or Path("results/n_minus_1") / Path(self.feeder).resolve().stem
+        if self.output is not None:
+            return self.output
+        name = self.feeder
+        if name not in list_networks():
+            # Files of equal name in two folders are two feeders.
+            path = Path(self.feeder).resolve()
+            name = f"{path.stem}-{hash_of({'path': str(path)})[:6]}"
+        return Path("results/n_minus_1") / name
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +142,11 @@ def load_bench(config: NMinus1Config) -> Bench:
         network, resolve_setting(network, config.setting), config.switchable, config.blocked
     )
     faults = ask_faults(network, config.faults)
+    if not faults:
+        raise ValueError(
+            f"{network.name}: no branch is in service, so none can fail; give the feeder lines or "
+            "transformers, or close some"
+        )
     demand, arrays, notes = "nominal load", {}, [device_note(network)]
     if config.hour != NOMINAL:
         profiles = load_profiles(config.profiles).resample(60)
@@ -166,10 +184,6 @@ def make_sheet(config: NMinus1Config, console: Console) -> Sheet:
     begin = perf_counter()
     bench = load_bench(config)
     n = len(bench.scenarios)
-    if not n:
-        raise ValueError(
-            f"{bench.network.name}: no branch is in service, so none can fail; close some"
-        )
     tasks: dict[str, tuple[Any, ...]] = {
         f"faults {first:05d}": (first, min(first + FAULTS_A_TASK, n))
         for first in range(0, n, FAULTS_A_TASK)
@@ -214,9 +228,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = console_of(100)
     with user_error():
         load_bench(config)
-        config.folder.mkdir(parents=True, exist_ok=True)
+        make_writable(config.folder)
     try:
-        with user_error((RunError,)):
+        with user_error(RUN_ERRORS):
             run_n_minus_1(config, console)
     except KeyboardInterrupt:
         return 130

@@ -41,6 +41,8 @@ from feederguard.data.sampling import sample_scenarios
 from feederguard.models.load_transfer import resolve_setting
 from feederguard.models.network.graph import refuse_fixed_loops
 from feederguard.studies.pages.report import write_report
+from feederguard.studies.running.command_line import RUN_ERRORS
+from feederguard.studies.running.files import csv_text, make_writable, write_whole
 from feederguard.studies.running.journal import RunError, Tables, mark_written
 from feederguard.studies.running.provenance import find_provenance
 from feederguard.studies.running.tasks import RunConfig, TaskList, absolute, run_tasks
@@ -143,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = tyro.cli(ScalingConfig, args=arguments, prog="scaling")
         run_scaling(config, console)
-    except RunError as error:
+    except RUN_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -162,7 +164,7 @@ def run_scaling(config: ScalingConfig, console: Console) -> list[Path]:
         config.check()
         sizes = _sizes(config)
         for folder in (config.output, config.agents_cache):
-            folder.mkdir(parents=True, exist_ok=True)
+            make_writable(folder)
     except (ValueError, OSError) as error:
         # Later errors are bugs and keep their traceback.
         raise RunError(str(error)) from error
@@ -179,9 +181,9 @@ def run_scaling(config: ScalingConfig, console: Console) -> list[Path]:
         config.output / name
         for name in ("scaling.csv", "times.csv", "decisions.csv", "scaling.png")
     ]
-    summary.to_csv(written[0], index=False)
-    times.to_csv(written[1], index=False)
-    decisions.drop(columns=["seconds", "solver_s"]).to_csv(written[2], index=False)
+    tables = (summary, times, decisions.drop(columns=["seconds", "solver_s"]))
+    for path, table in zip(written, tables, strict=False):
+        write_whole(path, csv_text(table).encode())
     draw(summary, times, decisions, trend, config.time_limit_s, written[3])
     section = scaling_section(summary, times, trend, config.time_limit_s)
     provenance = find_provenance(config.seed)

@@ -24,8 +24,13 @@ from feederguard.data.sampling import PV_SHARE, sample_scenarios
 from feederguard.models.load_transfer import judge, resolve_setting
 from feederguard.models.load_transfer.setting import SETTING_NAMES
 from feederguard.models.voltage_regulation import simulate
-from feederguard.studies.running.command_line import console_of, parse_options, user_error
-from feederguard.studies.running.files import write_whole
+from feederguard.studies.running.command_line import (
+    RUN_ERRORS,
+    console_of,
+    parse_options,
+    user_error,
+)
+from feederguard.studies.running.files import make_writable, write_whole
 from feederguard.studies.trained.transfer_agents import TRAINED
 from feederguard.studies.trained.voltage_agents import kept_tube, missing_for, trained_voltage
 from feederguard.studies.trained.voltage_makers import VoltageCourse
@@ -80,11 +85,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = console_of(100)
     console.print(f"training {config.agent} ...")
     try:
-        path = (
-            train_transfer(config, console)
-            if config.agent in get_args(Transfer)
-            else train_voltage(config, console)
-        )
+        with user_error(RUN_ERRORS):
+            path = (
+                train_transfer(config, console)
+                if config.agent in get_args(Transfer)
+                else train_voltage(config, console)
+            )
     except KeyboardInterrupt:
         console.print("stopped: a training that did not end is not kept")
         return 130
@@ -96,7 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     if one.suffix == path.suffix
                     else config.output.with_suffix(one.suffix)
                 )
-                write_whole(target, one.read_bytes())
+                with user_error((OSError,)):
+                    write_whole(target, one.read_bytes())
                 console.print(f"copied to {target}", soft_wrap=True)
     return 0
 
@@ -115,6 +122,7 @@ def train_transfer(config: TrainConfig, console: Console) -> Path:
             train_scenarios=config.train_scenarios,
         )
         bench = TransferBench(chosen, config.agents_cache)
+        _make_folders(config)
     setting = resolve_setting(bench.network, config.setting)
     trained = TRAINED[config.agent](bench.network, setting, bench.course)
     _tell(config.agent, trained.cached, trained.seconds, trained.path, trained.note, console)
@@ -140,6 +148,7 @@ def train_voltage(config: TrainConfig, console: Console) -> Path:
     with user_error():
         chosen = VoltageConfig(feeder=config.feeder or "cigre_lv18", full=config.full)
         bench = load_bench(chosen)
+        _make_folders(config)
         tube = (
             kept_tube(bench.network, bench.batteries, bench.train, config.agents_cache)
             if kind == "df_srl"
@@ -165,6 +174,13 @@ def train_voltage(config: TrainConfig, console: Console) -> Path:
         "kWh a day through the batteries"
     )
     return trained.path
+
+
+def _make_folders(config: TrainConfig) -> None:
+    """Raise ValueError before the training, which may take hours, if it could not be kept."""
+    make_writable(config.agents_cache)
+    if config.output is not None:
+        make_writable(config.output.parent)
 
 
 def _tell(name: str, cached: bool, seconds: float, path: Path, note: str, console: Console) -> None:

@@ -1,7 +1,8 @@
 """Readers for a user's profile files: hourly load of ISO New England or the EIA, any timed CSV.
 
 A text file (.csv, .tsv, .txt; comma, semicolon or tab) may begin with lines of remarks: its header
-is the line above the first one that holds a date. A workbook (.xlsx) is ISO New England's SMD
+is the last line of names above the first one that holds a date. A line with numbers names columns
+only if it names a time among them. A workbook (.xlsx) is ISO New England's SMD
 hourly file, of which the sheet "ISO NE CA" is read. `feederguard.data.profiles.clock` says how
 times are found and read. Columns, letter case ignored:
 
@@ -47,6 +48,8 @@ NOT_A_LOAD = frozenset(
     "minute "
     "forecast da price lmp temp temperature bulb dew unnamed".split()
 )
+
+TIME_WORDS = frozenset("time timestamp datetime date hour he hr utc interval".split())
 
 _UNIT = re.compile(r"[\s_]*\(?\b(mw|kw|w|pu)\)?$|_(mw|kw|w|pu)$", re.IGNORECASE)
 _UNITS = ("mw", "kw", "w", "", "pu")
@@ -155,7 +158,16 @@ def _header_position(rows: list[list[str]]) -> int:
     fitting = [
         k for k in dated if k > 0 and k - 1 not in dated and len(rows[k - 1]) == len(rows[k])
     ]
-    return (sorted(fitting, key=lambda k: -len(rows[k])) or dated or [1])[0] - 1
+    top = (sorted(fitting, key=lambda k: -len(rows[k])) or dated or [1])[0] - 1
+    # A row of data whose time is missing or unreadable names nothing: the header is above it.
+    while top >= 0 and not _names_columns(rows[top]):
+        top -= 1
+    return top
+
+
+def _names_columns(row: list[str]) -> bool:
+    numbers = any(re.fullmatch(r"[-+]?\d*[.,]?\d+([eE][-+]?\d+)?", cell) for cell in row)
+    return not numbers or any(TIME_WORDS & set(words(cell)) for cell in row)
 
 
 def _workbook_cells(path: Path) -> pd.DataFrame:

@@ -156,6 +156,7 @@ def no_load_angles(network: NetworkFields) -> FloatArray:
     It is that of its substation less the shifts on the way.
     """
     graph = nx.Graph()
+    graph.add_nodes_from(range(network.n_bus))
     for k, (i, j) in enumerate(
         zip(network.from_bus.tolist(), network.to_bus.tolist(), strict=True)
     ):

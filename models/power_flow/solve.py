@@ -5,17 +5,27 @@ Constant-power demand at every bus, substations at fixed voltage, the branch mod
 method is derived in `newton_sweep.py`: an exact Newton step by one sweep over the tree, with loops
 closed by link currents. An item has converged when the power mismatch at every bus is below
 `tolerance_mva`. One that fails is marked and filled with NaN; the rest of the batch goes on.
+
+From no load, Newton's method may end in a wrong root of a meshed network whose angles are wide. A
+meshed item with a voltage outside `_NEAR_PU` is solved again from the angles of its DC power flow,
+
+    (1)  sum over branches at i of (theta_i - theta_j - shift) / |z| = -p_i,   |V| = 1
+
+and the root nearer to 1 pu is kept.
 """
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse  # type: ignore[import-untyped]
+from scipy.sparse.linalg import spsolve  # type: ignore[import-untyped]
 
-from feederguard.models.arrays import BoolArray, plain, threads_for
+from feederguard.models.arrays import BoolArray, ComplexArray, FloatArray, plain, threads_for
 from feederguard.models.network import Network
 from feederguard.models.network.checks import warn_of_idle_generators
 from feederguard.models.power_flow.flow import PowerFlow
@@ -43,9 +53,11 @@ def solve_power_flow(
     demand) is marked in `converged`; it never raises.
 
     Warns (UserWarning) when p is left to its default where generators wait to be dispatched, as
-    they then feed nothing. Raises ValueError when a shape does not fit the network or two batch
-    sizes disagree.
+    they then feed nothing; and when meshed items keep voltages far from 1 pu. Raises ValueError
+    when a shape does not fit the network, two batch sizes disagree, tolerance_mva is not positive,
+    or max_iterations is not a positive whole number.
     """
+    _check_limits(tolerance_mva, max_iterations)
     if p is None:
         warn_of_idle_generators(
             network,
@@ -63,7 +75,9 @@ def solve_power_flow(
         if "start" in given
         else np.empty((0, network.n_bus), np.complex128),
     )
-    answer = _solve(network, asked, n_item, tolerance_mva / network.base_mva, max_iterations)
+    tolerance = tolerance_mva / network.base_mva
+    answer = _solve(network, asked, n_item, tolerance, max_iterations)
+    _leave_far_roots(network, asked, answer, tolerance, max_iterations)
     voltage, current, iterations, energised = answer
     converged = iterations >= 0
     if batched:
@@ -81,6 +95,18 @@ def solve_power_flow(
         p_array,
         q_array,
     )
+
+
+def _check_limits(tolerance_mva: float, max_iterations: int) -> None:
+    whole = isinstance(max_iterations, (int, np.integer)) and not isinstance(max_iterations, bool)
+    if not (whole and max_iterations >= 1):
+        raise ValueError(
+            f"solve_power_flow: max_iterations is {max_iterations!r}; give a whole number, 1 or more"
+        )
+    if not (np.isfinite(tolerance_mva) and tolerance_mva > 0):
+        raise ValueError(
+            f"solve_power_flow: tolerance_mva is {tolerance_mva!r}; give a positive number of MVA"
+        )
 
 
 def _given(
@@ -162,6 +188,72 @@ def _run(
             answer.energised[:, forest.order] = True
             return
     solve_many_forests(feeder, asked, tolerance, max_iterations, n_chunk, answer)
+
+
+# Below half the source's voltage a single line is past the point of collapse.
+_NEAR_PU = (0.5, 1.4)
+
+
+def _leave_far_roots(
+    network: Network, asked: Asked, answer: Answer, tolerance: float, max_iterations: int
+) -> None:
+    """Solve meshed items with voltages outside `_NEAR_PU` again from (1), in place."""
+    n_link = asked.closed.sum(axis=1) - (answer.energised.sum(axis=1) - len(network.substation))
+    items = np.flatnonzero((n_link > 0) & (answer.iterations >= 0))
+    items = items[_is_far(answer, items)]
+    if not items.size:
+        return
+    p, q = (np.broadcast_to(rows, answer.voltage.shape)[items] for rows in (asked.p, asked.q))
+    closed = np.broadcast_to(asked.closed, answer.current.shape)[items]
+    start = np.stack(
+        [_dc_start(network, *item) for item in zip(p, closed, answer.energised[items], strict=True)]
+    )
+    again = _solve(network, Asked(p, q, closed, start), len(items), tolerance, max_iterations)
+    with np.errstate(invalid="ignore"):
+        better = _distance(again, slice(None)) < _distance(answer, items)
+    for old, new in zip(answer, again, strict=True):
+        old[items[better]] = new[better]
+    items = items[_is_far(answer, items)]
+    if items.size:
+        v = np.abs(answer.voltage[items[0]][answer.energised[items[0]]])
+        warnings.warn(
+            f"{network.name}: {len(items)} of {len(answer.voltage)} meshed power flows have "
+            f"voltages far from 1 pu, the first one {v.min():.2f} to {v.max():.2f} pu, also from "
+            "the angles of a DC power flow; another root may be the state of operation: give "
+            "start, or less load",
+            stacklevel=3,
+        )
+
+
+def _is_far(answer: Answer, items: Any) -> BoolArray:
+    v = np.where(answer.energised[items], np.abs(answer.voltage[items]), 1.0)
+    return np.asarray(((v < _NEAR_PU[0]) | (v > _NEAR_PU[1])).any(axis=1))
+
+
+def _distance(answer: Answer, items: Any) -> FloatArray:
+    """Return the largest distance of a voltage from 1 pu, NaN where there is no answer."""
+    v = np.where(answer.energised[items], np.abs(answer.voltage[items]), 1.0)
+    return np.asarray(np.abs(v - 1.0).max(axis=1))
+
+
+def _dc_start(network: Network, p: FloatArray, closed: BoolArray, live: BoolArray) -> ComplexArray:
+    """Return voltages of 1 pu at the angles of (1), 0 at dark buses, (n_bus,)."""
+    on = closed & live[network.from_bus]
+    i, j = network.from_bus[on], network.to_bus[on]
+    weight = 1.0 / np.maximum(np.abs(network.z[on]), 1e-6)
+    n_on = int(on.sum())
+    ends = sparse.csr_array(
+        (np.repeat([1.0, -1.0], n_on), (np.tile(np.arange(n_on), 2), np.concatenate([i, j]))),
+        shape=(n_on, network.n_bus),
+    )
+    matrix = (ends.T @ (ends * weight[:, None])).tocsc()
+    right = ends.T @ (weight * network.shift[on]) - np.where(np.isfinite(p), p, 0.0)
+    theta = np.zeros(network.n_bus)
+    theta[network.substation] = np.angle(network.v_substation)
+    free = np.flatnonzero(live & ~np.isin(np.arange(network.n_bus), network.substation))
+    known = right - matrix @ theta
+    theta[free] = spsolve(matrix[free][:, free], known[free])
+    return np.where(live, np.exp(1j * theta), 0)
 
 
 def _as_batch(

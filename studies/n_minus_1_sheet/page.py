@@ -19,7 +19,7 @@ import numpy as np
 from feederguard.models.load_transfer.rules import COST_BASE_MVA, COST_LOAD, COST_SWITCH
 from feederguard.studies.n_minus_1_sheet.rows import amount_unit
 from feederguard.studies.n_minus_1_sheet.tables import Sheet, number, told, totals, warnings_of
-from feederguard.studies.running.files import write_whole
+from feederguard.studies.running.files import csv_text, write_whole
 
 Line = dict[Any, Any]  # a row of a table, by its columns
 
@@ -31,9 +31,9 @@ def write_sheet(sheet: Sheet, folder: Path) -> list[Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     texts = {
-        "sheet.csv": sheet.faults.to_csv(index=False),
-        "steps.csv": sheet.steps.to_csv(index=False),
-        "times.csv": sheet.times.to_csv(index=False),
+        "sheet.csv": csv_text(sheet.faults),
+        "steps.csv": csv_text(sheet.steps),
+        "times.csv": csv_text(sheet.times),
         "sheet.html": page(sheet),
     }
     for name, text in texts.items():

@@ -36,6 +36,7 @@ from feederguard.studies.n_minus_1_sheet.faults import (
     device_text,
     response_columns,
 )
+from feederguard.studies.running.files import joined
 
 NOTHING, RESTORED, SHEDS, PARTLY, NO_TIE, LEFT, UNSAFE = (
     "nothing to do",
@@ -197,7 +198,7 @@ def fault_rows(
             "dark_buses": [_listed(network, np.flatnonzero(row)) for row in ~flow.energised],
             "shed_kw": shed_kw.sum(axis=1),
             "shed_kw_at": [
-                " ".join(f"{network.bus_name[i]}:{row[i]:.6g}" for i in np.flatnonzero(row > 0))
+                joined(f"{network.bus_name[i]}:{row[i]:.6g}" for i in np.flatnonzero(row > 0))
                 for row in shed_kw
             ],
             **_counted(network, flow.energised, final.shed, customers),
@@ -245,8 +246,8 @@ def _actions(
         shed = sequence.shed[-1]
         buses = np.flatnonzero(shed > 0)
         kw = 1e3 * network.base_mva * shed * p_load
-        told = " ".join(f"{network.bus_name[i]}:{kw[i]:.6g}" for i in buses)
-        exact = " ".join(f"{network.bus_name[i]}:{float(shed[i])!r}" for i in buses)
+        told = joined(f"{network.bus_name[i]}:{kw[i]:.6g}" for i in buses)
+        exact = joined(f"{network.bus_name[i]}:{float(shed[i])!r}" for i in buses)
         for kind, team in zip(kinds, branches, strict=True):
             action.append(kind)
             isolates = kind == "isolate"
@@ -364,7 +365,7 @@ def _bus(network: Network, bus: int) -> str:
 
 
 def _listed(network: Network, buses: IntArray) -> str:
-    return " ".join(network.bus_name[i] for i in buses)
+    return joined(network.bus_name[i] for i in buses)
 
 
 def _names(names: tuple[str, ...], places: IntArray) -> list[str]:

@@ -45,8 +45,8 @@ def html_page(
         + "</section>"
         for s in sections
     )
-    # A closing tag inside the data would end its element.
-    data = json.dumps(held, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
+    # A tag or a comment inside the data, such as a bus called <!--, would end or swallow its element.
+    data = json.dumps(held, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">

@@ -10,7 +10,14 @@ from typing import TypeVar
 import tyro
 from rich.console import Console
 
+from feederguard.data.profiles import ProfileError
+from feederguard.models.network import NetworkError
+from feederguard.studies.running.journal import RunError
+
 Options = TypeVar("Options")
+
+# What blames the input or the machine while a program computes: no bug of ours.
+RUN_ERRORS = (RunError, NetworkError, ProfileError, OSError)
 
 
 def parse_options(

@@ -9,11 +9,13 @@ writes at a time.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +23,7 @@ from types import TracebackType
 from typing import Any
 
 import pandas as pd
+from pyarrow import ArrowException
 
 Tables = dict[str, pd.DataFrame]
 
@@ -81,6 +84,8 @@ class Journal:
                 remedy = (
                     f"is in use ({error}): wait for the other run, or name another output folder"
                 )
+            elif any(word in str(error) for word in ("readonly", "full", "I/O")):
+                remedy = f"cannot be written ({error}); free some space, or name another folder"
             else:
                 remedy = (
                     f"is damaged or no journal of this version ({error}); delete it, or name "
@@ -104,7 +109,10 @@ class Journal:
 
     def tasks(self) -> set[str]:
         """Return the names of the finished tasks."""
-        found = self._file.execute("SELECT DISTINCT task FROM result WHERE key = ?", (self.key,))
+        with self._told():
+            found = self._file.execute(
+                "SELECT DISTINCT task FROM result WHERE key = ?", (self.key,)
+            ).fetchall()
         return {task for (task,) in found}
 
     def write(self, task: str, tables: Tables) -> None:
@@ -117,22 +125,58 @@ class Journal:
                 f"task {task} returned no table; return at least one, which may be empty"
             )
         rows = [(self.key, task, name, _bytes_of(table)) for name, table in tables.items()]
-        with self._file:
+        with self._told(), self._file:
             self._file.execute("BEGIN IMMEDIATE")
             self._file.executemany("INSERT OR REPLACE INTO result VALUES (?, ?, ?, ?)", rows)
 
     def read(self, task: str) -> Tables:
         """Return the tables of a finished task in the order they were written.
 
-        Raises KeyError for another task.
+        Raises KeyError for another task, and RunError for one whose content is damaged.
         """
-        found = self._file.execute(
-            "SELECT name, content FROM result WHERE key = ? AND task = ? ORDER BY rowid",
-            (self.key, task),
-        ).fetchall()
+        with self._told():
+            found = self._file.execute(
+                "SELECT name, content FROM result WHERE key = ? AND task = ? ORDER BY rowid",
+                (self.key, task),
+            ).fetchall()
         if not found:
             raise KeyError(f"{self.path} holds no task {task!r}")
-        return {name: pd.read_parquet(io.BytesIO(content)) for name, content in found}
+        try:
+            return {name: pd.read_parquet(io.BytesIO(content)) for name, content in found}
+        except (ArrowException, OSError, ValueError, TypeError) as error:
+            raise RunError(
+                f"{self.path}: what it holds of task {task!r} is damaged ({error}); delete the "
+                "file to start anew"
+            ) from None
+
+    def drop_damaged(self, tasks: Iterable[str]) -> list[str]:
+        """Return which of these finished tasks are damaged, after deleting them."""
+        damaged = []
+        for task in tasks:
+            try:
+                self.read(task)
+            except RunError:
+                damaged.append(task)
+                with self._told():
+                    self._file.execute(
+                        "DELETE FROM result WHERE key = ? AND task = ?", (self.key, task)
+                    )
+        return damaged
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turn errors of the file into a RunError; what was written before stays in it."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise RunError(
+                f"{self.path} cannot be used ({error}); finished tasks are kept: free some space "
+                "or allow writing, and go on with --resume"
+            ) from None
+        except sqlite3.DatabaseError as error:
+            raise RunError(
+                f"{self.path} is damaged ({error}); delete it, or name another folder"
+            ) from None
 
     def _begin(self, n_task: int) -> None:
         """Delete runs whose tables were written, keep interrupted ones, and add this run."""
@@ -158,12 +202,16 @@ class Journal:
 
 def mark_written(path: Path) -> None:
     """Note that the tables of every finished run are written, so that the next may begin anew."""
-    with sqlite3.connect(path) as file:
-        file.execute(
-            "UPDATE run SET written = 1 WHERE n_task <= (SELECT COUNT(DISTINCT task) FROM result "
-            "WHERE result.key = run.key)"
-        )
-    file.close()
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as file, file:
+            file.execute(
+                "UPDATE run SET written = 1 WHERE n_task <= (SELECT COUNT(DISTINCT task) FROM "
+                "result WHERE result.key = run.key)"
+            )
+    except sqlite3.Error as error:
+        raise RunError(
+            f"{path} cannot be marked as written ({error}); the tables are complete, so delete it"
+        ) from None
 
 
 def key_of(parts: Mapping[str, Any]) -> str:

@@ -120,6 +120,15 @@ def run_tasks(
     n_task = len(todo.tasks)
     with Journal(journal, {"label": todo.label, **todo.key}, n_task, run.resume) as kept:
         done = kept.tasks() & todo.tasks.keys()
+        damaged = kept.drop_damaged(sorted(done))
+        done -= set(damaged)
+        if damaged:
+            console.print(
+                f"{todo.label}: {len(damaged)} finished tasks are damaged in {journal} and are "
+                "done again",
+                soft_wrap=True,
+                markup=False,
+            )
         left = {name: arguments for name, arguments in todo.tasks.items() if name not in done}
         if run.resume and todo.tasks:
             told = (

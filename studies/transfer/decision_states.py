@@ -7,7 +7,7 @@ judge.
 
 from __future__ import annotations
 
-import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -48,7 +48,7 @@ def read_decisions(network: Network, scenarios: Scenarios, rows: pd.DataFrame) -
     for k, (to_close, to_open, sheds) in enumerate(zip(*columns, strict=True)):
         closed[k, _numbers(to_close, branch, "branch")] = True
         closed[k, _numbers(to_open, branch, "branch")] = False
-        for name, mw in re.findall(r"(.+?):([0-9.eE+-]+)(?: |$)", sheds):
+        for name, mw in (item.rsplit(":", 1) for item in shlex.split(sheds)):
             if name not in bus:
                 raise ValueError(
                     f"report: a decision sheds load at bus {name!r}, which {network.name} does not "
@@ -85,18 +85,11 @@ def solve_states(
 
 
 def _numbers(told: str, known: Mapping[str, int], label: str) -> list[int]:
-    """Return the positions of names that are joined by spaces; a name may hold spaces too."""
-    # A name may hold several spaces in a row.
-    known = {" ".join(name.split()): position for name, position in known.items()}
-    words, found = told.split(), []
-    while words:
-        for count in range(len(words), 0, -1):
-            if " ".join(words[:count]) in known:
-                found.append(known[" ".join(words[:count])])
-                words = words[count:]
-                break
-        else:
+    """Return the positions of names that `files.joined` has put into one cell."""
+    names = shlex.split(told)
+    for name in names:
+        if name not in known:
             raise ValueError(
-                f"report: a decision names {label} {words[0]!r}, which this feeder does not have"
+                f"report: a decision names {label} {name!r}, which this feeder does not have"
             )
-    return found
+    return [known[name] for name in names]

@@ -26,6 +26,7 @@ from feederguard.models.load_transfer import (
     Setting,  # noqa: E402
 )
 from feederguard.models.network import Network  # noqa: E402
+from feederguard.studies.running.files import joined  # noqa: E402
 from feederguard.studies.trained.transfer_agents import CURVE_COLUMNS  # noqa: E402
 
 SEARCH = "plan_search"  # its bounds are its own costs
@@ -123,7 +124,7 @@ class Row:
             note="; ".join(part for part in (report.reason, report.note) if part),
             closed_branches=_names(network, ~network.closed & closed),
             opened_branches=_names(network, opened),
-            shed_mw=" ".join(
+            shed_mw=joined(
                 f"{network.bus_name[i]}:{shed[i]:.6g}" for i in np.flatnonzero(shed > 0)
             ),
         )
@@ -381,7 +382,7 @@ def _draw(table: pd.DataFrame, feeder: str, path: Path) -> None:
 
 
 def _names(network: Network, mask: np.ndarray) -> str:
-    return " ".join(network.branch_name[b] for b in np.flatnonzero(mask))
+    return joined(network.branch_name[b] for b in np.flatnonzero(mask))
 
 
 def _seconds(value: float) -> str:

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandapower
 import pandas as pd
 import pytest
 from small_studies import quiet, read_table
@@ -185,3 +186,65 @@ def test_options_restrict_what_is_operated(tmp_path: Path) -> None:
     operated = sheet.steps[sheet.steps["action"].isin(["open", "close"])]["element"]
     assert set(operated) and set(operated) <= {"33", "36"}
     assert sheet.setting.blocked == ("35",)
+
+
+def small_net(n_bus: int, lines: list[tuple[int, int]]) -> pandapower.pandapowerNet:
+    """Return a 20 kV net with the ext_grid at bus 0 and 1 MW at its last bus."""
+    net = pandapower.create_empty_network(name="t")
+    for k in range(n_bus):
+        pandapower.create_bus(net, 20.0, name=f"B{k}")
+    pandapower.create_ext_grid(net, 0)
+    for one, other in lines:
+        pandapower.create_line_from_parameters(net, one, other, 5.0, 0.3, 0.35, 250.0, 0.25)
+    pandapower.create_load(net, n_bus - 1, p_mw=1.0, q_mvar=0.1)
+    return net
+
+
+def without_its_line() -> pandapower.pandapowerNet:
+    net = small_net(3, [(0, 1), (1, 2)])
+    pandapower.create_switch(net, 1, 1, et="l", closed=False)
+    return net
+
+
+@pytest.mark.filterwarnings("ignore:t. left out bus")
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [
+        (small_net(1, []), "error: t: no branch is in service, so none can fail; give the feeder"),
+        (small_net(2, []), "error: t: no branch is in service, so none can fail; give the feeder"),
+    ],
+)
+def test_a_feeder_without_faults_or_supply_ends_with_one_sentence(
+    net: pandapower.pandapowerNet, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pandapower.to_json(net, str(tmp_path / "t.json"))
+    with pytest.raises(SystemExit) as ended:
+        main([str(tmp_path / "t.json"), "--output", str(tmp_path / "out")])
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert re.match(message, told) and told.count("\n") == 1
+
+
+def test_a_bus_that_is_dark_before_any_fault_is_no_matter_of_loops(tmp_path: Path) -> None:
+    pandapower.to_json(without_its_line(), str(tmp_path / "t.json"))
+
+    sheet = make_sheet(NMinus1Config(str(tmp_path / "t.json"), output=tmp_path, run=ALONE), quiet())
+
+    assert sheet.faults["fault"].tolist() == ["line 0"]
+
+
+def test_an_ext_grid_without_a_branch_does_no_harm(tmp_path: Path) -> None:
+    net = small_net(3, [(0, 2)])
+    pandapower.create_ext_grid(net, 1)
+    pandapower.create_load(net, 1, p_mw=0.2)
+    pandapower.to_json(net, str(tmp_path / "t.json"))
+
+    sheet = make_sheet(NMinus1Config(str(tmp_path / "t.json"), output=tmp_path, run=ALONE), quiet())
+
+    assert sheet.faults["dark_kw"].tolist() == pytest.approx([1000.0])
+
+
+def test_feeders_of_equal_name_in_two_folders_have_two_folders_of_results(tmp_path: Path) -> None:
+    folders = {NMinus1Config(str(tmp_path / one / "net.json")).folder for one in ("a", "b")}
+    assert len(folders) == 2 and all(folder.name.startswith("net-") for folder in folders)
+    assert NMinus1Config("ieee33").folder == Path("results/n_minus_1/ieee33")

@@ -68,3 +68,15 @@ def test_wrong_values_end_with_one_sentence(
 def test_defaults_are_those_of_the_issue() -> None:
     config = TrainConfig("df_srl")
     assert (config.setting, config.train_scenarios, config.seed) == ("radial", 4000, 0)
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_the_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "ranked_switching", "--agents-cache", str(tmp_path / "file" / "below")])
+    assert ended.value.code == 2
+    assert "below cannot be written to (Not a directory); free some space" in words_of(
+        capsys.readouterr().err
+    )

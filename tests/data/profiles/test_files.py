@@ -160,6 +160,13 @@ WRONG: list[tuple[Change, str]] = [
         lambda lines: lines[1:],
         ", line 1: data without a header; name the columns above them, as time,load_mw",
     ),
+    (put(2, ",100"), ", line 2: time is empty; write it like 2022-01-31 13:00"),
+    (put(2, "31/31/2022,100"), ", line 2: time is '31/31/2022', which is not a time"),
+    (put(2, "first,100"), ", line 2: time is 'first', which is not a time"),
+    (
+        lambda lines: [",100", *lines[2:]],
+        ", line 1: data without a header; name the columns above them, as time,load_mw",
+    ),
     (lambda lines: lines[:1], ": no rows of data below the header; give at least one day"),
     (lambda lines: [], ": the file is empty; give a header line and at least one day of data"),
     (

@@ -9,11 +9,16 @@ newton_sweep.py is tested here.
 lanes.py is tested here.
 """
 
+import warnings
+
 import numpy as np
+import pandapower.networks
 import pytest
 from flow_checks import bus_admittance, feeder, mixed_states, random_network, worst_mismatch_mva
 
+import feeders
 from feederguard.data.networks import load_network
+from feederguard.models.network import Network
 from feederguard.models.power_flow import solve_power_flow
 
 # Load MW and Mvar, loss kW, lowest voltage pu and its bus in the base topology at nominal load.
@@ -410,3 +415,58 @@ def test_generators_that_wait_for_a_dispatch_are_warned_of():
     ):
         flow = solve_power_flow(network)
     assert 1e3 * flow.loss_mw == pytest.approx(202.677, abs=0.01)
+
+
+@pytest.mark.parametrize("max_iterations", [0, -1, 2.5, True, None])
+def test_a_number_of_iterations_that_tests_nothing_is_refused(max_iterations):
+    network = feeders.two_buses(p_load=[0, 0.5])
+
+    for p in (network.p_load, np.tile(network.p_load, (40, 1))):
+        with pytest.raises(
+            ValueError, match="max_iterations is .*; give a whole number, 1 or more"
+        ):
+            solve_power_flow(network, p, max_iterations=max_iterations)
+
+
+@pytest.mark.parametrize("tolerance_mva", [0.0, -1e-8, np.nan, np.inf])
+def test_a_tolerance_that_tests_nothing_is_refused(tolerance_mva):
+    with pytest.raises(ValueError, match="tolerance_mva is .*; give a positive number of MVA"):
+        solve_power_flow(feeders.two_buses(), tolerance_mva=tolerance_mva)
+
+
+def wide_net(name):
+    """A meshed net of pandapower's with its gens as sgens of the output that runpp finds."""
+    net = getattr(pandapower.networks, name)()
+    pandapower.runpp(net, calculate_voltage_angles=True)
+    made = net.res_gen.loc[net.gen.index[net.gen["in_service"]]]
+    for gen, (p_mw, q_mvar) in made[["p_mw", "q_mvar"]].iterrows():
+        pandapower.create_sgen(net, net.gen["bus"].at[gen], p_mw=p_mw, q_mvar=q_mvar)
+    net.gen, net.poly_cost = net.gen[:0], net.poly_cost[:0]
+    pandapower.runpp(net, calculate_voltage_angles=True, init="dc")
+    return net
+
+
+@pytest.mark.parametrize("name", ["create_cigre_network_hv", "case118"])
+def test_a_meshed_net_with_wide_angles_is_solved_at_its_state_of_operation(name):
+    """From no load Newton's method ends at 2.38 and 2.95 pu; runpp's root is within 0.94 to 1.05."""
+    net = wide_net(name)
+    network = Network.from_pandapower(net)
+
+    with warnings.catch_warnings(action="error"):
+        flow = solve_power_flow(network)
+        batch = solve_power_flow(network, np.tile(network.p_load - network.p_gen, (2, 1)))
+
+    assert flow.v_max_pu == pytest.approx(net.res_bus.vm_pu.max(), abs=1e-6)
+    assert flow.v_min_pu == pytest.approx(net.res_bus.vm_pu.min(), abs=1e-6)
+    assert flow.mismatch_mva < 1e-7
+    np.testing.assert_allclose(batch.voltage, np.tile(flow.voltage, (2, 1)), atol=1e-8)
+
+
+def test_a_far_root_that_stays_is_said():
+    """Two parallel lines of a source at 0.45 pu: no start leads anywhere else."""
+    network = feeders.feeder("a:0-1 b:0-1", r=0.2, p_load=[0, 0.01], v_substation=[0.45])
+
+    with pytest.warns(UserWarning, match="1 of 1 meshed power flows have voltages far from 1 pu"):
+        flow = solve_power_flow(network)
+
+    assert flow.converged and flow.v_max_pu == pytest.approx(0.45)

@@ -132,6 +132,17 @@ def test_a_closing_tag_in_a_name_does_not_end_the_data(tmp_path: Path) -> None:
     assert '<option value="b" selected>B</option>' in text
 
 
+@pytest.mark.parametrize("name", ["<!--", "<script", "</script>", "<!--<script>"])
+def test_a_name_is_data_whatever_it_looks_like(tmp_path: Path, name: str) -> None:
+    figure = new_figure([{"type": "scatter", "x": [1], "y": [2], "text": [name]}])
+    chart = Chart("one", name, figure)
+    write_report(name, [Section("s", name, (chart, Prose(name)))], HERE, tmp_path)
+    text = (tmp_path / "report.html").read_text()
+    assert page(text)["charts"]["one"]["data"][0]["text"] == [name]
+    data = text.split('id="report-data">')[1].split("</script>")[0]
+    assert "<" not in data
+
+
 def test_numbers_are_written_to_the_digits_that_count() -> None:
     assert [number(x) for x in (0.0, 1234.5, 3.14159, 0.0123, float("nan"), 2.5e-7)] == [
         "0",

@@ -85,6 +85,34 @@ def test_a_finished_run_is_read_again_or_begins_anew(tmp_path: Path) -> None:
         assert journal.tasks() == set()
 
 
+def test_a_damaged_task_is_found_and_dropped_and_the_others_stay(tmp_path: Path) -> None:
+    path = tmp_path / "j.sqlite"
+    with Journal(path, KEY, 2, resume=False) as journal:
+        journal.write("a", {"t": table(1)})
+        journal.write("b", {"t": table(2)})
+    with sqlite3.connect(path) as file:
+        file.execute("UPDATE result SET content = x'00ff' WHERE task = 'a'")
+    file.close()
+    with Journal(path, KEY, 2, resume=True) as journal:
+        with pytest.raises(RunError, match="j.sqlite: what it holds of task 'a' is damaged"):
+            journal.read("a")
+        assert journal.drop_damaged(["a", "b"]) == ["a"]
+        assert journal.tasks() == {"b"}
+
+
+def test_a_full_disk_is_one_sentence_and_finished_tasks_stay(tmp_path: Path) -> None:
+    path = tmp_path / "j.sqlite"
+    with Journal(path, KEY, 2, resume=False) as journal:
+        journal.write("a", {"t": table(1)})
+        # No page more: what SQLite says of a disk without space.
+        (pages,) = journal._file.execute("PRAGMA page_count").fetchone()
+        journal._file.execute(f"PRAGMA max_page_count = {pages}")
+        big = pd.DataFrame({"k": np.random.default_rng(0).random(20000)})
+        with pytest.raises(RunError, match="full.; finished tasks are kept: free some space"):
+            journal.write("b", {"t": big})
+        assert journal.tasks() == {"a"}
+
+
 def test_one_process_writes_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "j.sqlite"
     with (

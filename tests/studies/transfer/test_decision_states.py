@@ -19,8 +19,8 @@ def test_decisions_are_read_back_from_their_names() -> None:
     scenarios = make_scenarios(network, ["17", "2"])
     told = pd.DataFrame(
         {
-            "closed_branches": ["tie one tie one b", ""],
-            "opened_branches": ["", "5 tie one"],
+            "closed_branches": ["'tie one' 'tie one b'", ""],
+            "opened_branches": ["", "5 'tie one'"],
             "shed_mw": ["18:0.045 25:0.42", "3:0.0900001"],
         }
     )
