@@ -100,9 +100,7 @@ def solve_power_flow(
 def _check_limits(tolerance_mva: float, max_iterations: int) -> None:
     whole = isinstance(max_iterations, (int, np.integer)) and not isinstance(max_iterations, bool)
     if not (whole and max_iterations >= 1):
-        raise ValueError(
-            f"solve_power_flow: max_iterations is {max_iterations!r}; give a whole number, 1 or more"
-        )
+        raise ValueError(f"solve_power_flow: max_iterations is {max_iterations!r}; give 1 or more")
     if not (np.isfinite(tolerance_mva) and tolerance_mva > 0):
         raise ValueError(
             f"solve_power_flow: tolerance_mva is {tolerance_mva!r}; give a positive number of MVA"

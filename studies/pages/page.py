@@ -45,7 +45,7 @@ def html_page(
         + "</section>"
         for s in sections
     )
-    # A tag or a comment inside the data, such as a bus called <!--, would end or swallow its element.
+    # A tag or comment inside the data, such as a bus called <!--, would end or swallow the element.
     data = json.dumps(held, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">

@@ -32,7 +32,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def make_writable(folder: Path) -> None:
-    """Make a folder if it is missing; raises ValueError, before hours of work, if it takes no file."""
+    """Make a folder if it is missing; raises ValueError if it takes no file."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(probe := folder / ".feederguard-probe", b"")

@@ -422,9 +422,7 @@ def test_a_number_of_iterations_that_tests_nothing_is_refused(max_iterations):
     network = feeders.two_buses(p_load=[0, 0.5])
 
     for p in (network.p_load, np.tile(network.p_load, (40, 1))):
-        with pytest.raises(
-            ValueError, match="max_iterations is .*; give a whole number, 1 or more"
-        ):
+        with pytest.raises(ValueError, match="max_iterations is .*; give 1 or more"):
             solve_power_flow(network, p, max_iterations=max_iterations)
 
 
@@ -448,7 +446,7 @@ def wide_net(name):
 
 @pytest.mark.parametrize("name", ["create_cigre_network_hv", "case118"])
 def test_a_meshed_net_with_wide_angles_is_solved_at_its_state_of_operation(name):
-    """From no load Newton's method ends at 2.38 and 2.95 pu; runpp's root is within 0.94 to 1.05."""
+    """From no load Newton's method ends at 2.38 and 2.95 pu; runpp's root is near 1 pu."""
     net = wide_net(name)
     network = Network.from_pandapower(net)
 
