@@ -14,7 +14,9 @@ from feederguard.baselines.plan_search import PlanSearch
 from feederguard.baselines.proven_search import ProvenSearch
 from feederguard.models.load_transfer import Decisions, Setting, judge, resolve_setting
 from feederguard.models.load_transfer.scenario import make_scenarios
+from feederguard.models.load_transfer.setting import faultable_branches
 from feederguard.models.load_transfer.shedding_opf import LeastSheddingSolver
+from feederguard.models.network import NetworkError
 from feederguard.models.network.graph import energised_buses
 from feederguard.models.power_flow import solve_power_flow
 from feederguard.models.switching.plans import SwitchPlans
@@ -118,6 +120,45 @@ def test_shares_of_unequal_cables_are_those_of_pandapower():
     np.testing.assert_allclose(abs(flow.voltage), net.res_bus["vm_pu"], atol=1e-8)
     into_a, into_b = flow.series_current[0], -flow.series_current[1]
     assert into_a * network.z[0] == pytest.approx(into_b * network.z[1])
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_two_transformers_side_by_side_are_one_feeding_point(search):
+    """Either may fail by name; the one of 0.7 MVA alone cannot carry 1 MW, and load is shed."""
+    network = feeder(
+        "T1:0-1 T2:0-1 l:1-2 m:1-3 t:2~3",
+        x=[0.05, 0.08, 0.01, 0.01, 0.01],
+        r=[0.001, 0.001, 0.01, 0.01, 0.01],
+        kind=["trafo", "trafo", "line", "line", "tie"],
+        p_load=[0, 0, 0.5, 0.5],
+        rating=[1.5, 0.7, 1.5, 1.5, 1.5],
+    )
+
+    closed, decision, outcome = decide(network, search, "T2")
+    assert closed == {"T1", "l", "m"}
+    assert outcome.safe[0] and outcome.cost[0] == pytest.approx(0, abs=1e-6)
+    closed, decision, outcome = decide(network, search, "T1")
+    assert closed == {"T2", "l", "m"} and outcome.safe[0]
+    assert 0.29 < (decision.shed[0] * network.p_load).sum() < 0.36
+    assert faultable_branches(network).tolist() == [2, 3]
+    assert faultable_branches(network, ("line", "trafo")).tolist() == [0, 1, 2, 3]
+
+
+def test_the_meshed_setting_allows_loops_within_ratings_and_the_limits_of_the_network():
+    """A closed ring loses l: radial refuses its normal state, meshed sheds for the rating of m."""
+    network = feeder(
+        "l:0-1 m:0-2 n:1-2 t:1~2", p_load=[0, 0.5, 0.5], rating=[2.0, 0.8, 2.0, 2.0], v_min=0.97
+    )
+    with pytest.raises(NetworkError, match=r"form a loop .*'l', 'm', 'n'.* the setting 'meshed'"):
+        ProvenSearch(network, "radial")
+
+    for search in (ProvenSearch, PlanSearch, Misocp, TieEnumeration):
+        _, decision, outcome = decide(network, search, "l", "meshed")
+        assert outcome.safe[0] and outcome.max_loading[0] == pytest.approx(1.0, abs=1e-3)
+        assert 0.19 < (decision.shed[0] * network.p_load).sum() < 0.23
+    unlimited = network.with_changes(rating=np.full(4, 2.0), v_min=np.full(3, 0.995))
+    _, _, outcome = decide(unlimited, PlanSearch, "l", "meshed")
+    assert outcome.safe[0] and outcome.v_min_pu[0] >= 0.995 - 1e-5
 
 
 def test_two_transformers_with_a_coupler_feed_one_busbar():
@@ -230,7 +271,7 @@ def least_cost(network, setting, scenario, states):
     return best
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_nothing_beats_what_is_proven_on_feeders_with_parallels(seed):
     """All states of a random feeder, for each fault; searches and bounds against them."""
     rng = np.random.default_rng(seed)
