@@ -31,7 +31,7 @@ from feederguard.models.power_flow.forest import (
 )
 from feederguard.models.power_flow.newton_sweep import solve_item
 
-STAMP = "97025782d455771d06f410e64d9298e89bae85118214f15a36ecdf9c1fcfd9c7"
+STAMP = "354f2de9591bd26ef3df7ce8655b12a5c57dfb30428a1ea6b6141e13e78cb6a6"
 
 CORRECTION_ENDS = (
     "as_proposed",

@@ -119,8 +119,7 @@ def judge_with_flow(
     operated = (
         decisions.closed if before is None else _relabelled(network, scenarios, decisions, before)
     )
-    operated = rules.charged(operated, failed)
-    cost_points = rules.cost.point(shed=shed, y=operated, failed=failed)
+    cost_points = rules.cost.point(shed=shed, y=rules.charged(operated, failed), failed=failed)
     cost = rules.cost.objective(cost_points)
     charged = cost
     if proposed is not None:

@@ -40,8 +40,10 @@ class Scenarios:
 
     def __getitem__(self, items: slice | IntArray | BoolArray | list[int]) -> Scenarios:
         """Return some of the scenarios, still a batch."""
-        arrays = (getattr(self, field.name) for field in fields(self))
-        return Scenarios(*(None if array is None else array[items] for array in arrays))
+        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Scenarios(
+            **{name: None if array is None else array[items] for name, array in arrays.items()}
+        )
 
     @classmethod
     def join(cls, parts: Sequence[Scenarios]) -> Scenarios:
@@ -51,9 +53,8 @@ class Scenarios:
             n_branch = next(part.failed.shape[1] for part in parts if part.failed is not None)
             failed = np.concatenate([part.failed_branches(n_branch) for part in parts])
         names = ("fault", *DEMANDS)
-        return cls(
-            *(np.concatenate([getattr(part, name) for part in parts]) for name in names), failed
-        )
+        arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        return cls(**arrays, failed=failed)
 
     def failed_branches(self, n_branch: int) -> BoolArray:
         """Return the branches that stay open until the repair, (B, n_branch)."""
@@ -174,7 +175,7 @@ def check_scenarios(network: Network, scenarios: Scenarios, who: str) -> Scenari
             )
         arrays.append(array)
     failed = _checked_failed(network, scenarios, fault, who)
-    checked = Scenarios(plain(fault, np.int64), *arrays, failed)
+    checked = Scenarios(plain(fault, np.int64), arrays[0], arrays[1], arrays[2], failed)
     item, bus = _first_unfit(checked.fault, *arrays, network.n_branch)
     if bus >= 0:
         name, array = next(

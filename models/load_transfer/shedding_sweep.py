@@ -53,7 +53,7 @@ from feederguard.models.power_flow.forest import (
 )
 from feederguard.models.power_flow.newton_sweep import solve_item
 
-STAMP = "76521936b65862630fd83fe128605e73aace7079066e3f628f8035f7f39f4510"
+STAMP = "dcdd0e7a07f6eed806ba7ba533a6c318500ac72a1d267c4e1e951609a5f92def"
 
 MAX_ROUNDS = 25
 HALF_WAY = 3

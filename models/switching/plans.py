@@ -189,7 +189,7 @@ def forest_exchanges(network: Network, closed: BoolArray, free: BoolArray) -> Bo
     plans = np.unique(np.concatenate([plans, toggled])[:, lead], axis=0)
     live = energised_buses(network, plans)
     kept = (live == energised_buses(network, closed)).all(axis=1)
-    return plans[kept & ~has_loop(network, plans, live) & (plans != closed).any(axis=1)]
+    return np.asarray(plans[kept & ~has_loop(network, plans, live) & (plans != closed).any(axis=1)])
 
 
 @njit(cache=True)

@@ -36,7 +36,9 @@ def radial_states(
         return _forests_like(network, forest, usable, switchable, most)
     lead = team_leads(network, switchable & usable, usable)
     leads = usable & (lead == np.arange(network.n_branch))
-    tree = bare_forests(network, forest[None] * 1.0, (forest & leads)[None], leads & ~switchable)[0]
+    tree = bare_forests(
+        network, forest[None].astype(np.float64), (forest & leads)[None], leads & ~switchable
+    )[0]
     # What is closed beside the tree and stays so: what nobody switches, and what nobody can feed.
     live = energised_buses(network, forest)
     stays = forest & leads & ~tree & ~(switchable & live[network.from_bus])
