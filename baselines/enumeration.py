@@ -80,13 +80,14 @@ class TieEnumeration:
                 failed += 1
                 unresolved = min(unresolved, float(outcome.cost[k]))
                 continue
-            decision = Decisions(closed[[k]], least.shed[None])
+            decision = Decisions(closed[[k]], least.shed[None], least.curtail[None])
             judged = judge(self.network, scenario, decision, self.setting)
             if judged.safe[0] and judged.cost[0] < best_cost:
                 best_cost, best = float(judged.cost[0]), decision
         if best is None:
             # The last resort: everything is shed.
-            best, best_cost = Decisions(closed[:1], np.ones((1, self.network.n_bus))), np.nan
+            everything = np.ones((1, self.network.n_bus))
+            best, best_cost = Decisions(closed[:1], everything, everything), np.nan
         note = f"{n} states, {solved} AC OPFs" + (f", {failed} of them failed" if failed else "")
         bound = min(best_cost, unresolved) if np.isfinite(best_cost) else -np.inf
         reason = "enumerated" if bound == best_cost else "enumerated but for failed OPFs"

@@ -4,8 +4,10 @@ A chromosome has one real gene per switchable branch and one per load bus, all i
 
     switches   paper setting: a tie is closed where its gene exceeds 1/2
                radial setting: genes are keys of a spanning tree (`models/switching/forests.py`), so
-               every individual is radial
-    shedding   s = max(0, 2 g - 1): half of the range means "shed nothing", which most buses should
+               every individual is radial; a branch with a gene below LEFT_OPEN stays open, so that
+               parts may stay dark
+    shedding   s = max(0, 2 g - 1): half of the range means "shed nothing", which most buses should;
+               one gene more per bus that generates, for what is curtailed
 
 Fitness: the compiled Pyomo cost, constrained by the judge's worst violation of the Pyomo limits on
 the AC flow, for the whole population at once. The first population holds the normal state, states
@@ -32,6 +34,8 @@ from feederguard.models.network import Network
 from feederguard.models.network.graph import energised_buses, refuse_fixed_loops
 from feederguard.models.network.parallel import team_leads
 from feederguard.models.switching.forests import spanning_forests
+
+LEFT_OPEN = 0.05
 
 
 @dataclass(frozen=True)
@@ -123,8 +127,9 @@ class TransferProblem(Problem):  # type: ignore[misc]
         self.method = method
         self.scenario = scenario
         self.load_bus = np.flatnonzero(can_shed(scenario.p_load[0]))
+        self.gen_bus = np.flatnonzero(scenario.p_gen[0] > 0)
         super().__init__(
-            n_var=len(method.switchable) + len(self.load_bus),
+            n_var=len(method.switchable) + len(self.load_bus) + len(self.gen_bus),
             n_obj=1,
             n_ieq_constr=1,
             xl=0.0,
@@ -143,11 +148,14 @@ class TransferProblem(Problem):  # type: ignore[misc]
             keys = np.zeros((n, network.n_branch))
             keys[:, switchable] = genes[:, :n_switch]
             usable = np.tile(network.closed | free, (n, 1))
+            usable[:, switchable] &= genes[:, :n_switch] >= LEFT_OPEN
             usable[:, failed] = False
             closed = spanning_forests(network, keys, usable, network.closed & ~free)
             # What no path can reach keeps its normal state: switching there would only cost
             # operations.
-            reached = energised_buses(network, usable[0])
+            within_reach = network.closed | free
+            within_reach[failed] = False
+            reached = energised_buses(network, within_reach)
             dead = ~reached[network.from_bus] & ~reached[network.to_bus]
             closed[:, dead] = network.closed[dead]
         else:
@@ -155,9 +163,11 @@ class TransferProblem(Problem):  # type: ignore[misc]
             # Of parallel branches the first leads.
             closed = closed[:, self.method.lead]
         closed[:, failed] = False
-        shed = np.zeros((n, network.n_bus))
-        shed[:, self.load_bus] = np.maximum(0.0, 2.0 * genes[:, n_switch:] - 1.0)
-        return Decisions(closed, shed)
+        shed, curtail = (np.zeros((n, network.n_bus)) for _ in range(2))
+        fractions = np.maximum(0.0, 2.0 * genes[:, n_switch:] - 1.0)
+        shed[:, self.load_bus] = fractions[:, : len(self.load_bus)]
+        curtail[:, self.gen_bus] = fractions[:, len(self.load_bus) :]
+        return Decisions(closed, shed, curtail)
 
     def _evaluate(self, x: FloatArray, out: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         scenarios = self.scenario[np.zeros(len(x), dtype=np.int64)]

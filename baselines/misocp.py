@@ -1,15 +1,20 @@
 """The exact method: the load-transfer MISOCP solved to a gap, made AC-exact where it is not.
 
-In the radial setting the cone relaxation is exact where loads alone decide; local generation
-against an upper limit can loosen it. The decision is then the optimum to the gap that its report
-proves. In the paper setting the model carries a linearised angle equation, which chooses the
-topology. Where the model's shedding breaks an AC limit, the least shedding that the AC equations
-allow with that topology replaces it (`models/load_transfer/shedding_opf.py`).
+In the radial setting the cone relaxation is exact where loads alone decide; the decision is then
+the optimum to the gap that its report proves. Local generation against an upper limit can loosen
+it, and the model's decision then breaks that limit by AC power flow. The topology gets its AC
+optimum instead, a cut excludes it, and the model is solved again, until its bound reaches the best
+of these AC optima or the time is over: the report then says "not proven".
+
+In the paper setting the model carries a linearised angle equation, which chooses the topology.
+Where the model's shedding breaks an AC limit, the least shedding that the AC equations allow with
+that topology replaces it (`models/load_transfer/shedding_opf.py`).
 """
 
 from __future__ import annotations
 
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import pyomo.environ as pyo
@@ -22,10 +27,14 @@ from feederguard.models.load_transfer import (
     judge,
     resolve_setting,
 )
+from feederguard.models.load_transfer.least_shedding import least_shedding
 from feederguard.models.load_transfer.shedding_opf import LeastSheddingSolver
 from feederguard.models.network import Network
 from feederguard.models.reconfiguration import LOSS_WEIGHT, build_load_transfer
-from feederguard.models.solver import solve
+from feederguard.models.solver import NotSolvedError, Solution, solve
+
+NOT_PROVEN = "not proven"
+LEAST_GAP = 1e-6  # of the cost, below which a bound is as good as it
 
 
 class Misocp:
@@ -67,17 +76,64 @@ class Misocp:
         model = build_load_transfer(self.network, scenario, self.setting)
         solution = solve(model, self.solver, self.time_limit_s, self.rel_gap, accept_incumbent=True)
         decision = read_decision(model, scenario)
-        repaired, note = False, ""
         if not judge(self.network, scenario, decision, self.setting).safe[0]:
-            repaired = True
-            least = self._least_shedding.solve(scenario, decision.closed[0])
-            note = (
-                "shedding replaced by the AC optimum of the topology"
-                if least.found
-                else f"no repair: {least.reason}"
-            )
-            if least.found:
-                decision = Decisions(decision.closed, least.shed[None])
+            return self._repair(scenario, model, solution, decision, begin)
+        bound = self._bound(scenario, solution.bound)
+        return decision, Report(bound, solution.reason, perf_counter() - begin, False, "")
+
+    def _repair(
+        self,
+        scenario: Scenarios,
+        model: pyo.ConcreteModel,
+        solution: Solution,
+        decision: Decisions,
+        begin: float,
+    ) -> tuple[Decisions, Report]:
+        """Return the best AC optimum of the topologies that the model proposes, one by one."""
+        best, best_cost, bound, n_tried = decision, np.inf, -np.inf, 0
+        model.excluded = pyo.ConstraintList(doc="topologies that have their AC optimum")
+        while True:
+            n_tried += 1
+            for trial in (decision, *self._optima(scenario, decision)):
+                outcome = judge(self.network, scenario, trial, self.setting)
+                if outcome.safe[0] and outcome.cost[0] < best_cost:
+                    best, best_cost = trial, float(outcome.cost[0])
+            bound = self._bound(scenario, solution.bound)
+            proven = solution.bound >= best_cost * (1 - 2 * self.rel_gap) - LEAST_GAP
+            left = self.time_limit_s - (perf_counter() - begin)
+            if proven or left <= 0 or not self.setting.radial:
+                break
+            model.excluded.add(_other_topology(model))
+            try:
+                solution = solve(
+                    model, self.solver, left, self.rel_gap, accept_incumbent=True, explain=False
+                )
+            except NotSolvedError as error:
+                # No other topology is left, or no time to find one.
+                proven = error.solution.reason == "infeasible" and np.isfinite(best_cost)
+                bound = best_cost if proven else bound
+                break
+            decision = read_decision(model, scenario)
+        note = f"AC optima of {n_tried} topologies in place of the model's shedding"
+        if not np.isfinite(best_cost):
+            note = f"no repair: none of {n_tried} topologies has an AC optimum"
+        reason = solution.reason if proven or not self.setting.radial else NOT_PROVEN
+        seconds = perf_counter() - begin
+        return best, Report(min(bound, best_cost), reason, seconds, True, note)
+
+    def _optima(self, scenario: Scenarios, decision: Decisions) -> list[Decisions]:
+        """Return the least shedding of the decision's topology, by Ipopt and by the race."""
+        found = []
+        least = self._least_shedding.solve(scenario, decision.closed[0])
+        if least.found:
+            found.append(Decisions(decision.closed, least.shed[None], least.curtail[None]))
+        raced = least_shedding(self.network, scenario, decision.closed, self.setting)
+        if raced.safe[0]:
+            found.append(Decisions(decision.closed, raced.shed, raced.curtail))
+        return found
+
+    def _bound(self, scenario: Scenarios, bound: float) -> float:
+        """Return the bound of the cost that the bound of the objective gives."""
         # The angle equation of a meshed setting is an approximation: its optimum bounds nothing.
         # And the objective adds a loss term that is not cost: no decision loses more than it
         # supplies.
@@ -86,14 +142,24 @@ class Misocp:
             * self.network.base_mva
             * float(scenario.p_load.sum() + scenario.p_gen.sum())
         )
-        bound = solution.bound - most_loss if self.setting.radial else -np.inf
-        return decision, Report(bound, solution.reason, perf_counter() - begin, repaired, note)
+        return bound - most_loss if self.setting.radial else -np.inf
+
+
+def _other_topology(model: pyo.ConcreteModel) -> Any:
+    """Return the constraint that some branch to decide is in another state than now."""
+    free = [y for y in model.y.values() if not y.fixed]
+    return sum(1 - y if y.value > 0.5 else y for y in free) >= 1
 
 
 def read_decision(model: pyo.ConcreteModel, scenario: Scenarios) -> Decisions:
     """Return the decision that a solved load-transfer model holds, a batch of one."""
     closed = np.array([pyo.value(model.y[b]) > 0.5 for b in model.branch])
     shed_power = np.array([pyo.value(model.shed[i]) for i in model.bus])
-    demand = scenario.p_load[0]
-    shed = np.divide(shed_power, demand, out=np.zeros_like(demand), where=demand > 0)
-    return Decisions(closed[None], np.clip(shed, 0.0, 1.0)[None])
+    curtailed = np.zeros(len(shed_power))
+    for i, power in model.curtailed.items():
+        curtailed[i] = pyo.value(power)
+    fractions = []
+    for power, whole in ((shed_power, scenario.p_load[0]), (curtailed, scenario.p_gen[0])):
+        fraction = np.divide(power, whole, out=np.zeros_like(whole), where=whole > 0)
+        fractions.append(np.clip(fraction, 0.0, 1.0)[None])
+    return Decisions(closed[None], *fractions)

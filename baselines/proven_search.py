@@ -1,26 +1,31 @@
 """The search for switch plans, with a lower bound of the cost after every fault.
 
-`plan_search.py` answers. The bound is of decisions that feed all that can be fed, as the radial
-setting asks. The cost is
+`plan_search.py` answers. The bound is of all decisions: nothing must be fed
+(`load_transfer/shedding.py`). The cost is
 
     (1)  C_load (S / S_base)^2 + C_sw N^2  >=  floor(N)
 
-with floor(N) the cost of N operations that shed nothing that can be fed. In a radial setting whose
-normal state is a forest, N_0 operations feed what can be fed: one closing where a tie leads to the
-dark part, none where none does. Every other way takes N_0 + 2, N_0 + 4, ...: each further closing
-opens another branch. Where a branch may stand beside a feed (`network/parallel.py`) and be switched
-alone, it takes N_0 + 1, and the 2 below is a 1. So where all plans of at most N operations were
-raced,
+with floor(N) the cost of N operations that shed nothing that can be fed. Take a radial setting
+whose normal state is a forest, on a network that draws nothing once it is empty. The cheapest
+decision then feeds all that can be fed, or leaves dark just what the fault cut off. To feed all
+takes N_0 operations: one closing where a tie leads to the dark part, none where none does. Every
+other way takes N_0 + 2, N_0 + 4, ...: each further closing opens another branch. In the dark it
+takes none, or 2, 4, ..., and costs at least dark(N): the load cut off and N operations. Where a
+branch may stand beside a feed (`network/parallel.py`) and be switched alone, each 2 is a 1. So where
+all plans of at most N operations were raced, and the dark one with none,
 
-    (2)  no decision costs less than min(their best, floor(N + 2))
+    (2)  no decision costs less than min(their best, floor(N + 2), dark(2))
 
-The plain plans are all those of N_0 operations. Those of N + 2 are among the exchanges of those of
-N. Proofs are tried cheapest first:
+The plain plans are the dark one and all those of N_0 operations. Those of N + 2 are among the
+exchanges of those of N. Proofs are tried cheapest first:
 
-    operations     the cost is floor(N_0): nobody does with less
+    operations     the cost is floor(N_0), below dark(2): nobody does with less
     layers         (2) with N_0, and with up to MOST_LAYERS rounds more where that could settle it
     every state    where few loops make at most MOST_LISTED radial states, all are raced; tie
                    states likewise
+    counted        on other networks, as those with cables: every state of 0, 1, 2, ... operations
+                   is raced that is radial and whose dark load is not too dear, until floor(N)
+                   reaches the best, or MOST_LISTED states were listed
     MISOCP         its proven bound within `prove_s` seconds, where asked for
 
 Racing a plan means its least shedding by AC power flow (`models/load_transfer/least_shedding.py`).
@@ -31,6 +36,8 @@ proven", and its bound is still one.
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -50,9 +57,10 @@ from feederguard.models.load_transfer import (
 from feederguard.models.load_transfer.least_shedding import Candidates, race_topologies
 from feederguard.models.load_transfer.rules import transfer_rules
 from feederguard.models.load_transfer.scenario import Lost
+from feederguard.models.load_transfer.shedding import draws_nothing_empty
 from feederguard.models.network import Network
 from feederguard.models.network.graph import energised_buses
-from feederguard.models.network.parallel import refuse_loops
+from feederguard.models.network.parallel import has_loop, refuse_loops
 from feederguard.models.solver import NotSolvedError
 from feederguard.models.switching.plans import SwitchPlans
 
@@ -139,7 +147,7 @@ class ProvenSearch:
         plans, fault = self._search.plans, scenario.lost(0)
         idle = Decisions(plans.dark(fault)[None], np.zeros((1, self.network.n_bus)))
         outcome = judge(self.network, scenario, idle, self.setting)
-        if outcome.cost[0] == 0 and outcome.safe[0] and not self._feeds_in(scenario):
+        if outcome.cost[0] == 0 and outcome.safe[0]:
             # Nobody is cut off: a tie closed onto buses without load would help nobody.
             return _Answer(idle, 0.0, 0.0, OPERATIONS)
         decision = self._search.decide(scenario)
@@ -147,15 +155,6 @@ class ProvenSearch:
         if self._search.reports[0].reason == NOTHING_SAFE:
             return _Answer(decision, cost, self._floor(scenario, 0), NOTHING_SAFE)
         return _Answer(decision, cost)
-
-    def _feeds_in(self, scenario: Scenarios) -> bool:
-        """Return whether generation or reactive demand lies in the dark; no shedding shows it."""
-        fault, plans = scenario.lost(0), self._search.plans
-        behind = (
-            self._within_reach(scenario)
-            & ~energised_buses(self.network, plans.dark(fault)[None])[0]
-        )
-        return bool((behind & ((scenario.p_gen[0] != 0) | (scenario.q_load[0] != 0))).any())
 
     def _prove(self, scenario: Scenarios, answer: _Answer) -> None:
         if not answer.settled():
@@ -173,15 +172,21 @@ class ProvenSearch:
 
     def _prove_radial(self, scenario: Scenarios, answer: _Answer) -> None:
         plans, fault = self._search.plans, scenario.lost(0)
-        layer = plans.plain(fault)
+        if not draws_nothing_empty(self.network, scenario, self.setting):
+            self._prove_by_counting(scenario, answer)
+            return
+        layer = np.array([row for row in plans.plain(fault) if plans.feeds_all(fault, row)])
         n = int(plans.operations(fault, layer).min())
         layer = layer[plans.operations(fault, layer) == n]
         # What may stand beside a feed is operated alone.
         step = 1 if plans.beside(fault) else 2
-        if answer.cost <= self._floor(scenario, n) * (1 + 1e-9):
+        dark = self._floor(scenario, step, feeds=energised_buses(self.network, plans.dark(fault)))
+        if plans.feeds_all(fault, plans.dark(fault)):
+            dark = np.inf
+        if answer.cost <= min(self._floor(scenario, n), dark) * (1 + 1e-9):
             answer.bound, answer.reason = answer.cost, OPERATIONS
             return
-        self._bound_by_layer(scenario, answer, n, step)
+        self._bound_by_layer(scenario, answer, n, step, dark)
         if answer.settled():
             return
         if int(self.network.is_tie.sum()) <= MOST_LOOPS:
@@ -195,7 +200,7 @@ class ProvenSearch:
             if (
                 step == 1
                 or answer.settled()
-                or answer.cost > self._floor(scenario, n + 4)
+                or answer.cost > min(self._floor(scenario, n + 4), dark)
                 or len(layer) > MOST_EXPANDED
             ):
                 return
@@ -203,14 +208,54 @@ class ProvenSearch:
             if len(layer) > MOST_LISTED:
                 return
             self._race(scenario, layer, answer)
-            self._bound_by_layer(scenario, answer, n)
+            self._bound_by_layer(scenario, answer, n, dark=dark)
 
-    def _bound_by_layer(self, scenario: Scenarios, answer: _Answer, n: int, step: int = 2) -> None:
-        """Apply (2) after all plans of at most n operations were raced."""
-        answer.bound = min(answer.cost, self._floor(scenario, n + step))
+    def _bound_by_layer(
+        self, scenario: Scenarios, answer: _Answer, n: int, step: int = 2, dark: float = np.inf
+    ) -> None:
+        """Apply (2) after all plans of at most n operations were raced; dark: dark(2)."""
+        answer.bound = min(answer.cost, self._floor(scenario, n + step), dark)
         answer.reason = (
             f"every state of {n} operation{'s' * (n != 1)}" if answer.settled() else NOT_PROVEN
         )
+
+    def _prove_by_counting(self, scenario: Scenarios, answer: _Answer) -> None:
+        """Race the states of 0, 1, 2, ... operations until more of them cannot be cheaper."""
+        idle = self._search.plans.dark(scenario.lost(0))
+        free = self._search.plans.switchable & ~scenario.failed_branches(self.network.n_branch)[0]
+        lead = self._search.plans.leads(scenario.lost(0))
+        free &= lead == np.arange(len(lead))
+        places, listed = np.flatnonzero(free), 0
+        for n in range(len(places) + 1):
+            floor = self._floor(scenario, n)
+            listed += math.comb(len(places), n)
+            answer.bound = min(answer.cost, floor)
+            if answer.settled() or listed > MOST_LISTED:
+                done = f"every state of at most {n - 1} operations" if n > 1 else OPERATIONS
+                answer.reason = done if answer.settled() else NOT_PROVEN
+                return
+            chosen = itertools.combinations(places.tolist(), n)
+            while rows := list(itertools.islice(chosen, RACED_AT_ONCE)):
+                closed = np.tile(idle, (len(rows), 1))
+                closed[np.arange(len(rows))[:, None], np.array(rows, dtype=np.int64)] ^= True
+                closed = closed[:, lead]
+                self._race(scenario, self._worth_racing(scenario, closed, answer.cost), answer)
+        answer.bound, answer.reason = answer.cost, f"{EVERY_RADIAL} ({listed})"
+
+    def _worth_racing(self, scenario: Scenarios, closed: BoolArray, cost: float) -> BoolArray:
+        """Return the radial ones of these states whose operations and dark load cost less."""
+        network = self.network
+        live = energised_buses(network, closed)
+        radial = ~has_loop(network, closed, live)
+        closed, live = closed[radial], live[radial]
+        failed = scenario.failed_branches(network.n_branch)[0].astype(float)
+        points = self._rules.cost.point(
+            shed=np.where(live, 0.0, scenario.p_load),
+            curtailed=np.where(live, 0.0, scenario.p_gen),
+            y=self._rules.charged(closed.astype(float), failed[None]),
+            failed=failed,
+        )
+        return np.asarray(closed[self._rules.cost.objective(points) < cost])
 
     def _next_layer(self, fault: Lost, layer: BoolArray, n: int) -> BoolArray:
         """Return all plans of n operations, which are exchanges of those of n - 2."""
@@ -230,7 +275,7 @@ class ProvenSearch:
             cutoff = np.array([answer.cost * (1 - 1e-9)])
             race = race_topologies(self.network, scenario, candidates, self.setting, cutoff=cutoff)
             if race.winner[0] >= 0:
-                answer.decision = Decisions(part[race.winner[:1]], race.shed)
+                answer.decision = Decisions(part[race.winner[:1]], race.shed, race.curtail)
                 answer.cost = float(
                     judge(self.network, scenario, answer.decision, self.setting).cost[0]
                 )
@@ -246,16 +291,20 @@ class ProvenSearch:
         if misocp.reports[0].bound > answer.bound:
             answer.bound, answer.reason = float(misocp.reports[0].bound), BY_MISOCP
 
-    def _floor(self, scenario: Scenarios, n: int) -> float:
-        """Return floor(n) of (1), by the compiled cost itself."""
+    def _floor(self, scenario: Scenarios, n: int, feeds: BoolArray | None = None) -> float:
+        """Return floor(n) of (1) by the compiled cost itself; feeds: (n_bus,) live at most."""
         network, failed = self.network, scenario.failed_branches(self.network.n_branch)[0]
-        shed = np.where(self._within_reach(scenario), 0.0, scenario.p_load[0])
+        live = self._within_reach(scenario) if feeds is None else feeds
+        shed = np.where(live, 0.0, scenario.p_load[0])
+        curtailed = np.where(live, 0.0, scenario.p_gen[0])
         y = (network.closed & ~failed).astype(float)
         # Any n branches: the cost counts departures from the normal state.
         others = np.flatnonzero(~failed)[:n]
         y[others] = 1.0 - y[others]
-        point = self._rules.cost.point(shed=shed, y=y, failed=failed.astype(float))
-        return float(self._rules.cost.objective(point)[0])
+        points = self._rules.cost.point(
+            shed=shed, curtailed=curtailed, y=y, failed=failed.astype(float)
+        )
+        return float(self._rules.cost.objective(points)[0])
 
     def _within_reach(self, scenario: Scenarios) -> BoolArray:
         """Return the buses that some path could reach, (n_bus,)."""

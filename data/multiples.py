@@ -40,7 +40,7 @@ _SHARED = (
     "g_shunt",
     "b_shunt",
 )  # at the substation bus, n times their size
-_PER_BUS = ("vn_kv", "v_min", "v_max")
+_PER_BUS = ("vn_kv", "v_min", "v_max", "priority")
 _PER_BRANCH = (
     "r",
     "x",

@@ -84,7 +84,8 @@ _OPTIONAL_CHOICES = {"in_service": ("0", "1")}
 _DEVICE_CHOICES = {"kind": DEVICE_KINDS, "normally_open": ("0", "1")}
 # Columns beside the key, the numbers and the choices.
 _ENDS = {"branch": ("from_bus", "to_bus"), "device": ("branch", "bus")}
-_MAY_BE_EMPTY = {"rating_a": np.inf, "minutes": np.nan}
+_MAY_BE_EMPTY = {"rating_a": np.inf, "minutes": np.nan, "priority": 1.0}
+_PRIORITY = (1e-6, 1e6, "what shedding at the bus weighs, 1 or nothing for an ordinary bus")
 _MINUTES = (0.0, 1e5, "the minutes that it takes to operate the device, or nothing")
 
 
@@ -155,6 +156,8 @@ def _bundled(name: str) -> Path:
 def _read_folder(folder: Path, name: str) -> Network:
     meta = _read_meta(folder)
     buses = _read_table(folder, "buses.csv", "bus", _BUS_NUMBERS, _BUS_CHOICES)
+    if "priority" in buses.text:
+        buses.number["priority"] = _numbers(buses, "priority", *_PRIORITY)
     branches = _read_table(folder, "branches.csv", "branch", _BRANCH_NUMBERS, _BRANCH_CHOICES)
     _check_loads(buses, meta["base_mva"])
     ends = _branch_ends(branches, buses)
@@ -198,6 +201,7 @@ def _network(
         p_load=bus["p_mw"] / base_mva,
         q_load=bus["q_mvar"] / base_mva,
         p_gen=bus["sgen_p_mw"] / base_mva,
+        priority=bus.get("priority", no_bus + 1.0),
         q_gen=no_bus,
         g_shunt=no_bus,
         b_shunt=no_bus,

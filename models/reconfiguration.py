@@ -7,11 +7,14 @@ Minimum loss: the radial topology with the least sum of r_b ell_b.
 
 Load transfer after a fault: least cost (1), (2) within the limits (4), (5), which
 `load_transfer/rules.py` states. Source: Zhou et al., Energy Engineering 121(6), 2024, equations
-(1)-(6). p_i and s_i are the demand and the shed active power of bus i; e_i tells whether it is
-energised.
+(1)-(6). p_i and s_i are the demand and the shed active power of bus i, g_i and c_i its generation
+and what is curtailed of it; e_i tells whether it is energised. Priorities and curtailment are ours;
+without them S is the shed power.
 
-    (1)  cost = C_load (S / S_base)^2 + C_sw N^2,   S the shed power, N the number of operations
-    (3)  p_i (1 - e_i) <= s_i <= p_i:   what is not energised is shed
+    (1)  cost = C_load (S / S_base)^2 + C_sw N^2,   N the number of operations,
+         S = sum of w_i s_i + CURTAIL_WEIGHT sum of c_i,   w_i the priority of bus i
+    (3)  p_i (1 - e_i) <= s_i <= p_i,   g_i (1 - e_i) <= c_i <= g_i:   what is not energised is
+         shed, and its generation trips
 
 What a bus then draws is the law of `load_transfer/shedding.py`.
 
@@ -28,6 +31,7 @@ would cost nothing. It is orders of magnitude below any difference in cost that 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -44,11 +48,13 @@ from feederguard.models.equations.radiality import (
 )
 from feederguard.models.equations.switched_distflow import (
     add_branch_flow,
+    add_end_currents,
     highest_voltage,
     largest_current,
 )
 from feederguard.models.load_transfer import Scenarios, Setting, resolve_setting
 from feederguard.models.load_transfer.rules import (
+    CURTAIL_WEIGHT,
     add_cost,
     add_limits,
     cost_of_squares,
@@ -58,6 +64,7 @@ from feederguard.models.load_transfer.rules import (
 from feederguard.models.load_transfer.setting import loop_switches, voltage_band
 from feederguard.models.load_transfer.shedding import can_shed, draws_nothing_empty, kept
 from feederguard.models.network import Network, NetworkError
+from feederguard.models.network.pi_model import has_shunts
 
 LOSS_WEIGHT = 1e-4  # cost per MW lost
 
@@ -150,7 +157,8 @@ def build_load_transfer(
         largest_current(network, p + g, q, band.low.min(), band.high.max(), setting.radial),
     )
     if setting.active_limit_mw is None:
-        current = np.minimum(current, current_limit_pu(network, setting))
+        rated = np.minimum(current, current_limit_pu(network, setting))
+        current = np.where(has_shunts(network), current, rated)
     # With its load shed a bus produces all that it generates.
     least = np.where(g > 0, -g, p)
     ceiling = highest_voltage(network, least, q, band.high)
@@ -159,11 +167,7 @@ def build_load_transfer(
     )
     if setting.radial and only_consumes(network, least, q):
         add_feeding_direction(model, network, float(band.low.min()))
-    add_limits(model, network, setting)
-    for i, limit in model.voltage_limit.items():
-        # Of a bus that is dark or may be; (7) of `switched_distflow.py` holds its band.
-        if not (e := model.energised[model.zone_of[i]]).fixed or not e.value:
-            limit.deactivate()
+    _add_transfer_limits(model, network, setting)
     _add_squares(model, network, free & intact, setting.radial, must_be_fed)
     loss_mw = network.base_mva * _series_loss(model, network)
     model.objective = pyo.Objective(
@@ -172,10 +176,30 @@ def build_load_transfer(
     return model
 
 
+def _add_transfer_limits(model: pyo.ConcreteModel, network: Network, setting: Setting) -> None:
+    """Add (4), (5): at the ends of branches with shunts, and at buses that are fed for sure."""
+    add_limits(model, network, setting)
+    if setting.active_limit_mw is None:
+        rating = current_limit_pu(network, setting)
+        add_end_currents(model, network, rating)
+        for b in np.flatnonzero(has_shunts(network) & np.isfinite(rating)).tolist():
+            model.current_limit[b].deactivate()
+    for i, limit in model.voltage_limit.items():
+        # Of a bus that is dark or may be; (7) of `switched_distflow.py` holds its band.
+        if not (e := model.energised[model.zone_of[i]]).fixed or not e.value:
+            limit.deactivate()
+
+
 def _add_shedding(model: pyo.ConcreteModel, p: FloatArray, q: FloatArray, g: FloatArray) -> None:
-    """Add shed[i] with (3), and what the buses then draw, p_net and q_net[i]; p, q, g in pu."""
+    """Add shed, curtailed[i] with (3), and what buses then draw, p_net, q_net[i]; p, q, g in pu."""
     model.shed = pyo.Var(
         model.bus, bounds=lambda m, i: (0, float(p[i])), initialize=0.0, doc="s of (3)"
+    )
+    model.curtailed = pyo.Var(
+        np.flatnonzero(g).tolist(),
+        bounds=lambda m, i: (0, float(g[i])),
+        initialize=0.0,
+        doc="c of (3)",
     )
 
     @model.Constraint(model.bus, doc="(3)")
@@ -184,9 +208,14 @@ def _add_shedding(model: pyo.ConcreteModel, p: FloatArray, q: FloatArray, g: Flo
             return pyo.Constraint.Skip
         return m.shed[i] >= p[i] * (1 - m.energised[m.zone_of[i]])
 
+    @model.Constraint(list(model.curtailed), doc="(3)")
+    def dark_is_tripped(m: Any, i: int) -> Any:
+        return m.curtailed[i] >= g[i] * (1 - m.energised[m.zone_of[i]])
+
     def active(m: Any, i: int) -> Any:
         # The bounds of shed keep (1) of `shedding.py`.
-        return kept(p[i], 1.0, m.shed[i]) - g[i] * m.energised[m.zone_of[i]]
+        made = kept(g[i], 1.0, m.curtailed[i]) if i in m.curtailed else 0.0
+        return kept(p[i], 1.0, m.shed[i]) - made
 
     def reactive(m: Any, i: int) -> Any:
         # What cannot be shed is dark where its bus is.
@@ -202,7 +231,7 @@ def _add_squares(
     model: pyo.ConcreteModel, network: Network, free: BoolArray, radial: bool, must_be_fed: str
 ) -> None:
     """Add t and n of the module, above the squares of shed power and of operations."""
-    most = shed_per_base(network, sum(model.shed[i].ub for i in model.bus))
+    most = shed_per_base(network, _price(model, network, model.bus))
     model.shed_squared = pyo.Var(
         bounds=(0, max(most, 1.0) ** 2), initialize=0.0, doc="t of the module"
     )
@@ -242,10 +271,19 @@ def _add_square_of_dark(model: pyo.ConcreteModel, network: Network) -> None:
     """
     model.square_of_dark = pyo.ConstraintList(doc="t of the module")
     for part in model.parts:
-        load = sum(model.shed[i].ub for i in model.bus if model.zone_of[i] in part)
+        load = _price(model, network, [i for i in model.bus if model.zone_of[i] in part])
         if load > 0:
             off = 1 - model.energised[min(part)]
             model.square_of_dark.add(model.shed_squared >= shed_per_base(network, load) ** 2 * off)
+
+
+def _price(model: pyo.ConcreteModel, network: Network, buses: Iterable[int]) -> float:
+    """Return S of (1) where these buses shed and curtail everything, pu."""
+    total = 0.0
+    for i in buses:
+        total += float(network.priority[i]) * model.shed[i].ub
+        total += CURTAIL_WEIGHT * model.curtailed[i].ub if i in model.curtailed else 0.0
+    return total
 
 
 def _empty_model(name: str, network: Network) -> pyo.ConcreteModel:

@@ -66,6 +66,7 @@ from feederguard.models.load_transfer.ac_state import lay_out_limits
 from feederguard.models.load_transfer.judge import SAFE_TOLERANCE
 from feederguard.models.load_transfer.least_shedding import FLOW_TOLERANCE_MVA
 from feederguard.models.load_transfer.rules import transfer_rules
+from feederguard.models.load_transfer.shedding import kept
 from feederguard.models.network import Network
 from feederguard.models.network.graph import energised_buses
 from feederguard.models.network.parallel import has_loop
@@ -154,7 +155,8 @@ class PaperCorrection:
             self.network, scenarios, decisions, self.setting, "paper correction"
         )
         n = len(scenarios)
-        demand = (scenarios.p_load, scenarios.q_load, scenarios.p_gen)
+        fed_in = scenarios.p_gen * kept(1.0, 1.0, decisions.curtail)
+        demand = (scenarios.p_load, scenarios.q_load, fed_in)
         closed, shed = decisions.closed, decisions.shed.copy()
         end, n_steps, n_flows = (np.zeros(n, dtype=np.int64) for _ in range(3))
         found = Found(shed, end, n_steps, n_flows, np.full(n, -1, dtype=np.int64))
@@ -170,7 +172,11 @@ class PaperCorrection:
                 batch = Batch(items, slots, *demand, closed, refused)
                 self._step(batch, self.max_steps, found)
         return CorrectionRun(
-            Decisions(closed, shed), found.end, found.n_steps, found.n_flows, found.worst_limit
+            Decisions(closed, shed, decisions.curtail),
+            found.end,
+            found.n_steps,
+            found.n_flows,
+            found.worst_limit,
         )
 
     def _blocks(self, closed: BoolArray, items: IntArray) -> Iterator[tuple[IntArray, IntArray]]:

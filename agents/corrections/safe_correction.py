@@ -58,7 +58,12 @@ class SafeCorrection:
         check_decisions(self.network, scenarios, proposed, self.setting)
         kept = least_shedding(self.network, scenarios, proposed.closed, self.setting, proposed.shed)
         found = Found(
-            proposed.closed.copy(), kept.shed, np.zeros(len(scenarios)), kept.n_flows, kept.active
+            proposed.closed.copy(),
+            kept.shed,
+            kept.curtail,
+            np.zeros(len(scenarios)),
+            kept.n_flows,
+            kept.active,
         )
         found.cost[~(kept.safe & self._allowed(proposed.closed))] = np.inf
         self._replace(scenarios, found)

@@ -152,7 +152,7 @@ def _correct_one(case, forest, rule, room, b, found):
         for k in range(forest.n_live):
             i = forest.order[k]
             demand[k, 0], demand[k, 1] = net_after_shedding(
-                case.p_load[i], case.q_load[i], case.p_gen[i], case.shed[i]
+                case.p_load[i], case.q_load[i], case.p_gen[i], case.shed[i], 0.0
             )
         found.n_flows[b] += 1
         found.worst_limit[b] = -1

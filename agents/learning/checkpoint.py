@@ -61,6 +61,8 @@ def network_fingerprint(network: Network) -> str:
         value = getattr(network, field.name)
         if field.name in _MAY_BE_ABSENT and (value is None or not np.size(value)):
             continue
+        if field.name == "priority" and (np.asarray(value) == 1).all():
+            continue
         if field.name == "kind":
             text = ",".join(value)
         elif field.name == "devices":

@@ -222,7 +222,10 @@ def _add_capacity(model: pyo.ConcreteModel, capacity: FloatArray, current: Float
 def _add_charging(
     model: pyo.ConcreteModel, network: Network, lows: FloatArray, highs: FloatArray
 ) -> None:
-    """Set charging[j]: what the shunts of branches draw at bus j, (conductances, susceptances)."""
+    """Set charging[j]: what the shunts of branches draw at bus j, (conductances, susceptances).
+
+    at_end[b, at_from] is what the shunt of closed branch b draws at its from or to end.
+    """
     # An end that has a shunt: (branch, bus, admittance while closed, while it hangs from this end).
     y = branch_admittances(network)
     ends = []
@@ -239,6 +242,7 @@ def _add_charging(
     )
     model.product = pyo.ConstraintList(doc="u = y w, exact for binary y")
     charging: dict[int, list[Any]] = {j: [0.0, 0.0] for j in range(network.n_bus)}
+    model.at_end = {}
     for k, (b, bus, closed, hanging) in enumerate(ends):
         if k in free:
             seen, w, is_closed = model.u[k], model.w[bus], model.y[b]
@@ -251,12 +255,32 @@ def _add_charging(
                 model.product.add(w - seen >= 0)
         else:
             seen = model.w[bus] * model.y[b].value
+        model.at_end[b, bus == network.from_bus[b]] = closed.real * seen, closed.imag * seen
         for part, admittance in (
             (0, (closed.real, hanging.real)),
             (1, (closed.imag, hanging.imag)),
         ):
             charging[bus][part] += admittance[0] * seen + admittance[1] * (model.w[bus] - seen)
     model.charging = charging
+
+
+def add_end_currents(model: pyo.ConcreteModel, network: Network, rating: FloatArray) -> None:
+    """Limit the current at both ends of every branch that has shunts, as (P^2 + Q^2) / w.
+
+    rating: (n_branch,) pu. Such a branch carries another current there than in its impedance.
+    """
+    branches = {b for b, _ in model.at_end if np.isfinite(rating[b])}
+
+    @model.Constraint([(b, end) for b in sorted(branches) for end in (0, 1)], doc="(5)")
+    def end_current(m: Any, b: int, end: int) -> Any:
+        if end == 0:
+            bus, p, q = int(network.from_bus[b]), m.P[b], m.Q[b]
+        else:
+            bus = int(network.to_bus[b])
+            p, q = series_end(network.r[b], network.x[b], m.P[b], m.Q[b], m.ell[b])
+            p, q = -p, -q
+        g, susceptance = m.at_end.get((b, end == 0), (0.0, 0.0))
+        return (p + g) ** 2 + (q - susceptance) ** 2 <= float(rating[b]) ** 2 * m.w[bus]
 
 
 def _add_angles(model: pyo.ConcreteModel, network: Network) -> None:

@@ -2,7 +2,8 @@
 
     (1)  min  sum of c_k s_k   s.t.  sum of A_ck s_k <= b_c for every cut c,   low_k <= s_k <= 1
 
-with c_k > 0. It starts dual feasible at s = low, since shedding only costs. With bound flipping it
+with c_k > 0. A lever k is the load or the generation of a bus, s_k the fraction of it that is shed
+or curtailed. It starts dual feasible at s = low, since shedding only costs. With bound flipping it
 takes about one pivot per active cut.
 """
 
@@ -14,20 +15,19 @@ import numpy as np
 from numba import njit
 
 from feederguard.models.arrays import BoolArray, FloatArray, IntArray
-from feederguard.models.load_transfer.shedding import can_shed
 
 
 class Dictionary(NamedTuple):
     """slack_c = beta_c + sum of table_cj x_j over the nonbasic x_j, each at a bound.
 
-    Column j stands for the bus at position j while that is nonbasic, after a pivot for the variable
-    that left. Lower bounds are 0.
+    Column j stands for lever j while that is nonbasic, after a pivot for the variable that left.
+    Lower bounds are 0.
     """
 
     table: FloatArray  # (n_row, n)
     beta: FloatArray  # (n_row,) values of the basic variables
     high: FloatArray  # (n_row,) upper bounds of the basic variables
-    basic: IntArray  # (n_row,) variable of each row: bus position, or n + row for a slack
+    basic: IntArray  # (n_row,) variable of each row: lever, or n + row for a slack
     owner: IntArray  # (n,) variable in each column, likewise
     width: FloatArray  # (n,) range of the nonbasic variable in each column
     at_upper: BoolArray  # (n,)
@@ -35,16 +35,16 @@ class Dictionary(NamedTuple):
 
 
 @njit(error_model="numpy")
-def shed_least(forest, cuts, right, p_load, low, share, trial):
+def shed_least(levers, cuts, right, price, low, share, trial):
     """Solve (1) from the floor `low` and move `trial` this share of the way to the solution.
 
-    cuts: (n_row, n_live) by position, right: (n_row,), p_load, trial, low: (n_bus,). Returns
-    whether the solution lies elsewhere than `trial`, and the power it sheds at live buses, pu. A
-    row that every variable at its best bound cannot satisfy is left broken: the caller sees it in
-    the next AC solution.
+    levers: (n,) places of the columns in price, trial and low; cuts: (n_row, n), right: (n_row,). A
+    place without a price is not moved. Returns whether the solution lies elsewhere than `trial`,
+    and what it costs, the sum (1). A row that every variable at its best bound cannot satisfy is
+    left broken: the caller sees it in the next AC solution.
     """
     n_row, n = cuts.shape
-    d = _at_floor(forest, cuts, right, p_load, low)
+    d = _at_floor(levers, cuts, right, price, low)
     given_up = np.zeros(n_row, np.bool_)
     for _ in range(20 * (n_row + 1)):
         row, short, up = -1, 1e-9, True
@@ -68,18 +68,18 @@ def shed_least(forest, cuts, right, p_load, low, share, trial):
             answer[d.basic[c]] = min(max(d.beta[c], 0.0), d.high[c])
     total, moved = 0.0, False
     for k in range(n):
-        bus = forest.order[k]
-        if can_shed(p_load[bus]):
-            new = min(low[bus] + answer[k], 1.0)
-            moved = moved or abs(new - trial[bus]) > 1e-12
-            trial[bus] = new if share == 1.0 else trial[bus] + share * (new - trial[bus])
-            total += p_load[bus] * new
+        place = levers[k]
+        if price[place] > 0:
+            new = min(low[place] + answer[k], 1.0)
+            moved = moved or abs(new - trial[place]) > 1e-12
+            trial[place] = new if share == 1.0 else trial[place] + share * (new - trial[place])
+            total += price[place] * new
     return moved, total
 
 
 @njit(error_model="numpy")
-def _at_floor(forest, cuts, right, p_load, low):
-    """Return the dictionary with every bus at its floor."""
+def _at_floor(levers, cuts, right, price, low):
+    """Return the dictionary with every lever at its floor."""
     n_row, n = cuts.shape
     d = Dictionary(
         -cuts,
@@ -92,12 +92,12 @@ def _at_floor(forest, cuts, right, p_load, low):
         np.zeros(n),
     )
     for k in range(n):
-        bus = forest.order[k]
-        if can_shed(p_load[bus]):
-            d.width[k] = max(1.0 - low[bus], 0.0)
-            d.cost[k] = p_load[bus]
+        place = levers[k]
+        if price[place] > 0:
+            d.width[k] = max(1.0 - low[place], 0.0)
+            d.cost[k] = price[place]
             for c in range(n_row):
-                d.beta[c] += d.table[c, k] * low[bus]
+                d.beta[c] += d.table[c, k] * low[place]
     return d
 
 

@@ -36,6 +36,7 @@ from feederguard.models.load_transfer.scenario import (
     Decisions,
     Scenarios,
     check_scenarios,
+    curtailed_power,
     demand_after_shedding,
     shed_power,
 )
@@ -59,7 +60,8 @@ class Outcomes:
     reward: FloatArray  # equations (10), (11); with a proposal (21)
     shed_ratio: FloatArray  # shed active power over demand; what is dark counts as shed
     n_operations: IntArray
-    connected: BoolArray  # every bus that some path could reach is energised
+    # every bus that some path could reach is energised; for information, nothing must be fed
+    connected: BoolArray
     converged: BoolArray
     # converged, every limit held to SAFE_TOLERANCE, and radial where the setting asks for it
     safe: BoolArray
@@ -68,6 +70,8 @@ class Outcomes:
     max_loading: FloatArray
     # largest violation in the units of SAFE_TOLERANCE; NaN where the flow failed
     worst_violation: FloatArray
+    # curtailed generation over all; what trips in the dark counts as curtailed
+    curtail_ratio: FloatArray
 
     def __len__(self) -> int:
         return len(self.cost)
@@ -88,10 +92,10 @@ def judge(
     which equals (10) where nothing was corrected. before: (B, n_branch) branch states against which
     switching is charged, in place of the normal ones. Opening the faulted branch is never charged.
 
-    Raises ValueError when a batch size or shape does not fit, a value is not finite, a shed
-    fraction is outside [0, 1], the faulted branch is closed, a branch changed state that the
-    setting does not let anyone switch, or one of a team without the others. The proposal is checked
-    the same way.
+    Raises ValueError when a batch size or shape does not fit, a value is not finite, a shed or
+    curtailed fraction is outside [0, 1], the faulted branch is closed, a branch changed state that
+    the setting does not let anyone switch, or one of a team without the others. The proposal is
+    checked the same way.
     """
     return judge_with_flow(
         network, scenarios, decisions, setting, proposed=proposed, before=before
@@ -115,11 +119,14 @@ def judge_with_flow(
     flow = solve_power_flow(network, p, q, decisions.closed)
     state = read_state(rules, scenarios, flow, decisions.closed)
     shed = shed_power(scenarios, decisions.shed, flow.energised)
+    curtailed = curtailed_power(scenarios, decisions.curtail, flow.energised)
     failed = scenarios.failed_branches(network.n_branch).astype(float)
     operated = (
         decisions.closed if before is None else _relabelled(network, scenarios, decisions, before)
     )
-    cost_points = rules.cost.point(shed=shed, y=rules.charged(operated, failed), failed=failed)
+    cost_points = rules.cost.point(
+        shed=shed, curtailed=curtailed, y=rules.charged(operated, failed), failed=failed
+    )
     cost = rules.cost.objective(cost_points)
     charged = cost
     if proposed is not None:
@@ -129,7 +136,7 @@ def judge_with_flow(
     if rules.setting.radial:
         safe &= state.is_forest
     penalty = np.where(safe, 0.0, np.where(flow.converged, PENALTY_LIMIT, PENALTY_DIVERGED))
-    demand = scenarios.p_load.sum(axis=1)
+    demand, made = scenarios.p_load.sum(axis=1), scenarios.p_gen.sum(axis=1)
     outcomes = Outcomes(
         cost=cost,
         reward=1.0 / (charged + EPSILON) + penalty,
@@ -143,6 +150,9 @@ def judge_with_flow(
         v_min_pu=state.v_min,
         max_loading=state.loading,
         worst_violation=worst,
+        curtail_ratio=np.divide(
+            curtailed.sum(axis=1), made, out=np.zeros_like(made), where=made > 0
+        ),
     )
     return outcomes, flow
 
@@ -182,7 +192,12 @@ def _checked(
     """Return the decisions as kernels take them, or raise ValueError as `judge`."""
     n = len(scenarios)
     closed, shed = plain(decisions.closed), plain(decisions.shed, float)
-    for name, array, width in (("closed", closed, network.n_branch), ("shed", shed, network.n_bus)):
+    curtail = plain(decisions.curtail, float)
+    for name, array, width in (
+        ("closed", closed, network.n_branch),
+        ("shed", shed, network.n_bus),
+        ("curtail", curtail, network.n_bus),
+    ):
         if array.shape != (n, width):
             raise ValueError(
                 f"{who.asks}: {name} has shape {array.shape}; expected ({n}, {width}) on "
@@ -191,12 +206,17 @@ def _checked(
     _check_states(who.asks, "closed", closed)
     failed = scenarios.failed_branches(network.n_branch)
     offence, item, k = _first_offence(
-        failed, closed, shed, rules.normal, rules.switchable, rules.before_in_team
+        failed, closed, (shed, curtail), rules.normal, rules.switchable, rules.before_in_team
     )
     if offence == _BAD_SHED:
         fault = (
             f"sheds {shed[item, k]:g} of bus {network.bus_name[k]!r}; a shed fraction lies between "
             "0 and 1"
+        )
+    elif offence == _BAD_CURTAIL:
+        fault = (
+            f"curtails {curtail[item, k]:g} of bus {network.bus_name[k]!r}; a fraction of its "
+            "generation lies between 0 and 1"
         )
     elif offence == _RECLOSED:
         fault = f"closes the faulted branch {network.branch_name[k]!r}; it must stay open"
@@ -215,7 +235,7 @@ def _checked(
         )
     if offence:
         raise ValueError(f"{who.asks}: {who.what} {item} {fault}")
-    return Decisions(closed, shed)
+    return Decisions(closed, shed, curtail)
 
 
 def _check_states(who: str, name: str, states: NDArray[Any]) -> None:
@@ -261,11 +281,16 @@ def _surcharge(
         energised = energised.copy()
         energised[moved] = energised_buses(network, proposed.closed[moved])
 
-    def load_cost(power: FloatArray) -> FloatArray:
-        return rules.cost.objective(rules.cost.point(shed=power, y=rules.normal, failed=0.0))
+    def load_cost(power: FloatArray, decided: Decisions, live: BoolArray) -> FloatArray:
+        curtailed = curtailed_power(scenarios, decided.curtail, live)
+        points = rules.cost.point(shed=power, curtailed=curtailed, y=rules.normal, failed=0.0)
+        return rules.cost.objective(points)
 
+    shed_by_proposal = shed_power(scenarios, proposed.shed, energised)
     return np.maximum(
-        load_cost(shed) - load_cost(shed_power(scenarios, proposed.shed, energised)), 0.0
+        load_cost(shed, decisions, flow.energised)
+        - load_cost(shed_by_proposal, proposed, energised),
+        0.0,
     )
 
 
@@ -276,18 +301,21 @@ class _Who(NamedTuple):
     what: str
 
 
-_BAD_SHED, _RECLOSED, _NOT_SWITCHABLE, _SPLIT = range(1, 5)
+_BAD_SHED, _RECLOSED, _NOT_SWITCHABLE, _SPLIT, _BAD_CURTAIL = range(1, 6)
 
 
 @njit(cache=True)
 def _first_offence(  # type: ignore[no-untyped-def]
-    failed, closed, shed, normal, switchable, before_in_team
+    failed, closed, fractions, normal, switchable, before_in_team
 ):
     """Return the first rule that is broken (0: none), the item, and the bus or branch."""
+    shed, curtail = fractions
     for item in range(closed.shape[0]):
         for i in range(shed.shape[1]):
             if not -1e-9 <= shed[item, i] <= 1 + 1e-9:
                 return _BAD_SHED, item, i
+            if not -1e-9 <= curtail[item, i] <= 1 + 1e-9:
+                return _BAD_CURTAIL, item, i
         for b in range(closed.shape[1]):
             if failed[item, b]:
                 if closed[item, b]:

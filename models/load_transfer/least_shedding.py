@@ -18,12 +18,11 @@ import numpy as np
 from feederguard.models.arrays import BoolArray, FloatArray, IntArray, plain, threads_for
 from feederguard.models.load_transfer.ac_state import lay_out_limits
 from feederguard.models.load_transfer.judge import SAFE_TOLERANCE
-from feederguard.models.load_transfer.rules import TransferRules, transfer_rules
+from feederguard.models.load_transfer.rules import CURTAIL_WEIGHT, TransferRules, transfer_rules
 from feederguard.models.load_transfer.scenario import Scenarios, check_scenarios
 from feederguard.models.load_transfer.setting import Setting, resolve_setting
 from feederguard.models.load_transfer.shedding_sweep import SAFE, Aims, Batch, Found, race
 from feederguard.models.network import Network
-from feederguard.models.once_per_object import once_per_object
 from feederguard.models.power_flow.layout import prepare
 
 FLOW_TOLERANCE_MVA = 1e-8  # of the AC flows inside, as in `power_flow/solve.py`
@@ -53,6 +52,7 @@ class Race:
 
     winner: IntArray  # (B,) row of the candidates, -1 where none can be made safe
     shed: FloatArray  # (B, n_bus) the winner's shed fractions
+    curtail: FloatArray  # (B, n_bus) the winner's curtailed fractions
     # (K,) cost (1); a lower bound (see `shedding_sweep.py`) unless `finished`; inf where none was
     # sought
     cost: FloatArray
@@ -67,6 +67,7 @@ class LeastShedding:
     """The least shedding of each item of a batch."""
 
     shed: FloatArray  # (B, n_bus) fractions; where `safe` is False the floor
+    curtail: FloatArray  # (B, n_bus) fractions of generation; where `safe` is False zero
     # (B,) every limit holds by the AC flow to SAFE_TOLERANCE; radiality is the caller's affair
     safe: BoolArray
     n_flows: IntArray  # (B,)
@@ -94,7 +95,7 @@ def least_shedding(
             f"{network.name}"
         )
     found = race_topologies(network, scenarios, Candidates.one_each(closed), setting, floor)
-    return LeastShedding(found.shed, found.finished, found.n_flows, found.active)
+    return LeastShedding(found.shed, found.curtail, found.finished, found.n_flows, found.active)
 
 
 def race_topologies(
@@ -131,6 +132,7 @@ def race_topologies(
     result = Race(
         np.full(n, -1),
         floor.copy(),
+        np.zeros(floor.shape),
         np.full(n_candidate, np.inf),
         np.zeros(n_candidate, dtype=bool),
         np.zeros(n_candidate, dtype=np.int64),
@@ -141,6 +143,8 @@ def race_topologies(
         scenarios.q_load,
         scenarios.p_gen,
         floor,
+        plain(network.priority, float),
+        CURTAIL_WEIGHT,
         cutoff,
         plain(candidates.first, np.int64),
         plain(candidates.closed, bool),
@@ -156,16 +160,25 @@ def _fixed_cost(
     """Return the cost (1) of each candidate without shedding, (K,)."""
     failed = scenarios.failed_branches(network.n_branch)[candidates.scenario].astype(float)
     y = rules.charged(candidates.closed.astype(float), failed)
-    return rules.cost.objective(rules.cost.point(shed=np.zeros(network.n_bus), y=y, failed=failed))
+    points = rules.cost.point(shed=0.0, curtailed=0.0, y=y, failed=failed)
+    return rules.cost.objective(points)
 
 
 def _run(network: Network, rules: TransferRules, batch: Batch, result: Race) -> None:
     """Race the candidates of the batch; fill the result."""
     n, n_candidate = len(batch.p_load), len(batch.closed)
     status = np.zeros(n_candidate, dtype=np.int64)
-    found = Found(result.winner, result.shed, result.cost, result.n_flows, status, result.active)
+    found = Found(
+        result.winner,
+        result.shed,
+        result.curtail,
+        result.cost,
+        result.n_flows,
+        status,
+        result.active,
+    )
     aims = Aims(
-        load_cost=_load_cost(rules),
+        load_cost=_load_cost(rules, network),
         flow_tolerance=FLOW_TOLERANCE_MVA / network.base_mva,
         tolerance=SAFE_TOLERANCE,
         # With one candidate there is nothing to screen.
@@ -194,15 +207,13 @@ def _check_floor(network: Network, floor: FloatArray) -> None:
         )
 
 
-@once_per_object
-def _load_cost(rules: TransferRules) -> FloatArray:
-    """Return the cost of total shed power S (pu) alone, as a polynomial.
-
-    It is read once, off the compiled cost at three points.
-    """
+def _load_cost(rules: TransferRules, network: Network) -> FloatArray:
+    """Return the cost of S of (1) (pu) alone as a polynomial, read off the compiled cost."""
     n_branch, n_bus = rules.reachable.shape
     shed = np.zeros((3, n_bus))
-    shed[:, 0] = [0.0, 1.0, 2.0]
-    points = rules.cost.point(shed=shed, y=rules.normal.astype(float), failed=np.zeros(n_branch))
+    shed[:, 0] = np.array([0.0, 1.0, 2.0]) / network.priority[0]
+    points = rules.cost.point(
+        shed=shed, curtailed=0.0, y=rules.normal.astype(float), failed=np.zeros(n_branch)
+    )
     zero, one, two = rules.cost.objective(points)
     return np.array([0.0, 2 * one - 0.5 * two - 1.5 * zero, 0.5 * two - one + 0.5 * zero])

@@ -24,6 +24,8 @@ from feederguard.models.once_per_object import once_per_object
 
 COST_LOAD = 22.0
 COST_SWITCH = 3.0
+# Of generation curtailed, against load shed. It also counts what trips in the dark.
+CURTAIL_WEIGHT = 0.05
 # Our inference from the rewards of Zhou et al., Table 1, at nominal 33-bus load.
 COST_BASE_MVA = 0.1
 
@@ -44,8 +46,10 @@ def add_cost(
     failed: BoolArray | None = None,
     counted: BoolArray | None = None,
 ) -> None:
-    """Add (1), (2) to a model that has `shed` (buses, pu) and `y` (branches).
+    """Add (1), (2) to a model that has `shed`, `curtailed` (buses, pu) and `y` (branches).
 
+    `curtailed` may lack buses that generate nothing. S counts what is shed by the priority of its
+    bus, and what is curtailed by CURTAIL_WEIGHT.
     counted: (n_branch,) branches whose operation counts, default all: of a team its lead alone.
     `total_shed` (pu), `n_operations` and the data `failed` are variables, so that a compiled model
     stays sparse. failed: (n_branch,), default none.
@@ -56,7 +60,10 @@ def add_cost(
     model.total_shed = pyo.Var(bounds=(0, None), initialize=0.0, doc="S of (2)")
     model.n_operations = pyo.Var(bounds=(0, network.n_branch), initialize=0.0, doc="N of (2)")
     model.define_total_shed = pyo.Constraint(
-        expr=model.total_shed == sum(model.shed[i] for i in model.bus), doc="(2)"
+        expr=model.total_shed
+        == sum(float(network.priority[i]) * model.shed[i] for i in model.bus)
+        + CURTAIL_WEIGHT * sum(model.curtailed[i] for i in model.curtailed),
+        doc="(2)",
     )
     model.define_n_operations = pyo.Constraint(
         expr=model.n_operations
@@ -198,7 +205,9 @@ def transfer_rules(network: Network, setting: Setting) -> TransferRules:
         pyo.RangeSet(0, network.n_bus - 1),
         pyo.RangeSet(0, network.n_branch - 1),
     )
-    model.shed, model.y = pyo.Var(model.bus), pyo.Var(model.branch)
+    model.shed, model.curtailed, model.y = (
+        pyo.Var(index) for index in (model.bus, model.bus, model.branch)
+    )
     model.w, model.P, model.ell = pyo.Var(model.bus), pyo.Var(model.branch), pyo.Var(model.branch)
     add_cost(model, network)
     limits = compile_model(model, objective=0.0, constraints=add_limits(model, network, setting))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 from numba import njit
@@ -75,10 +75,16 @@ class Scenarios:
 
 @dataclass(frozen=True, eq=False)
 class Decisions:
-    """B answers: the closed branches after the transfer, and the shed fraction of each bus."""
+    """B answers: the closed branches after the transfer, and what each bus sheds and curtails."""
 
     closed: BoolArray  # (B, n_branch)
     shed: FloatArray  # (B, n_bus) from 0 to 1; a shed load keeps its power factor
+    # (B, n_bus) fraction of p_gen from 0 to 1; zeros where it is not given
+    curtail: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
+
+    def __post_init__(self) -> None:
+        if np.size(self.curtail) == 0:
+            object.__setattr__(self, "curtail", np.zeros(np.shape(self.shed)))
 
     def __len__(self) -> int:
         return len(self.closed)
@@ -89,11 +95,12 @@ class Decisions:
         return cls(
             np.concatenate([part.closed for part in parts]),
             np.concatenate([part.shed for part in parts]),
+            np.concatenate([part.curtail for part in parts]),
         )
 
     def __getitem__(self, items: slice | IntArray | BoolArray | list[int]) -> Decisions:
         """Return some of the decisions, still a batch."""
-        return Decisions(self.closed[items], self.shed[items])
+        return Decisions(self.closed[items], self.shed[items], self.curtail[items])
 
 
 def make_scenarios(
@@ -241,9 +248,15 @@ def demand_after_shedding(
     What a shed load still draws is the law of `shedding.py`.
     """
     share = kept(1.0, can_shed(scenarios.p_load), decisions.shed)
-    return scenarios.p_load * share - scenarios.p_gen, scenarios.q_load * share
+    made = scenarios.p_gen * kept(1.0, 1.0, decisions.curtail)
+    return scenarios.p_load * share - made, scenarios.q_load * share
 
 
 def shed_power(scenarios: Scenarios, shed: FloatArray, energised: BoolArray) -> FloatArray:
     """Return the shed active power of each bus in pu, (B, n_bus); a dark bus sheds all of it."""
     return np.where(energised, shed, 1.0) * scenarios.p_load
+
+
+def curtailed_power(scenarios: Scenarios, curtail: FloatArray, energised: BoolArray) -> FloatArray:
+    """Return the curtailed generation of each bus in pu, (B, n_bus); at a dark bus all trips."""
+    return np.where(energised, curtail, 1.0) * scenarios.p_gen

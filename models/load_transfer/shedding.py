@@ -5,6 +5,8 @@ Per bus, with the demand p, q, the shed active power s <= p and its fraction f =
     (1)  a bus can shed where p > 0; reactive demand without active demand is no load to shed
     (2)  it draws p - s = p (1 - f), and q (p - s) / p = q (1 - f): the power factor stays
 
+A generator may be curtailed by any fraction c of its output g: it then feeds in g (1 - c).
+
 Nothing must be fed. A switch state may leave any part dark, whether a path could feed it or not: a
 tie stays open, or a line is opened and nothing closed.
 
@@ -13,9 +15,10 @@ tie stays open, or a line is opened and nothing closed.
     (4)  the cost (1) of `rules.py`, and nothing else, tells whether that is worth it
 
 Often few of these states can be the cheapest. Take a part that an opened line made dark. Close the
-line again, with every load there shed: one operation less, the same shed, and no voltage or current
-moves if the part then draws nothing. So where `draws_nothing_empty`, the cheapest decision opens no
-line for the dark. It leaves dark only whole parts that the fault itself cut off.
+line again, with every load there shed and every generator off: one operation less, the same shed,
+and no voltage or current moves if the part then draws nothing. So where `draws_nothing_empty`, the
+cheapest decision opens no line for the dark. It leaves dark only whole parts that the fault itself
+cut off.
 
 These functions are used by the Pyomo models, by the judge and inside the compiled kernels.
 """
@@ -27,11 +30,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numba.extending import register_jitable
 
+from feederguard.models.load_transfer.setting import Setting, voltage_band
 from feederguard.models.network import Network
 
 if TYPE_CHECKING:
     from feederguard.models.load_transfer.scenario import Scenarios
-    from feederguard.models.load_transfer.setting import Setting
 
 
 @register_jitable
@@ -58,33 +61,35 @@ def kept_share(p_load: float, fraction: float) -> float:
 
 @register_jitable
 def net_after_shedding(
-    p_load: float, q_load: float, p_gen: float, fraction: float
+    p_load: float, q_load: float, p_gen: float, fraction: float, curtail: float
 ) -> tuple[float, float]:
     """Return the net active and reactive demand of one bus, for kernels, per unit.
 
-    p_gen: local generation.
+    p_gen: local generation; fraction, curtail: of the load shed and of the generation curtailed.
     """
     share = kept_share(p_load, fraction)
-    return p_load * share - p_gen, q_load * share
+    return p_load * share - p_gen * kept(1.0, 1.0, curtail), q_load * share
 
 
 def draws_nothing_empty(network: Network, scenario: Scenarios, setting: Setting) -> bool:
     """Return whether any part of the network, all shed, draws nothing and breaks no limit.
 
     That is so without shunts, taps and reactive demand that nobody can shed, where one band of
-    voltages holds at every bus, the substations included. Generation counts as such demand.
+    voltages holds at every bus, the substations included.
     """
     at_branches = (network.g_from, network.b_from, network.g_to, network.b_to)
     shunts = (network.g_shunt, network.b_shunt, *at_branches)
     alone = ~can_shed(scenario.p_load) & ((scenario.q_load != 0) | (scenario.p_load != 0))
     source = np.abs(network.v_substation)
     others = np.delete(np.arange(network.n_bus), network.substation)
-    one_band = all(np.ptp(limit[others]) == 0 for limit in (network.v_min, network.v_max))
-    inside = (setting.v_min_pu <= source).all() and (source <= setting.v_max_pu).all()
+    band = voltage_band(network, setting)
+    low, high = band.low[others], band.high[others]
+    one_band = np.ptp(low) == 0 and np.ptp(high) == 0
+    inside = (low.max() <= source).all() and (source <= high.min()).all()
     return bool(
         not any(values.any() for values in shunts)
         and (network.tap == 1).all()
-        and not (alone.any() or (scenario.p_gen != 0).any())
+        and not alone.any()
         and one_band
         and inside
     )

@@ -1,4 +1,4 @@
-"""Limits linearised in the shed fractions at an AC state: the cuts of `shedding_sweep.py`.
+"""Limits linearised in the levers of `shedding_sweep.py` at an AC state: its cuts.
 
 Equations (1)-(4) stand there.
 """
@@ -14,7 +14,6 @@ from feederguard.models.load_transfer.ac_state import (
     COLUMN_W,
     end_currents,
 )
-from feederguard.models.load_transfer.shedding import can_shed
 from feederguard.models.power_flow.dense import solve_columns
 from feederguard.models.power_flow.loops import add_unit_currents, respond
 from feederguard.models.power_flow.subtree import L_R, L_X, N_STATE, linearise
@@ -51,12 +50,36 @@ def choose_rows(excess, tolerance, broken, rows):
 
 
 @njit(error_model="numpy")
+def choose_all_rows(excess, tolerance, broken, rows):
+    """List in `rows` the limits that were ever broken, mark all broken ones; return how many.
+
+    excess, broken: (n_limit,). Where there are more than MAX_CUTS, the most broken now.
+    """
+    n_row = 0
+    for i in range(excess.shape[0]):
+        broken[i] = broken[i] or excess[i] > tolerance
+        if not broken[i]:
+            continue
+        if n_row < MAX_CUTS:
+            rows[n_row] = i
+            n_row += 1
+            continue
+        least = 0
+        for c in range(1, MAX_CUTS):
+            if excess[rows[c]] < excess[rows[least]]:
+                least = c
+        if excess[i] > excess[rows[least]]:
+            rows[least] = i
+    return n_row
+
+
+@njit(error_model="numpy")
 def add_cuts(case, forest, room, n_row, n_cut):
     """Append the cuts of the first n_row chosen limits at `room.trial`; return the number of cuts.
 
-    Cut c is sum of cuts[c, k] s_k <= right[c], k by position.
+    Cut c is sum of cuts[c, k] s_k <= right[c], k by lever.
     """
-    cuts, right, trial = room.cuts, room.right, room.trial
+    cuts, right, trial, n_lever = room.cuts, room.right, room.trial, room.n_lever[0]
     gradient = _sensitivities(case, forest, room, n_row)
     for c in range(n_row):
         place = n_cut
@@ -67,20 +90,20 @@ def add_cuts(case, forest, room, n_row, n_cut):
             slack = -np.inf
             for i in range(MAX_CUTS):
                 spare = right[i]
-                for k in range(forest.n_live):
-                    spare -= cuts[i, k] * trial[forest.order[k]]
+                for k in range(n_lever):
+                    spare -= cuts[i, k] * trial[room.levers[k]]
                 if spare > slack:
                     place, slack = i, spare
         right[place] = -(room.limit.excess[room.rows[c]] + INSIDE)
-        for k in range(forest.n_live):
+        for k in range(n_lever):
             cuts[place, k] = gradient[c, k]
-            right[place] += gradient[c, k] * trial[forest.order[k]]
+            right[place] += gradient[c, k] * trial[room.levers[k]]
     return n_cut
 
 
 @njit(error_model="numpy")
 def _sensitivities(case, forest, room, n_row):
-    """Return G of (2) for the chosen rows, (n_row, n_live) by position.
+    """Return G of (2) for the chosen rows, (n_row, n_lever).
 
     A lower bound counts as an upper one of -g.
     """
@@ -94,14 +117,23 @@ def _sensitivities(case, forest, room, n_row):
     respond(forest, np.zeros((n, N_STATE)), room.work.line, lifted, re, im)
     if n_link:
         _close_loops(case.feeder, forest, n_row, re, im)
-    gradient = np.zeros((n_row, n))
-    for k in range(n):
-        bus = forest.order[k]
-        if can_shed(case.p_load[bus]):
-            power = complex(case.p_load[bus], case.q_load[bus])
-            change = np.conj(power / room.answer.voltage[0, bus])
-            for c in range(n_row):
-                gradient[c, k] = re[k, c] * change.real + im[k, c] * change.imag
+    n_bus = case.p_load.shape[0]
+    gradient = np.zeros((n_row, room.n_lever[0]))
+    for k in range(room.n_lever[0]):
+        lever = room.levers[k]
+        if not room.price[lever] > 0:
+            continue
+        bus = lever if lever < n_bus else lever - n_bus
+        # Less generation is more demand.
+        power = (
+            complex(case.p_load[bus], case.q_load[bus])
+            if lever < n_bus
+            else complex(-case.p_gen[bus], 0.0)
+        )
+        change = np.conj(power / room.answer.voltage[0, bus])
+        place = forest.place[bus]
+        for c in range(n_row):
+            gradient[c, k] = re[place, c] * change.real + im[place, c] * change.imag
     return gradient
 
 

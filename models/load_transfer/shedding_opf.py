@@ -3,17 +3,18 @@
 For fixed switches the cost of a load transfer grows with the total shed power alone, so this
 problem is what remains of it. Per unit; polar voltages v, theta; branch b from i to j behind the
 ratio t_b at angle shift_b, series admittance y_b = 1 / z_b, d_b = theta_i - theta_j - shift_b; s_i
-the shed fraction of bus i and k_i the share that stays, by the law of `shedding.py`.
+the shed fraction of bus i, k_i the share that stays, by the law of `shedding.py`, c_i the
+curtailed fraction of its generation g_i, w_i its priority.
 
-    (1)  min  sum of p_i s_i
-    (2)  power into all branches and shunts at i = g_i - p_i k_i, and reactive: -q_i k_i,
+    (1)  min  sum of w_i p_i s_i + CURTAIL_WEIGHT sum of g_i c_i
+    (2)  power into all branches and shunts at i = g_i (1 - c_i) - p_i k_i, and reactive: -q_i k_i,
          at energised buses
     (3)  v_min <= v_i <= v_max
     (4)  |P_b| <= P_limit at both ends (paper setting), |J_b|^2 <= I_rating^2 (radial setting),
          as in `reconfiguration.py`
 
-J_b is the series current. The judge also counts a branch's own charging, and may find a rating
-broken by it. Branch states, demand and what is energised are data held in fixed variables, so one
+J_b is the current at either end, the branch's own charging included. Branch states, demand and what
+is energised are data held in fixed variables, so one
 model serves every scenario and topology (see `PreparedNlp`). Ipopt's optimum is local.
 """
 
@@ -26,13 +27,13 @@ import numpy as np
 import pyomo.environ as pyo
 
 from feederguard.models.arrays import BoolArray, FloatArray
-from feederguard.models.load_transfer.rules import add_limits
+from feederguard.models.load_transfer.rules import CURTAIL_WEIGHT, add_limits, current_limit_pu
 from feederguard.models.load_transfer.scenario import Scenarios
 from feederguard.models.load_transfer.setting import Setting, resolve_setting, voltage_band
 from feederguard.models.load_transfer.shedding import can_shed, kept
 from feederguard.models.network import Network
 from feederguard.models.network.graph import energised_buses
-from feederguard.models.network.pi_model import branch_admittances
+from feederguard.models.network.pi_model import branch_admittances, has_shunts
 from feederguard.models.solver.ipopt import PreparedNlp
 
 DATA = ("y", "live", "sheds", "p_load", "q_load", "p_gen")
@@ -47,12 +48,15 @@ class SheddingOptimum:
     found: bool
     reason: str
     shed: FloatArray  # (n_bus,) fractions, dark buses 0
+    curtail: FloatArray  # (n_bus,) fractions of generation, dark buses 0
 
 
-def build_transfer_opf(network: Network, setting: str | Setting) -> pyo.ConcreteModel:
+def build_transfer_opf(
+    network: Network, setting: str | Setting, curtails: bool = False
+) -> pyo.ConcreteModel:
     """Return the NLP (1)-(4), unsolved, with the variables of DATA fixed.
 
-    Other variables: v, theta, s. Raises as `resolve_setting`.
+    Other variables: v, theta, s, and c, which is 0 unless `curtails`. Raises as `resolve_setting`.
     """
     rules = resolve_setting(network, setting)
     model = pyo.ConcreteModel(f"least shedding on {network.name}")
@@ -75,6 +79,9 @@ def build_transfer_opf(network: Network, setting: str | Setting) -> pyo.Concrete
         initialize=dict(enumerate(rest)),
     )
     model.s = pyo.Var(model.bus, bounds=(0, 1), initialize=0.1, doc="shed fraction")
+    model.c = pyo.Var(model.bus, bounds=(0, 1), initialize=0.0, doc="curtailed fraction")
+    if not curtails:
+        model.c.fix()
     model.kept = pyo.Expression(
         model.bus, rule=lambda m, i: kept(1.0, m.sheds[i], m.s[i]), doc="(2) of `shedding.py`"
     )
@@ -86,10 +93,20 @@ def build_transfer_opf(network: Network, setting: str | Setting) -> pyo.Concrete
     _add_flows(model, network)
     _add_balance(model, network)
     add_limits(model, network, rules)
+    if rules.active_limit_mw is None:
+        _limit_end_currents(model, network, current_limit_pu(network, rules))
     # (3) stands as bounds of v, which an interior-point method keeps better
     model.voltage_limit.deactivate()
     model.objective = pyo.Objective(
-        expr=sum(model.live[i] * model.p_load[i] * model.s[i] for i in model.bus), doc="(1)"
+        expr=sum(
+            model.live[i]
+            * (
+                float(network.priority[i]) * model.p_load[i] * model.s[i]
+                + (CURTAIL_WEIGHT * model.p_gen[i] * model.c[i] if curtails else 0.0)
+            )
+            for i in model.bus
+        ),
+        doc="(1)",
     )
     return model
 
@@ -102,9 +119,15 @@ class LeastSheddingSolver:
 
     def __init__(self, network: Network, setting: str | Setting) -> None:
         self.network = network
+        self.setting = setting
         model = build_transfer_opf(network, setting)
-        self._nlp = PreparedNlp(model, inputs=DATA)
-        self._all_shed = self._nlp.start(s=np.full(network.n_bus, 0.99))
+        self._prepared = {False: PreparedNlp(model, inputs=DATA)}
+
+    def _nlp(self, curtails: bool) -> PreparedNlp:
+        if curtails not in self._prepared:
+            model = build_transfer_opf(self.network, self.setting, curtails)
+            self._prepared[curtails] = PreparedNlp(model, inputs=DATA)
+        return self._prepared[curtails]
 
     def solve(
         self, scenario: Scenarios, closed: BoolArray, time_limit_s: float = 10.0
@@ -127,16 +150,23 @@ class LeastSheddingSolver:
             "q_load": scenario.q_load[0],
             "p_gen": scenario.p_gen[0],
         }
-        result = self._nlp.solve(time_limit_s=time_limit_s, **data)
+        makes = scenario.p_gen[0] > 0
+        nlp = self._nlp(bool(makes.any()))
+        result = nlp.solve(time_limit_s=time_limit_s, **data)
         if not result.converged:
-            # The state with all load shed is feasible most often, and a better start then.
-            result = self._nlp.solve(time_limit_s=time_limit_s, start=self._all_shed, **data)
-        shed = np.clip(np.where(live & sheds, self._nlp.value("s"), 0.0), 0.0, 1.0)
+            # The state with all shed and curtailed is feasible most often, and a better start then.
+            nearly = np.full(self.network.n_bus, 0.99)
+            start = nlp.start(s=nearly, c=nearly) if makes.any() else nlp.start(s=nearly)
+            result = nlp.solve(time_limit_s=time_limit_s, start=start, **data)
+        shed = np.clip(np.where(live & sheds, nlp.value("s"), 0.0), 0.0, 1.0)
+        curtail = np.zeros(self.network.n_bus)
+        if makes.any():
+            curtail = np.clip(np.where(live & makes, nlp.value("c"), 0.0), 0.0, 1.0)
         # An interior-point answer stays a little above zero.
         shed[shed < 1e-7] = 0.0
-        return SheddingOptimum(
-            result.converged and bool(np.isfinite(shed).all()), result.reason, shed
-        )
+        curtail[curtail < 1e-7] = 0.0
+        known = bool(np.isfinite(shed).all() and np.isfinite(curtail).all())
+        return SheddingOptimum(result.converged and known, result.reason, shed, curtail)
 
 
 def _add_data(model: pyo.ConcreteModel, network: Network) -> None:
@@ -184,6 +214,31 @@ def _add_flows(model: pyo.ConcreteModel, network: Network) -> None:
     model.w = pyo.Expression(model.bus, rule=lambda m, n: m.v[n] ** 2)
 
 
+def _limit_end_currents(model: pyo.ConcreteModel, network: Network, rating: FloatArray) -> None:
+    """Limit the current at both ends of the branches with shunts, in place of that in between.
+
+    rating: (n_branch,) pu.
+    """
+    y = branch_admittances(network)
+    branches = np.flatnonzero(has_shunts(network) & np.isfinite(rating)).tolist()
+    for b in branches:
+        model.current_limit[b].deactivate()
+
+    @model.Constraint([(b, end) for b in branches for end in (0, 1)], doc="(4)")
+    def end_current(m: Any, b: int, end: int) -> Any:
+        if end == 0:
+            bus, p, q = int(network.from_bus[b]), m.P[b], m.Q[b]
+        else:
+            bus = int(network.to_bus[b])
+            p = float(network.r[b]) * m.ell[b] - m.P[b]
+            q = float(network.x[b]) * m.ell[b] - m.Q[b]
+        shunt = complex(y.closed[b, end])
+        w = m.y[b] * m.v[bus] ** 2
+        return (p + shunt.real * w) ** 2 + (q - shunt.imag * w) ** 2 <= (
+            float(rating[b]) ** 2 * m.v[bus] ** 2
+        )
+
+
 def _add_balance(model: pyo.ConcreteModel, network: Network) -> None:
     y = branch_admittances(network)
     into: list[list[int]] = [
@@ -211,7 +266,9 @@ def _add_balance(model: pyo.ConcreteModel, network: Network) -> None:
         away = sum(m.P[k] for k in out_of[n]) - sum(
             m.P[k] - float(network.r[k]) * m.ell[k] for k in into[n]
         )
-        return away + shunt(m, n, "real") == m.live[n] * (m.p_gen[n] - m.p_load[n] * m.kept[n])
+        return away + shunt(m, n, "real") == m.live[n] * (
+            m.p_gen[n] * (1 - m.c[n]) - m.p_load[n] * m.kept[n]
+        )
 
     @model.Constraint(model.bus, doc="(2)")
     def reactive_balance(m: Any, n: int) -> Any:

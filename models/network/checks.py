@@ -20,7 +20,7 @@ from feederguard.models.network.graph import energised_buses
 
 def check_shapes(network: NetworkFields) -> None:
     """Raise `NetworkError` when an array has not one entry per bus, branch or generator."""
-    expected = dict.fromkeys(BUS_FLOATS, network.n_bus)
+    expected = dict.fromkeys((*BUS_FLOATS, "priority"), network.n_bus)
     per_branch = ("kind", "from_bus", "to_bus", "rating", "closed", "open_end")
     expected |= dict.fromkeys((*BRANCH_FLOATS, *BRANCH_DEFAULTS, *per_branch), network.n_branch)
     expected |= {"v_substation": len(network.substation)}
@@ -73,6 +73,12 @@ def check_values(network: NetworkFields) -> None:
                 f"{network.name}: branch {network.branch_name[k]!r} is of kind {kind!r}; "
                 f"use one of {', '.join(BRANCH_KINDS)}"
             )
+    bad = np.flatnonzero(~(np.isfinite(network.priority) & (network.priority > 0)))
+    if bad.size:
+        raise NetworkError(
+            f"{network.name}: priority of bus {network.bus_name[bad[0]]!r} is "
+            f"{network.priority[bad[0]]:g}; give a positive number, 1 for an ordinary bus"
+        )
     if not np.isin(network.open_end, (0, 1, 2)).all():
         raise NetworkError(f"{network.name}: open_end must be 0 (both ends), 1 (from) or 2 (to)")
     out = np.flatnonzero(network.closed & ~network.in_service)

@@ -98,6 +98,8 @@ class NetworkFields:
     emergency_voltage_factor: float = 1.0
     # uniform limit on branch power in the `paper` setting of load transfer
     paper_limit_mw: float = float("inf")
+    # (n_bus,) what shedding there weighs in the cost of a load transfer; default 1
+    priority: FloatArray = _none()
     # (n_branch,) limit of apparent power at both ends, default inf; an optimal power flow holds it
     # in place of the current rating
     s_max: FloatArray = _none()
@@ -188,6 +190,8 @@ def coerce(network: NetworkFields) -> None:
             array: NDArray[Any] = np.array(value, dtype=kinds.get(item.name, np.float64))
             if not array.size and item.name in BRANCH_DEFAULTS:
                 array = np.full(network.n_branch, BRANCH_DEFAULTS[item.name])
+            elif not array.size and item.name == "priority":
+                array = np.ones(network.n_bus)
             elif not array.size and item.name == "gen_cost":
                 array = np.zeros((network.n_gen, 3))
             elif not array.size and item.name == "gen_cost_lines":

@@ -87,3 +87,12 @@ def held_substations(network: NetworkFields) -> BoolArray:
     At the others, generators stand for the grid above.
     """
     return np.asarray(~np.isin(network.substation, network.gen_bus[network.gen_is_grid]))
+
+
+def has_shunts(network: NetworkFields) -> BoolArray:
+    """Return which branches carry another current at an end than in their impedance, (n_branch,).
+
+    Those that are open at one end count too.
+    """
+    y = branch_admittances(network)
+    return np.asarray((y.closed != 0).any(axis=1) | (y.hanging != 0).any(axis=1))

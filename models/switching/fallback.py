@@ -40,8 +40,8 @@ def settle(
 
     The others are searched from the plain plans, with `beam` and `max_rounds` as `search_plans`;
     beam 0 skips that. Where no plan is found either, everything behind the fault stays dark, and
-    the rest sheds the least that makes it safe. Where no shedding does, it sheds nothing or
-    everything, whichever breaks the limits less: local generation may be the trouble.
+    the rest sheds and curtails the least that makes it safe. Where nothing does, it sheds nothing
+    or everything and curtails nothing or everything, whichever breaks the limits least.
     """
     lost = np.flatnonzero(np.isinf(found.cost))
     if len(lost) and beam:
@@ -65,19 +65,21 @@ def _leave_dark(
     dark = np.stack([plans.dark(part.lost(k)) for k in range(len(part))])
     rest = least_shedding(plans.network, part, dark, plans.setting)
     none, everything = (np.full(rest.shed.shape, fraction) for fraction in (0.0, 1.0))
-    worse = _broken(plans, part, dark, none) > _broken(plans, part, dark, everything)
+    trials = [
+        Decisions(dark, shed, off) for shed in (none, everything) for off in (none, everything)
+    ]
+    broken = np.stack([_broken(plans, part, trial) for trial in trials])
+    least = np.argmin(broken, axis=0)
     found.closed[lost] = dark
-    found.shed[lost] = np.where(
-        rest.safe[:, None], rest.shed, np.where(worse[:, None], everything, none)
-    )
-    found.n_flows[lost] += rest.n_flows + 2
+    for name in ("shed", "curtail"):
+        worst = np.stack([getattr(trial, name) for trial in trials])[least, np.arange(len(lost))]
+        getattr(found, name)[lost] = np.where(rest.safe[:, None], getattr(rest, name), worst)
+    found.n_flows[lost] += rest.n_flows + len(trials)
     found.active[lost] |= rest.active
     return rest.safe
 
 
-def _broken(
-    plans: SwitchPlans, scenarios: Scenarios, closed: BoolArray, shed: FloatArray
-) -> FloatArray:
+def _broken(plans: SwitchPlans, scenarios: Scenarios, decisions: Decisions) -> FloatArray:
     """Return the worst violation of each decision, (B,); inf where the flow does not converge."""
-    outcome = judge(plans.network, scenarios, Decisions(closed, shed), plans.setting)
+    outcome = judge(plans.network, scenarios, decisions, plans.setting)
     return np.nan_to_num(outcome.worst_violation, nan=np.inf)

@@ -1,8 +1,10 @@
 """Switch states worth trying after a fault: plain plans, and what one exchange makes of a plan.
 
 Radial settings: a plain plan keeps every line that is left and closes one tie for each detached
-part. An exchange closes an open branch and opens one on the loop that this makes (branch exchange:
-Civanlar et al., IEEE Trans. Power Delivery 3(3), 1988). Every such plan feeds what can be fed.
+part; one more closes nothing. An exchange closes an open branch and opens one on the loop that this
+makes (branch exchange: Civanlar et al., IEEE Trans. Power Delivery 3(3), 1988), or joins a dark
+part to a live one. Where a part may draw power though all its load is shed, an exchange may also
+only open: nothing must be fed (`load_transfer/shedding.py`).
 
 Meshed settings: with at most MOST_STATES states of the ties, every state is a plain plan. With
 more, a plain plan closes no tie or one. An exchange changes one tie, or closes one and opens
@@ -21,8 +23,9 @@ import numpy as np
 from numba import njit
 
 from feederguard.models.arrays import BoolArray, IntArray
-from feederguard.models.load_transfer import Setting, resolve_setting
+from feederguard.models.load_transfer import Scenarios, Setting, resolve_setting
 from feederguard.models.load_transfer.scenario import Lost
+from feederguard.models.load_transfer.shedding import draws_nothing_empty
 from feederguard.models.network import Network
 from feederguard.models.network.graph import energised_buses
 from feederguard.models.network.parallel import has_loop, parallels, parallels_among, team_leads
@@ -45,6 +48,9 @@ class SwitchPlans:
         self.setting = resolve_setting(network, setting)
         self.switchable = self.setting.switchable_branches(network)
         self._leads: dict[Lost, IntArray] = {}
+        demand = np.maximum(network.p_load, 0.0)[None], network.q_load[None], network.p_gen[None]
+        nominal = Scenarios(np.zeros(1, dtype=np.int64), *demand)
+        self.opens_alone = not draws_nothing_empty(network, nominal, self.setting)
         self._plain: dict[Lost, BoolArray] = {}
         self._neighbours: dict[tuple[Lost, bytes], BoolArray] = {}
 
@@ -85,7 +91,7 @@ class SwitchPlans:
         if key not in self._neighbours:
             usable = _less(self.switchable, fault)
             self._neighbours[key] = (
-                forest_exchanges(self.network, closed, usable)
+                self._exchanges(closed, usable)
                 if self.setting.radial
                 else self._toggles(fault, closed)
             )
@@ -95,7 +101,9 @@ class SwitchPlans:
         """Return every state to choose from after a fault, (n_plan, n_branch); None beyond `most`.
 
         Meshed settings: every tie state. Radial settings: every forest that feeds what can be fed,
-        found chain by chain (`radial_states.py`), and what may stand beside its feeds.
+        and every one that leaves dark what the fault itself cut off, both found chain by chain
+        (`radial_states.py`), and what may stand beside their feeds. No other can be the cheapest
+        where `draws_nothing_empty`.
         """
         if not self.setting.radial:
             return (
@@ -103,8 +111,40 @@ class SwitchPlans:
                 if len(self.plain(fault)) == self.n_states(fault) <= most
                 else None
             )
+        network, dark = self.network, self.dark(fault)
+        usable = _less(network.closed | self.switchable, fault)
+        feeding = next(row for row in self.plain(fault) if self.feeds_all(fault, row))
+        states = radial_states(network, feeding, usable, self.switchable, most)
+        live = energised_buses(network, dark)
+        if states is None or self.feeds_all(fault, dark):
+            return states
+        inside = live[network.from_bus] & live[network.to_bus]
+        rest = radial_states(network, dark, usable & inside, self.switchable, most - len(states))
+        if rest is None:
+            return None
+        # The dark part keeps its normal state.
+        rest[:, ~inside] = dark[~inside]
+        return np.concatenate([states, rest])
+
+    def feeds_all(self, fault: Lost, closed: BoolArray) -> bool:
+        """Return whether a state (n_branch,) feeds every bus that some path could reach."""
         usable = _less(self.network.closed | self.switchable, fault)
-        return radial_states(self.network, self.plain(fault)[0], usable, self.switchable, most)
+        reached, live = energised_buses(self.network, np.stack([usable, closed]))
+        return bool((reached == live).all())
+
+    def _exchanges(self, closed: BoolArray, usable: BoolArray) -> BoolArray:
+        """Return the exchanges of a radial setting, joins and openings included."""
+        network = self.network
+        live = energised_buses(network, closed)
+        at_edge = live[network.from_bus] != live[network.to_bus]
+        joins = np.flatnonzero(usable & ~closed & at_edge)
+        opens = usable & closed & live[network.from_bus] & live[network.to_bus]
+        alone = np.concatenate([joins, np.flatnonzero(opens & self.opens_alone)])
+        lead = team_leads(network, usable, usable)
+        alone = alone[lead[alone] == alone]
+        ones = np.tile(closed, (len(alone), 1))
+        ones[np.arange(len(alone)), alone] ^= True
+        return np.concatenate([forest_exchanges(network, closed, usable), ones[:, lead]])
 
     def n_states(self, fault: Lost) -> float:
         """Return how many states there are after a fault.
@@ -125,7 +165,10 @@ class SwitchPlans:
         forests = spanning_forests(
             network, keys, np.tile(usable, (len(keys), 1)), network.closed & ~self.switchable
         )
-        return np.unique(forests, axis=0)
+        feeding = np.unique(forests, axis=0)
+        dark = self.dark(fault)
+        known = (feeding == dark).all(axis=1).any()
+        return feeding if known else np.concatenate([feeding, dark[None]])
 
     def _plain_meshed(self, fault: Lost) -> BoolArray:
         ties = self._ties(fault)

@@ -1,10 +1,10 @@
 """The search for the best switch plan: race some plans, exchange branches of the best, repeat.
 
 The race (`load_transfer/least_shedding.py`) gives every plan its least shedding and its cost by AC
-power flow. A scenario is settled when its best plan sheds nothing. The others go on with what one
-exchange makes of their best plans (`plans.py`). In a meshed setting with few ties the plain plans
-are all states, so starting from them enumerates. Elsewhere this is a beam search and promises no
-optimum.
+power flow. A scenario is settled when its best plan feeds all and curtails nothing. The others go
+on with what one exchange makes of their best plans (`plans.py`). In a meshed setting with few ties
+the plain plans are all states, so starting from them enumerates. Elsewhere this is a beam search
+and promises no optimum.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from feederguard.models.arrays import BoolArray, FloatArray, IntArray
 from feederguard.models.load_transfer import Decisions, Scenarios
 from feederguard.models.load_transfer.least_shedding import Candidates, Race, race_topologies
 from feederguard.models.load_transfer.scenario import Lost
+from feederguard.models.network.graph import energised_buses
 from feederguard.models.switching.plans import SwitchPlans
 
 
@@ -30,6 +31,7 @@ class Found:
 
     closed: BoolArray  # (B, n_branch)
     shed: FloatArray  # (B, n_bus) fractions
+    curtail: FloatArray  # (B, n_bus) fractions of generation
     cost: FloatArray  # (B,) inf where no plan tried can be made safe
     n_flows: IntArray  # (B,) AC power flows spent
     active: BoolArray  # (B, n_limit) limits that were broken while the plan's shedding was sought
@@ -37,15 +39,12 @@ class Found:
     @property
     def decisions(self) -> Decisions:
         """The plans as decisions."""
-        return Decisions(self.closed, self.shed)
+        return Decisions(self.closed, self.shed, self.curtail)
 
     def take_over(self, items: IntArray, other: Found) -> None:
         """Take over what another search found for these items; its power flows are added."""
-        self.closed[items], self.shed[items], self.cost[items] = (
-            other.closed,
-            other.shed,
-            other.cost,
-        )
+        for name in ("closed", "shed", "curtail", "cost"):
+            getattr(self, name)[items] = getattr(other, name)
         self.n_flows[items] += other.n_flows
         self.active[items] |= other.active
 
@@ -72,12 +71,15 @@ def search_plans(
     found = Found(
         first,
         np.ones((n, network.n_bus)),
+        np.zeros((n, network.n_bus)),
         np.full(n, np.inf),
         np.zeros(n, np.int64),
         np.zeros((n, raced.race.active.shape[1]), dtype=bool),
     )
     _take(found, np.arange(n), raced)
-    open_items = np.flatnonzero(found.shed.any(axis=1)) if max_rounds else np.arange(0)
+    dark = ~energised_buses(network, found.closed) & (scenarios.p_load + scenarios.p_gen > 0)
+    costs_power = (dark | (found.shed > 0) | (found.curtail > 0)).any(axis=1)
+    open_items = np.flatnonzero(costs_power & (max_rounds > 0))
     # A meshed setting whose every state was tried has nothing left to exchange.
     open_items = open_items[[len(tried[k]) < plans.n_states(faults[k]) for k in open_items]]
     seen = {k: {row.tobytes() for row in tried[k]} for k in open_items.tolist()}
@@ -130,6 +132,7 @@ def _take(found: Found, items: IntArray, raced: _Raced) -> None:
     found.cost[item] = race.cost[row]
     found.closed[item] = raced.candidates.closed[row]
     found.shed[item] = race.shed[won]
+    found.curtail[item] = race.curtail[won]
     found.active[item] = race.active[row]
 
 

@@ -1,11 +1,13 @@
 """In which order to operate: every state between the trip and the decision judged by AC flow.
 
 A fault has tripped its branch, and what hung from it is dark. A decision asks for the operations A:
-sectionalisers to open, ties to close, and one shedding of all its buses at once. After the
+sectionalisers to open, ties to close, and one shedding of all its buses at once, curtailment of
+generation with it. After the
 operations in a set S of A, in whatever order,
 
     (1)  closed(S) = the normal state less the faulted branch and what S opens, with what S closes
-    (2)  shed(S)   = the decision's shed fractions where the shedding is in S, else none
+    (2)  shed(S)   = the decision's fractions shed and curtailed where the shedding is in S, else
+                     none
     (3)  excess e(S) = the judge's worst violation of its limits, 0 within SAFE_TOLERANCE,
          inf where the flow has no solution
 
@@ -72,6 +74,7 @@ class SwitchingSequence:
     operations: tuple[Operation, ...]  # n of them; operation k leads to state k + 1
     closed: BoolArray  # (n + 1, n_branch)
     shed: FloatArray  # (n + 1, n_bus) fractions
+    curtail: FloatArray  # (n + 1, n_bus) fractions of generation
     excess: FloatArray  # (n + 1,) (3)
     loop: BoolArray  # (n + 1,) whether a loop is energised
     compared: bool  # every order was compared; else one operation was chosen at a time
@@ -101,9 +104,12 @@ def order_operations(
             "one decision for each"
         )
     outcome_flow = judge_with_flow(network, scenarios, decisions, setting)[1]
-    shed = np.where(outcome_flow.energised & can_shed(scenarios.p_load), decisions.shed, 0.0)
+    live = outcome_flow.energised
+    shed = np.where(live & can_shed(scenarios.p_load), decisions.shed, 0.0)
+    curtail = np.where(live & (scenarios.p_gen > 0), decisions.curtail, 0.0)
+    wanted = Decisions(decisions.closed, shed, curtail)
     cases = [
-        _Case.of(network, setting, scenarios[k : k + 1], decisions.closed[k], shed[k])
+        _Case.of(network, setting, scenarios[k : k + 1], wanted[k : k + 1])
         for k in range(len(scenarios))
     ]
     loops_allowed = make_before_break or not setting.radial
@@ -131,6 +137,7 @@ class _Case:
     scenario: Scenarios  # a batch of one
     start: BoolArray  # (n_branch,) tripped
     shed: FloatArray  # (n_bus,) of the decision
+    curtail: FloatArray  # (n_bus,) of the decision
     operations: tuple[Operation, ...]
 
     @classmethod
@@ -139,9 +146,9 @@ class _Case:
         network: Network,
         setting: Setting,
         scenario: Scenarios,
-        closed: BoolArray,
-        shed: FloatArray,
+        decision: Decisions,
     ) -> _Case:
+        closed, shed, curtail = decision.closed[0], decision.shed[0], decision.curtail[0]
         start = network.closed.copy()
         failed = scenario.failed_branches(network.n_branch)[0]
         start[failed] = False
@@ -155,21 +162,21 @@ class _Case:
             ]
 
         operations = of_each_team(OPEN, start & ~closed)
-        operations += [Operation(SHED, ())] * bool((shed > 0).any())
+        operations += [Operation(SHED, ())] * bool((shed > 0).any() or (curtail > 0).any())
         operations += of_each_team(CLOSE, ~start & closed)
-        return cls(scenario, start, shed, tuple(operations))
+        return cls(scenario, start, shed, curtail, tuple(operations))
 
-    def states(self, masks: IntArray) -> tuple[BoolArray, FloatArray]:
-        """Return (1) and (2) of the subsets given as bit masks, (B, n_branch) and (B, n_bus)."""
+    def states(self, masks: IntArray) -> Decisions:
+        """Return (1) and (2) of the subsets given as bit masks, as decisions."""
         closed = np.tile(self.start, (len(masks), 1))
-        shed = np.zeros((len(masks), len(self.shed)))
+        shed, curtail = (np.zeros((len(masks), len(self.shed))) for _ in range(2))
         for bit, operation in enumerate(self.operations):
             done = (masks >> bit) & 1 == 1
             if operation.kind == SHED:
-                shed[done] = self.shed
+                shed[done], curtail[done] = self.shed, self.curtail
             else:
                 closed[np.ix_(done, operation.branches)] = operation.kind == CLOSE
-        return closed, shed
+        return Decisions(closed, shed, curtail)
 
     def sequence(
         self, path: list[int], excess: FloatArray, loop: BoolArray, *, compared: bool
@@ -179,9 +186,15 @@ class _Case:
             (after ^ before).bit_length() - 1
             for before, after in zip(path[:-1], path[1:], strict=True)
         ]
-        closed, shed = self.states(np.array(path))
+        states = self.states(np.array(path))
         return SwitchingSequence(
-            tuple(self.operations[bit] for bit in done), closed, shed, excess, loop, compared
+            tuple(self.operations[bit] for bit in done),
+            states.closed,
+            states.shed,
+            states.curtail,
+            excess,
+            loop,
+            compared,
         )
 
 
@@ -214,16 +227,15 @@ def _judge(
 ) -> list[_States]:
     """Return the states of several cases after one call of the judge."""
     rows = np.repeat(np.arange(len(cases)), [len(m) for m in masks])
-    parts = [case.states(m) for case, m in zip(cases, masks, strict=True)]
-    closed, shed = (np.concatenate([part[side] for part in parts]) for side in (0, 1))
+    states = Decisions.join([case.states(m) for case, m in zip(cases, masks, strict=True)])
     scenarios = Scenarios.join([case.scenario for case in cases])[rows]
-    outcomes, flow = judge_with_flow(network, scenarios, Decisions(closed, shed), setting)
+    outcomes, flow = judge_with_flow(network, scenarios, states, setting)
     worst = np.where(outcomes.converged, outcomes.worst_violation, np.inf)
     live = flow.energised
-    unserved = shed_power(scenarios, shed, live).sum(axis=1)
+    unserved = shed_power(scenarios, states.shed, live).sum(axis=1)
     everything = _States(
         np.where(worst <= SAFE_TOLERANCE, 0.0, worst),
-        has_loop(network, closed, live),
+        has_loop(network, states.closed, live),
         live,
         unserved,
     )

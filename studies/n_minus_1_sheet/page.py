@@ -165,15 +165,7 @@ def _fault_section(sheet: Sheet, line: Line, steps: list[Line]) -> str:
         f"{_badge(line)}</h3>"
     ]
     parts.append(_response(sheet, line))
-    if line["dark_kw"] > 0 or line["dark_buses"]:
-        parts.append(
-            f"<p>Stays dark, {line['dark_kw']:,.1f} kW, buses: {escape(line['dark_buses'])}</p>"
-        )
-    if line["shed_kw"] > 0:
-        parts.append(
-            f"<p>Load to shed, {line['shed_kw']:,.1f} kW, as bus:kW: "
-            f"{escape(line['shed_kw_at'])}</p>"
-        )
+    parts += _without_supply(line)
     if len(steps) == 1 and steps[0]["within_limits"]:
         return "".join(
             [
@@ -229,6 +221,26 @@ def _response(sheet: Sheet, line: Line) -> str:
     if line["reclosed"]:
         text += f" Closed again: {line['reclosed']}."
     return f"<p>{escape(text)}</p>"
+
+
+def _without_supply(line: Line) -> list[str]:
+    """Return what stays dark, is shed and is curtailed, a paragraph each."""
+    parts = []
+    if line["dark_kw"] > 0 or line["dark_buses"]:
+        parts.append(
+            f"<p>Stays dark, {line['dark_kw']:,.1f} kW, buses: {escape(line['dark_buses'])}</p>"
+        )
+    if line["curtailed_kw"] > 0:
+        parts.append(
+            f"<p>Generation off or curtailed, {line['curtailed_kw']:,.1f} kW, as bus:kW: "
+            f"{escape(line['curtailed_kw_at'])}</p>"
+        )
+    if line["shed_kw"] > 0:
+        parts.append(
+            f"<p>Load to shed, {line['shed_kw']:,.1f} kW, as bus:kW: "
+            f"{escape(line['shed_kw_at'])}</p>"
+        )
+    return parts
 
 
 def _element(step: Line) -> str:

@@ -27,6 +27,7 @@ from feederguard.models.load_transfer import (
     judge_with_flow,
 )
 from feederguard.models.load_transfer.rules import current_limit_pu
+from feederguard.models.load_transfer.scenario import curtailed_power
 from feederguard.models.load_transfer.setting import voltage_band
 from feederguard.models.network import Network
 from feederguard.models.power_flow import PowerFlow
@@ -48,6 +49,7 @@ NOTHING, RESTORED, SHEDS, PARTLY, NO_TIE, LEFT, UNSAFE = (
     "NOT SAFE",
 )
 UNKNOWN = "no power flow solution"
+_DECIDED = ("closed", "shed", "curtail")  # fields of decisions and of the states of a sequence
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +128,7 @@ def step_rows(
     lengths = [len(sequence) + 1 for sequence in sequences]
     item = np.repeat(np.arange(len(sequences)), lengths)
     states = Decisions(
-        np.concatenate([s.closed for s in sequences]), np.concatenate([s.shed for s in sequences])
+        *(np.concatenate([getattr(s, name) for s in sequences]) for name in _DECIDED)
     )
     outcomes, flow = judge_with_flow(network, scenarios[item], states, setting)
     places = find_places(network, setting, flow)
@@ -173,12 +175,13 @@ def fault_rows(
 
     steps: the table of `step_rows`; customers: (n_bus,), None to count load points.
     """
-    final = Decisions(
-        np.stack([s.closed[-1] for s in sequences]), np.stack([s.shed[-1] for s in sequences])
-    )
+    final = Decisions(*(np.stack([getattr(s, name)[-1] for s in sequences]) for name in _DECIDED))
     outcomes, flow = judge_with_flow(network, scenarios, final, setting)
     p_kw = 1e3 * network.base_mva * scenarios.p_load
     dark_kw, shed_kw = p_kw * ~flow.energised, p_kw * np.where(flow.energised, final.shed, 0.0)
+    curtailed_kw = (
+        1e3 * network.base_mva * curtailed_power(scenarios, final.curtail, flow.energised)
+    )
     by_fault = steps.groupby("fault", sort=False)
     fault = scenarios.fault
     bound = np.array([report.bound for report in reports])
@@ -197,10 +200,9 @@ def fault_rows(
             "dark_kw": dark_kw.sum(axis=1),
             "dark_buses": [_listed(network, np.flatnonzero(row)) for row in ~flow.energised],
             "shed_kw": shed_kw.sum(axis=1),
-            "shed_kw_at": [
-                joined(f"{network.bus_name[i]}:{row[i]:.6g}" for i in np.flatnonzero(row > 0))
-                for row in shed_kw
-            ],
+            "shed_kw_at": [_by_bus(network, row) for row in shed_kw],
+            "curtailed_kw": curtailed_kw.sum(axis=1),
+            "curtailed_kw_at": [_by_bus(network, row) for row in curtailed_kw],
             **_counted(network, flow.energised, final.shed, customers),
             **_of_steps(by_fault, amount_unit(setting)),
             "safe": outcomes.safe,
@@ -237,22 +239,26 @@ def _actions(
     faults: list[SheetFault],
 ) -> dict[str, list[str]]:
     """Return the action of each step, its element and devices, and the buses at its ends."""
-    action, element, devices, ends, fractions = [], [], [], [], []
-    for fault, one, p_load, sequence in zip(
-        scenarios.fault.tolist(), faults, scenarios.p_load, sequences, strict=True
+    action, element, devices, ends, fractions, curtailed = [], [], [], [], [], []
+    demands = zip(scenarios.p_load, scenarios.p_gen, strict=True)
+    for fault, one, (p_load, p_gen), sequence in zip(
+        scenarios.fault.tolist(), faults, demands, sequences, strict=True
     ):
         branches = [(fault,), *(operation.branches for operation in sequence.operations)]
         kinds = ["isolate", *(operation.kind for operation in sequence.operations)]
-        shed = sequence.shed[-1]
-        buses = np.flatnonzero(shed > 0)
-        kw = 1e3 * network.base_mva * shed * p_load
-        told = joined(f"{network.bus_name[i]}:{kw[i]:.6g}" for i in buses)
-        exact = joined(f"{network.bus_name[i]}:{float(shed[i])!r}" for i in buses)
+        shed, off = sequence.shed[-1], sequence.curtail[-1]
+        told = _by_bus(network, 1e3 * network.base_mva * shed * p_load)
+        if off.any():
+            told += f" curtail {_by_bus(network, 1e3 * network.base_mva * off * p_gen)}"
+        exact, exact_off = (
+            joined(f"{network.bus_name[i]}:{float(part[i])!r}" for i in np.flatnonzero(part > 0))
+            for part in (shed, off)
+        )
         for kind, team in zip(kinds, branches, strict=True):
             action.append(kind)
             isolates = kind == "isolate"
             name = one.label if isolates else _team(network, team)
-            element.append(told if kind == SHED else name)
+            element.append(told.strip() if kind == SHED else name)
             places = "; ".join(place.text(network) for place in one.response.isolating)
             known = network.devices is not None
             by = [device_text(network, b, opens=kind == OPEN) for b in team]
@@ -263,6 +269,7 @@ def _actions(
                 else tuple(_bus(network, at[team[0]]) for at in (network.from_bus, network.to_bus))
             )
             fractions.append(exact if kind == SHED else "")
+            curtailed.append(exact_off if kind == SHED else "")
     return {
         "action": action,
         "element": element,
@@ -270,6 +277,7 @@ def _actions(
         "from_bus": [a for a, _ in ends],
         "to_bus": [b for _, b in ends],
         "shed_fractions": fractions,
+        "curtail_fractions": curtailed,
     }
 
 
@@ -358,6 +366,11 @@ def _told(network: Network, sequence: SwitchingSequence) -> str:
 def _team(network: Network, branches: tuple[int, ...]) -> str:
     """Return the name of a branch, or the names of parallel branches that are operated as one."""
     return " + ".join(network.branch_name[b] for b in branches)
+
+
+def _by_bus(network: Network, kw: FloatArray) -> str:
+    """Return bus:kW of every bus with some, (n_bus,)."""
+    return joined(f"{network.bus_name[i]}:{kw[i]:.6g}" for i in np.flatnonzero(kw > 0))
 
 
 def _bus(network: Network, bus: int) -> str:

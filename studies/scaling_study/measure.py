@@ -309,7 +309,9 @@ def least_thinkable_cost(network: Network, scenarios: Scenarios) -> FloatArray:
     states[cut_off, np.flatnonzero(network.is_tie)[:1]] = True
     shed = np.where(reachable, 0.0, scenarios.p_load)
     return np.asarray(
-        rules.cost.objective(rules.cost.point(shed=shed, y=states, failed=np.zeros(states.shape)))
+        rules.cost.objective(
+            rules.cost.point(shed=shed, curtailed=0.0, y=states, failed=np.zeros(states.shape))
+        )
     )
 
 

@@ -21,6 +21,7 @@ from feederguard.models.network.parallel import has_loop
 from feederguard.models.power_flow import PowerFlow
 
 
+
 @dataclass(frozen=True, eq=False)
 class DecisionStates:
     """The AC states of some decisions."""
@@ -43,7 +44,7 @@ def read_decisions(network: Network, scenarios: Scenarios, rows: pd.DataFrame) -
     bus = {name: i for i, name in enumerate(network.bus_name)}
     closed = np.tile(network.closed, (len(rows), 1))
     closed[np.arange(len(rows)), scenarios.fault] = False
-    shed = np.zeros((len(rows), network.n_bus))
+    shed, curtail = (np.zeros((len(rows), network.n_bus)) for _ in range(2))
     columns = (rows["closed_branches"], rows["opened_branches"], rows["shed_mw"])
     for k, (to_close, to_open, sheds) in enumerate(zip(*columns, strict=True)):
         closed[k, _numbers(to_close, branch, "branch")] = True
@@ -57,7 +58,11 @@ def read_decisions(network: Network, scenarios: Scenarios, rows: pd.DataFrame) -
             demand = network.base_mva * scenarios.p_load[k, bus[name]]
             # The table keeps six digits, which may round a whole load up.
             shed[k, bus[name]] = min(1.0, float(mw) / demand) if demand > 0 else 0.0
-    return Decisions(closed, shed)
+        cells = shlex.split(rows["curtailed_mw"].iloc[k])
+        for name, mw in (item.rsplit(":", 1) for item in cells):
+            made = network.base_mva * scenarios.p_gen[k, bus[name]]
+            curtail[k, bus[name]] = min(1.0, float(mw) / made) if made > 0 else 0.0
+    return Decisions(closed, shed, curtail)
 
 
 def solve_states(

@@ -89,6 +89,7 @@ class Row:
     closed_branches: str  # branches that the decision closed, by name
     opened_branches: str
     shed_mw: str  # bus:MW of every bus that sheds
+    curtailed_mw: str  # bus:MW of every bus whose generation is curtailed
 
     @classmethod
     def judged(
@@ -106,6 +107,7 @@ class Row:
         opened = network.closed & ~closed
         opened[fault] = False
         shed = network.base_mva * decision.shed[0] * scenario.p_load[0]
+        off = network.base_mva * decision.curtail[0] * scenario.p_gen[0]
         return cls(
             **question.columns(),
             cost=float(outcome.cost[0]),
@@ -126,6 +128,9 @@ class Row:
             opened_branches=_names(network, opened),
             shed_mw=joined(
                 f"{network.bus_name[i]}:{shed[i]:.6g}" for i in np.flatnonzero(shed > 0)
+            ),
+            curtailed_mw=joined(
+                f"{network.bus_name[i]}:{off[i]:.6g}" for i in np.flatnonzero(off > 0)
             ),
         )
 
@@ -151,6 +156,7 @@ class Row:
             closed_branches="",
             opened_branches="",
             shed_mw="",
+            curtailed_mw="",
         )
 
 

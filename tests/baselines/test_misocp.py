@@ -124,9 +124,8 @@ def test_a_tie_stays_open_where_the_dark_is_cheaper() -> None:
 
 
 def test_no_feasible_decision_raises() -> None:
-    # The source holds 1.2 pu, and nobody can open the line to bus 1.
-    network = feeders.feeder("a:0-1 b:1-2 c:1-2", p_load=[0, 0.1, 0.1], v_substation=[1.2])
-    network = network.with_changes(closed=[True, True, False])
+    # 3 Mvar at bus 1 that nobody can shed, behind a line that nobody can open.
+    network = feeders.feeder("a:0-1 b:1-2 c:1~2", p_load=[0, 0.0, 0.1], q_load=[0, 3.0, 0], x=0.1)
     scenarios = make_scenarios(network, "b")
     with pytest.raises(NotSolvedError, match="infeasible"):
         Misocp(network, "radial").decide(scenarios)

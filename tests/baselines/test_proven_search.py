@@ -47,9 +47,13 @@ def test_layers_hold_every_state_of_their_number_of_operations() -> None:
     plans = SwitchPlans(network, "radial")
     states = plans.every(fault, 60_000)
     assert states is not None
+    idle = np.array([not plans.feeds_all(fault, row) for row in states])
+    in_the_dark = (states[idle] != plans.dark(fault)).sum(axis=1)
+    assert set(in_the_dark.tolist()) == {0, 2, 4, 6, 8}, "each closing opens one"
+    states = states[~idle]
     operations = (states != plans.dark(fault)).sum(axis=1)
 
-    layer = plans.plain(fault)
+    layer = plans.plain(fault)[:-1]
     for n in (3, 5):
         layer = ProvenSearch(network, "radial")._next_layer(fault, layer, n)
         wanted = {row.tobytes() for row in states[operations == n]}
@@ -94,10 +98,7 @@ def test_the_misocp_bounds_what_nothing_else_does(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_fault_that_cuts_off_no_load_needs_nothing() -> None:
-    """Between two loadless buses nothing is closed, though a tie could feed them.
-
-    The plan search alone closes it.
-    """
+    """Between two loadless buses nothing is closed, though a tie could feed them."""
     network = load_network("ieee33")
     loads = network.p_load.copy(), network.q_load.copy()
     for array in loads:
@@ -115,7 +116,7 @@ def test_a_fault_that_cuts_off_no_load_needs_nothing() -> None:
         judge(
             network, scenarios, PlanSearch(network, "radial").decide(scenarios), "radial"
         ).n_operations[0]
-        == 1
+        == 0
     )
 
 

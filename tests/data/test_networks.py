@@ -202,6 +202,16 @@ def test_units_of_a_hand_written_folder(folder):
     assert network.substation.tolist() == [0] and network.v_substation.tolist() == [1.02]
 
 
+def test_priorities_are_read_where_there_is_a_column(folder):
+    assert load_network(folder).priority.tolist() == [1, 1, 1, 1]
+    rows = [line.rsplit(",", 1)[0] for line in BUSES.splitlines()]
+    cells = ("priority", "", "2.5", "", "1")
+    rows[2] = "a,20,pq,0.5,0.2,0.9,1.1,0"
+    text = "\n".join(f"{row},{cell}" for row, cell in zip(rows, cells, strict=True))
+    (folder / "buses.csv").write_text(text + "\n")
+    assert load_network(folder).priority.tolist() == [1, 2.5, 1, 1]
+
+
 def test_base_and_slack_voltage_have_defaults(folder):
     (folder / "meta.json").write_text("{}")
     network = read_network(folder)

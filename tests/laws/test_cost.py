@@ -4,6 +4,8 @@ Uses: the mixed-integer model, the compiled rules, the judge and its rewards, th
 genetic algorithm, the environment, the race of switch states, and the bound of the proven search.
 """
 
+from typing import Any
+
 import numpy as np
 import pyomo.environ as pyo
 import pytest
@@ -32,11 +34,13 @@ SETTINGS = ("paper", "radial")
 
 @pytest.fixture(scope="module")
 def network() -> Network:
-    """A ring with two ties and a dead end; bus 5 demands reactive power alone."""
+    """A ring with two ties and a dead end; bus 5 demands reactive power alone, 3 and 5 generate."""
     return feeder(
         "0-1 1-2 2-3 0-4 4-5 1-6 3~5 2~4",
         p_load=[0, 0.04, 0.05, 0.03, 0.06, 0.0, 0.02],
         q_load=[0, 0.02, 0.02, 0.01, 0.03, 0.02, 0.01],
+        p_gen=[0, 0, 0, 0.03, 0, 0.02, 0],
+        priority=[1, 2, 1, 1, 0.5, 1, 3],
         r=0.05,
         x=0.04,
         rating=5.0,
@@ -53,14 +57,19 @@ def points(network: Network, setting: str) -> tuple[Scenarios, Decisions]:
     free = resolve_setting(network, setting).switchable_branches(network)
     closed = network.closed ^ (free & (rng.random((POINTS, network.n_branch)) < 0.3))
     closed[np.arange(POINTS), fault] = False
-    return scenarios, Decisions(closed, rng.uniform(0, 1, (POINTS, network.n_bus)))
+    shed, curtail = rng.uniform(0, 1, (2, POINTS, network.n_bus))
+    return scenarios, Decisions(closed, shed, curtail)
 
 
-def by_pyomo(network: Network, fault: int, y: np.ndarray, shed: np.ndarray) -> float:
+def by_pyomo(
+    network: Network, fault: int, y: np.ndarray, shed: np.ndarray, curtailed: Any = 0.0
+) -> float:
     """Return the cost of a point by the Pyomo model alone; shed in pu, dark buses included."""
     model = pyo.ConcreteModel()
     model.bus, model.branch = range(network.n_bus), range(network.n_branch)
     model.shed = pyo.Var(model.bus, initialize=dict(enumerate(shed.tolist())))
+    off = np.broadcast_to(curtailed, shed.shape).tolist()
+    model.curtailed = pyo.Var(model.bus, initialize=dict(enumerate(off)))
     model.y = pyo.Var(model.branch, initialize=dict(enumerate(y.astype(float).tolist())))
     add_cost(model, network, fault)
     set_sums(model)
@@ -81,9 +90,10 @@ def expected(network: Network, scenarios: Scenarios, decisions: Decisions) -> np
     """Return the cost of decisions by Pyomo, (B,); what is dark is shed (3)."""
     live = energised_buses(network, decisions.closed)
     shed = np.where(live, decisions.shed, 1.0) * scenarios.p_load
+    curtailed = np.where(live, decisions.curtail, 1.0) * scenarios.p_gen
     return np.array(
         [
-            by_pyomo(network, int(scenarios.fault[k]), decisions.closed[k], shed[k])
+            by_pyomo(network, int(scenarios.fault[k]), decisions.closed[k], shed[k], curtailed[k])
             for k in range(len(scenarios))
         ]
     )
@@ -95,6 +105,10 @@ def test_the_formula(network: Network) -> None:
     shed[2] = 0.05
     y = np.array([1, 0, 1, 1, 1, 1, 1, 1])
     assert by_pyomo(network, 1, y, shed) == pytest.approx(22 * 0.5**2 + 3 * 2**2)
+    # Bus 1 counts twice, curtailed generation a twentieth: (2 * 0.05 + 0.05 * 0.4) / 0.1 = 1.2.
+    shed, curtailed = np.zeros((2, network.n_bus))
+    shed[1], curtailed[3] = 0.05, 0.4
+    assert by_pyomo(network, 1, y, shed, curtailed) == pytest.approx(22 * 1.2**2 + 3 * 2**2)
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
@@ -103,10 +117,23 @@ def test_the_compiled_rules(network: Network, setting: str) -> None:
     cost = transfer_rules(network, resolve_setting(network, setting)).cost
     failed = np.eye(network.n_branch)[scenarios.fault]
     shed = decisions.shed * scenarios.p_load
-    found = cost.objective(cost.point(shed=shed, y=decisions.closed.astype(float), failed=failed))
+    found = cost.objective(
+        cost.point(
+            shed=shed,
+            curtailed=decisions.curtail * scenarios.p_gen,
+            y=decisions.closed.astype(float),
+            failed=failed,
+        )
+    )
     wanted = [
         by_pyomo(network, *point)
-        for point in zip(scenarios.fault.tolist(), decisions.closed, shed, strict=True)
+        for point in zip(
+            scenarios.fault.tolist(),
+            decisions.closed,
+            shed,
+            decisions.curtail * scenarios.p_gen,
+            strict=True,
+        )
     ]
     np.testing.assert_allclose(found, wanted, rtol=1e-12)
 
@@ -116,12 +143,15 @@ def test_the_mixed_integer_model(network: Network, setting: str) -> None:
     scenarios, decisions = points(network, setting)
     live = energised_buses(network, decisions.closed)
     shed = np.where(live, decisions.shed, 1.0) * scenarios.p_load
+    curtailed = np.where(live, decisions.curtail, 1.0) * scenarios.p_gen
     for k, wanted in enumerate(expected(network, scenarios, decisions)):
         model = build_load_transfer(network, scenarios[k : k + 1], setting)
         for b in model.branch:
             model.y[b].set_value(float(decisions.closed[k, b]), skip_validation=True)
         for i in model.bus:
             model.shed[i].set_value(float(shed[k, i]))
+        for i in model.curtailed:
+            model.curtailed[i].set_value(float(curtailed[k, i]), skip_validation=True)
         for b in model.branch:
             model.ell[b].set_value(0.01)
         set_sums(model)
@@ -146,7 +176,7 @@ def test_the_judge_and_its_rewards(network: Network, setting: str) -> None:
     penalty = np.where(outcome.safe, 0.0, PENALTY_LIMIT)
     np.testing.assert_allclose(outcome.reward, 1 / (wanted + EPSILON) + penalty, rtol=1e-12)
     # (21): the correction shed more than was proposed, with the same switches.
-    less = Decisions(decisions.closed, 0.5 * decisions.shed)
+    less = Decisions(decisions.closed, 0.5 * decisions.shed, decisions.curtail)
     corrected = judge(network, scenarios, decisions, setting, proposed=less)
     extra = wanted - expected(network, scenarios, less)
     np.testing.assert_allclose(
@@ -195,7 +225,7 @@ def test_the_race_of_switch_states(network: Network, setting: str) -> None:
     found = race_topologies(network, scenarios, candidates, setting, decisions.shed)
     done = found.finished
     assert done.sum() > 5
-    wanted = expected(network, scenarios, Decisions(decisions.closed, found.shed))
+    wanted = expected(network, scenarios, Decisions(decisions.closed, found.shed, found.curtail))
     np.testing.assert_allclose(found.cost[done], wanted[done], rtol=1e-9)
 
 

@@ -60,7 +60,9 @@ def points(network: Network) -> tuple[Scenarios, Decisions]:
     return scenarios, Decisions(closed, rng.uniform(0, 1, (POINTS, network.n_bus)))
 
 
-def by_pyomo(network: Network, scenario: Scenarios, shed: np.ndarray) -> np.ndarray:
+def by_pyomo(
+    network: Network, scenario: Scenarios, shed: np.ndarray, curtail: np.ndarray | None = None
+) -> np.ndarray:
     """Return net active and reactive demand, (2, n_bus) pu, as the mixed-integer model has them.
 
     The only dark bus has no demand.
@@ -68,6 +70,9 @@ def by_pyomo(network: Network, scenario: Scenarios, shed: np.ndarray) -> np.ndar
     model = build_load_transfer(network, scenario, "radial")
     for i in model.bus:
         model.shed[i].set_value(float(scenario.p_load[0, i] * shed[i]))
+    for i in model.curtailed:
+        fraction = 0.0 if curtail is None else float(curtail[i])
+        model.curtailed[i].set_value(float(scenario.p_gen[0, i] * fraction))
     for zone in model.energised:
         if not model.energised[zone].fixed:
             model.energised[zone].set_value(1)
@@ -79,7 +84,8 @@ def by_pyomo(network: Network, scenario: Scenarios, shed: np.ndarray) -> np.ndar
 def expected(network: Network, scenarios: Scenarios, decisions: Decisions) -> np.ndarray:
     """Return net demand by Pyomo, (2, B, n_bus)."""
     rows = [
-        by_pyomo(network, scenarios[k : k + 1], decisions.shed[k]) for k in range(len(scenarios))
+        by_pyomo(network, scenarios[k : k + 1], decisions.shed[k], decisions.curtail[k])
+        for k in range(len(scenarios))
     ]
     return np.stack(rows, axis=1)
 
@@ -90,10 +96,15 @@ def test_the_formula(network: Network) -> None:
     assert p[1] == pytest.approx(0.075) and q[1] == pytest.approx(0.0375)
     # Reactive demand alone is no load to shed, and generation is none either.
     assert p[5] == pytest.approx(-0.01) and q[5] == pytest.approx(0.1)
+    # Half of the generation at bus 5 is curtailed.
+    p, _ = by_pyomo(network, scenario, np.zeros(network.n_bus), np.full(network.n_bus, 0.5))
+    assert p[5] == pytest.approx(-0.005)
 
 
 def test_the_judge(network: Network) -> None:
     scenarios, decisions = points(network)
+    off = np.random.default_rng(7).uniform(0, 1, decisions.shed.shape)
+    decisions = Decisions(decisions.closed, decisions.shed, off)
     wanted = expected(network, scenarios, decisions)
     found = demand_after_shedding(scenarios, decisions)
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-14)
@@ -153,7 +164,7 @@ def test_the_fitness_of_the_genetic_algorithm(network: Network, setting: str) ->
     problem = TransferProblem(Genetic(network, setting), scenarios[:1])
     genes = np.random.default_rng(0).uniform(0, 1, (6, problem.n_var))
     # The tie stays open, so that every bus is fed the same way.
-    genes[:, : problem.n_var - len(problem.load_bus)] = np.where(
+    genes[:, : len(problem.method.switchable)] = np.where(
         network.closed[problem.method.switchable], 0.9, 0.1
     )
     decisions = problem.decode(genes)

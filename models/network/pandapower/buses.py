@@ -11,6 +11,7 @@ import pandas as pd
 from pandapower.auxiliary import pandapowerNet
 from pandapower.pypower import idx_bus
 
+from feederguard.models.arrays import FloatArray
 from feederguard.models.network.fields import NetworkError
 from feederguard.models.network.pandapower.generators import dispatched
 
@@ -109,6 +110,7 @@ def read_buses(net: pandapowerNet, part: pandapowerNet, case: dict[str, Any]) ->
     }
     for column, position in positions.items():
         buses[column] = matrix[:, position] / part.sn_mva
+    buses["priority"] = _priorities(net, buses.index)
     buses[["p_gen", "q_gen"]] = 0.0
     for table, phases in (("sgen", ("",)), ("asymmetric_sgen", ("_a", "_b", "_c"))):
         running = net[table]["in_service"].astype(bool) & net[table]["bus"].isin(live.index)
@@ -125,6 +127,29 @@ def read_buses(net: pandapowerNet, part: pandapowerNet, case: dict[str, Any]) ->
                 at_bus = (sign * power[chosen] / part.sn_mva).groupby(units["bus"]).sum()
                 buses[column] += at_bus.reindex(buses.index, fill_value=0.0)
     return buses
+
+
+def _priorities(net: pandapowerNet, buses: pd.Index) -> FloatArray:
+    """Return the mean `priority` of the loads of each bus, weighed by their power; default 1.
+
+    Raises `NetworkError` for one that is no positive number.
+    """
+    priority = np.ones(len(buses))
+    if "priority" not in net.load:
+        return priority
+    loads = net.load[net.load["in_service"].astype(bool) & net.load["bus"].isin(buses)]
+    given = pd.to_numeric(loads["priority"], errors="coerce").where(loads["priority"].notna(), 1.0)
+    bad = loads.index[~(given > 0)]
+    if len(bad):
+        raise NetworkError(
+            f"load {bad[0]}: priority is {loads['priority'].at[bad[0]]}; give a positive number, "
+            "1 or nothing for an ordinary load"
+        )
+    power = (loads["p_mw"] * loads["scaling"]).abs()
+    for bus, here in power.groupby(loads["bus"]):
+        if here.sum() > 0:
+            priority[buses.get_loc(bus)] = (given[here.index] * here).sum() / here.sum()
+    return priority
 
 
 def set_missing_limits(buses: pd.DataFrame) -> pd.DataFrame:

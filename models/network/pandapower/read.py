@@ -260,6 +260,7 @@ def _fields(
         vn_kv=buses["vn_kv"].to_numpy(),
         v_min=buses["v_min"].to_numpy(),
         v_max=buses["v_max"].to_numpy(),
+        priority=buses["priority"].to_numpy(),
         **powers,
         substation=np.array([position[bus] for bus in substations]),
         v_substation=np.array(list(substations.values())),

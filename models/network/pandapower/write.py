@@ -117,6 +117,8 @@ def _write_buses(net: pandapowerNet, network: NetworkFields, moved: ComplexArray
     if loads.size:
         p_mw, q_mvar = network.p_load[loads] * base_mva, network.q_load[loads] * base_mva
         pandapower.create_loads(net, loads, p_mw=p_mw, q_mvar=q_mvar, name=names[loads])
+        if (network.priority != 1).any():
+            net.load["priority"] = network.priority[loads]
     units = np.flatnonzero((network.p_gen != 0) | (network.q_gen != 0))
     if units.size:
         p_mw, q_mvar = network.p_gen[units] * base_mva, network.q_gen[units] * base_mva

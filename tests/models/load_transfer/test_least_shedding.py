@@ -99,13 +99,14 @@ def test_floor_is_added_to_not_moved() -> None:
     assert answer.shed[0] == pytest.approx([0, 0.8, 0.25, 0], abs=1e-5)
 
 
-def test_generation_that_shedding_cannot_cure() -> None:
+def test_generation_that_shedding_cannot_cure_is_curtailed() -> None:
     # 0.5 MW of generation behind a limit of 0.3: keeping all load leaves 0.4 to send back.
     network = limited_row([0.1, 0.1], gen_mw=0.5)
     answer = least_shedding(
         network, make_scenarios(network, "spare"), without_spare(network), "paper"
     )
-    assert not answer.safe[0]
+    assert answer.safe[0] and not answer.shed.any()
+    assert 0.5 * answer.curtail[0].max() == pytest.approx(0.1, rel=0.05)
 
 
 def test_flow_that_does_not_converge_at_first() -> None:

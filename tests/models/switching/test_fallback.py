@@ -36,7 +36,7 @@ def test_the_deeper_search_comes_first() -> None:
     np.testing.assert_allclose(settled.found.cost, cost)
 
 
-def test_what_cannot_be_made_safe_stays_dark() -> None:
+def test_what_cannot_be_fed_safely_stays_dark() -> None:
     # Bus 3 demands reactive power alone: fed through the tie, it cannot be relieved.
     network = row_with_tie(
         p_load=[0, 0.1, 0.1, 0.0, 0.1], q_load=[0, 0, 0, 3.0, 0], x=[0.01, 0.01, 0.01, 0.2, 0.2]
@@ -44,16 +44,22 @@ def test_what_cannot_be_made_safe_stays_dark() -> None:
     plans, scenarios = SwitchPlans(network, "radial"), make_scenarios(network, ["b", "c"])
     found = search_plans(plans, scenarios, max_rounds=0)
     settled = settle(plans, scenarios, found)
-    assert settled.impossible.all() and (settled.reason == IMPOSSIBLE).all()
+    # That is a state of the search like any other.
+    assert not settled.impossible.any()
     dark = np.stack([plans.dark(fault) for fault in scenarios.fault.tolist()])
     np.testing.assert_array_equal(settled.decisions.closed, dark)
     assert judge(network, scenarios, settled.decisions, "radial").safe.all()
 
 
-def test_of_shedding_nothing_and_everything_the_less_broken_is_taken() -> None:
-    # Bus 1 generates far too much: its load is the only relief, and shedding it makes it worse.
-    network = row_with_tie(p_gen=[0, 8.0, 0, 0, 0], r=0.1)
-    plans, scenarios = SwitchPlans(network, "radial"), make_scenarios(network, "b")
-    settled = settle(plans, scenarios, search_plans(plans, scenarios, max_rounds=0))
+def test_of_shedding_and_curtailing_nothing_and_everything_the_least_broken_is_taken() -> None:
+    # 3 Mvar at bus 1 that nobody can shed: whatever generates at its bus helps, and so does shedding.
+    network = row_with_tie(
+        p_load=[0, 0.0, 0.1, 0.1, 0.1], q_load=[0, 3.0, 0, 0, 0], p_gen=[0, 0.2, 0, 0, 0], r=0.1
+    )
+    plans, scenarios = SwitchPlans(network, "radial"), make_scenarios(network, "d")
+    found = search_plans(plans, scenarios, max_rounds=0)
+    # As if opening a were not worth a try.
+    found.cost[:] = np.inf
+    settled = settle(plans, scenarios, found)
     assert settled.reason.tolist() == [f"{IMPOSSIBLE}, {DARK_TOO}"]
-    assert not settled.decisions.shed.any()
+    assert (settled.decisions.shed == 1).all() and not settled.decisions.curtail.any()

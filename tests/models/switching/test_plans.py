@@ -32,9 +32,10 @@ def names(network: Network, plans: np.ndarray) -> set[str]:
 
 
 def test_plain_radial_plans_by_hand() -> None:
-    # After the loss of a, buses 1 and 2 come back over t1 or t2, every line kept.
+    # After the loss of a, buses 1 and 2 come back over t1 or t2, every line kept, or stay dark.
     network = ladder()
-    assert names(network, SwitchPlans(network, "radial").plain(0)) == {"b c d t1", "b c d t2"}
+    plain = SwitchPlans(network, "radial").plain(0)
+    assert names(network, plain) == {"b c d t1", "b c d t2", "b c d"}
 
 
 def test_radial_exchanges_by_hand() -> None:
@@ -43,6 +44,16 @@ def test_radial_exchanges_by_hand() -> None:
     plans = SwitchPlans(network, "radial")
     start = np.array([0, 1, 1, 1, 1, 0], dtype=bool)
     assert names(network, plans.neighbours(0, start)) == {"b c d t2", "c d t1 t2", "b c t1 t2"}
+
+
+def test_a_dark_part_is_joined_and_where_cables_charge_a_line_may_open_alone() -> None:
+    network = ladder()
+    dark = np.array([0, 1, 1, 1, 0, 0], dtype=bool)
+    plans = SwitchPlans(network, "radial")
+    assert names(network, plans.neighbours(0, dark)) == {"b c d t1", "b c d t2"}
+    plans = SwitchPlans(network.with_changes(b_to=np.full(6, 0.1)), "radial")
+    joined = {"b c d t1", "b c d t2"}
+    assert names(network, plans.neighbours(0, dark)) == joined | {"b d", "b c"}
 
 
 def test_meshed_plans_are_all_tie_states() -> None:
@@ -75,6 +86,9 @@ def test_radial_plans_and_exchanges_are_forests_that_feed_all(name: str) -> None
         usable[0, fault] = False
         reachable = energised_buses(network, usable)[0]
         plain = plans.plain(fault)
+        if not plans.feeds_all(fault, plans.dark(fault)):
+            np.testing.assert_array_equal(plain[-1], plans.dark(fault))
+            plain = plain[:-1]
         rows = np.concatenate([plain, plans.neighbours(fault, plain[0])])
         live = energised_buses(network, rows)
         assert (live == reachable).all()

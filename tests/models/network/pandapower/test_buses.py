@@ -4,7 +4,7 @@ import numpy as np
 import pandapower
 import pytest
 
-from feederguard.models.network import Network
+from feederguard.models.network import Network, NetworkError
 from feederguard.models.power_flow import solve_power_flow
 from pandapower_nets import (
     add_line,
@@ -35,6 +35,23 @@ def test_closed_bus_switches_stay_couplers_at_one_voltage():
     assert network.devices.branch.tolist() == couplers
     apart = network.with_changes(closed=np.arange(network.n_branch) != couplers[0])
     assert solve_power_flow(apart).energised.tolist() == [True] * 6 + [False]
+
+
+def test_the_priority_of_a_bus_is_that_of_its_loads_by_power():
+    """0.5 MW of priority 4 beside 1.5 MW without one: (0.5 * 4 + 1.5) / 2 = 1.75."""
+    net = feeder()
+    pandapower.create_load(net, 3, p_mw=1.0, scaling=0.5)
+    net.load["priority"] = np.nan
+    net.load.loc[net.load.index[-1], "priority"] = 4.0
+    network = Network.from_pandapower(net)
+    assert network.priority[3] == pytest.approx(1.75)
+    assert (np.delete(network.priority, 3) == 1).all()
+    again = Network.from_pandapower(network.to_pandapower())
+    np.testing.assert_allclose(again.priority, network.priority)
+
+    net.load.loc[net.load.index[-1], "priority"] = 0.0
+    with pytest.raises(NetworkError, match="priority is 0.0; give a positive number"):
+        Network.from_pandapower(net)
 
 
 def test_negative_generation_is_demand():
