@@ -11,8 +11,8 @@ decision then feeds all that can be fed, or leaves dark just what the fault cut 
 takes N_0 operations: one closing where a tie leads to the dark part, none where none does. Every
 other way takes N_0 + 2, N_0 + 4, ...: each further closing opens another branch. In the dark it
 takes none, or 2, 4, ..., and costs at least dark(N): the load cut off and N operations. Where a
-branch may stand beside a feed (`network/parallel.py`) and be switched alone, each 2 is a 1. So where
-all plans of at most N operations were raced, and the dark one with none,
+branch may stand beside a feed (`network/parallel.py`) and be switched alone, each 2 is a 1. So
+where all plans of at most N operations were raced, and the dark one with none,
 
     (2)  no decision costs less than min(their best, floor(N + 2), dark(2))
 
