@@ -77,8 +77,8 @@ def draws_nothing_empty(network: Network, scenario: Scenarios, setting: Setting)
     That is so without shunts, taps and reactive demand that nobody can shed, where one band of
     voltages holds at every bus, the substations included.
     """
-    at_branches = (network.g_from, network.b_from, network.g_to, network.b_to)
-    shunts = (network.g_shunt, network.b_shunt, *at_branches)
+    at_buses, at_from = (network.g_shunt, network.b_shunt), (network.g_from, network.b_from)
+    shunts = (*at_buses, *at_from, network.g_to, network.b_to)
     alone = ~can_shed(scenario.p_load) & ((scenario.q_load != 0) | (scenario.p_load != 0))
     source = np.abs(network.v_substation)
     others = np.delete(np.arange(network.n_bus), network.substation)

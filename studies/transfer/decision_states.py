@@ -21,7 +21,6 @@ from feederguard.models.network.parallel import has_loop
 from feederguard.models.power_flow import PowerFlow
 
 
-
 @dataclass(frozen=True, eq=False)
 class DecisionStates:
     """The AC states of some decisions."""
