@@ -68,6 +68,7 @@ DECISIONS = {
     "closed_branches",
     "opened_branches",
     "shed_mw",
+    "curtailed_mw",
 }
 
 

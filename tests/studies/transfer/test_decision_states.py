@@ -22,6 +22,7 @@ def test_decisions_are_read_back_from_their_names() -> None:
             "closed_branches": ["'tie one' 'tie one b'", ""],
             "opened_branches": ["", "5 'tie one'"],
             "shed_mw": ["18:0.045 25:0.42", "3:0.0900001"],
+            "curtailed_mw": ["", ""],
         }
     )
     found = read_decisions(network, scenarios, told)
