@@ -71,7 +71,7 @@ def by_pyomo(
     off = np.broadcast_to(curtailed, shed.shape).tolist()
     model.curtailed = pyo.Var(model.bus, initialize=dict(enumerate(off)))
     model.y = pyo.Var(model.branch, initialize=dict(enumerate(y.astype(float).tolist())))
-    add_cost(model, network, fault)
+    add_cost(model, network, np.arange(network.n_branch) == fault)
     set_sums(model)
     return float(pyo.value(model.cost))
 

@@ -52,9 +52,13 @@ def test_what_cannot_be_fed_safely_stays_dark() -> None:
 
 
 def test_of_shedding_and_curtailing_nothing_and_everything_the_least_broken_is_taken() -> None:
-    # 3 Mvar at bus 1 that nobody can shed: what generates there helps, and so does shedding.
+    # 1 Mvar at bus 1 that nobody can shed: what generates there helps, and so does shedding.
     network = row_with_tie(
-        p_load=[0, 0.0, 0.1, 0.1, 0.1], q_load=[0, 3.0, 0, 0, 0], p_gen=[0, 0.2, 0, 0, 0], r=0.1
+        p_load=[0, 0.0, 0.1, 0.1, 0.1],
+        q_load=[0, 1.0, 0, 0, 0],
+        p_gen=[0, 0.2, 0, 0, 0],
+        r=0.1,
+        x=0.2,
     )
     plans, scenarios = SwitchPlans(network, "radial"), make_scenarios(network, "d")
     found = search_plans(plans, scenarios, max_rounds=0)
