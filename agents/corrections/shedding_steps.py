@@ -31,7 +31,7 @@ from feederguard.models.power_flow.forest import (
 )
 from feederguard.models.power_flow.newton_sweep import solve_item
 
-STAMP = "354f2de9591bd26ef3df7ce8655b12a5c57dfb30428a1ea6b6141e13e78cb6a6"
+STAMP = "c85d176b6de60595175318bbffd0059b5feb01aee0df65c6c3c366aebb14693f"
 
 CORRECTION_ENDS = (
     "as_proposed",

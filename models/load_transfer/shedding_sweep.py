@@ -67,7 +67,7 @@ from feederguard.models.power_flow.forest import (
 )
 from feederguard.models.power_flow.newton_sweep import solve_item
 
-STAMP = "dcdd0e7a07f6eed806ba7ba533a6c318500ac72a1d267c4e1e951609a5f92def"
+STAMP = "518de3cefa3278a94fc54136c314099c3d822fa940c5252a2d04dcaf4d58d272"
 
 MAX_ROUNDS = 25
 HALF_WAY = 3
