@@ -141,6 +141,8 @@ def _read_pandapower(path: Path) -> Network:
         raise NetworkError(
             f"{path}: pandapower cannot read it ({error}); write it with pandapower.to_json"
         ) from error
+    if not net.get("name"):
+        net["name"] = path.stem
     return Network.from_pandapower(net)
 
 

@@ -40,7 +40,7 @@ class Scenarios:
 
     def __getitem__(self, items: slice | IntArray | BoolArray | list[int]) -> Scenarios:
         """Return some of the scenarios, still a batch."""
-        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
+        arrays: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         return Scenarios(
             **{name: None if array is None else array[items] for name, array in arrays.items()}
         )
