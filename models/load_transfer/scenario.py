@@ -40,10 +40,11 @@ class Scenarios:
 
     def __getitem__(self, items: slice | IntArray | BoolArray | list[int]) -> Scenarios:
         """Return some of the scenarios, still a batch."""
-        arrays: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Scenarios(
-            **{name: None if array is None else array[items] for name, array in arrays.items()}
-        )
+        some: dict[str, Any] = {}
+        for field in fields(self):
+            array = getattr(self, field.name)
+            some[field.name] = None if array is None else array[items]
+        return Scenarios(**some)
 
     @classmethod
     def join(cls, parts: Sequence[Scenarios]) -> Scenarios:
