@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -41,9 +42,9 @@ class Scenarios:
     def __getitem__(self, items: slice | IntArray | BoolArray | list[int]) -> Scenarios:
         """Return some of the scenarios, still a batch."""
         some: dict[str, Any] = {}
-        for field in fields(self):
-            array = getattr(self, field.name)
-            some[field.name] = None if array is None else array[items]
+        for item in fields(self):
+            array = getattr(self, item.name)
+            some[item.name] = None if array is None else array[items]
         return Scenarios(**some)
 
     @classmethod
