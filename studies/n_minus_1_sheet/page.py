@@ -16,7 +16,12 @@ from urllib.parse import quote
 
 import numpy as np
 
-from feederguard.models.load_transfer.rules import COST_BASE_MVA, COST_LOAD, COST_SWITCH
+from feederguard.models.load_transfer.rules import (
+    COST_BASE_MVA,
+    COST_LOAD,
+    COST_SWITCH,
+    CURTAIL_WEIGHT,
+)
 from feederguard.studies.n_minus_1_sheet.rows import amount_unit
 from feederguard.studies.n_minus_1_sheet.tables import Sheet, number, told, totals, warnings_of
 from feederguard.studies.running.files import csv_text, write_whole
@@ -284,16 +289,16 @@ def _html_table(heads: Iterable[str], rows: list[list[str]], kind: str, raw: boo
     return f'<div class="wide"><table class="{kind}">{top}<tbody>{body}</tbody></table></div>'
 
 
-_READ_ME = f"""<p>A fault has tripped its branch, and everything that it fed is dark. In step 0
-the branch is isolated at both ends. Operate the steps in their order. The numbers beside each step
-are those of the network after it, by AC power flow. A state beyond a limit is marked with the size
-of the violation and with the number of steps that it lasts. Dark load has no supply at all; shed
-load is disconnected at buses that have supply.</p>
-<p>The gap says how much more the decision costs than the proven lower bound. In the radial setting
-the bound is for decisions that feed every bus that can be fed; limits are held to 1e-5, and so is
-the proof. A question mark: no bound is known. Cost: {COST_LOAD:g} times the square of the load
-without supply in units of {1e3 * COST_BASE_MVA:g} kW, plus {COST_SWITCH:g} times the square of the
-number of switch operations.</p>"""
+_READ_ME = f"""<p>Each fault says what trips at once, who loses supply by it, what is opened to
+isolate it and what is closed again. Step 0 is the state after that. Operate the steps in their
+order. The numbers beside each step are those of the network after it, by AC power flow. A state
+beyond a limit is marked with the size of the violation and with the number of steps that it lasts.
+Dark load has no supply at all; shed load is disconnected at buses that have supply.</p>
+<p>The gap says how much more the decision costs than the proven lower bound, over all states, dark
+parts included; limits are held to 1e-5, and so is the proof. A question mark: no bound is known.
+Cost: {COST_LOAD:g} times the square of the load without supply in units of
+{1e3 * COST_BASE_MVA:g} kW, plus {COST_SWITCH:g} times the square of the number of switch
+operations. Generation that is curtailed counts {CURTAIL_WEIGHT:g} of load.</p>"""
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #16191d; --paper: #fff; --line: #c4c9d0; --head: #eef1f4;
