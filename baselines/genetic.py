@@ -149,6 +149,8 @@ class TransferProblem(Problem):  # type: ignore[misc]
             keys[:, switchable] = genes[:, :n_switch]
             usable = np.tile(network.closed | free, (n, 1))
             usable[:, switchable] &= genes[:, :n_switch] >= LEFT_OPEN
+            # Of parallel branches the first leads.
+            usable = usable[:, self.method.lead]
             usable[:, failed] = False
             closed = spanning_forests(network, keys, usable, network.closed & ~free)
             # What no path can reach keeps its normal state: switching there would only cost
@@ -160,7 +162,6 @@ class TransferProblem(Problem):  # type: ignore[misc]
             closed[:, dead] = network.closed[dead]
         else:
             closed[:, switchable] = genes[:, :n_switch] > 0.5
-            # Of parallel branches the first leads.
             closed = closed[:, self.method.lead]
         closed[:, failed] = False
         shed, curtail = (np.zeros((n, network.n_bus)) for _ in range(2))

@@ -73,6 +73,8 @@ class Network(NetworkFields):
             for name, idle in BRANCH_DEFAULTS.items():
                 if (getattr(self, name) == idle).all():
                     changes.setdefault(name, np.zeros(0))
+        if len(changes.get("bus_name", self.bus_name)) != self.n_bus and (self.priority == 1).all():
+            changes.setdefault("priority", np.zeros(0))
         if len(changes.get("gen_name", self.gen_name)) != self.n_gen and not self.gen_is_grid.any():
             changes.setdefault("gen_is_grid", np.zeros(0))
         if self.devices is not None and "devices" not in changes:

@@ -104,7 +104,8 @@ def measure(piece: Piece, scenarios: Scenarios | None, limit_s: float) -> Measur
         path, errors = Path(folder) / "lines", Path(folder) / "errors"
         path.touch()
         if scenarios is not None:
-            np.savez(Path(folder) / "scenarios.npz", **vars(scenarios))
+            given = {name: array for name, array in vars(scenarios).items() if array is not None}
+            np.savez(Path(folder) / "scenarios.npz", **given)
         trouble = ""
         with errors.open("w") as stderr:
             try:

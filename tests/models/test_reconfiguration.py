@@ -225,28 +225,29 @@ def generator_island(p3_mw: float, limit_mw: float = np.inf) -> Network:
 
 def test_a_loop_does_not_pay_for_a_detached_generator() -> None:
     # With f left alone nothing reaches 3 and 4. Closing e (cost 3) makes the count of branches
-    # right, with 3-4 an island fed by its generator; the answer is to shed bus 3: 22 (0.1 / 0.1)^2
-    # = 22.
+    # right, with 3-4 an island fed by its generator; the answer is to shed bus 3 and to trip
+    # its generator, of which a twentieth counts: 22 ((0.1 + 0.005) / 0.1)^2 = 24.255.
     network = generator_island(0.1)
     scenario = make_scenarios(network, "c")
     model = build_load_transfer(network, scenario, "radial", switchable=["a", "b", "d", "e"])
     solve(model)
-    assert pyo.value(model.cost) == pytest.approx(22.0, abs=1e-3)
+    assert pyo.value(model.cost) == pytest.approx(24.255, abs=1e-3)
     assert pyo.value(model.shed[3]) == pytest.approx(0.1)
     assert pyo.value(model.energised[model.zone_of[3]]) == pytest.approx(0.0)
 
 
 def test_a_detached_generator_feeds_nobody_in_the_paper_setting() -> None:
-    # Left dark, bus 3 costs 22 * 0.3^2 = 1.98; fed by its generator it would cost nothing.
+    # Left dark, bus 3 and its generator cost 22 (0.3 + 0.015)^2 = 2.183; fed by the generator it
+    # would cost nothing.
     network = generator_island(0.03, limit_mw=1.0)
     scenario = make_scenarios(network, "c")
     model = build_load_transfer(network, scenario, "paper")
     solve(model)
-    assert pyo.value(model.cost) == pytest.approx(1.98, abs=1e-3)
+    assert pyo.value(model.cost) == pytest.approx(2.18295, abs=1e-3)
     assert pyo.value(model.energised[model.zone_of[4]]) == pytest.approx(0.0, abs=1e-6)
     # The power flow agrees: the judge counts the same load as dark.
     outcome = judge(network, scenario, read_decision(model, scenario), "paper")
-    assert outcome.cost[0] == pytest.approx(1.98, abs=1e-3)
+    assert outcome.cost[0] == pytest.approx(2.18295, abs=1e-3)
 
 
 def test_a_generator_on_the_tie_relieves_it() -> None:

@@ -192,7 +192,16 @@ def test_every_option_arrives() -> None:
         ]
     )
     study = TransferConfig(
-        "bus69", 3, ("misocp", "genetic"), "radial", "load.csv", 0.1, 9, 2.5, 1.5, 70
+        "bus69",
+        3,
+        ("misocp", "genetic"),
+        "radial",
+        "load.csv",
+        0.1,
+        9,
+        2.5,
+        1.5,
+        train_scenarios=70,
     )
     assert given == CompareTransfer(
         study, RunConfig(1, "tcp://there:8786"), Path("here/there"), Path("kept")

@@ -181,7 +181,7 @@ def test_other_ends() -> None:
 
 def test_a_flow_without_solution_is_shed_back_to_one() -> None:
     # 40 MW over 0.02 pu of reactance is beyond what the line can carry (1 / 2x = 25).
-    network = chain((0.0, 40.0), limit_mw=np.inf)
+    network = chain((0.0, 40.0), limit_mw=np.inf, v_min=np.full(3, 0.5))
     setting = Setting("wide", False, 0.5, 1.1, active_limit_mw=100.0)
     run = run_one(network, [True, True, False], setting)
     assert run.end[0] == CORRECTED and 15 / 40 < run.decisions.shed[0, 2] < 0.5

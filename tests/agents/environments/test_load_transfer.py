@@ -434,5 +434,5 @@ def test_a_feeder_that_cannot_be_an_environment_is_refused() -> None:
         observe(idle, make_scenarios(idle, "a"))
     looped = ring(closed=np.ones(6, dtype=bool))
     stuck = Setting("stuck", True, 0.9, 1.1, switchable=("a",))
-    with pytest.raises(NetworkError, match="branches that cannot be switched form 1 loop"):
+    with pytest.raises(NetworkError, match="branches that cannot be switched form a loop"):
         LoadTransferEnv(looped, make_scenarios(looped, "a"), stuck)

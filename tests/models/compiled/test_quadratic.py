@@ -299,7 +299,7 @@ def test_defined_totals_of_a_load_transfer_equal_pyomo(feeder):
 
     failed = np.eye(feeder.n_branch)[rng.integers(0, 32, 20)]
 
-    points = compiled.point(y=y, shed=shed, failed=failed)
+    points = compiled.point(y=y, shed=shed, failed=failed, curtailed=0.0)
 
     # Branch 7 is fixed open in this model, and only ties can be closed: the others count by their
     # constant state.

@@ -131,7 +131,8 @@ REFUSED = {
     ),
     "island": (
         {"from_bus": [0, 0, 2, 3], "to_bus": [1, 1, 3, 2]},
-        r"2 bus\(es\) form an island that no branch or tie joins to a substation: v, w; add the "
+        r"2 bus\(es\) form an island that no branch or tie in service joins to a substation: v, w; "
+        r"add the "
         r"missing branch",
     ),
 }

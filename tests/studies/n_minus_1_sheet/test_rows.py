@@ -41,8 +41,12 @@ def test_a_timed_overload_is_marked_with_its_size(tmp_path: Path) -> None:
 
 
 def test_what_nothing_makes_safe_is_said_so_and_has_no_gap(tmp_path: Path) -> None:
-    """6 MW of generation at 4 go through S4, which bears 1 MW, in every decision."""
-    folder = generator_feeder(tmp_path / "feeder", load_4=0.0, generation_4=6.0)
+    """20 Mvar at 6 that nobody can shed go through S6, which bears 1 MVA and nobody can open."""
+    folder = generator_feeder(tmp_path / "feeder")
+    with (folder / "buses.csv").open("a") as file:
+        file.write("6,10,pq,0,20,0.9,1.1,0\n")
+    with (folder / "branches.csv").open("a") as file:
+        file.write(f"S6,S,6,line,0,0.01,0.01,0,{AMPERE_PER_MW}\n")
 
     sheet = make_sheet(
         NMinus1Config(str(folder), faults=("S1",), output=tmp_path / "out", run=ALONE), quiet(100)
