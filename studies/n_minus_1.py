@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -43,6 +44,7 @@ from feederguard.models.load_transfer import (
     resolve_setting,
     restrict,
 )
+from feederguard.models.load_transfer.setting import voltage_band
 from feederguard.models.network import Network
 from feederguard.models.switching.sequence import order_operations
 from feederguard.studies.n_minus_1_sheet.faults import SheetFault, ask_faults
@@ -147,7 +149,12 @@ def load_bench(config: NMinus1Config) -> Bench:
             f"{network.name}: no branch is in service, so none can fail; give the feeder lines or "
             "transformers, or close some"
         )
-    demand, arrays, notes = "nominal load", {}, [device_note(network)]
+    demand, arrays = "nominal load", {}
+    with warnings.catch_warnings():
+        # The sheet says it itself.
+        warnings.simplefilter("ignore", UserWarning)
+        band = voltage_band(network, setting)
+    notes = [device_note(network), *filter(None, [band.note])]
     if config.hour != NOMINAL:
         profiles = load_profiles(config.profiles).resample(60)
         step = find_hour(profiles, network, config.hour)

@@ -99,6 +99,7 @@ class VoltageBand:
     no_load: FloatArray  # with nothing drawn or produced, normal switches; NaN at a dark bus
     # no_load is outside the limits, so that neither switching nor shedding brings it back
     beyond: BoolArray
+    note: str  # which buses are beyond, in words; empty where none is
 
 
 @once_per_object
@@ -130,20 +131,22 @@ def voltage_band(network: Network, setting: Setting) -> VoltageBand:
     flow = solve_power_flow(network, nothing, nothing)
     no_load = np.where(flow.energised, np.abs(flow.voltage), np.nan)
     above, below = free & (no_load > high), free & (no_load < low)
+    note = ""
     if (above | below).any():
         worst = int(np.nanargmax(np.where(above, no_load - high, low - no_load)))
-        warnings.warn(
+        note = (
             f"{network.name}: {int((above | below).sum())} bus(es) are outside their limits with "
             f"nothing drawn, bus {network.bus_name[worst]!r} at {no_load[worst]:.4f} pu where "
             f"{low[worst]:g} to {high[worst]:g} pu is allowed; no switching or shedding helps, so "
-            "their limits follow that voltage; mend the source voltage, the tap or the limits",
-            stacklevel=2,
+            "their limits follow that voltage; mend the source voltage, the tap or the limits"
         )
+        warnings.warn(note, stacklevel=2)
     return VoltageBand(
         np.where(below, no_load - (1 - np.minimum(low, 1)), low),
         np.where(above, no_load + NO_LOAD_MARGIN_PU, high),
         no_load,
         above | below,
+        note,
     )
 
 

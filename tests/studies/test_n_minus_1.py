@@ -1,13 +1,14 @@
 """The N-1 sheet as a person makes it: its states recomputed from steps.csv alone, its refusals."""
 
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pandapower
 import pandas as pd
 import pytest
-from small_studies import quiet, read_table
+from small_studies import generator_feeder, quiet, read_table
 
 from feederguard.data.networks import load_network
 from feederguard.models.network import Network
@@ -248,3 +249,15 @@ def test_feeders_of_equal_name_in_two_folders_have_two_folders_of_results(tmp_pa
     folders = {NMinus1Config(str(tmp_path / one / "net.json")).folder for one in ("a", "b")}
     assert len(folders) == 2 and all(folder.name.startswith("net-") for folder in folders)
     assert NMinus1Config("ieee33").folder == Path("results/n_minus_1/ieee33")
+
+
+def test_a_source_outside_the_limits_is_a_note_of_the_sheet(tmp_path: Path) -> None:
+    folder = generator_feeder(tmp_path / "feeder")
+    (folder / "meta.json").write_text('{"v_slack_pu": 1.07}')
+    config = NMinus1Config(str(folder), faults=("S1",), output=tmp_path / "out", run=ALONE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run_n_minus_1(config, quiet(100))
+    sheet = (tmp_path / "out" / "sheet.html").read_text()
+    assert sheet.count("outside their limits with nothing drawn") == 1
+    assert read_table(tmp_path / "out", "sheet.csv")["safe"].all()
