@@ -213,6 +213,7 @@ def applied(net, network, response):
     return net
 
 
+@pytest.mark.filterwarnings("ignore:tap_dependency_table:DeprecationWarning")
 @pytest.mark.parametrize("make", [examples.create_cigre_network_mv, examples.mv_oberrhein])
 def test_isolation_of_published_nets_in_pandapowers_own_topology(make):
     """Only devices that exist are operated; once they are open, pandapower supplies the same buses,

@@ -444,6 +444,7 @@ def wide_net(name):
     return net
 
 
+@pytest.mark.filterwarnings("ignore:tap_dependency_table:DeprecationWarning")
 @pytest.mark.parametrize("name", ["create_cigre_network_hv", "case118"])
 def test_a_meshed_net_with_wide_angles_is_solved_at_its_state_of_operation(name):
     """From no load Newton's method ends at 2.38 and 2.95 pu; runpp's root is near 1 pu."""

@@ -183,6 +183,7 @@ def test_three_winding_transformer_is_a_star_of_branches(star_point, loss_side):
     assert network.rating[network.branch_index("t0 lv")] == pytest.approx(15.0 / 10.0)
 
 
+@pytest.mark.filterwarnings("ignore:.*has no type that is known:UserWarning")
 @pytest.mark.parametrize(("open_at", "open_end"), [([2], 1), ([3], 2), ([2, 3], 0)])
 def test_line_switch_leaves_the_line_hanging_from_its_closed_end(open_at, open_end):
     """Line 3 goes from bus 3 to bus 2; turned here, so that the from end is bus 2."""

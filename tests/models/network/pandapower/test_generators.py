@@ -199,6 +199,7 @@ def test_a_quadratic_cost_of_a_load_is_refused_by_the_objective():
         build_ac_opf(network)
 
 
+@pytest.mark.filterwarnings("ignore:.*the default objective is:UserWarning")
 @pytest.mark.parametrize(
     ("cost", "message"),
     [
@@ -273,6 +274,7 @@ def test_optimum_of_a_convex_piecewise_linear_cost_is_that_of_runopp():
     assert solve_opf(network, "distflow_opf_soc").solution.objective <= net.res_cost + 2e-3
 
 
+@pytest.mark.filterwarnings("ignore:.*for an optimal power flow to choose:UserWarning")
 def test_piecewise_linear_costs_go_to_pandapower_and_back():
     network = Network.from_pandapower(piecewise_feeder())
 

@@ -69,6 +69,7 @@ def test_devices_go_to_pandapower_and_back():
     assert_same_devices(network, again)
 
 
+@pytest.mark.filterwarnings("ignore:tap_dependency_table:DeprecationWarning")
 @pytest.mark.parametrize("make", [examples.create_cigre_network_mv, examples.mv_oberrhein])
 def test_published_net_keeps_every_switch_there_and_back(make):
     net = make()
