@@ -14,7 +14,6 @@ that topology replaces it (`models/load_transfer/shedding_opf.py`).
 from __future__ import annotations
 
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 import pyomo.environ as pyo
@@ -103,7 +102,13 @@ class Misocp:
             left = self.time_limit_s - (perf_counter() - begin)
             if proven or left <= 0 or not self.setting.radial:
                 break
-            model.excluded.add(_other_topology(model))
+            free = [y for y in model.y.values() if not y.fixed]
+            if not free:
+                # There is one topology, and its AC optimum is known or there is none.
+                proven = np.isfinite(best_cost)
+                bound = best_cost if proven else bound
+                break
+            model.excluded.add(sum(1 - y if y.value > 0.5 else y for y in free) >= 1)
             try:
                 solution = solve(
                     model, self.solver, left, self.rel_gap, accept_incumbent=True, explain=False
@@ -143,12 +148,6 @@ class Misocp:
             * float(scenario.p_load.sum() + scenario.p_gen.sum())
         )
         return bound - most_loss if self.setting.radial else -np.inf
-
-
-def _other_topology(model: pyo.ConcreteModel) -> Any:
-    """Return the constraint that some branch to decide is in another state than now."""
-    free = [y for y in model.y.values() if not y.fixed]
-    return sum(1 - y if y.value > 0.5 else y for y in free) >= 1
 
 
 def read_decision(model: pyo.ConcreteModel, scenario: Scenarios) -> Decisions:

@@ -123,6 +123,18 @@ def test_a_tie_stays_open_where_the_dark_is_cheaper() -> None:
     assert 0.879 < method.reports[0].bound <= 0.88 + 1e-6
 
 
+def test_one_topology_whose_relaxation_is_not_tight_has_its_ac_optimum() -> None:
+    """Generation lifts bus 2 above its limit, nothing can be switched, and losses cost nothing."""
+    network = feeders.feeder(
+        "a:0-1 b:1-2 c:0-3", p_load=[0, 0.05, 0.05, 0.05], p_gen=[0, 0, 1.0, 0], r=0.06, x=0.01
+    )
+    scenario = make_scenarios(network, "c")
+    method = Misocp(network, "radial")
+    outcome = judge(network, scenario, method.decide(scenario), "radial")
+    assert outcome.safe[0]
+    assert method.reports[0].bound <= outcome.cost[0] * (1 + 1e-9)
+
+
 def test_no_feasible_decision_raises() -> None:
     # 3 Mvar at bus 1 that nobody can shed, behind a line that nobody can open.
     network = feeders.feeder("a:0-1 b:1-2 c:1~2", p_load=[0, 0.0, 0.1], q_load=[0, 3.0, 0], x=0.1)
