@@ -3,7 +3,8 @@
 It starts from the plain plans (`models/switching/plans.py`), gives each its least shedding by AC
 power flow, and exchanges branches of the best, round by round (`models/switching/search.py`). A
 meshed setting of at most nine ties has no more states than plain plans. Every state is then tried,
-and the answer is the enumerated optimum by that least shedding.
+and the answer is the enumerated optimum by that least shedding. With generation the least shedding
+is a local optimum, and the report says so and bounds nothing.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from time import perf_counter
 import numpy as np
 
 from feederguard.models.load_transfer import Decisions, Report, Scenarios, Setting, resolve_setting
-from feederguard.models.load_transfer.scenario import Lost
 from feederguard.models.network import Network
 from feederguard.models.switching.fallback import settle
 from feederguard.models.switching.plans import SwitchPlans
 from feederguard.models.switching.search import Found, search_plans
+
+LOCAL = "every state tried, the least shedding of each a local optimum"
 
 
 class PlanSearch:
@@ -51,14 +53,18 @@ class PlanSearch:
         settled = settle(self.plans, scenarios, found)
         seconds = (perf_counter() - begin) / max(len(scenarios), 1)
         self.reports = [
-            self._report(scenarios.lost(k), found, k, seconds) for k in range(len(scenarios))
+            self._report(scenarios[k : k + 1], found, k, seconds) for k in range(len(scenarios))
         ]
         return settled.decisions
 
-    def _report(self, fault: Lost, found: Found, k: int, seconds: float) -> Report:
+    def _report(self, scenario: Scenarios, found: Found, k: int, seconds: float) -> Report:
+        fault = scenario.lost(0)
         note = f"{found.n_flows[k]} AC power flows"
         if np.isinf(found.cost[k]):
             return Report(-np.inf, "no plan tried can be made safe", seconds, False, note)
         if len(self.plans.plain(fault)) < self.plans.n_states(fault):
             return Report(-np.inf, "searched", seconds, False, note)
+        if scenario.p_gen.any():
+            # With generation the least shedding of a state is a local optimum.
+            return Report(-np.inf, LOCAL, seconds, False, note)
         return Report(float(found.cost[k]), "every state tried", seconds, False, note)

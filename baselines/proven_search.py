@@ -30,8 +30,10 @@ exchanges of those of N. Proofs are tried cheapest first:
 
 Racing a plan means its least shedding by AC power flow (`models/load_transfer/least_shedding.py`).
 A plan that a race finds better replaces the answer. A race aims a little inside each limit, and the
-judge accepts a little outside: a proof by race holds to that tolerance. What is left is "not
-proven", and its bound is still one.
+judge accepts a little outside: a proof by race holds to that tolerance. With generation the least
+shedding of a plan is a local optimum. A plan that would be cheaper without shedding then bounds the
+cost by that, and the answer is not proven. What is left is "not proven", and its bound is still
+one.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ import numpy as np
 
 from feederguard.baselines.misocp import Misocp
 from feederguard.baselines.plan_search import PlanSearch
-from feederguard.models.arrays import BoolArray
+from feederguard.models.arrays import BoolArray, FloatArray
 from feederguard.models.load_transfer import (
     Decisions,
     Report,
@@ -164,6 +166,9 @@ class ProvenSearch:
 
     def _prove_meshed(self, scenario: Scenarios, answer: _Answer) -> None:
         plans, fault = self._search.plans, scenario.lost(0)
+        if scenario.p_gen.any():
+            answer.bound = min(answer.cost, self._floor(scenario, 0))
+            return
         if len(plans.plain(fault)) == plans.n_states(fault):
             answer.bound, answer.reason = answer.cost, EVERY_TIE
             return
@@ -225,11 +230,11 @@ class ProvenSearch:
         free = self._search.plans.switchable & ~scenario.failed_branches(self.network.n_branch)[0]
         lead = self._search.plans.leads(scenario.lost(0))
         free &= lead == np.arange(len(lead))
-        places, listed = np.flatnonzero(free), 0
+        places, listed, unsure = np.flatnonzero(free), 0, np.inf
         for n in range(len(places) + 1):
             floor = self._floor(scenario, n)
             listed += math.comb(len(places), n)
-            answer.bound = min(answer.cost, floor)
+            answer.bound = min(answer.cost, floor, unsure)
             if answer.settled() or listed > MOST_LISTED:
                 done = f"every state of at most {n - 1} operations" if n > 1 else OPERATIONS
                 answer.reason = done if answer.settled() else NOT_PROVEN
@@ -238,12 +243,17 @@ class ProvenSearch:
             while rows := list(itertools.islice(chosen, RACED_AT_ONCE)):
                 closed = np.tile(idle, (len(rows), 1))
                 closed[np.arange(len(rows))[:, None], np.array(rows, dtype=np.int64)] ^= True
-                closed = closed[:, lead]
-                self._race(scenario, self._worth_racing(scenario, closed, answer.cost), answer)
-        answer.bound, answer.reason = answer.cost, f"{EVERY_RADIAL} ({listed})"
+                closed, at_least = self._worth_racing(scenario, closed[:, lead], answer.cost)
+                self._race(scenario, closed, answer)
+                if scenario.p_gen.any():
+                    unsure = min(unsure, at_least.min(initial=np.inf))
+        answer.bound = min(answer.cost, unsure)
+        answer.reason = f"{EVERY_RADIAL} ({listed})" if answer.settled() else NOT_PROVEN
 
-    def _worth_racing(self, scenario: Scenarios, closed: BoolArray, cost: float) -> BoolArray:
-        """Return the radial ones of these states whose operations and dark load cost less."""
+    def _worth_racing(
+        self, scenario: Scenarios, closed: BoolArray, cost: float
+    ) -> tuple[BoolArray, FloatArray]:
+        """Return the radial states whose operations and dark load cost less, and these costs."""
         network = self.network
         live = energised_buses(network, closed)
         radial = ~has_loop(network, closed, live)
@@ -255,7 +265,10 @@ class ProvenSearch:
             y=self._rules.charged(closed.astype(float), failed[None]),
             failed=failed,
         )
-        return np.asarray(closed[self._rules.cost.objective(points) < cost])
+        at_least = self._rules.cost.objective(points)
+        # What costs as much without shedding proves nothing else.
+        cheaper = at_least < cost * (1 - 1e-9)
+        return closed[cheaper], at_least[cheaper]
 
     def _next_layer(self, fault: Lost, layer: BoolArray, n: int) -> BoolArray:
         """Return all plans of n operations, which are exchanges of those of n - 2."""
