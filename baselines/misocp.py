@@ -9,15 +9,20 @@ of these AC optima or the time is over: the report then says "not proven".
 In the paper setting the model carries a linearised angle equation, which chooses the topology.
 Where the model's shedding breaks an AC limit, the least shedding that the AC equations allow with
 that topology replaces it (`models/load_transfer/shedding_opf.py`).
+
+A decision known before, by default that of the plan search, is the cutoff of a radial model, and
+the answer where the solver finds nothing cheaper in time.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from time import perf_counter
 
 import numpy as np
 import pyomo.environ as pyo
 
+from feederguard.baselines.plan_search import PlanSearch
 from feederguard.models.load_transfer import (
     Decisions,
     Report,
@@ -34,6 +39,8 @@ from feederguard.models.solver import NotSolvedError, Solution, solve
 
 NOT_PROVEN = "not proven"
 LEAST_GAP = 1e-6  # of the cost, below which a bound is as good as it
+# A known decision may use the judge's tolerance, which the model does not have.
+CUTOFF = 1.001
 
 
 class Misocp:
@@ -59,21 +66,59 @@ class Misocp:
         self.rel_gap = rel_gap
         self.reports: list[Report] = []
         self._least_shedding = LeastSheddingSolver(network, self.setting)
+        self._search = PlanSearch(network, self.setting)
 
-    def decide(self, scenarios: Scenarios) -> Decisions:
-        """Return the optimum of each scenario, an incumbent where the time limit struck.
+    def decide(self, scenarios: Scenarios, start: Decisions | None = None) -> Decisions:
+        """Return the optimum of each scenario, or the best known where the time limit struck.
 
-        The report says which. Raises `NotSolvedError` when a scenario has no feasible decision or
-        none was found in time.
+        The report says which. start: decisions known before, default those of the plan search; no
+        answer costs more than a safe one of them. Raises `NotSolvedError` when a scenario has no
+        feasible decision, or none was found in time and the start is not safe.
         """
-        answers = [self._decide_one(scenarios[k : k + 1]) for k in range(len(scenarios))]
+        answers = []
+        for k in range(len(scenarios)):
+            begin, scenario = perf_counter(), scenarios[k : k + 1]
+            known = self._search.decide(scenario) if start is None else start[k : k + 1]
+            answers.append(self._improve(scenario, known, begin))
         self.reports = [report for _, report in answers]
         return Decisions.join([decision for decision, _ in answers])
 
-    def _decide_one(self, scenario: Scenarios) -> tuple[Decisions, Report]:
+    def _improve(
+        self, scenario: Scenarios, known: Decisions, begin: float
+    ) -> tuple[Decisions, Report]:
+        """Return the better of the known decision and the model's, with the model's bound."""
+        outcome = judge(self.network, scenario, known, self.setting)
+        cost = float(outcome.cost[0]) if outcome.safe[0] else np.inf
+        try:
+            decision, report = self._decide_one(scenario, cost)
+        except NotSolvedError as error:
+            if not np.isfinite(cost):
+                raise
+            nothing_cheaper = error.solution.reason == "infeasible" and self.setting.radial
+            bound = cost if nothing_cheaper else self._bound(scenario, error.solution.bound)
+            reason = "converged" if nothing_cheaper else NOT_PROVEN
+            note = "the model found nothing cheaper than the start"
+            return known, Report(min(bound, cost), reason, perf_counter() - begin, False, note)
+        found = judge(self.network, scenario, decision, self.setting)
+        if np.isfinite(cost) and not (found.safe[0] and found.cost[0] < cost):
+            decision, report = known, replace(report, bound=min(report.bound, cost))
+        return decision, replace(report, seconds=perf_counter() - begin)
+
+    def _decide_one(self, scenario: Scenarios, cost: float) -> tuple[Decisions, Report]:
+        """Return the model's decision; cost: of a known one, inf for none."""
         begin = perf_counter()
         model = build_load_transfer(self.network, scenario, self.setting)
-        solution = solve(model, self.solver, self.time_limit_s, self.rel_gap, accept_incumbent=True)
+        if np.isfinite(cost) and self.setting.radial:
+            most = CUTOFF * cost + LEAST_GAP + self._most_loss(scenario)
+            model.cutoff = pyo.Constraint(expr=model.objective.expr <= most)
+        solution = solve(
+            model,
+            self.solver,
+            self.time_limit_s,
+            self.rel_gap,
+            accept_incumbent=True,
+            explain=not np.isfinite(cost),
+        )
         decision = read_decision(model, scenario)
         if not judge(self.network, scenario, decision, self.setting).safe[0]:
             return self._repair(scenario, model, solution, decision, begin)
@@ -140,14 +185,13 @@ class Misocp:
     def _bound(self, scenario: Scenarios, bound: float) -> float:
         """Return the bound of the cost that the bound of the objective gives."""
         # The angle equation of a meshed setting is an approximation: its optimum bounds nothing.
-        # And the objective adds a loss term that is not cost: no decision loses more than it
-        # supplies.
-        most_loss = (
-            LOSS_WEIGHT
-            * self.network.base_mva
-            * float(scenario.p_load.sum() + scenario.p_gen.sum())
-        )
-        return bound - most_loss if self.setting.radial else -np.inf
+        return bound - self._most_loss(scenario) if self.setting.radial else -np.inf
+
+    def _most_loss(self, scenario: Scenarios) -> float:
+        """Return the most that the loss term, which is no cost, adds to the objective."""
+        # No decision loses more than it supplies.
+        supplied = float(scenario.p_load.sum() + scenario.p_gen.sum())
+        return LOSS_WEIGHT * self.network.base_mva * supplied
 
 
 def read_decision(model: pyo.ConcreteModel, scenario: Scenarios) -> Decisions:

@@ -289,16 +289,29 @@ def _add_chains_and_loops(
             )
     model.loop = pyo.ConstraintList(doc="(5)")
     simple = nx.Graph(graph)
-    for nodes in nx.minimum_cycle_basis(simple):
-        around = list(zip(nodes, nodes[1:] + nodes[:1], strict=True))
-        # The basis lists the nodes of a cycle. It is of use only where that list goes round it.
-        if all(simple.has_edge(i, j) for i, j in around):
-            model.loop.add(sum(1 - model.tree[k] for i, j in around for k in graph[i][j]) >= 1)
+    for nodes in _short_loops(simple):
+        around = zip(nodes, nodes[1:] + nodes[:1], strict=True)
+        model.loop.add(sum(1 - model.tree[k] for i, j in around for k in graph[i][j]) >= 1)
     for i, j in simple.edges:
         if graph.number_of_edges(i, j) > 1:
             model.loop.add(
                 sum(1 - model.tree[k] for k in graph[i][j]) >= graph.number_of_edges(i, j) - 1
             )
+
+
+def _short_loops(graph: nx.Graph) -> list[list[int]]:
+    """Return the nodes of a shortest loop through each edge outside a spanning forest.
+
+    As many as a cycle basis has. Short loops make strong cuts (5), and any loop makes a valid one.
+    """
+    chords = nx.difference(graph, nx.minimum_spanning_tree(graph)).edges
+    loops = {}
+    for i, j in list(chords):
+        graph.remove_edge(i, j)
+        nodes = nx.shortest_path(graph, i, j)
+        graph.add_edge(i, j)
+        loops[frozenset(nodes)] = nodes
+    return list(loops.values())
 
 
 def _chains(graph: nx.MultiGraph, fed: set[int]) -> list[list[int]]:

@@ -10,7 +10,7 @@ from feederguard.baselines.misocp import Misocp
 from feederguard.data.networks import load_network
 from feederguard.data.profiles import load_profiles
 from feederguard.data.sampling import sample_scenarios
-from feederguard.models.load_transfer import judge, make_scenarios
+from feederguard.models.load_transfer import Decisions, judge, make_scenarios
 from feederguard.models.network import Network
 from feederguard.models.solver import NotSolvedError
 
@@ -133,6 +133,22 @@ def test_one_topology_whose_relaxation_is_not_tight_has_its_ac_optimum() -> None
     outcome = judge(network, scenario, method.decide(scenario), "radial")
     assert outcome.safe[0]
     assert method.reports[0].bound <= outcome.cost[0] * (1 + 1e-9)
+
+
+def test_no_answer_is_worse_than_its_start() -> None:
+    """In 10 ms nothing is found: the start comes back, with what bound there is; e is optimal."""
+    network = ring(0.06, 0.06)
+    scenario = make_scenarios(network, "b")
+    best = Misocp(network, "radial").decide(scenario)
+    method = Misocp(network, "radial", time_limit_s=0.01)
+
+    kept = method.decide(scenario, start=best)
+
+    assert kept.closed.tolist() == best.closed.tolist()
+    assert method.reports[0].bound <= 3.0 + 1e-9
+    dark = Decisions(network.closed[None] & (np.arange(5) != 1), np.zeros((1, network.n_bus)))
+    better = Misocp(network, "radial").decide(scenario, start=dark)
+    assert judge(network, scenario, better, "radial").cost[0] == pytest.approx(3.0)
 
 
 def test_no_feasible_decision_raises() -> None:

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pyomo.environ as pyo
 import pytest
+from pyomo.core.expr.visitor import identify_variables
 
 from feederguard.models.equations.radiality import (
     EVERYTHING,
@@ -117,3 +118,12 @@ def test_the_zones_and_the_ties_to_close():
     assert pyo.value(model.least_operations) == 0
     assert model.live_ends == {1: (0, 1), 3: (1, 0)}
     assert model.fed_zones == {0}
+
+
+def test_there_are_as_many_short_loops_as_independent_ones():
+    """Of a ladder of four squares each is cut, and no longer loop."""
+    rails = [f"{i}-{i + 1} {i + 5}-{i + 6}" for i in range(4)]
+    rungs = [f"{i}-{i + 5}" for i in range(1, 5)]
+    ladder = feeder(" ".join([*rails, "0-5", *rungs]))
+    model = topology(ladder, [True] * ladder.n_branch)
+    assert [len(list(identify_variables(row.body))) for row in model.loop.values()] == [4] * 4
