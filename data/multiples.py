@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from feederguard.data.networks import list_networks, load_network
 from feederguard.models.arrays import FloatArray, IntArray
-from feederguard.models.network import Devices, Network, NetworkError
+from feederguard.models.network import Devices, GroupLimit, Network, NetworkError
 from feederguard.models.network.devices import MANUAL_MINUTES
 from feederguard.models.network.graph import feeding_tree
 
@@ -120,6 +120,7 @@ def multiply_network(
         gen_name=_labels(network.gen_name, n),
         gen_bus=place[:, network.gen_bus].ravel(),
         devices=_on_copies(network, n, len(ties)),
+        groups=_groups_on_copies(network, n),
         gen_cost_lines=np.concatenate(
             [network.gen_cost_lines + [copy * network.n_gen, 0, 0] for copy in range(n)]
         ),
@@ -229,6 +230,18 @@ def _on_copies(network: Network, n: int, n_tie: int) -> Devices | None:
         kind=(*devices.kind * n, *["load_break"] * n_tie),
         **arrays,
     )
+
+
+def _groups_on_copies(network: Network, n: int) -> list[GroupLimit]:
+    return [
+        GroupLimit(
+            f"{group.name}@{copy}",
+            tuple(f"{name}@{copy}" for name in group.branches),
+            group.p_limit_mw,
+        )
+        for copy in range(1, n + 1)
+        for group in network.groups
+    ]
 
 
 def _on_buses(values: FloatArray, root: int, others: IntArray, n: int) -> FloatArray:

@@ -1,7 +1,8 @@
 """Feeders: the bundled ones by name, and a user's own from files.
 
 A user's feeder is a CSV folder, a pandapower .json or a MATPOWER .m file. A CSV folder holds three
-files, and a fourth where its switching devices are known. Other columns and keys are ignored.
+files, a fourth where its switching devices are known, and a fifth for limits of groups. Other
+columns and keys are ignored.
 
     buses.csv      bus, vn_kv, type (slack | pq), p_mw, q_mvar, vmin_pu, vmax_pu, sgen_p_mw
     branches.csv   branch, from_bus, to_bus, kind (line | tie | trafo | coupler), normally_open
@@ -15,6 +16,8 @@ files, and a fourth where its switching devices are known. Other columns and key
                    load_break | disconnector | fuse), normally_open (0 | 1); and where known remote
                    (0 | 1; default 0), minutes (to operate it; default 1, or 30 by hand), available
                    (0: blocked; default 1)
+    groups.csv     group, branch, p_limit_mw: a row for each branch of a group, and the active power
+                   that all of them carry together at most, the same in every row of the group
 
 b_us is the charging of the whole branch, half of it at each end. For a trafo, r_ohm, x_ohm, b_us
 and rating_a are referred to the voltage of its from_bus. Its ratio is that of the nominal voltages
@@ -41,7 +44,7 @@ from typing import Any
 import numpy as np
 
 from feederguard.models.arrays import FloatArray, IntArray
-from feederguard.models.network import Devices, Network, NetworkError
+from feederguard.models.network import Devices, GroupLimit, Network, NetworkError
 from feederguard.models.network.devices import DEVICE_KINDS, default_minutes
 from feederguard.models.network.fields import BRANCH_KINDS, COUPLER_X_PU_PER_MVA
 
@@ -83,9 +86,10 @@ _BRANCH_CHOICES = {"kind": BRANCH_KINDS, "normally_open": ("0", "1")}
 _OPTIONAL_CHOICES = {"in_service": ("0", "1")}
 _DEVICE_CHOICES = {"kind": DEVICE_KINDS, "normally_open": ("0", "1")}
 # Columns beside the key, the numbers and the choices.
-_ENDS = {"branch": ("from_bus", "to_bus"), "device": ("branch", "bus")}
+_ENDS = {"branch": ("from_bus", "to_bus"), "device": ("branch", "bus"), "group": ("branch",)}
 _MAY_BE_EMPTY = {"rating_a": np.inf, "minutes": np.nan, "priority": 1.0}
 _PRIORITY = (1e-6, 1e6, "what shedding at the bus weighs, 1 or nothing for an ordinary bus")
+_GROUP_LIMIT = (1e-9, np.inf, "the active power in MW that the branches of the group share")
 _MINUTES = (0.0, 1e5, "the minutes that it takes to operate the device, or nothing")
 
 
@@ -168,9 +172,9 @@ def _read_folder(folder: Path, name: str) -> Network:
         raise NetworkError(
             f"{buses.path}: no bus is of type 'slack'; mark the one that feeds the network"
         )
-    devices = _read_devices(folder, buses, branches, ends)
+    devices, groups = _read_devices(folder, buses, branches, ends), _read_groups(folder)
     try:
-        return _network(name, meta, buses, branches, ends, devices)
+        return _network(name, meta, buses, branches, ends, devices, groups)
     except NetworkError as error:
         raise NetworkError(f"{folder}: {str(error).removeprefix(f'{name}: ')}") from None
 
@@ -182,6 +186,7 @@ def _network(
     branches: _Table,
     ends: IntArray,
     devices: Devices | None,
+    groups: list[GroupLimit],
 ) -> Network:
     """Return the feeder in per unit; ends is (2, n_branch), the from and to buses."""
     base_mva, bus, branch = meta["base_mva"], buses.number, branches.number
@@ -228,6 +233,7 @@ def _network(
         emergency_voltage_factor=meta["emergency_voltage_factor"],
         paper_limit_mw=meta["paper_limit_mw"],
         devices=devices,
+        groups=groups,
     )
 
 
@@ -273,6 +279,25 @@ def _read_devices(folder: Path, buses: _Table, branches: _Table, ends: IntArray)
     )
 
 
+def _read_groups(folder: Path) -> list[GroupLimit]:
+    """Return what stands in groups.csv; nothing where there is no such file."""
+    if not (folder / "groups.csv").exists():
+        return []
+    limits = {"p_limit_mw": _GROUP_LIMIT}
+    table = _read_table(folder, "groups.csv", "group", limits, {}, named_once=False)
+    found: dict[str, GroupLimit] = {}
+    rows = zip(table.text["group"], table.text["branch"], table.number["p_limit_mw"], strict=True)
+    for row, (name, branch, limit) in enumerate(rows):
+        before = found.get(name, GroupLimit(name, (), float(limit)))
+        if before.p_limit_mw != limit:
+            raise NetworkError(
+                f"{table.place(row)}: p_limit_mw is {limit:g}, and {before.p_limit_mw:g} in an "
+                "earlier row of the group; give one limit"
+            )
+        found[name] = GroupLimit(name, (*before.branches, branch), float(limit))
+    return list(found.values())
+
+
 @dataclass(frozen=True)
 class _Table:
     """A CSV file read and checked cell by cell."""
@@ -294,6 +319,7 @@ def _read_table(
     key: str,
     numbers: Mapping[str, tuple[float, float, str]],
     choices: Mapping[str, tuple[str, ...]],
+    named_once: bool = True,
 ) -> _Table:
     path, rows = f"{folder}/{file}", csv.reader(io.StringIO(_read_text(folder, file)))
     header = [name.strip() for name in next(rows, [])]
@@ -317,7 +343,7 @@ def _read_table(
         raise NetworkError(f"{path}: no rows; write one for each bus")
     text = {name: [row[i] for row in cells] for i, name in enumerate(header)}
     table = _Table(path, key, lines, text, {})
-    _check_names(table)
+    _check_names(table, named_once)
     given = {name: allowed for name, allowed in _OPTIONAL_CHOICES.items() if name in text}
     for name, allowed in {**choices, **given}.items():
         _check_choice(table, name, allowed)
@@ -363,14 +389,14 @@ def _read_meta(folder: Path) -> dict[str, Any]:
     return meta
 
 
-def _check_names(table: _Table) -> None:
+def _check_names(table: _Table, named_once: bool) -> None:
     seen: dict[str, int] = {}
     for row, name in enumerate(table.text[table.key]):
         if not name:
             raise NetworkError(
                 f"{table.path}, line {table.lines[row]}: {table.key} is empty; give it a name"
             )
-        if name in seen:
+        if named_once and name in seen:
             raise NetworkError(
                 f"{table.place(row)}: line {seen[name]} has that name too; give every {table.key} "
                 "its own"

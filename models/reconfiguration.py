@@ -14,7 +14,7 @@ without them S is the shed power.
     (1)  cost = C_load (S / S_base)^2 + C_sw N^2,   N the number of operations,
          S = sum of w_i s_i + CURTAIL_WEIGHT sum of c_i,   w_i the priority of bus i
     (3)  p_i (1 - e_i) <= s_i <= p_i,   g_i (1 - e_i) <= c_i <= g_i:   what is not energised is
-         shed, and its generation trips
+         shed, and its generation trips. Where a setting sheds whole loads, s_i is 0 or p_i
 
 What a bus then draws is the law of `load_transfer/shedding.py`.
 
@@ -64,7 +64,7 @@ from feederguard.models.load_transfer.rules import (
 from feederguard.models.load_transfer.setting import loop_switches, voltage_band
 from feederguard.models.load_transfer.shedding import can_shed, draws_nothing_empty, kept
 from feederguard.models.network import Network, NetworkError
-from feederguard.models.network.pi_model import has_shunts
+from feederguard.models.network.pi_model import branch_admittances, has_shunts
 
 LOSS_WEIGHT = 1e-4  # cost per MW lost
 
@@ -149,7 +149,7 @@ def build_load_transfer(
     stuck = network.closed & ~free & intact
     add_topology(model, network, free & intact, stuck, setting.radial, must_be_fed)
     p, q, g = scenario.p_load[0], scenario.q_load[0], scenario.p_gen[0]
-    _add_shedding(model, p, q, g)
+    _add_shedding(model, p, q, g, setting.whole_loads)
     add_cost(model, network, failed, counted=model.lead == np.arange(network.n_branch))
     band = voltage_band(network, setting)
     current = np.full(
@@ -178,7 +178,15 @@ def build_load_transfer(
 
 def _add_transfer_limits(model: pyo.ConcreteModel, network: Network, setting: Setting) -> None:
     """Add (4), (5): at the ends of branches with shunts, and at buses that are fed for sure."""
-    add_limits(model, network, setting)
+    iron = branch_admittances(network).closed[:, 0].real.tolist()
+    start = network.from_bus.tolist()
+
+    def sent(m: Any, b: int) -> Any:
+        # Of a branch that may be opened the iron losses are left out: the model stays a relaxation
+        # where power flows away from the substations.
+        return m.P[b] + iron[b] * m.w[start[b]] if m.y[b].fixed and m.y[b].value else m.P[b]
+
+    add_limits(model, network, setting, sent)
     if setting.active_limit_mw is None:
         rating = current_limit_pu(network, setting)
         add_end_currents(model, network, rating)
@@ -190,8 +198,13 @@ def _add_transfer_limits(model: pyo.ConcreteModel, network: Network, setting: Se
             limit.deactivate()
 
 
-def _add_shedding(model: pyo.ConcreteModel, p: FloatArray, q: FloatArray, g: FloatArray) -> None:
-    """Add shed, curtailed[i] with (3), and what buses then draw, p_net, q_net[i]; p, q, g in pu."""
+def _add_shedding(
+    model: pyo.ConcreteModel, p: FloatArray, q: FloatArray, g: FloatArray, whole: bool
+) -> None:
+    """Add shed, curtailed[i] with (3), and what buses then draw, p_net, q_net[i]; p, q, g in pu.
+
+    whole: a load is shed whole or not at all, by the binary off[i].
+    """
     model.shed = pyo.Var(
         model.bus, bounds=lambda m, i: (0, float(p[i])), initialize=0.0, doc="s of (3)"
     )
@@ -201,6 +214,13 @@ def _add_shedding(model: pyo.ConcreteModel, p: FloatArray, q: FloatArray, g: Flo
         initialize=0.0,
         doc="c of (3)",
     )
+
+    loads = np.flatnonzero(can_shed(p) & whole).tolist()
+    model.off = pyo.Var(loads, domain=pyo.Binary, initialize=0, doc="whole loads of (3)")
+
+    @model.Constraint(loads, doc="whole loads of (3)")
+    def shed_whole(m: Any, i: int) -> Any:
+        return m.shed[i] == float(p[i]) * m.off[i]
 
     @model.Constraint(model.bus, doc="(3)")
     def dark_is_shed(m: Any, i: int) -> Any:

@@ -37,6 +37,12 @@ class Grid:
         self.n, self.low, self.high, self.radial = network, low, high, radial
         self.switchable = np.asarray(switchable)
         self.series = 1 / (network.r + 1j * network.x)
+        # How many closed branches part each bus from a substation.
+        self.steps = np.where(np.isin(np.arange(network.n_bus), network.substation), 0, 999)
+        for _ in range(network.n_bus):
+            for b in np.flatnonzero(network.closed):
+                ends = [network.from_bus[b], network.to_bus[b]]
+                self.steps[ends] = np.minimum(self.steps[ends], self.steps[ends[::-1]] + 1)
 
     def live(self, closed: np.ndarray) -> np.ndarray:
         """Return which buses are fed, (n_bus,)."""
@@ -121,6 +127,22 @@ class Grid:
                     else 0
                 )
                 add(abs(current) ** 2 / n.rating[b] ** 2 - 1, change / n.rating[b] ** 2)
+        for group in n.groups:
+            power, change = 0.0, np.zeros(columns)
+            for b in [n.branch_name.index(name) for name in group.branches]:
+                i, j = n.from_bus[b], n.to_bus[b]
+                if not (closed[b] and live[i] and live[j]):
+                    continue
+                sign = 1 if self.steps[i] <= self.steps[j] else -1
+                out = self.series[b] + n.g_from[b] + 1j * n.b_from[b]
+                current = out * v[i] - self.series[b] * v[j]
+                power += sign * (v[i] * np.conj(current)).real
+                if dv is not None:
+                    slope = out * dv[i] - self.series[b] * dv[j]
+                    change += sign * (dv[i] * np.conj(current) + v[i] * np.conj(slope)).real
+            limit = group.p_limit_mw / n.base_mva
+            add(power / limit - 1, change / limit)
+            add(-power / limit - 1, -change / limit)
         return np.array(values), np.array(rows)
 
     def injections(self, case: Any, fractions: np.ndarray) -> np.ndarray:

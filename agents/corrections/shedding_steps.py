@@ -31,7 +31,7 @@ from feederguard.models.power_flow.forest import (
 )
 from feederguard.models.power_flow.newton_sweep import solve_item
 
-STAMP = "c85d176b6de60595175318bbffd0059b5feb01aee0df65c6c3c366aebb14693f"
+STAMP = "eab07ea83545fc9a12f76324dddba2748c3c890db842caf62476ad238ed68a7a"
 
 CORRECTION_ENDS = (
     "as_proposed",

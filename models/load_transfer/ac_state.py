@@ -192,6 +192,7 @@ class _Reading(NamedTuple):
     reachable: BoolArray  # (n_row, n_bus) buses that a path could reach
     row: IntArray  # (B,) the row of each item
     per_limit: FloatArray  # (n_branch,) one over the limit, 0 where there is none
+    groups: int  # the limits of groups are the last ones, so many
 
 
 class _Flows(NamedTuple):
@@ -211,7 +212,7 @@ class ReadState:
 
     points: FloatArray  # (B, n_column) of the compiled limits
     v_min: FloatArray  # (B,) lowest voltage of a live bus, pu; NaN where the flow failed
-    loading: FloatArray  # (B,) largest power or current over its limit; NaN likewise
+    loading: FloatArray  # (B,) largest power or current over its limit, groups too; NaN likewise
     connected: BoolArray  # (B,) every bus that a path could reach is energised
     is_forest: BoolArray  # (B,) no loop among the closed feeds (`network/parallel.py`)
 
@@ -242,7 +243,11 @@ def read_state(
         _read_items(
             prepare(flow.network),
             lay_out_limits(rules),
-            _Reading(*rules.within_reach(flow.network, scenarios), rules.per_limit),
+            _Reading(
+                *rules.within_reach(flow.network, scenarios),
+                rules.per_limit,
+                len(flow.network.groups),
+            ),
             _Flows(*flows, flow.energised, flow.converged),
             closed,
             report,
@@ -264,18 +269,23 @@ def _read_items(feeder, limits, reading, flows, closed, report):
     """Fill `report` for every item."""
     for item in prange(closed.shape[0]):
         reachable = reading.reachable[reading.row[item]]
-        _read_item(feeder, limits, reachable, reading.per_limit, flows, closed[item], item, report)
+        _read_item(feeder, limits, reachable, reading, flows, closed[item], item, report)
 
 
 @njit(error_model="numpy")
-def _read_item(feeder, limits, reachable, per_limit, flows, closed, item, report):
+def _read_item(feeder, limits, reachable, reading, flows, closed, item, report):
     """Fill row `item`; closed: (n_branch,)."""
     x = report.points[item]
     lowest, connected = _read_buses(limits, reachable, flows, item, x)
     highest = 0.0
     for b in range(closed.shape[0]):
         size = _read_branch(feeder, limits, flows, item, closed[b], b, x)
-        highest = max(highest, size * per_limit[b])
+        highest = max(highest, size * reading.per_limit[b])
+    for k in range(limits.constant.shape[0] - reading.groups, limits.constant.shape[0]):
+        total = 0.0
+        for t in range(limits.start[k], limits.start[k + 1]):
+            total += limits.value[t] * x[limits.column[t]]
+        highest = max(highest, abs(total))
     report.connected[item] = connected
     if flows.converged[item]:
         report.v_min[item], report.loading[item] = np.sqrt(lowest), highest

@@ -6,6 +6,7 @@ equations (1)-(3) around them are those of `models/reconfiguration.py`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from feederguard.models.compiled import CompiledModel, compile_model
 from feederguard.models.load_transfer.scenario import Scenarios
 from feederguard.models.load_transfer.setting import Setting, resolve_setting, voltage_band
 from feederguard.models.network import Network, NetworkError
-from feederguard.models.network.graph import energised_buses
+from feederguard.models.network.graph import away_from_substations, energised_buses
 from feederguard.models.network.parallel import team_leads
 from feederguard.models.network.pi_model import branch_admittances
 from feederguard.models.once_per_object import once_per_object
@@ -26,6 +27,7 @@ COST_LOAD = 22.0
 COST_SWITCH = 3.0
 # Of generation curtailed, against load shed. It also counts what trips in the dark.
 CURTAIL_WEIGHT = 0.05
+GROUP_LIMIT = "group_limit"
 # Our inference from the rewards of Zhou et al., Table 1, at nominal 33-bus load.
 COST_BASE_MVA = 0.1
 
@@ -78,13 +80,20 @@ def add_cost(
     model.cost = pyo.Expression(expr=cost_of_squares(shed**2, model.n_operations**2), doc="(1)")
 
 
-def add_limits(model: pyo.ConcreteModel, network: Network, setting: Setting) -> tuple[str, ...]:
+def add_limits(
+    model: pyo.ConcreteModel,
+    network: Network,
+    setting: Setting,
+    sent: Callable[[Any, int], Any] | None = None,
+) -> tuple[str, ...]:
     """Add (4), (5) to a model that has w, P, ell, y, and return the names of the constraints.
 
-    Each branch limit is scaled to 1, so a violation is relative.
+    Each branch limit is scaled to 1, so a violation is relative. sent: the active power into a
+    branch at its from end, for groups; default P, which lacks iron losses in most models.
     """
     band = voltage_band(network, setting)
     low, high = band.low.tolist(), band.high.tolist()
+    grouped = _add_group_limits(model, network, setting, sent or (lambda m, b: m.P[b]))
     free_bus = [i for i in range(network.n_bus) if i not in set(network.substation.tolist())]
     model.voltage_limit = pyo.Constraint(
         free_bus, rule=lambda m, i: (low[i] ** 2, m.w[i], high[i] ** 2), doc="(4)"
@@ -106,7 +115,7 @@ def add_limits(model: pyo.ConcreteModel, network: Network, setting: Setting) -> 
         def receiving_limit(m: Any, b: int, sign: int) -> Any:
             return sign * (m.P[b] - network.r[b] * m.ell[b]) / limit <= within(m, b)
 
-        return ("voltage_limit", "sending_limit", "receiving_limit")
+        return ("voltage_limit", "sending_limit", "receiving_limit", *grouped)
     rated = [b for b in range(network.n_branch) if np.isfinite(network.rating[b])]
     blocked = [b for b in rated if network.rating[b] <= 0]
     if blocked:
@@ -121,7 +130,28 @@ def add_limits(model: pyo.ConcreteModel, network: Network, setting: Setting) -> 
     def current_limit(m: Any, b: int) -> Any:
         return m.ell[b] / rating[b] ** 2 <= within(m, b)
 
-    return ("voltage_limit", "current_limit")
+    return ("voltage_limit", "current_limit", *grouped)
+
+
+def _add_group_limits(
+    model: pyo.ConcreteModel,
+    network: Network,
+    setting: Setting,
+    sent: Callable[[Any, int], Any],
+) -> tuple[str, ...]:
+    """Add (5) of the groups, and return the name of the constraint where there are any."""
+    if not network.groups:
+        return ()
+    away = away_from_substations(network)
+
+    @model.Constraint(range(len(network.groups)), doc="(5), groups")
+    def group_limit(m: Any, k: int) -> Any:
+        group = network.groups[k]
+        limit = setting.rating_factor * group.p_limit_mw / network.base_mva
+        branches = [network.branch_index(name) for name in group.branches]
+        return (-1, sum(float(away[b]) * sent(m, b) for b in branches) / limit, 1)
+
+    return (GROUP_LIMIT,)
 
 
 def current_limit_pu(network: Network, setting: Setting) -> FloatArray:
@@ -136,18 +166,23 @@ class LimitPlaces:
     name: tuple[str, ...]  # (m,) of the constraint in the Pyomo model
     bus: IntArray  # (m,) bus of a voltage limit, else -1
     branch: IntArray  # (m,) branch of a power or current limit, else -1
+    group: IntArray  # (m,) number of a group of the network, else -1
 
 
 def limit_places(network: Network, setting: str | Setting) -> LimitPlaces:
     """Return what the columns of `limit_violations` stand for; raises as `resolve_setting`."""
     limits = transfer_rules(network, resolve_setting(network, setting)).limits
     row = np.repeat(np.arange(len(limits.limit_name)), np.diff(limits.limits.start))
-    bus, branch = (np.full(len(limits.limit_name), -1, dtype=np.int64) for _ in range(2))
+    bus, branch, group = (np.full(len(limits.limit_name), -1, dtype=np.int64) for _ in range(3))
+    # The groups are the last limits.
+    grouped = np.flatnonzero([name.startswith(GROUP_LIMIT) for name in limits.limit_name])
+    group[grouped] = np.arange(len(grouped))
     for name, columns in limits.columns.items():
         term = np.isin(limits.limits.column, columns)
         place = bus if name == "w" else branch
         place[row[term]] = limits.limits.column[term] - columns[0]
-    return LimitPlaces(limits.limit_name, bus, branch)
+    branch[grouped] = -1
+    return LimitPlaces(limits.limit_name, bus, branch, group)
 
 
 @dataclass(frozen=True, eq=False)

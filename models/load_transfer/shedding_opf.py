@@ -92,7 +92,9 @@ def build_transfer_opf(
         model.theta[bus].fix(float(np.angle(v)))
     _add_flows(model, network)
     _add_balance(model, network)
-    add_limits(model, network, rules)
+    iron = branch_admittances(network).closed[:, 0].real.tolist()
+    start = network.from_bus.tolist()
+    add_limits(model, network, rules, lambda m, b: m.P[b] + iron[b] * m.y[b] * m.v[start[b]] ** 2)
     if rules.active_limit_mw is None:
         _limit_end_currents(model, network, current_limit_pu(network, rules))
     # (3) stands as bounds of v, which an interior-point method keeps better

@@ -2,6 +2,7 @@
 
 from feederguard.models.network.devices import Devices
 from feederguard.models.network.fields import NetworkError
+from feederguard.models.network.groups import GroupLimit
 from feederguard.models.network.network import Network
 
-__all__ = ["Devices", "Network", "NetworkError"]
+__all__ = ["Devices", "GroupLimit", "Network", "NetworkError"]

@@ -184,6 +184,29 @@ def check_generators(network: NetworkFields) -> None:
         )
 
 
+def check_groups(network: NetworkFields) -> None:
+    """Raise `NetworkError` when a group has no branch, an unknown one, or no positive limit."""
+    seen: set[str] = set()
+    for group in network.groups:
+        problem = ""
+        unknown = [name for name in group.branches if name not in network.branch_name]
+        if group.name in seen:
+            problem = "appears twice; give every group its own name"
+        elif not group.branches:
+            problem = "has no branches; name those that it limits, or remove it"
+        elif unknown:
+            problem = f"holds branch {unknown[0]!r}, which is not there; correct the name"
+        elif len(set(group.branches)) < len(group.branches):
+            problem = "names a branch twice; name each once"
+        elif not 0 < group.p_limit_mw < np.inf:
+            problem = (
+                f"has a limit of {group.p_limit_mw:g} MW; give a positive number, or remove it"
+            )
+        if problem:
+            raise NetworkError(f"{network.name}: group {group.name!r} {problem}")
+        seen.add(group.name)
+
+
 def check_substations(network: NetworkFields) -> None:
     """Raise `NetworkError` when substations, or generators for the grid above, are misplaced."""
     if not len(network.substation):

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from feederguard.models.arrays import BoolArray, ComplexArray, FloatArray, IntArray
 from feederguard.models.network.devices import Devices
+from feederguard.models.network.groups import GroupLimit
 
 BRANCH_KINDS = ("line", "tie", "trafo", "coupler")
 # Series reactance of a coupler of two buses per MVA of the base: 1 kA at 20 kV drops 3.5e-11 pu.
@@ -124,6 +125,8 @@ class NetworkFields:
     # Switching devices; None where the data have none. Then the papers' assumption holds: one
     # device in every tie and in every line on a loop.
     devices: Devices | None = None
+    # what may flow through several branches together; `groups.py`
+    groups: Sequence[GroupLimit] = ()
 
     @property
     def n_bus(self) -> int:
@@ -186,6 +189,8 @@ def coerce(network: NetworkFields) -> None:
         value = getattr(network, item.name)
         if item.name in _NAMES:
             object.__setattr__(network, item.name, tuple(str(name) for name in value))
+        elif item.name == "groups":
+            object.__setattr__(network, item.name, tuple(value))
         elif item.name not in _PLAIN:
             array: NDArray[Any] = np.array(value, dtype=kinds.get(item.name, np.float64))
             if not array.size and item.name in BRANCH_DEFAULTS:

@@ -51,6 +51,21 @@ def _spread_each(closed, from_bus, to_bus, reached):  # type: ignore[no-untyped-
         _spread(closed[item], from_bus, to_bus, reached[item])
 
 
+def away_from_substations(network: NetworkFields) -> FloatArray:
+    """Return 1 where the from end of a branch is nearer to a substation, else -1, (n_branch,).
+
+    Distance counts normally closed branches. Where both ends are as near, it is 1.
+    """
+    graph = nx.Graph()
+    graph.add_nodes_from(range(network.n_bus))
+    ends = network.from_bus[network.closed], network.to_bus[network.closed]
+    graph.add_edges_from(zip(*(end.tolist() for end in ends), strict=True))
+    distance = np.full(network.n_bus, network.n_bus)
+    near = nx.multi_source_dijkstra_path_length(graph, set(network.substation.tolist()))
+    distance[list(near)] = list(near.values())
+    return np.where(distance[network.from_bus] <= distance[network.to_bus], 1.0, -1.0)
+
+
 def zones(network: NetworkFields, joined: BoolArray) -> IntArray:
     """Return the number of the zone of each bus, (n_bus,).
 

@@ -11,6 +11,7 @@ import numpy as np
 from feederguard.models.arrays import BoolArray, FloatArray
 from feederguard.models.network.checks import (
     check_generators,
+    check_groups,
     check_names,
     check_reachable,
     check_shapes,
@@ -36,7 +37,8 @@ class Network(NetworkFields):
     - a branch or generator lies at no bus, or a lower limit is above its upper one;
     - there is no substation, or a generator stands for the grid above at another bus;
     - no path of branches and ties leads to some bus;
-    - a device stands nowhere, or its state contradicts that of its branch.
+    - a device stands nowhere, or its state contradicts that of its branch;
+    - a group limit names no branch, or an unknown one, or is not positive.
     """
 
     def __post_init__(self) -> None:
@@ -47,6 +49,7 @@ class Network(NetworkFields):
         check_devices(self)
         check_generators(self)
         check_substations(self)
+        check_groups(self)
         check_reachable(self)
         if self.devices is not None:
             ends = np.where(self.in_service, opening_ends(self.devices, self.open_end), 0)

@@ -1,4 +1,4 @@
-"""switches.csv beside the files of a feeder."""
+"""switches.csv and groups.csv beside the files of a feeder."""
 
 import numpy as np
 import pytest
@@ -120,4 +120,34 @@ def test_only_a_coupler_may_have_no_impedance(folder):
     (folder / "branches.csv").write_text(BRANCHES.replace("coupler", "line"))
 
     with pytest.raises(NetworkError, match=r"r_ohm and x_ohm are both 0; .* or make its kind coup"):
+        read_network(folder)
+
+
+def test_groups_are_read_by_their_rows(folder):
+    assert read_network(folder).groups == ()
+    (folder / "groups.csv").write_text(
+        "group,branch,p_limit_mw\nheads,SA,1.5\nback,AB,0.2\nheads,SB,1.5\n"
+    )
+
+    groups = read_network(folder).groups
+
+    assert [(g.name, g.branches, g.p_limit_mw) for g in groups] == [
+        ("heads", ("SA", "SB"), 1.5),
+        ("back", ("AB",), 0.2),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("heads,SA,0", r"groups\.csv, line 2 \(group 'heads'\): p_limit_mw is 0; give the active"),
+        ("heads,SA,1\nheads,SB,2", r"line 3 .*: p_limit_mw is 2, and 1 in an earlier row"),
+        (",SA,1", r"groups\.csv, line 2: group is empty; give it a name"),
+        ("heads,SX,1", r"mine: group 'heads' holds branch 'SX', which is not there"),
+    ],
+)
+def test_what_is_wrong_with_a_group_is_named(folder, rows, message):
+    (folder / "groups.csv").write_text(f"group,branch,p_limit_mw\n{rows}\n")
+
+    with pytest.raises(NetworkError, match=message):
         read_network(folder)

@@ -5,7 +5,7 @@ import pytest
 
 from feederguard.data.multiples import TIE_RATING_A, load_multiple, multiply_network
 from feederguard.data.networks import load_network
-from feederguard.models.network import Devices, Network, NetworkError
+from feederguard.models.network import Devices, GroupLimit, Network, NetworkError
 from feederguard.models.network.graph import feeding_tree
 from feederguard.models.power_flow import solve_power_flow
 from feeders import feeder
@@ -187,3 +187,12 @@ def test_devices_are_copied_and_every_new_tie_has_one() -> None:
     at = [two.branch_name[b] for b in two.devices.branch]
     assert at[:4] == ["head@1", "tie@1", "head@2", "tie@2"] and two.is_tie[two.devices.branch[4]]
     assert two.devices.closed.tolist() == [True, False, True, False, False]
+
+
+def test_group_limits_are_copied() -> None:
+    two = multiply_network(small(groups=[GroupLimit("G", ("head",), 2.0)]), 2)
+
+    assert [(g.name, g.branches, g.p_limit_mw) for g in two.groups] == [
+        ("G@1", ("head@1",), 2.0),
+        ("G@2", ("head@2",), 2.0),
+    ]

@@ -18,7 +18,7 @@ from feederguard.models.load_transfer.ac_state import (
     limit_state,
 )
 from feederguard.models.load_transfer.rules import add_limits, transfer_rules
-from feederguard.models.network import Network
+from feederguard.models.network import GroupLimit, Network
 from feederguard.models.power_flow import PowerFlow, solve_power_flow
 from feederguard.models.power_flow.forest import Answer
 from feederguard.models.power_flow.layout import forest_of, prepare
@@ -46,6 +46,8 @@ def network() -> Network:
         v_max=1.05,
         open_end=[0, 0, 0, 0, 0, 2],
         paper_limit_mw=0.25,
+        # Two feeders behind bus 1, and a branch that is fed from either side.
+        groups=[GroupLimit("both", ("1-2", "1-4"), 0.9), GroupLimit("one", ("2-3",), 0.004)],
     )
 
 

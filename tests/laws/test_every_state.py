@@ -4,7 +4,8 @@
     no bound lies above the best of all states
 
 Feeders of 8 to 14 buses, one or two substations, generation up to twice the load, cables, loads
-without active power, switches in all ties and some of the lines. All 500:
+without active power, switches in all ties and some of the lines, a limit of a group in every third.
+All 500:
 
     pytest -m slow tests/laws/test_every_state.py
 """
@@ -20,6 +21,7 @@ from feederguard.baselines.misocp import NOT_PROVEN, Misocp
 from feederguard.baselines.plan_search import PlanSearch
 from feederguard.baselines.proven_search import ProvenSearch
 from feederguard.models.load_transfer import Setting, judge, make_scenarios
+from feederguard.models.network import GroupLimit
 from feeders import feeder
 
 TOLERANCE = 1e-4  # of the cost, relative, and absolute below a cost of 1
@@ -69,6 +71,12 @@ def random_feeder(seed: int):
         name=f"random {seed}",
     )
     lines = np.flatnonzero(network.closed)
+    if seed % 3 == 0:
+        # What leaves the substations together is limited to a part of the load.
+        heads = [b for b in lines if network.from_bus[b] < n_substation]
+        names = tuple(network.branch_name[b] for b in heads)
+        share = (0.5 + 0.1 * (seed % 7)) * network.p_load.sum()
+        network = network.with_changes(groups=[GroupLimit("heads", names, share)])
     n_switch = MOST_SWITCHES - int(network.is_tie.sum())
     with_switch = rng.permutation(lines[network.on_loop[lines]])[:n_switch]
     names = [network.branch_name[b] for b in (*np.flatnonzero(network.is_tie), *with_switch)]

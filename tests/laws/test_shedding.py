@@ -23,7 +23,7 @@ from feederguard.models.load_transfer import (
 from feederguard.models.load_transfer.least_shedding import least_shedding
 from feederguard.models.load_transfer.scenario import demand_after_shedding
 from feederguard.models.load_transfer.shedding_opf import LeastSheddingSolver, build_transfer_opf
-from feederguard.models.network import Network
+from feederguard.models.network import GroupLimit, Network
 from feederguard.models.power_flow import solve_power_flow
 from feederguard.models.reconfiguration import build_load_transfer
 from feeders import feeder
@@ -45,6 +45,7 @@ def network() -> Network:
         r=0.11,
         x=0.05,
         paper_limit_mw=5.0,
+        groups=[GroupLimit("heads", ("0-1", "0-7"), 5.0)],
     )
 
 

@@ -51,9 +51,9 @@ def network_to_pandapower(network: NetworkFields) -> pandapowerNet:
 
     `runpp(net, calculate_voltage_angles=True)` has the network's voltages.
 
-    A closed branch of kind 'tie' becomes a line like any other; `paper_limit_mw`, `s_max` and angle
-    limits are not carried. Raises `NetworkError` for a branch without impedance that has a tap or a
-    shift or joins two nominal voltages: pandapower has no ideal transformer.
+    A closed branch of kind 'tie' becomes a line like any other; `paper_limit_mw`, `groups`, `s_max`
+    and angle limits are not carried. Raises `NetworkError` for a branch without impedance that has
+    a tap or a shift or joins two nominal voltages: pandapower has no ideal transformer.
     """
     ratio = (network.tap != 1) | (network.shift != 0)
     ideal = bus_switches(network)

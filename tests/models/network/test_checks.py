@@ -1,9 +1,12 @@
-"""What cannot be a feeder is refused, and the message names the element and the rule."""
+"""What cannot be a feeder is refused, and the message names the element and the rule.
+
+The group limits of groups.py are tested here.
+"""
 
 import numpy as np
 import pytest
 
-from feederguard.models.network import NetworkError
+from feederguard.models.network import GroupLimit, NetworkError
 from feederguard.models.network.checks import warn_of_idle_generators
 from feeders import feeder
 
@@ -134,6 +137,27 @@ REFUSED = {
         r"2 bus\(es\) form an island that no branch or tie in service joins to a substation: v, w; "
         r"add the "
         r"missing branch",
+    ),
+    "group of nothing": (
+        {"groups": [GroupLimit("G", (), 1.0)]},
+        "drawn: group 'G' has no branches; name those that it limits, or remove it",
+    ),
+    "group of strangers": (
+        {"groups": [GroupLimit("G", ("a", "z"), 1.0)]},
+        "group 'G' holds branch 'z', which is not there; correct the name",
+    ),
+    "branch twice in a group": (
+        {"groups": [GroupLimit("G", ("a", "a"), 1.0)]},
+        "group 'G' names a branch twice; name each once",
+    ),
+    "group without a limit": (
+        {"groups": [GroupLimit("G", ("a",), 0.0)]},
+        "group 'G' has a limit of 0 MW; give a positive number, or remove it",
+    ),
+    "endless group": ({"groups": [GroupLimit("G", ("a",), np.inf)]}, "has a limit of inf MW"),
+    "group twice": (
+        {"groups": [GroupLimit("G", ("a",), 1.0), GroupLimit("G", ("b",), 1.0)]},
+        "group 'G' appears twice; give every group its own name",
     ),
 }
 

@@ -6,6 +6,7 @@ import pytest
 from feederguard.data.networks import load_network
 from feederguard.models.network import NetworkError
 from feederguard.models.network.graph import (
+    away_from_substations,
     energised_buses,
     feeding_tree,
     refuse_fixed_loops,
@@ -35,6 +36,13 @@ def fork(**changes):
 
 def test_loops_are_found_with_every_branch_closed():
     np.testing.assert_array_equal(ring_with_tail().on_loop, [False, True, True, True])
+
+
+def test_a_branch_leads_away_from_the_substation_or_towards_it():
+    """b is drawn towards it; of the tie the from end lies as far as the to end, of e farther."""
+    assert away_from_substations(fork()).tolist() == [1, -1, 1, 1]
+    tail = feeder("a:0-1 b:1-2 e:2~0")
+    assert away_from_substations(tail).tolist() == [1, 1, -1]
 
 
 def test_parallel_branches_of_one_normal_state_open_together():
