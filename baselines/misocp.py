@@ -174,8 +174,9 @@ class Misocp:
     def _optima(self, scenario: Scenarios, decision: Decisions) -> list[Decisions]:
         """Return the least shedding of the decision's topology, by Ipopt and by the race."""
         found = []
+        # Ipopt sheds by fractions.
         least = self._least_shedding.solve(scenario, decision.closed[0])
-        if least.found:
+        if least.found and not self.setting.whole_loads:
             found.append(Decisions(decision.closed, least.shed[None], least.curtail[None]))
         raced = least_shedding(self.network, scenario, decision.closed, self.setting)
         if raced.safe[0]:
@@ -198,6 +199,8 @@ def read_decision(model: pyo.ConcreteModel, scenario: Scenarios) -> Decisions:
     """Return the decision that a solved load-transfer model holds, a batch of one."""
     closed = np.array([pyo.value(model.y[b]) > 0.5 for b in model.branch])
     shed_power = np.array([pyo.value(model.shed[i]) for i in model.bus])
+    for i, off in model.off.items():
+        shed_power[i] = scenario.p_load[0, i] * round(pyo.value(off))
     curtailed = np.zeros(len(shed_power))
     for i, power in model.curtailed.items():
         curtailed[i] = pyo.value(power)

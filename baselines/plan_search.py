@@ -64,6 +64,8 @@ class PlanSearch:
             return Report(-np.inf, "no plan tried can be made safe", seconds, False, note)
         if len(self.plans.plain(fault)) < self.plans.n_states(fault):
             return Report(-np.inf, "searched", seconds, False, note)
+        if self.plans.setting.whole_loads and found.shed[k].any():
+            return Report(-np.inf, "searched", seconds, False, note)
         if scenario.p_gen.any():
             # With generation the least shedding of a state is a local optimum.
             return Report(-np.inf, LOCAL, seconds, False, note)

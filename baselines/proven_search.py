@@ -30,10 +30,10 @@ exchanges of those of N. Proofs are tried cheapest first:
 
 Racing a plan means its least shedding by AC power flow (`models/load_transfer/least_shedding.py`).
 A plan that a race finds better replaces the answer. A race aims a little inside each limit, and the
-judge accepts a little outside: a proof by race holds to that tolerance. With generation the least
-shedding of a plan is a local optimum. A plan that would be cheaper without shedding then bounds the
-cost by that, and the answer is not proven. What is left is "not proven", and its bound is still
-one.
+judge accepts a little outside: a proof by race holds to that tolerance. Where loads are shed whole,
+each race says what it left open, and no bound is above that. With generation the least shedding of
+a plan is a local optimum. A plan that would be cheaper without shedding then bounds the cost by
+that, and the answer is not proven. What is left is "not proven", and its bound is still one.
 """
 
 from __future__ import annotations
@@ -90,6 +90,7 @@ class _Answer:
     cost: float
     bound: float = -np.inf
     reason: str = NOT_PROVEN
+    open_cost: float = np.inf  # bounds the states that whole loads left open (`least_shedding.py`)
 
     def settled(self) -> bool:
         return self.bound >= self.cost * (1 - 1e-9)
@@ -161,6 +162,12 @@ class ProvenSearch:
     def _prove(self, scenario: Scenarios, answer: _Answer) -> None:
         if not answer.settled():
             (self._prove_radial if self.setting.radial else self._prove_meshed)(scenario, answer)
+            if self.setting.whole_loads and answer.reason != OPERATIONS:
+                # What the search raced, once more: it does not say what whole loads left open.
+                self._race(scenario, self._search.plans.plain(scenario.lost(0)), answer)
+            answer.bound = min(answer.bound, answer.open_cost)
+            if not answer.settled():
+                answer.reason = NOT_PROVEN
         if not answer.settled() and self._misocp is not None:
             self._prove_by_misocp(self._misocp, scenario, answer)
 
@@ -287,6 +294,7 @@ class ProvenSearch:
             candidates = Candidates(np.array([0, len(part)]), part)
             cutoff = np.array([answer.cost * (1 - 1e-9)])
             race = race_topologies(self.network, scenario, candidates, self.setting, cutoff=cutoff)
+            answer.open_cost = min(answer.open_cost, float(race.open_cost[0]))
             if race.winner[0] >= 0:
                 answer.decision = Decisions(part[race.winner[:1]], race.shed, race.curtail)
                 answer.cost = float(

@@ -66,7 +66,8 @@ class Outcomes:
     # converged, every limit held to SAFE_TOLERANCE, and radial where the setting asks for it
     safe: BoolArray
     v_min_pu: FloatArray  # lowest energised bus; NaN where the flow failed
-    # largest power (paper) or current (radial) over its limit; NaN where the flow failed
+    # largest power (paper) or current (radial) over its limit, or power of a group over that; NaN
+    # where the flow failed
     max_loading: FloatArray
     # largest violation in the units of SAFE_TOLERANCE; NaN where the flow failed
     worst_violation: FloatArray
@@ -93,9 +94,9 @@ def judge(
     switching is charged, in place of the normal ones. Opening the faulted branch is never charged.
 
     Raises ValueError when a batch size or shape does not fit, a value is not finite, a shed or
-    curtailed fraction is outside [0, 1], the faulted branch is closed, a branch changed state that
-    the setting does not let anyone switch, or one of a team without the others. The proposal is
-    checked the same way.
+    curtailed fraction is outside [0, 1], a load is shed in part where the setting sheds whole
+    loads, the faulted branch is closed, a branch changed state that the setting does not let anyone
+    switch, or one of a team without the others. The proposal is checked the same way.
     """
     return judge_with_flow(
         network, scenarios, decisions, setting, proposed=proposed, before=before
@@ -208,7 +209,16 @@ def _checked(
     offence, item, k = _first_offence(
         failed, closed, (shed, curtail), rules.normal, rules.switchable, rules.before_in_team
     )
-    if offence == _BAD_SHED:
+    if rules.setting.whole_loads and not offence:
+        parts = np.argwhere((shed > 1e-9) & (shed < 1 - 1e-9) & (scenarios.p_load > 0))
+        if len(parts):
+            offence, (item, k) = _PARTLY, parts[0].tolist()
+    if offence == _PARTLY:
+        fault = (
+            f"sheds {shed[item, k]:g} of bus {network.bus_name[k]!r}; the {rules.setting.name} "
+            "setting sheds whole loads: 0 or 1"
+        )
+    elif offence == _BAD_SHED:
         fault = (
             f"sheds {shed[item, k]:g} of bus {network.bus_name[k]!r}; a shed fraction lies between "
             "0 and 1"
@@ -301,7 +311,7 @@ class _Who(NamedTuple):
     what: str
 
 
-_BAD_SHED, _RECLOSED, _NOT_SWITCHABLE, _SPLIT, _BAD_CURTAIL = range(1, 6)
+_BAD_SHED, _RECLOSED, _NOT_SWITCHABLE, _SPLIT, _BAD_CURTAIL, _PARTLY = range(1, 7)
 
 
 @njit(cache=True)

@@ -6,6 +6,10 @@ Costs and limits are those of the Pyomo model, compiled once (`judge.py`). Every
 gets an AC power flow, its limits are linearised there and the least shedding that meets them is
 found exactly (`shedding_sweep.py`); it is done when the AC flow itself holds every limit to the
 judge's tolerance. The same problem with the full equations, solved by Ipopt, is `shedding_opf.py`.
+
+Where a setting sheds whole loads, this race by fractions comes first: what a state costs with
+fractions bounds what it costs with whole loads (`whole_loads/settle.py`). The cheapest state is
+settled by whole loads, then the next by its bound, until no bound is below the best cost.
 """
 
 from __future__ import annotations
@@ -21,11 +25,23 @@ from feederguard.models.load_transfer.judge import SAFE_TOLERANCE
 from feederguard.models.load_transfer.rules import CURTAIL_WEIGHT, TransferRules, transfer_rules
 from feederguard.models.load_transfer.scenario import Scenarios, check_scenarios
 from feederguard.models.load_transfer.setting import Setting, resolve_setting
-from feederguard.models.load_transfer.shedding_sweep import SAFE, Aims, Batch, Found, race
+from feederguard.models.load_transfer.shedding_sweep import (
+    SAFE,
+    SKIPPED,
+    Aims,
+    Batch,
+    Case,
+    Found,
+    race,
+)
+from feederguard.models.load_transfer.whole_loads import shed_whole
 from feederguard.models.network import Network
+from feederguard.models.network.graph import energised_buses
 from feederguard.models.power_flow.layout import prepare
 
 FLOW_TOLERANCE_MVA = 1e-8  # of the AC flows inside, as in `power_flow/solve.py`
+MOST_SETTLED = 32  # candidates of a scenario that one race settles by whole loads
+LEAST_GAP = 2e-6  # of the price of whole loads, below which its bound is as good as it
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +76,8 @@ class Race:
     n_flows: IntArray  # (K,) AC power flows spent
     # (K, n_limit) limits that were broken on the way, in the order of the compiled limits
     active: BoolArray
+    # (B,) lower bound of what the candidates cost that whole loads left open; inf where none is
+    open_cost: FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,6 +155,7 @@ def race_topologies(
         np.zeros(n_candidate, dtype=bool),
         np.zeros(n_candidate, dtype=np.int64),
         np.zeros((n_candidate, len(rules.limits.limit_name)), dtype=bool),
+        np.full(n, np.inf),
     )
     batch = Batch(
         scenarios.p_load,
@@ -166,8 +185,7 @@ def _fixed_cost(
 
 def _run(network: Network, rules: TransferRules, batch: Batch, result: Race) -> None:
     """Race the candidates of the batch; fill the result."""
-    n, n_candidate = len(batch.p_load), len(batch.closed)
-    status = np.zeros(n_candidate, dtype=np.int64)
+    status = np.zeros(len(batch.closed), dtype=np.int64)
     found = Found(
         result.winner,
         result.shed,
@@ -184,11 +202,121 @@ def _run(network: Network, rules: TransferRules, batch: Batch, result: Race) -> 
         # With one candidate there is nothing to screen.
         finish_all=bool((np.diff(batch.first) == 1).all()),
     )
-    # A flow, the adjoints and the program of one candidate: about a microsecond a bus.
-    with threads_for(1.0 * n_candidate * network.n_bus):
-        n_chunk = max(1, min(8 * numba.get_num_threads(), n))
-        race(prepare(network), lay_out_limits(rules), batch, aims, n_chunk, found)
+    _race(network, rules, batch, aims, found)
     result.finished[:] = status == SAFE
+    if rules.setting.whole_loads:
+        skipped = status == SKIPPED
+        result.cost[skipped] = batch.fixed_cost[skipped]
+        whole = _Whole(network, rules, batch, aims, result)
+        for b in np.flatnonzero(result.winner >= 0).tolist():
+            whole.settle(b)
+        result.cost[skipped & ~result.finished] = np.inf
+
+
+def _race(network: Network, rules: TransferRules, batch: Batch, aims: Aims, found: Found) -> None:
+    # A flow, the adjoints and the program of one candidate: about a microsecond a bus.
+    with threads_for(1.0 * len(batch.closed) * network.n_bus):
+        n_chunk = max(1, min(8 * numba.get_num_threads(), len(batch.p_load)))
+        race(prepare(network), lay_out_limits(rules), batch, aims, n_chunk, found)
+
+
+@dataclass(frozen=True, eq=False)
+class _Whole:
+    """A race by fractions whose winners are settled by whole loads."""
+
+    network: Network
+    rules: TransferRules
+    batch: Batch
+    aims: Aims
+    result: Race
+
+    def settle(self, b: int) -> None:
+        """Replace the fractions of scenario b by whole loads, of the state cheapest with those."""
+        batch, result = self.batch, self.result
+        shed = result.shed[b][batch.p_load[b] > 0]
+        if not ((shed > 0) & (shed < 1)).any():
+            return
+        rows = np.arange(batch.first[b], batch.first[b + 1])
+        first, result.winner[b] = int(result.winner[b]), -1
+        result.finished[rows] = False
+        best = self._try(b, first, float(batch.cutoff[b]))
+        others = rows[(rows != first) & (result.cost[rows] < best)]
+        self._bound_each(b, others, best)
+        for k in others[np.argsort(result.cost[others], kind="stable")][:MOST_SETTLED].tolist():
+            if result.cost[k] >= best:
+                break
+            best = self._try(b, k, best)
+        left = result.cost[rows[~result.finished[rows]]]
+        left = left[left < best * (1 - LEAST_GAP)]
+        result.open_cost[b] = min(result.open_cost[b], left.min(initial=np.inf))
+
+    def _bound_each(self, b: int, rows: IntArray, most: float) -> None:
+        """Write the costs by fractions of these candidates, or bounds of at least `most`.
+
+        The race ended before it knew them.
+        """
+        n, batch, result = len(rows), self.batch, self.result
+        here = np.full(n, b)
+        alone = batch._replace(
+            p_load=batch.p_load[here],
+            q_load=batch.q_load[here],
+            p_gen=batch.p_gen[here],
+            floor=batch.floor[here],
+            cutoff=np.full(n, most),
+            first=np.arange(n + 1),
+            closed=batch.closed[rows],
+            fixed_cost=batch.fixed_cost[rows],
+        )
+        n_bus = self.network.n_bus
+        found = Found(
+            np.full(n, -1),
+            np.zeros((n, n_bus)),
+            np.zeros((n, n_bus)),
+            np.full(n, np.inf),
+            np.zeros(n, dtype=np.int64),
+            np.zeros(n, dtype=np.int64),
+            np.zeros((n, result.active.shape[1]), dtype=bool),
+        )
+        _race(self.network, self.rules, alone, self.aims._replace(finish_all=True), found)
+        result.cost[rows] = found.cost
+        result.n_flows[rows] += found.n_flow
+        result.active[rows] |= found.active
+
+    def _try(self, b: int, k: int, best: float) -> float:
+        """Settle candidate k by whole loads; return its cost where it wins, else `best`."""
+        batch, result, network = self.batch, self.result, self.network
+        load, made = batch.p_load[b], batch.p_gen[b]
+        price = np.concatenate([batch.weight * np.maximum(load, 0), batch.curtail_weight * made])
+        price = np.maximum(price, 0.0)
+        dark = float(price @ np.tile(~energised_buses(network, batch.closed[k]), 2))
+
+        def cost_of(paid: float) -> float:
+            flat, slope, square = self.aims.load_cost
+            return float(batch.fixed_cost[k] + flat + (slope + square * paid) * paid)
+
+        case = Case(
+            prepare(network),
+            lay_out_limits(self.rules),
+            load,
+            batch.q_load[b],
+            made,
+            batch.closed[k],
+        )
+        low = np.concatenate([batch.floor[b], np.zeros(network.n_bus)])
+        whole = shed_whole(
+            case, self.aims, price, low, lambda paid: cost_of(dark + paid) >= best, result.active[k]
+        )
+        result.n_flows[k] += whole.n_flows
+        bound = cost_of(dark + whole.bound)
+        if not whole.safe:
+            result.cost[k] = np.inf if np.isinf(whole.price) else max(result.cost[k], bound)
+            return best
+        result.cost[k], result.finished[k] = cost_of(dark + whole.price), True
+        if whole.bound < whole.price * (1 - LEAST_GAP):
+            result.open_cost[b] = min(result.open_cost[b], bound)
+        result.winner[b] = k
+        result.shed[b], result.curtail[b] = np.split(whole.fractions, 2)
+        return float(result.cost[k])
 
 
 def limit_names(network: Network, setting: str | Setting) -> tuple[str, ...]:

@@ -49,6 +49,9 @@ class Setting:
     blocked: tuple[str, ...] = ()
     # What a rating may be exceeded by in an emergency: 1.2 allows 120 %.
     rating_factor: float = 1.0
+    # A load is shed whole or not at all, as an operator can; else by any fraction, as in the
+    # papers. Generation is curtailed by any fraction.
+    whole_loads: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.v_min_pu < self.v_max_pu:

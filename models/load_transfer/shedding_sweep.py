@@ -67,7 +67,7 @@ from feederguard.models.power_flow.forest import (
 )
 from feederguard.models.power_flow.newton_sweep import solve_item
 
-STAMP = "518de3cefa3278a94fc54136c314099c3d822fa940c5252a2d04dcaf4d58d272"
+STAMP = "66814ac5ee940cc16353b9d6e87d8495ebcf5e4fd7632d76cb79876af616af54"
 
 MAX_ROUNDS = 25
 HALF_WAY = 3
@@ -159,21 +159,7 @@ def race(feeder, limits, batch, aims, n_chunk, found):
 def _race_some(feeder, limits, batch, aims, first, last, found):
     """Race the candidates of the scenarios from `first` to before `last`."""
     n_bus = batch.p_load.shape[1]
-    room = Room(
-        forest_room(feeder),
-        work_room(feeder),
-        answer_room(feeder),
-        limit_state(limits),
-        np.zeros((MAX_CUTS, 2 * n_bus)),
-        np.zeros(MAX_CUTS),
-        np.empty(MAX_CUTS, np.int64),
-        np.empty(2 * n_bus, np.int64),
-        np.zeros(1, np.int64),
-        np.zeros(2 * n_bus),
-        np.zeros(2 * n_bus),
-        np.zeros(2 * n_bus),
-        np.zeros(2 * n_bus),
-    )
+    room = _room(feeder, limits, n_bus)
     for b in range(first, last):
         best = batch.cutoff[b]
         found.winner[b] = -1
@@ -211,6 +197,51 @@ def _race_some(feeder, limits, batch, aims, first, last, found):
                     found.shed[b, i] = room.trial[i]
                     found.curtail[b, i] = room.trial[n_bus + i]
             k += 1
+
+
+@njit(cache=True, error_model="numpy")
+def cuts_at(case, aims, price, trial, broken):
+    """Return the largest excess of a limit at the fractions `trial`, inf without a power flow.
+
+    And the levers of the live buses, with the cuts of the limits most broken there, (n_cut,
+    n_lever) and (n_cut,). price, trial: (2 n_bus,). broken: (n_limit,) is marked where a limit is
+    broken.
+    """
+    room = _room(case.feeder, case.limits, case.p_load.shape[0])
+    room.price[:], room.trial[:] = price, trial
+    forest = find_forest(case.feeder, case.closed, room.forest)
+    if case.feeder.any_branch_shunt:
+        collect_shunts(case.feeder, case.closed, room.work.shunt)
+    _list_levers(case, forest, room)
+    _load(case, forest, room)
+    levers = room.levers[: room.n_lever[0]].copy()
+    worst, n_cut = np.inf, 0
+    if solve_item(case.feeder, forest, room.work, 0, aims.flow_tolerance, 20, room.answer) >= 0:
+        limit_columns(case.feeder, case.limits, forest, case.closed, room.answer, room.limit.x)
+        worst = limit_excess(case.limits, forest, room.limit)
+        n_new = choose_rows(room.limit.excess, aims.tolerance, broken, room.rows)
+        n_cut = add_cuts(case, forest, room, n_new, 0)
+    return worst, levers, room.cuts[:n_cut, : len(levers)].copy(), room.right[:n_cut].copy()
+
+
+@njit(error_model="numpy")
+def _room(feeder, limits, n_bus):
+    """Return the buffers of one thread."""
+    return Room(
+        forest_room(feeder),
+        work_room(feeder),
+        answer_room(feeder),
+        limit_state(limits),
+        np.zeros((MAX_CUTS, 2 * n_bus)),
+        np.zeros(MAX_CUTS),
+        np.empty(MAX_CUTS, np.int64),
+        np.empty(2 * n_bus, np.int64),
+        np.zeros(1, np.int64),
+        np.zeros(2 * n_bus),
+        np.zeros(2 * n_bus),
+        np.zeros(2 * n_bus),
+        np.zeros(2 * n_bus),
+    )
 
 
 @njit(error_model="numpy")
