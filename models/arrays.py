@@ -18,6 +18,17 @@ ComplexArray = NDArray[np.complex128]
 StrArray = NDArray[np.str_]
 TimeArray = NDArray[np.datetime64]
 
+
+def inner(**options: Any) -> Any:
+    """Return numba's decorator for a function that only a kernel calls.
+
+    It does not count references, which would cost more than its work where arrays come in
+    NamedTuples. So such a function must not make an array, return one, or receive one from a
+    function that it calls. options: as `numba.njit`.
+    """
+    return numba.njit(error_model="numpy", _nrt=False, **options)
+
+
 # Waking a second thread costs more than a smaller batch takes.
 WORTH_SHARING_US = 2000.0
 

@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("models", "agents", "baselines", "data", "studies")
-COMPILED = re.compile(r"^@(njit|register_jitable)\b", re.MULTILINE)
+COMPILED = re.compile(r"^@(njit|inner|register_jitable)\b", re.MULTILINE)
 CACHED = re.compile(r"^@njit\(.*\bcache=True", re.MULTILINE)
 STAMP = re.compile(r'^STAMP = "(.*)"$', re.MULTILINE)
 PLACEHOLDER = 'STAMP = ""'
@@ -33,7 +33,7 @@ def imported(file: str) -> set[str]:
         node
         for node in tree.body
         if isinstance(node, ast.FunctionDef)
-        and any("jit" in ast.unparse(decorator) for decorator in node.decorator_list)
+        and any(COMPILED.match(f"@{ast.unparse(decorator)}") for decorator in node.decorator_list)
     ]
     used = {
         node.id for kernel in kernels for node in ast.walk(kernel) if isinstance(node, ast.Name)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, prange
 
-from feederguard.models.arrays import BoolArray, ComplexArray, FloatArray, IntArray
+from feederguard.models.arrays import BoolArray, ComplexArray, FloatArray, IntArray, inner
 from feederguard.models.load_transfer.ac_state import (
     COLUMN_P,
     COLUMN_W,
@@ -31,7 +31,7 @@ from feederguard.models.power_flow.forest import (
 )
 from feederguard.models.power_flow.newton_sweep import solve_item
 
-STAMP = "eab07ea83545fc9a12f76324dddba2748c3c890db842caf62476ad238ed68a7a"
+STAMP = "fc62ca45bc4f6e56922da3f32d43683a61b6025d9f68e9de0f5e963bae70a830"
 
 CORRECTION_ENDS = (
     "as_proposed",
@@ -178,7 +178,7 @@ def _correct_one(case, forest, rule, room, b, found):
         n_steps[b] += 1
 
 
-@njit(error_model="numpy")
+@inner()
 def _choose_bus(case, forest, room, tolerance):
     """Return the bus that helps the limit broken most, or the next one.
 
@@ -204,7 +204,7 @@ def _choose_bus(case, forest, room, tolerance):
         excess[row] = -1.0
 
 
-@njit(error_model="numpy")
+@inner()
 def _gains(case, forest, room, row):
     """Fill `gain` with the rise of limit `row` per active power drawn at each live bus."""
     limits, feeder, gain = case.limits, case.feeder, room.gain
@@ -234,7 +234,7 @@ def _gains(case, forest, room, row):
                 gain[i] += limits.value[t] * (weight * response[i] * per_power).real
 
 
-@njit(error_model="numpy")
+@inner()
 def _heaviest(case, forest):
     """Return the bus that could relieve its own voltage most, _NONE where all is shed."""
     most, chosen = -1.0, _NONE

@@ -13,7 +13,14 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, prange
 
-from feederguard.models.arrays import BoolArray, ComplexArray, FloatArray, IntArray, threads_for
+from feederguard.models.arrays import (
+    BoolArray,
+    ComplexArray,
+    FloatArray,
+    IntArray,
+    inner,
+    threads_for,
+)
 from feederguard.models.load_transfer.rules import TransferRules
 from feederguard.models.load_transfer.scenario import Scenarios
 from feederguard.models.network.parallel import has_loop
@@ -94,14 +101,14 @@ def lay_out_limits(rules: TransferRules) -> Limits:
     )
 
 
-@njit(error_model="numpy")
+@inner()
 def put_bus(limits, x, i, w):
     """Write the squared voltage of bus i into the columns x."""
     if limits.w >= 0:
         x[limits.w + i] = w
 
 
-@njit(error_model="numpy")
+@inner()
 def put_branch(limits, x, b, closed, sent, received, larger, r):
     """Write P, ell, y of branch b into the columns x; return ell.
 
@@ -130,7 +137,7 @@ def limit_state(limits):
     return LimitState(np.zeros(limits.kind.shape[0]), np.zeros(n_limit), np.zeros(n_limit))
 
 
-@njit(error_model="numpy")
+@inner()
 def end_currents(feeder, closed, answer, b):
     """Return the currents into branch b at its from and to end at item 0 of `answer`.
 
@@ -148,7 +155,7 @@ def end_currents(feeder, closed, answer, b):
     return at_from, at_to
 
 
-@njit(error_model="numpy")
+@inner()
 def limit_columns(feeder, limits, forest, closed, answer, x):
     """Fill x with item 0 of `answer`, an AC state with the branch states `closed` (n_branch,)."""
     voltage = answer.voltage
@@ -164,7 +171,7 @@ def limit_columns(feeder, limits, forest, closed, answer, x):
         put_branch(limits, x, b, closed[b], sent, received, larger, feeder.z[b].real)
 
 
-@njit(error_model="numpy")
+@inner()
 def limit_excess(limits, forest, state):
     """Fill `excess` and `side` of a `LimitState` from its x; return the largest excess, at least 0.
 
@@ -272,7 +279,7 @@ def _read_items(feeder, limits, reading, flows, closed, report):
         _read_item(feeder, limits, reachable, reading, flows, closed[item], item, report)
 
 
-@njit(error_model="numpy")
+@inner()
 def _read_item(feeder, limits, reachable, reading, flows, closed, item, report):
     """Fill row `item`; closed: (n_branch,)."""
     x = report.points[item]
@@ -291,7 +298,7 @@ def _read_item(feeder, limits, reachable, reading, flows, closed, item, report):
         report.v_min[item], report.loading[item] = np.sqrt(lowest), highest
 
 
-@njit(error_model="numpy")
+@inner()
 def _read_buses(limits, reachable, flows, item, x):
     """Write the buses into x; return the lowest |V|^2 of a live bus, and whether all are fed."""
     lowest, connected = np.inf, True
@@ -307,7 +314,7 @@ def _read_buses(limits, reachable, flows, item, x):
     return lowest, connected
 
 
-@njit(error_model="numpy")
+@inner()
 def _read_branch(feeder, limits, flows, item, closed, b, x):
     """Write branch b into x; return its power or current, pu."""
     a, c = flows.at_from[item, b], flows.sign_to * flows.at_to[item, b]

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from feederguard.models.arrays import BoolArray, FloatArray, IntArray
+from feederguard.models.arrays import BoolArray, FloatArray, IntArray, inner
 
 
 class Dictionary(NamedTuple):
@@ -101,7 +101,7 @@ def _at_floor(levers, cuts, right, price, low):
     return d
 
 
-@njit(error_model="numpy")
+@inner()
 def _pivot(row, short, up, d):
     """Raise (up) or lower the basic variable of `row` by `short`; return False where it cannot.
 
@@ -140,7 +140,7 @@ def _pivot(row, short, up, d):
     return True
 
 
-@njit(error_model="numpy")
+@inner()
 def _exchange(row, j, rise, up, d):
     """Make column j basic in `row`, whose variable moves by `rise` to its bound and stays there."""
     table, cost = d.table, d.cost

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from feederguard.models.arrays import inner
 from feederguard.models.load_transfer.ac_state import (
     COLUMN_ELL,
     COLUMN_P,
@@ -25,7 +26,7 @@ LEAST_IMPEDANCE = 1e-6  # a branch of no impedance gets this one in the sensitiv
 INSIDE = 1e-6
 
 
-@njit(error_model="numpy")
+@inner()
 def choose_rows(excess, tolerance, broken, rows):
     """List the MAX_NEW most broken limits in `rows`, mark all broken ones; return how many.
 
@@ -49,7 +50,7 @@ def choose_rows(excess, tolerance, broken, rows):
     return n_row
 
 
-@njit(error_model="numpy")
+@inner()
 def choose_all_rows(excess, tolerance, broken, rows):
     """List in `rows` the limits that were ever broken, mark all broken ones; return how many.
 
@@ -137,7 +138,7 @@ def _sensitivities(case, forest, room, n_row):
     return gradient
 
 
-@njit(error_model="numpy")
+@inner()
 def _add_limit_gradient(case, forest, room, c, re, im):
     """Subtract the gradient of chosen limit c, by bus voltage, from column c of (re, im)."""
     feeder, limits, answer = case.feeder, case.limits, room.answer
@@ -170,7 +171,7 @@ def _add_limit_gradient(case, forest, room, c, re, im):
 _SENT, _LOST, _CURRENT = range(3)
 
 
-@njit(error_model="numpy")
+@inner()
 def _branch_gradient(feeder, closed, answer, b, which):
     """Return the gradients of P sent, P lost or the squared current by both end voltages."""
     v_from, v_to = answer.voltage[0, feeder.from_bus[b]], answer.voltage[0, feeder.to_bus[b]]

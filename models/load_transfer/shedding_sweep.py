@@ -38,7 +38,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, prange
 
-from feederguard.models.arrays import BoolArray, FloatArray, IntArray
+from feederguard.models.arrays import BoolArray, FloatArray, IntArray, inner
 from feederguard.models.load_transfer.ac_state import (
     Limits,
     LimitState,
@@ -67,7 +67,7 @@ from feederguard.models.power_flow.forest import (
 )
 from feederguard.models.power_flow.newton_sweep import solve_item
 
-STAMP = "66814ac5ee940cc16353b9d6e87d8495ebcf5e4fd7632d76cb79876af616af54"
+STAMP = "453f489043cea3f9dc1e1ddf5d6189652787083c8dfc3b90cc12c14e2c909df6"
 
 MAX_ROUNDS = 25
 HALF_WAY = 3
@@ -244,7 +244,7 @@ def _room(feeder, limits, n_bus):
     )
 
 
-@njit(error_model="numpy")
+@inner()
 def _lowest_bound(first, last, best, found):
     """Return the unfinished candidate with the lowest bound below `best`, -1 for none."""
     k = -1
@@ -335,7 +335,7 @@ def _linearise_limits(case, aims, forest, room, broken, n_cut, afresh):
     return add_cuts(case, forest, room, n_new, n_cut)
 
 
-@njit(error_model="numpy")
+@inner()
 def _list_levers(case, forest, room):
     """List the levers of the live buses: all loads, and what generates; return the price of dark.
 
@@ -356,7 +356,7 @@ def _list_levers(case, forest, room):
     return dark
 
 
-@njit(error_model="numpy")
+@inner()
 def _load(case, forest, room):
     """Fill the demand at the fractions `room.trial`; return the price of them at live buses."""
     live, demand, n_bus = 0.0, room.work.demand, case.p_load.shape[0]
@@ -369,7 +369,7 @@ def _load(case, forest, room):
     return live
 
 
-@njit(error_model="numpy")
+@inner()
 def _shed_half(trial):
     """Shed half of what is left, all where little is; return whether all was shed before."""
     everything = True
@@ -379,6 +379,6 @@ def _shed_half(trial):
     return everything
 
 
-@njit(error_model="numpy")
+@inner()
 def _polynomial(coefficients, s):
     return coefficients[0] + s * (coefficients[1] + s * coefficients[2])

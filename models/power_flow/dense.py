@@ -6,10 +6,11 @@ Loop systems have two rows a loop. At that size a library call costs more than t
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from feederguard.models.arrays import inner
 
 
-@njit(error_model="numpy")
+@inner()
 def solve_dense(a, b):
     """Overwrite b (n,) with the solution of a x = b, NaN where a is singular.
 
@@ -40,7 +41,7 @@ def solve_dense(a, b):
         b[c] /= a[c, c]
 
 
-@njit(error_model="numpy")
+@inner()
 def solve_columns(a, b, tolerance):
     """Overwrite b (n, m) with the solution of a x = b for m right-hand sides; return -1.
 

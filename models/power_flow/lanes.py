@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, prange
 
-from feederguard.models.arrays import BoolArray, ComplexArray, IntArray
+from feederguard.models.arrays import BoolArray, ComplexArray, IntArray, inner
 from feederguard.models.power_flow.subtree import (
     MATH,
     linearise,
@@ -79,7 +79,7 @@ def _solve_blocks(forest, p, q, tolerance, max_iterations, first_block, last_blo
         _store_block(forest, first, width, rows, answer)
 
 
-@njit(error_model="numpy")
+@inner()
 def _load_block(forest, first, width, p, q, rows):
     """Lay the demand of `width` items into lanes and start from no load.
 
@@ -102,7 +102,7 @@ def _load_block(forest, first, width, p, q, rows):
             row[_F + lane] = v.imag
 
 
-@njit(error_model="numpy")
+@inner()
 def _step_block(forest, rows, error):
     """Take one Newton step in every lane; `error` receives the largest mismatch (4) of each."""
     parent, near, far, z, shunt = forest.parent, forest.near, forest.far, forest.z, forest.shunt
@@ -123,7 +123,7 @@ def _step_block(forest, rows, error):
             _unfold_row(rows[k], rows[parent[k]], z[k], near[k], far[k], error)
 
 
-@njit(error_model="numpy", fastmath=MATH)
+@inner(fastmath=MATH)
 def _linearise_row(row, g, b):
     for i in range(LANES):
         t11, t12, t21, t22, c1, c2, m = linearise(
@@ -138,7 +138,7 @@ def _linearise_row(row, g, b):
         row[_M + i] = m
 
 
-@njit(error_model="numpy", fastmath=MATH)
+@inner(fastmath=MATH)
 def _turn_row(row, a, b):
     for i in range(LANES):
         t11, t12, t21, t22, c1, c2 = through_ratio(
@@ -159,7 +159,7 @@ def _turn_row(row, a, b):
         row[_C2 + i] = c2
 
 
-@njit(error_model="numpy", fastmath=MATH)
+@inner(fastmath=MATH)
 def _fold_row(row, up, r, x, a=1.0, b=0.0):
     for i in range(LANES):
         t11, t12, t21, t22, c1, c2, _, _, _, _ = through_impedance(
@@ -187,7 +187,7 @@ def _fold_row(row, up, r, x, a=1.0, b=0.0):
         up[_C2 + i] += c2
 
 
-@njit(error_model="numpy", fastmath=MATH)
+@inner(fastmath=MATH)
 def _unfold_row(row, up, z, near, far, error):
     r, x, a, b, h, w = z.real, z.imag, near.real, near.imag, far.real, far.imag
     for i in range(LANES):
@@ -210,7 +210,7 @@ def _unfold_row(row, up, z, near, far, error):
         error[i] = error[i] if mismatch <= error[i] else mismatch
 
 
-@njit(error_model="numpy")
+@inner()
 def _store_block(forest, first, width, rows, answer):
     """Write voltages and currents of the items of a block, NaN where `iterations` is -1."""
     voltage, current, iterations = answer.voltage, answer.current, answer.iterations

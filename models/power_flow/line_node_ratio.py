@@ -39,6 +39,7 @@ from feederguard.models.arrays import (
     ComplexArray,
     FloatArray,
     IntArray,
+    inner,
     plain,
     threads_for,
 )
@@ -48,7 +49,7 @@ from feederguard.models.power_flow.flow import PowerFlow
 from feederguard.models.power_flow.forest import collect_shunts, find_forest, forest_room
 from feederguard.models.power_flow.layout import prepare
 
-STAMP = "ff3026dab9b3e2f4052d02a3bdf243fb9b382201202209c02f029e5df70dff89"
+STAMP = "73c6e6f74bfd6ad07fde5213798a96d7bcc74a38c945ae0463ddb74a963e7739"
 
 CACHE_MB = 128.0
 
@@ -278,7 +279,7 @@ def _close_loops(feeder, forest, tree, ratio, impedance):  # type: ignore[no-unt
     return stuck
 
 
-@njit(error_model="numpy")
+@inner()
 def _answer_links(feeder, forest, tree, link_v, link_j):  # type: ignore[no-untyped-def]
     """Fill the voltages (n_link, n_bus) and currents (n_link, n_branch) per link current."""
     for c in range(forest.n_link):
@@ -328,7 +329,7 @@ def _tree(feeder, forest, total):  # type: ignore[no-untyped-def]
     return tree
 
 
-@njit(error_model="numpy")
+@inner()
 def _respond(forest, tree):  # type: ignore[no-untyped-def]
     """Fill the voltages v and series currents j of `tree` that its currents `drawn` cause."""
     drawn, v, j = tree.drawn, tree.v, tree.j

@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from feederguard.models.arrays import inner
 from feederguard.models.power_flow.dense import solve_dense
 from feederguard.models.power_flow.subtree import (
     L_FAR_IM,
@@ -67,7 +68,7 @@ def close_loops(feeder, forest, state, line, j_link):
         state[w, S_C2] -= j_link[c].imag
 
 
-@njit(error_model="numpy", fastmath=MATH)
+@inner(fastmath=MATH)
 def add_unit_currents(feeder, forest, first, re, im):
     """Add to the columns first + 2 l and first + 2 l + 1 what a unit current in link l draws.
 
@@ -86,7 +87,7 @@ def add_unit_currents(feeder, forest, first, re, im):
         im[w, a + 1] -= 1.0
 
 
-@njit(error_model="numpy", fastmath=MATH)
+@inner(fastmath=MATH)
 def _voltage_drops(feeder, forest, re, im, system, right):
     """Write (1) of every link, by real and imaginary part, into `system` and `right`."""
     n_link = forest.n_link
@@ -107,7 +108,7 @@ def _voltage_drops(feeder, forest, re, im, system, right):
         system[2 * row + 1, 2 * row + 1] -= z.real
 
 
-@njit(error_model="numpy", fastmath=MATH)
+@inner(fastmath=MATH)
 def respond(forest, state, line, lifted, re, im):
     """Turn the columns of demand terms (re, im) into the columns of voltages they cause.
 

@@ -32,7 +32,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, prange
 
-from feederguard.models.arrays import BoolArray, ComplexArray, FloatArray
+from feederguard.models.arrays import BoolArray, ComplexArray, FloatArray, inner
 from feederguard.models.power_flow.forest import (
     collect_shunts,
     find_forest,
@@ -64,7 +64,7 @@ from feederguard.models.power_flow.subtree import (
     through_ratio,
 )
 
-STAMP = "fd8b2b3208a1a4566b9793d985b3a2d0bd7da13248e648f2a801a9385ad3d524"
+STAMP = "662a71d9c93087b19f19292ff4daec263e714003b3bcf91f8d20ba72caccf0d9"
 
 
 class Asked(NamedTuple):
@@ -154,7 +154,7 @@ def solve_item(feeder, forest, work, item, tolerance, max_iterations, answer, st
     return n_iteration
 
 
-@njit(error_model="numpy")
+@inner()
 def start_flat(feeder, forest, state, line):
     """Fill `line` and the no-load voltages; return whether any branch has an off-nominal ratio."""
     tapped = False
@@ -183,7 +183,7 @@ def start_flat(feeder, forest, state, line):
     return tapped
 
 
-@njit(error_model="numpy")
+@inner()
 def _start_warm(item, n_root, forest, start, state):
     """Take over the start voltages of one item, but at the substations."""
     if not start.shape[0]:
@@ -195,7 +195,7 @@ def _start_warm(item, n_root, forest, start, state):
             state[k, S_E], state[k, S_F] = v.real, v.imag
 
 
-@njit(error_model="numpy", fastmath=MATH)
+@inner(fastmath=MATH)
 def _linearise_all(forest, work):
     """Write the linear model (2) of every bus into `state`."""
     state, demand = work.state, work.demand
@@ -208,7 +208,7 @@ def _linearise_all(forest, work):
         state[k, S_C1], state[k, S_C2], state[k, S_M] = c1, c2, m
 
 
-@njit(error_model="numpy", fastmath=MATH)
+@inner(fastmath=MATH)
 def _backward(n_root, forest, work, tapped):
     """Fold every subtree into its parent: equation (3) from the leaves to the roots."""
     state, line = work.state, work.line
@@ -237,7 +237,7 @@ def _backward(n_root, forest, work, tapped):
         state[up, S_C2] += c2
 
 
-@njit(error_model="numpy", fastmath=MATH)
+@inner(fastmath=MATH)
 def _forward(n_root, forest, work, tapped):
     """Walk the new voltages outwards and return the largest mismatch (4)."""
     state, line, demand = work.state, work.line, work.demand

@@ -31,7 +31,7 @@ from feederguard.models.power_flow.loops import respond
 from feederguard.models.power_flow.newton_sweep import start_flat
 from feederguard.models.power_flow.subtree import N_LINE, N_STATE, S_E, S_F, linearise
 
-STAMP = "73e0fa93df6e1ea5c40ea1315635839cee655f98fee29c5489619510241b22f3"
+STAMP = "efd748a90488bbf2eeec5f931ed3321e34fbdc03b78e816ab927fe19770b2473"
 
 
 class States(NamedTuple):

@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from feederguard.models.arrays import FloatArray, IntArray
+from feederguard.models.arrays import FloatArray, IntArray, inner
 from feederguard.models.safety_qp.optimality import (
     CLIPPED,
     FAILED,
@@ -26,7 +26,7 @@ from feederguard.models.safety_qp.tight_rows import (
     tight_rows,
 )
 
-STAMP = "e7c420dfb754fcd069b39ad34aeafd10081590c19628b96b1ee92f9f731f897b"
+STAMP = "b7f99e0f5323f14fdfe25310d42f22fe3a3d42689387e3cee7ad7655f92408a7"
 
 # Distance to a constraint, in units of a, below which it counts as met during the search.
 _FEASIBLE = 1e-11
@@ -112,7 +112,7 @@ def _project_some(problems, first, last, answers):
         answers.status[b] = state
 
 
-@njit(error_model="numpy")
+@inner()
 def _clip(item, nu):
     """Start at the clipped proposal; FAILED where a number is missing or the box is empty."""
     a0, lo, hi, side = item.a0, item.lo, item.hi, item.side
@@ -135,7 +135,7 @@ def _clip(item, nu):
     return CLIPPED
 
 
-@njit(error_model="numpy")
+@inner()
 def _norms(g, norm):
     """Fill `norm` (m,) with the lengths of the rows of G."""
     norm[:] = 0.0
@@ -146,7 +146,7 @@ def _norms(g, norm):
         norm[i] = np.sqrt(norm[i])
 
 
-@njit(error_model="numpy")
+@inner()
 def _all_met(y, low, high):
     broken = False
     for i in range(y.shape[0]):
@@ -155,7 +155,7 @@ def _all_met(y, low, high):
     return not broken
 
 
-@njit(error_model="numpy")
+@inner()
 def _search(item, room):
     """Take constraints in, the most violated one first, until none is; return the status."""
     n, m = item.g.shape
@@ -171,7 +171,7 @@ def _search(item, room):
     return FAILED
 
 
-@njit(error_model="numpy")
+@inner()
 def _most_violated(item, y):
     """Return the place of the most violated constraint, -1 where there is none, and its sign."""
     n, m = item.g.shape
@@ -205,7 +205,7 @@ def _most_violated(item, y):
     return place, sign
 
 
-@njit(error_model="numpy")
+@inner()
 def _take_in(place, sign, k, item, room):
     """Move until the constraint is met, or gives way at its cap.
 
@@ -238,7 +238,7 @@ def _take_in(place, sign, k, item, room):
     return -1
 
 
-@njit(error_model="numpy")
+@inner()
 def _aim(place, sign, item, y):
     """Return the `Move` that takes a constraint in, and the value of the constraint."""
     i = place - item.g.shape[0]
@@ -251,7 +251,7 @@ def _aim(place, sign, item, y):
     return Move(place, i, sign, target, kind != 0), y[i]
 
 
-@njit(error_model="numpy")
+@inner()
 def _first_event(move, own, full, k, item, room):
     """Return how far the step goes, what ends it, and the tight row or unknown concerned.
 
@@ -287,7 +287,7 @@ def _first_event(move, own, full, k, item, room):
     return step, event, which
 
 
-@njit(error_model="numpy")
+@inner()
 def _advance(sign, step, k, item, room):
     """Take the step: multipliers of tight rows, free unknowns, multipliers of fixed ones."""
     rows, r, z = room.tight.rows, room.tight.r, room.z
@@ -300,7 +300,7 @@ def _advance(sign, step, k, item, room):
             room.nu[j] += step * z[j]
 
 
-@njit(error_model="numpy")
+@inner()
 def _hold(move, own, k, item, room):
     """Make the constraint, which is met, tight; return the number of tight rows, -1 on failure."""
     i = move.row
@@ -316,7 +316,7 @@ def _hold(move, own, k, item, room):
     return rebuild(item.g, k, room.tight, item.side)
 
 
-@njit(error_model="numpy")
+@inner()
 def _let_go(event, which, k, item, room):
     """Free a bound, or drop a tight row; return the number of tight rows, -1 on failure."""
     if event == _FREED:

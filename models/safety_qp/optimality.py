@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from numba import njit
-
-from feederguard.models.arrays import FloatArray
+from feederguard.models.arrays import FloatArray, inner
 from feederguard.models.safety_qp.tight_rows import TightRows
 
 # What became of an item: the clipped proposal, an answer with rows tight, one that gives way
@@ -48,7 +46,7 @@ class Room(NamedTuple):
     tight: TightRows
 
 
-@njit(error_model="numpy")
+@inner()
 def product(g, a, y):
     """Fill y with G a."""
     y[:] = 0.0
@@ -58,7 +56,7 @@ def product(g, a, y):
             y[i] += v * g[j, i]
 
 
-@njit(error_model="numpy")
+@inner()
 def finish(item, k, room):
     """Recompute the answer from its active set, verify (2)-(4), and return the status."""
     g, mu, kind, pull = item.g, item.mu, item.kind, room.pull
@@ -84,7 +82,7 @@ def finish(item, k, room):
     return _status(item, room.y)
 
 
-@njit(error_model="numpy")
+@inner()
 def _place(item, k, room):
     """Compute the free unknowns: along the basis the tight rows decide, across it `pull`.
 
@@ -123,7 +121,7 @@ def _place(item, k, room):
         r[q] = c[q] - v
 
 
-@njit(error_model="numpy")
+@inner()
 def _forces_balance(item, force, k, room):
     """Return whether (2), (4) and the signs of the tight rows hold; cut rounding off the box."""
     g, a, side, pull, rows = item.g, item.a, item.side, room.pull, room.tight.rows
@@ -149,7 +147,7 @@ def _forces_balance(item, force, k, room):
     return True
 
 
-@njit(error_model="numpy")
+@inner()
 def _status(item, y):
     """Return the status of an item whose rows have the values y; FAILED where (3) does not hold."""
     kind = item.kind

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from feederguard.models.arrays import FloatArray, IntArray
+from feederguard.models.arrays import FloatArray, IntArray, inner
 
 # Squared sine of the angle to the tight rows below which a normal counts as lying in them.
 DEPENDENT = 1e-14
@@ -40,7 +40,7 @@ def tight_rows(n, m):
     )
 
 
-@njit(error_model="numpy")
+@inner()
 def direction(place, g, k, tight, side, z):
     """Fill z with the normal less its part along the tight rows, and r with that part.
 
@@ -68,7 +68,7 @@ def direction(place, g, k, tight, side, z):
     return squared, whole
 
 
-@njit(error_model="numpy")
+@inner()
 def split(k, tight, z):
     """Take the parts along the first k basis vectors off z, twice, and leave them in c."""
     basis, c = tight.basis, tight.c
@@ -85,7 +85,7 @@ def split(k, tight, z):
             c[q] += v
 
 
-@njit(error_model="numpy")
+@inner()
 def append(k, tight, side, z):
     """Add rows[k], whose split is in c and z, to the basis; return the new number of rows."""
     basis, tri, c = tight.basis, tight.tri, tight.c
@@ -104,7 +104,7 @@ def append(k, tight, side, z):
     return k + 1
 
 
-@njit(error_model="numpy")
+@inner()
 def rebuild(g, k, tight, side):
     """Build the basis of the first k rows over the free unknowns anew.
 
