@@ -6,6 +6,7 @@ Columns of a row, per unit:
 - `z`: its series impedance; `y_from`, `y_to`: its admittances to ground at both ends
 - `tap`, `shift`: of the ideal transformer at the from end
 - `rating`; `open_from`, `open_to`: whether a switch is open at that end
+- `under_repair`: out of service, so that no switch closes it
 
 A winding is rated at its own voltage, as in pandapower's loading: it carries S / (sqrt(3) vn_hv_kv)
 however its bus is called. In pu on the buses' voltages the limits at the two ends are
@@ -26,9 +27,10 @@ import pandas as pd
 from pandapower.auxiliary import pandapowerNet
 from pandapower.pypower import idx_brch
 
-from feederguard.models.arrays import FloatArray
+from feederguard.models.arrays import BoolArray, FloatArray
 from feederguard.models.network.fields import COUPLER_X_PU_PER_MVA, NetworkError
 from feederguard.models.network.pandapower.switches import SWITCHED, switched_bus
+from feederguard.models.network.pandapower.tables import NEEDED
 from feederguard.models.network.pi_model import hanging_admittance
 
 # Table, suffix of the label, columns of both ends and of the rated power; in pandapower's order.
@@ -41,6 +43,8 @@ _ROWS = (
     ("impedance", "", "from_bus", "to_bus", "sn_mva"),
     ("switch", "", "bus", "element", ""),
 )
+# What is kept while it is out of service.
+UNDER_REPAIR = ("line", "trafo")
 _RATED_KV = {"hv_bus": "vn_hv_kv", "mv_bus": "vn_mv_kv", "lv_bus": "vn_lv_kv"}
 
 
@@ -77,7 +81,26 @@ def read_branches(
     rows["rating"] *= np.maximum(1.0, rows["tap"]) / np.maximum(
         rows["u_from"], rows["tap"] * rows["u_to"]
     )
+    # What cannot be computed while it is out of service is left out.
+    numbers = rows[["z", "y_from", "y_to", "tap", "shift"]].to_numpy(np.complex128)
+    whole = np.isfinite(numbers).all(axis=1) & (rows["z"] != 0)
+    rows = rows[whole | ~rows["under_repair"]]
     return pd.concat([rows, _ideal_couplers(net, part)], ignore_index=True)
+
+
+def under_repair(net: pandapowerNet, table: str, live: set[int]) -> BoolArray:
+    """Return which rows of a table are out of service between two `live` buses, (n_row,).
+
+    Those that lack a number are not among them.
+    """
+    elements = net[table]
+    out = ~elements["in_service"].to_numpy(bool)
+    if out.any():
+        numbers = elements[[*NEEDED[table].split(), "parallel"]].to_numpy(float)
+        out &= np.isfinite(numbers).all(axis=1)
+        for column in next(row[2:4] for row in _ROWS if row[0] == table):
+            out &= elements[column].isin(live).to_numpy(bool)
+    return out
 
 
 def settle_strays(
@@ -99,7 +122,8 @@ def settle_strays(
 
     stray = rows["from_bus"].isna() | rows["to_bus"].isna() | (rows["from_bus"] == rows["to_bus"])
     left: dict[int, complex] = {}
-    for row in rows[stray & ~(rows["open_from"] & rows["open_to"])].to_dict("records"):
+    off = (rows["open_from"] & rows["open_to"]) | rows["under_repair"]
+    for row in rows[stray & ~off].to_dict("records"):
         bus = int(row["to_bus"] if row["open_from"] else row["from_bus"])
         left[bus] = left.get(bus, 0j) + _stray_admittance(
             **{str(key): value for key, value in row.items()}
@@ -154,6 +178,7 @@ def _element_rows(
             "u_to": _rated_over_nominal(part, table, to_column),
             "open_from": at_from,
             "open_to": at_to,
+            "under_repair": elements.get("under_repair", pd.Series(False, elements.index)),
         }
     )
 

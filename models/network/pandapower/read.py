@@ -16,11 +16,14 @@
 | max_loading_percent | that share of the rating; all of it where missing |
 | trafo3w | three such branches that meet in an added bus, 'NAME star' |
 | line or trafo with an open switch | an open branch, a line a 'tie'; `open_end` tells where |
+| line or trafo out of service | an open branch, `in_service` False; left out where a bus is too |
 | bus-bus switch | a 'coupler' of its z_ohm, or of almost none (`COUPLER_X_PU_PER_MVA`) where 0 |
 | switch | a device, by `switches.py` |
 
-Generation is not subtracted from loads. What is out of service is left out. A line in service to a
-bus out of service stays charged from its other end, as in pandapower, and becomes a shunt there.
+Generation is not subtracted from loads. All else that is out of service is left out. A line in
+service to a bus out of service stays charged from its other end, as in pandapower, and becomes a
+shunt there. Lines and trafos out of service reach no bus: what only they join is left out, and so
+are those without a whole row of numbers.
 pandapower itself computes impedances, tap tables and shunt steps
 (`pandapower.converter.pypower.to_ppc`). Controllers are not run.
 """
@@ -41,7 +44,12 @@ from pandapower.auxiliary import pandapowerNet
 from pandapower.converter.pypower.to_ppc import to_ppc
 
 from feederguard.models.network.fields import NetworkError
-from feederguard.models.network.pandapower.branches import read_branches, settle_strays
+from feederguard.models.network.pandapower.branches import (
+    UNDER_REPAIR,
+    read_branches,
+    settle_strays,
+    under_repair,
+)
 from feederguard.models.network.pandapower.buses import (
     BUS_POWERS,
     fused_buses,
@@ -171,7 +179,8 @@ def _convert_part_in_service(
 ) -> tuple[pandapowerNet, dict[str, Any]]:
     """Return a copy of what is in service, without generation and switches, and its pypower case.
 
-    So every row of the case is an element, and no switch cuts or fuses it. Bus-bus switches with an
+    So every row of the case is an element, and no switch cuts or fuses it. Lines and trafos under
+    repair are part of it, and their column 'under_repair' is True. Bus-bus switches with an
     impedance are kept, closed, so that pandapower converts it. Every trafo3w of the copy has a name
     and its star point in the column 'star'.
     """
@@ -180,6 +189,11 @@ def _convert_part_in_service(
     live = live_buses(net)
     for table in (*_BUS_ELEMENTS, *_BRANCH_ELEMENTS):
         kept = part[table]["in_service"].astype(bool)
+        if table in UNDER_REPAIR:
+            out = under_repair(part, table, live)
+            part[table] = part[table].assign(under_repair=out)
+            part[table].loc[out, "in_service"] = True
+            kept |= out
         if table in ("load", "storage"):
             kept &= ~dispatched(part, table)
         part[table] = part[table][kept]
@@ -221,20 +235,22 @@ def _drop_islands(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the buses that branches, open ones too, join to a substation, and their branches.
 
-    Warns of the others.
+    A branch under repair joins none. Warns of the other buses.
     """
-    graph = nx.Graph(zip(branches["from_bus"], branches["to_bus"], strict=True))
+    sound = branches[~branches["under_repair"]]
+    graph = nx.Graph(zip(sound["from_bus"], sound["to_bus"], strict=True))
     graph.add_edges_from((substations[0], bus) for bus in substations)
     fed = buses.index.isin(list(nx.node_connected_component(graph, substations[0])))
     if not fed.all():
         lost = buses[~fed]
         p_mw, q_mvar = lost["p_load"].sum() * base_mva, lost["q_load"].sum() * base_mva
         warnings.warn(
-            f"{name}: left out bus {_shown(lost['label'])}, which no branch joins to an ext_grid, "
-            f"and with it {p_mw:g} MW and {q_mvar:g} Mvar of load",
+            f"{name}: left out bus {_shown(lost['label'])}, which no branch in service joins to an "
+            f"ext_grid, and with it {p_mw:g} MW and {q_mvar:g} Mvar of load",
             stacklevel=4,
         )
-    return buses[fed], branches[branches["from_bus"].isin(buses.index[fed])]
+    kept = buses.index[fed]
+    return buses[fed], branches[branches["from_bus"].isin(kept) & branches["to_bus"].isin(kept)]
 
 
 def _fields(
@@ -277,7 +293,8 @@ def _fields(
         tap=branches["tap"].to_numpy(),
         shift=branches["shift"].to_numpy(),
         rating=branches["rating"].to_numpy(),
-        closed=~(open_from | open_to),
+        closed=~(open_from | open_to | branches["under_repair"].to_numpy(bool)),
+        in_service=~branches["under_repair"].to_numpy(bool),
         open_end=np.where(open_from & ~open_to, 1, np.where(open_to & ~open_from, 2, 0)),
         gen_name=tuple(_labels(generators["text"], generators["table"], generators["index"])),
         gen_bus=generators["bus"].map(position).to_numpy(),

@@ -22,7 +22,7 @@ from feederguard.models.arrays import BoolArray, FloatArray
 from feederguard.models.network.fields import NetworkError
 
 # Columns without which a row in service says nothing.
-_NEEDED = {
+NEEDED = {
     "bus": "vn_kv",
     "load": "bus p_mw q_mvar",
     "motor": "bus pn_mech_mw cos_phi efficiency_percent loading_percent",
@@ -96,7 +96,7 @@ def checked_tables(net: pandapowerNet, name: str) -> pandapowerNet:
         if not (number and math.isfinite(value) and value > 0):
             raise NetworkError(f"{name}: net.{quantity} is {value!r}; it must be a positive number")
         checked[quantity] = float(value)
-    for table in _NEEDED:
+    for table in NEEDED:
         given = _standard()[table] if net.get(table) is None else net[table]
         if not isinstance(given, pd.DataFrame):
             raise NetworkError(
@@ -110,7 +110,7 @@ def checked_tables(net: pandapowerNet, name: str) -> pandapowerNet:
             f"{name}: the index of table bus is no list of whole numbers; number its rows, and "
             "use these numbers in the other tables"
         )
-    for table, needed in _NEEDED.items():
+    for table, needed in NEEDED.items():
         for column in (column for column in needed.split() if column in _BUS_COLUMNS):
             _settle_bus(checked[table], table, column, buses, name)
     shunt = checked["shunt"]
@@ -140,7 +140,7 @@ class _Checker:
         for column, default in _FLAGS.get(table, {}).items():
             frame[column] = self.flags(column, default)
         empty = _MAY_BE_EMPTY.get(table, "").split()
-        for column in _NEEDED[table].split():
+        for column in NEEDED[table].split():
             frame[column] = self.numbers(column, np.isfinite)
         for column, number in _DEFAULTS.get(table, {}).items():
             if column not in frame:

@@ -9,7 +9,14 @@ import pytest
 
 from feederguard.models.network import Network, NetworkError
 from feederguard.models.power_flow import solve_power_flow
-from pandapower_nets import add_line, add_trafo, assert_same_flow, feeder, held
+from pandapower_nets import (
+    add_line,
+    add_trafo,
+    assert_round_trip,
+    assert_same_flow,
+    feeder,
+    held,
+)
 
 # pandapower says so of its own example nets.
 pytestmark = pytest.mark.filterwarnings("ignore:tap_dependency_table is missing:DeprecationWarning")
@@ -25,8 +32,51 @@ def test_what_is_out_of_service_is_left_out_and_a_line_to_it_stays_charged():
     network = assert_same_flow(net)
 
     assert network.bus_name == ("0", "1", "2", "4")
-    assert network.branch_name == ("line 0", "line 1", "trafo 0")
+    assert network.branch_name == ("line 0", "line 1", "trafo 0", "trafo 1")
+    assert network.in_service.tolist() == [True, True, True, False]
     assert network.b_shunt[0] == pytest.approx(4 * 300e-9 * 2 * np.pi * 50 * 40, rel=1e-3)
+
+
+def test_lines_and_trafos_out_of_service_are_kept_open_there_and_back():
+    """A second cable and a second transformer are under repair; the net's flow is without them."""
+    net = feeder()
+    add_line(net, 1, 2, name="out", in_service=False)
+    add_trafo(net, 2, 4, in_service=False, name="spare")
+    pandapower.create_switch(net, 1, 4, et="l", type="CB", name="S")
+
+    network = assert_same_flow(net)
+    again = assert_round_trip(network)
+
+    for read in (network, again):
+        out = [b for b, sound in zip(read.branch_name, read.in_service, strict=True) if not sound]
+        assert out == ["out", "spare"]
+        assert not read.closed[~read.in_service].any() and not read.is_tie[~read.in_service].any()
+    assert network.kind[network.branch_index("out")] == "line"
+    assert network.z[network.branch_index("out")] == network.z[1]
+    assert network.devices.name == again.devices.name == ("S",)
+
+
+def test_what_only_a_line_out_of_service_joins_is_left_out():
+    net = feeder()
+    far = pandapower.create_bus(net, 20.0, name="far")
+    add_line(net, 3, far, name="out", in_service=False)
+
+    with pytest.warns(UserWarning, match="left out bus far, which no branch in service joins to"):
+        network = Network.from_pandapower(net)
+
+    assert "far" not in network.bus_name and "out" not in network.branch_name
+
+
+def test_a_line_out_of_service_without_its_numbers_is_left_out():
+    net = feeder()
+    for k in range(3):
+        add_line(net, 1, 2, name=f"out {k}", in_service=False)
+    net.line.loc[4, "length_km"] = np.nan
+    net.line.loc[5, ["r_ohm_per_km", "x_ohm_per_km"]] = 0.0
+
+    network = assert_same_flow(net)
+
+    assert [name for name in network.branch_name if "out" in name] == ["out 2"]
 
 
 def test_names_stay_where_they_are_unique():
