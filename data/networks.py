@@ -19,7 +19,8 @@ columns and keys are ignored.
     groups.csv     group, branch, p_limit_mw: a row for each branch of a group, and the active power
                    that all of them carry together at most, the same in every row of the group
 
-b_us is the charging of the whole branch, half of it at each end. For a trafo, r_ohm, x_ohm, b_us
+A negative sgen_p_mw is demand, as in pandapower, added to p_mw. b_us is the charging of the whole
+branch, half of it at each end. For a trafo, r_ohm, x_ohm, b_us
 and rating_a are referred to the voltage of its from_bus. Its ratio is that of the nominal voltages
 of its two buses. A coupler joins two buses of a busbar and has no impedance; r_ohm and x_ohm are 0.
 
@@ -62,7 +63,7 @@ _BUS_NUMBERS = {
     "q_mvar": (-np.inf, np.inf, "the reactive demand in Mvar, 0 where there is none"),
     "vmin_pu": (0.5, 1.5, "the lower voltage limit in per unit of vn_kv, 0.5 to 1.5"),
     "vmax_pu": (0.5, 1.5, "the upper voltage limit in per unit of vn_kv, 0.5 to 1.5"),
-    "sgen_p_mw": (0.0, np.inf, "the local generation in MW, 0 where there is none"),
+    "sgen_p_mw": (-np.inf, np.inf, "the local generation in MW, 0 where there is none"),
 }
 _BRANCH_NUMBERS = {
     "r_ohm": (0.0, np.inf, "the series resistance in ohm, zero or more"),
@@ -205,9 +206,10 @@ def _network(
         vn_kv=vn_bus,
         v_min=bus["vmin_pu"],
         v_max=bus["vmax_pu"],
-        p_load=bus["p_mw"] / base_mva,
+        # Negative generation is demand, as in pandapower.
+        p_load=(bus["p_mw"] - np.minimum(bus["sgen_p_mw"], 0.0)) / base_mva,
         q_load=bus["q_mvar"] / base_mva,
-        p_gen=bus["sgen_p_mw"] / base_mva,
+        p_gen=np.maximum(bus["sgen_p_mw"], 0.0) / base_mva,
         priority=bus.get("priority", no_bus + 1.0),
         q_gen=no_bus,
         g_shunt=no_bus,
@@ -446,7 +448,7 @@ def _branch_ends(branches: _Table, buses: _Table) -> IntArray:
 def _check_loads(buses: _Table, base_mva: float) -> None:
     load, vn_kv = np.hypot(buses.number["p_mw"], buses.number["q_mvar"]), buses.number["vn_kv"]
     for columns, power in (("p_mw and q_mvar", load), ("sgen_p_mw", buses.number["sgen_p_mw"])):
-        current_ka = power / (np.sqrt(3) * vn_kv)
+        current_ka = np.abs(power) / (np.sqrt(3) * vn_kv)
         worst = int(current_ka.argmax())
         if current_ka[worst] > MAX_BUS_CURRENT_KA:
             raise NetworkError(

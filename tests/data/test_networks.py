@@ -171,6 +171,15 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
+def test_negative_generation_is_demand_as_in_pandapower(folder):
+    (folder / "buses.csv").write_text(BUSES.replace("0.04,", "-0.04,"))
+
+    network = load_network(folder)
+    for read in (network, network.from_pandapower(network.to_pandapower())):
+        np.testing.assert_allclose(read.p_load, [0, 0.25, 0.07, 0])
+        assert not read.p_gen.any()
+
+
 @pytest.mark.newest
 def test_units_of_a_hand_written_folder(folder):
     network = load_network(folder)
@@ -288,8 +297,8 @@ BAD_TABLES = [
     (
         "buses.csv",
         "0.04",
-        "-0.04",
-        r"\(bus 'b'\): sgen_p_mw is -0\.04; give the local generation in MW",
+        "none",
+        r"\(bus 'b'\): sgen_p_mw is none; give the local generation in MW",
     ),
     (
         "branches.csv",
@@ -340,8 +349,8 @@ BAD_TABLES = [
     (
         "buses.csv",
         "0.04",
-        "40",
-        r"\(bus 'b'\): 40 MVA at 0\.4 kV would be 58 kA; write sgen_p_mw in MW",
+        "-40",
+        r"\(bus 'b'\): -40 MVA at 0\.4 kV would be 58 kA; write sgen_p_mw in MW",
     ),
     (
         "buses.csv",
