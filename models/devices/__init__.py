@@ -2,7 +2,7 @@
 
 from feederguard.models.devices.blocks import Blocks, blocks
 from feederguard.models.devices.fault_response import FaultResponse, Place
-from feederguard.models.devices.faults import failed_branches
+from feederguard.models.devices.faults import failed_branches, kills
 from feederguard.models.devices.isolation import isolate
 from feederguard.models.devices.operable import block_devices, operable_branches
 from feederguard.models.network import Devices
@@ -16,5 +16,6 @@ __all__ = [
     "blocks",
     "failed_branches",
     "isolate",
+    "kills",
     "operable_branches",
 ]

@@ -36,6 +36,11 @@ def failed_branches(network: Network, faults: Any) -> tuple[IntArray, BoolArray 
     return branch, np.stack([known[several][1] for several in given])
 
 
+def kills(network: Network, faults: Any, item: int, bus: int) -> bool:
+    """Return whether one of the faults that `failed_branches` takes puts this bus out of use."""
+    return bool(isolate(network, _several(network, _listed(faults)[item])).dead_bus[bus])
+
+
 def _listed(faults: Any) -> list[Any]:
     """Return the faults one by one; a tuple in a list is one fault of several elements."""
     if isinstance(faults, str) or np.ndim(np.asarray(faults, dtype=object)) == 0:

@@ -12,9 +12,9 @@ from numba import njit
 from numpy.typing import ArrayLike
 
 from feederguard.models.arrays import BoolArray, FloatArray, IntArray, plain
-from feederguard.models.devices import failed_branches
+from feederguard.models.devices import failed_branches, kills
 from feederguard.models.load_transfer.shedding import can_shed, kept
-from feederguard.models.network import Network
+from feederguard.models.network import Network, NetworkError
 from feederguard.models.network.checks import warn_of_idle_generators
 
 DEMANDS = ("p_load", "q_load", "p_gen")
@@ -124,7 +124,8 @@ def make_scenarios(
 
     Warns (UserWarning) when reactive generation is left out, or generators for an optimal power
     flow would feed nothing. Raises ValueError when a fault is none of these, a shape does not fit,
-    a value is not finite, or active demand or generation is negative.
+    a value is not finite, active demand or generation is negative, or a fault kills a substation
+    bus that has load or generation of its own.
     """
     faults, failed = failed_branches(network, fault)
     if p_gen is None:
@@ -160,7 +161,29 @@ def make_scenarios(
                 f"{network.name}: {name} of bus {network.bus_name[bus]!r} in scenario {item} is "
                 f"{array[item, bus]:g}; it must not be negative: give what it {other} as {twin}"
             )
+    _refuse_dead_sources(network, fault, scenarios)
     return scenarios
+
+
+def _refuse_dead_sources(network: Network, faults: ArrayLike, scenarios: Scenarios) -> None:
+    """Raise `NetworkError` where a fault kills a substation that has load or generation.
+
+    All branches of a dead bus are out of use, so a dead source feeds nothing. Only what is at the
+    bus itself would still count as fed.
+    """
+    at = network.substation
+    own = sum(np.abs(getattr(scenarios, name)[:, at]) for name in DEMANDS)
+    failed = scenarios.failed_branches(network.n_branch) if np.any(own) else np.zeros((0, 0))
+    for item, k in np.argwhere(own) if len(failed) else ():
+        bus = int(at[k])
+        ends_there = (network.from_bus == bus) | (network.to_bus == bus)
+        if failed[item, ends_there].all() and kills(network, faults, int(item), bus):
+            name = network.bus_name[bus]
+            raise NetworkError(
+                f"{network.name}: fault {item} kills the source at bus {name!r}, which has load or "
+                "generation of its own; give these a bus of their own behind a branch, or leave "
+                "this fault out"
+            )
 
 
 def check_scenarios(network: Network, scenarios: Scenarios, who: str) -> Scenarios:

@@ -140,3 +140,22 @@ def test_with_devices_a_fault_takes_its_block() -> None:
     out = ["".join(network.branch_name[b] for b in np.flatnonzero(row)) for row in scenarios.failed]
     assert out == ["fgK", "bg", "ght"]
     assert [network.branch_name[b] for b in scenarios.fault] == ["f", "b", "g"]
+
+
+def test_a_dead_source_with_load_or_generation_of_its_own_is_refused() -> None:
+    network = switched_feeder()
+    faults, zero = ["f", "bus:0"], np.zeros((2, 12))
+    make_scenarios(network, faults)
+
+    for name in ("p_load", "q_load", "p_gen"):
+        at_source = zero.copy()
+        at_source[1, 0] = 0.01
+        message = "hand: fault 1 kills the source at bus '0', which has load or generation of its"
+        with pytest.raises(NetworkError, match=message):
+            make_scenarios(network, faults, **{name: at_source})
+        make_scenarios(network, ["bus:0", "f"], **{name: at_source})
+
+
+def test_a_source_that_loses_its_only_line_keeps_its_own_load() -> None:
+    """Without devices the line alone is out of use, and the bus it left is alive."""
+    assert len(make_scenarios(feeder("a:0-1 b:1-2", p_load=[0.1, 0.1, 0.1]), ["a", "b"])) == 2
