@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from feederguard.models.arrays import BoolArray, FloatArray, IntArray
-from feederguard.models.devices import block_devices, operable_branches
+from feederguard.models.devices import block_devices, isolate, operable_branches
 from feederguard.models.network import Network, NetworkError
 from feederguard.models.network.graph import energised_buses
 from feederguard.models.once_per_object import once_per_object
@@ -221,15 +221,22 @@ def faultable_branches(network: Network, kinds: tuple[str, ...] = ("line",)) -> 
     """Return the branches whose loss makes a load-transfer problem, in file order.
 
     These are the normally closed branches of the kinds, but for those whose loss cuts off every
-    load whatever is switched. kinds: of `BRANCH_KINDS`; lines alone keep the published samples.
+    load whatever is switched. With devices it takes the whole block with it. kinds: of
+    `BRANCH_KINDS`; lines alone keep the published samples.
     """
     candidates = np.flatnonzero(network.closed & np.isin(network.kind, kinds)).tolist()
-    loaded = network.p_load > 0
-    bridge = ~network.on_loop
+    usable = network.closed | operable_branches(network)
+    loaded, bridge = network.p_load > 0, ~network.on_loop
     keep = []
     for b in candidates:
-        available = np.ones(network.n_branch, dtype=bool)
-        available[b] = False
-        if not bridge[b] or (energised_buses(network, available) & loaded).any():
+        if network.devices is not None:
+            lost = isolate(network, b)
+            failed, served = lost.failed, loaded & ~lost.dead_bus
+        elif bridge[b]:
+            failed, served = np.arange(network.n_branch) == b, loaded
+        else:
+            keep.append(b)
+            continue
+        if (energised_buses(network, usable & ~failed) & served).any():
             keep.append(b)
     return np.array(keep, dtype=np.int64)

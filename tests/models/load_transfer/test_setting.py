@@ -7,8 +7,9 @@ import pytest
 from feederguard.data.networks import load_network
 from feederguard.models.load_transfer import Setting, device_note, resolve_setting, restrict
 from feederguard.models.load_transfer.setting import faultable_branches
-from feederguard.models.network import NetworkError
+from feederguard.models.network import Devices, NetworkError
 from feederguard.models.network.graph import energised_buses, zones
+from feeders import feeder
 from switched_feeder import switched_feeder
 
 
@@ -162,28 +163,28 @@ def test_a_stub_that_leaves_other_load_fed_can_fail(network):
 
 def test_with_devices_only_they_are_operated():
     """The operable branches on a loop, and the ties; without devices every line of a loop."""
-    feeder = switched_feeder()
-    radial = resolve_setting(feeder, "radial")
+    drawn = switched_feeder()
+    radial = resolve_setting(drawn, "radial")
     meshed = Setting("mine", False, 0.9, 1.1)
 
-    assert names(feeder, radial.switchable_branches(feeder)) == list("abcfgKtu")
-    assert names(feeder, meshed.switchable_branches(feeder)) == ["t", "u"]
-    bare = feeder.with_changes(devices=None)
+    assert names(drawn, radial.switchable_branches(drawn)) == list("abcfgKtu")
+    assert names(drawn, meshed.switchable_branches(drawn)) == ["t", "u"]
+    bare = drawn.with_changes(devices=None)
     assert names(bare, radial.switchable_branches(bare)) == list("abcefghtu")
 
 
 def test_options_restrict_devices_and_branches():
-    feeder = switched_feeder()
-    radial = resolve_setting(feeder, "radial")
+    drawn = switched_feeder()
+    radial = resolve_setting(drawn, "radial")
 
-    network, setting = restrict(feeder, radial, ("g", "t"), ("L2", "u"))
+    network, setting = restrict(drawn, radial, ("g", "t"), ("L2", "u"))
 
     assert names(network, setting.switchable_branches(network)) == ["g", "t"]
     assert network.open_end[network.branch_index("g")] == 2
-    bare, setting = restrict(feeder.with_changes(devices=None), radial, (), ("a", "t"))
+    bare, setting = restrict(drawn.with_changes(devices=None), radial, (), ("a", "t"))
     assert names(bare, setting.switchable_branches(bare)) == list("bcefghu")
     with pytest.raises(NetworkError, match="hand: no device or branch 'Z'"):
-        restrict(feeder, radial, (), ("Z",))
+        restrict(drawn, radial, (), ("Z",))
 
 
 def test_outputs_say_what_devices_they_rest_on(network):
@@ -191,3 +192,33 @@ def test_outputs_say_what_devices_they_rest_on(network):
     assert (
         device_note(switched_feeder()) == "14 devices of hand; 8 branches can be operated by them"
     )
+
+
+def test_with_devices_a_fault_that_takes_every_load_with_its_block_is_left_out():
+    """l and m have one breaker, at the head of l: the loss of either leaves nothing to feed."""
+    breaker = Devices(
+        name=["B"],
+        branch=[0],
+        end=[0],
+        kind=["breaker"],
+        closed=[True],
+        remote=[True],
+        minutes=[1.0],
+        available=[True],
+    )
+    drawing, load = "l:0-1 m:1-2", [0, 0.1, 0.1]
+
+    assert faultable_branches(feeder(drawing, p_load=load)).tolist() == [1]
+    assert faultable_branches(feeder(drawing, p_load=load, devices=breaker)).tolist() == []
+    bare = switched_feeder()
+    assert names(bare, np.isin(np.arange(bare.n_branch), faultable_branches(bare))) == list(
+        "abcdefgh"
+    )
+
+
+def test_a_tie_under_repair_saves_nobody():
+    drawing, load = "l:0-1 t:0~1", [0, 0.1]
+
+    assert faultable_branches(feeder(drawing, p_load=load)).tolist() == [0]
+    out = feeder(drawing, p_load=load, in_service=[True, False])
+    assert faultable_branches(out).tolist() == []
