@@ -107,8 +107,8 @@ class FedBranch:
 def feeding_tree(network: NetworkFields) -> list[FedBranch]:
     """Return the closed branches, each after the one that feeds it.
 
-    Raises `NetworkError` when a closed branch closes a loop or joins two substations, or when a bus
-    is not fed.
+    Raises `NetworkError` when closed branches are parallel, when one closes a loop or joins two
+    substations, or when a bus is not fed.
     """
     grid_above = -1  # joins all substations, so that a path between two of them counts as a loop
     graph = nx.Graph()
@@ -119,6 +119,15 @@ def feeding_tree(network: NetworkFields) -> list[FedBranch]:
     for b in np.flatnonzero(network.closed).tolist():
         i, j = int(network.from_bus[b]), int(network.to_bus[b])
         if known[i] == known[j]:
+            beside = graph.edges[i, j].get("branch") if graph.has_edge(i, j) else None
+            if beside is not None:
+                raise NetworkError(
+                    f"{network.name}: closed branches {network.branch_name[beside]!r} and "
+                    f"{network.branch_name[b]!r} are parallel, and a radial model has one branch "
+                    "to each bus; make one branch of them (their joint impedance, rated at what "
+                    "they carry when the first of them is full), or open one with "
+                    "network.with_changes(closed=...)"
+                )
             raise NetworkError(
                 f"{network.name} is meshed: closed branch {network.branch_name[b]!r} closes a loop "
                 "or joins substations; open it with network.with_changes(closed=...), or use "
