@@ -5,6 +5,11 @@ Power flow: V of the live buses from Y V = conj(S / V), by Newton's method on th
 Least shedding: the limits linearised at the last power flow, scipy's HiGHS for the linear program,
 again until nothing moves. States are taken in the order of their operations and dark load alone,
 which bound their cost, until no bound is below the best.
+
+Sound branches between the same two buses are operated together where both can be operated and are
+normally in the same state: one operation. Closed ones are one edge of the tree. What is out of
+service stays as it is. A bus beyond its limits with nothing drawn may have that voltage plus 0.002
+pu, or as much less as its lower limit lies below 1 pu (`docs/load_transfer.md`).
 """
 
 from __future__ import annotations
@@ -34,8 +39,8 @@ class Grid:
     """One network under a band of voltages and its ratings."""
 
     def __init__(self, network: Any, low: float, high: float, radial: bool, switchable: Any):
-        self.n, self.low, self.high, self.radial = network, low, high, radial
-        self.switchable = np.asarray(switchable)
+        self.n, self.radial = network, radial
+        self.switchable = np.asarray(switchable) & network.in_service
         self.series = 1 / (network.r + 1j * network.x)
         # How many closed branches part each bus from a substation.
         self.steps = np.where(np.isin(np.arange(network.n_bus), network.substation), 0, 999)
@@ -43,6 +48,14 @@ class Grid:
             for b in np.flatnonzero(network.closed):
                 ends = [network.from_bus[b], network.to_bus[b]]
                 self.steps[ends] = np.minimum(self.steps[ends], self.steps[ends[::-1]] + 1)
+        ends = zip(network.from_bus.tolist(), network.to_bus.tolist(), strict=True)
+        self.pair = [(min(i, j), max(i, j)) for i, j in ends]
+        self.low, self.high = np.full(network.n_bus, low), np.full(network.n_bus, high)
+        fed = self.live(network.closed)
+        v, _ = self.flow(network.closed, fed, np.zeros(network.n_bus, dtype=complex))
+        idle = np.where(fed, np.abs(v), 1.0) if v is not None else np.ones(network.n_bus)
+        self.high = np.where(idle > high, idle + 0.002, self.high)
+        self.low = np.where(idle < low, idle - (1 - low), self.low)
 
     def live(self, closed: np.ndarray) -> np.ndarray:
         """Return which buses are fed, (n_bus,)."""
@@ -62,8 +75,16 @@ class Grid:
     def is_forest(self, closed: np.ndarray, live: np.ndarray) -> bool:
         """Return whether no loop is energised; a path between two substations is one."""
         n = self.n
-        joined = closed & live[n.from_bus] & live[n.to_bus]
-        return bool(joined.sum() == live.sum() - len(n.substation))
+        joined = np.flatnonzero(closed & live[n.from_bus] & live[n.to_bus])
+        return len({self.pair[b] for b in joined}) == live.sum() - len(n.substation)
+
+    def teams(self, fault: int) -> list[list[int]]:
+        """Return the branches that can be operated while `fault` is out, team by team."""
+        found: dict[Any, list[int]] = {}
+        for b in np.flatnonzero(self.switchable).tolist():
+            if b != fault:
+                found.setdefault((self.pair[b], bool(self.n.closed[b])), []).append(b)
+        return list(found.values())
 
     def flow(self, closed: np.ndarray, live: np.ndarray, s: np.ndarray) -> tuple[Any, Any]:
         """Return V (n_bus,) for injections s, None without a solution, and the nodal matrix."""
@@ -111,8 +132,8 @@ class Grid:
         for i in self._free(live):
             w = abs(v[i]) ** 2
             change = 2 * (np.conj(v[i]) * dv[i]).real if dv is not None else 0
-            add(w - self.high**2, change)
-            add(self.low**2 - w, -change)
+            add(w - self.high[i] ** 2, change)
+            add(self.low[i] ** 2 - w, -change)
         for b in np.flatnonzero(closed & live[n.from_bus] & live[n.to_bus]):
             if not np.isfinite(n.rating[b]):
                 continue
@@ -168,10 +189,10 @@ class Grid:
         """Return the cost (1) of a decision."""
         dark = ~self.live(closed)
         paid = self.prices(case) @ np.where(np.tile(dark, 2), 1.0, fractions)
-        operated = closed != self.n.closed
-        operated[case.fault[0]] = False
+        moved = closed != self.n.closed
+        operated = sum(moved[team].any() for team in self.teams(int(case.fault[0])))
         shed = self.n.base_mva / BASE_MVA * paid
-        return COST_LOAD * shed**2 + COST_SWITCH * int(operated.sum()) ** 2
+        return COST_LOAD * shed**2 + COST_SWITCH * int(operated) ** 2
 
     def least(self, case: Any, closed: Any, live: Any) -> Any:
         """Return the fractions of the least shedding of a state, None where none was found."""
@@ -217,13 +238,14 @@ class Grid:
         n, fault = self.n, int(case.fault[0])
         tripped = n.closed.copy()
         tripped[fault] = False
-        places = [b for b in np.flatnonzero(self.switchable).tolist() if b != fault]
+        teams = self.teams(fault)
         best = Best(np.inf, tripped, np.zeros(2 * n.n_bus), 0)
         n_solved = 0
         promising = []
-        for flips in itertools.product((False, True), repeat=len(places)):
+        for flips in itertools.product((False, True), repeat=len(teams)):
             closed = tripped.copy()
-            closed[places] ^= np.array(flips, dtype=bool)
+            for team, flip in zip(teams, flips, strict=True):
+                closed[team] ^= flip
             live = self.live(closed)
             if not self.radial or self.is_forest(closed, live):
                 bound = self.cost(case, closed, np.zeros(2 * n.n_bus))

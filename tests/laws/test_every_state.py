@@ -5,7 +5,7 @@
 
 Feeders of 8 to 14 buses, one or two substations, generation up to twice the load, cables, loads
 without active power, switches in all ties and some of the lines, a limit of a group in every third.
-All 500:
+Half of them have cables beside others, and half lines under repair. All 500:
 
     pytest -m slow tests/laws/test_every_state.py
 """
@@ -77,39 +77,112 @@ def random_feeder(seed: int):
         names = tuple(network.branch_name[b] for b in heads)
         share = (0.5 + 0.1 * (seed % 7)) * network.p_load.sum()
         network = network.with_changes(groups=[GroupLimit("heads", names, share)])
-    n_switch = MOST_SWITCHES - int(network.is_tie.sum())
-    with_switch = rng.permutation(lines[network.on_loop[lines]])[:n_switch]
-    names = [network.branch_name[b] for b in (*np.flatnonzero(network.is_tie), *with_switch)]
-    return network, int(rng.choice(lines)), tuple(names)
+    with_switch = rng.permutation(lines[network.on_loop[lines]])
+    fault = int(rng.choice(lines))
+    # The feeder beneath does not change with what stands beside its branches.
+    return add_repairs(*add_parallels(network, fault, with_switch, np.random.default_rng([seed])))
 
 
-def check(network, fault: int, setting: Setting, methods: dict) -> None:
-    """Assert the two lines of the module for one fault."""
+def add_parallels(network, fault: int, with_switch, rng):
+    """Return the feeder with up to three cables beside others, fault, switches and the stream."""
+    n = int(rng.integers(1, 4)) if rng.random() < 0.5 else 0
+    beside = np.append(np.arange(network.n_branch), rng.integers(0, network.n_branch, n))
+    old = np.arange(len(beside)) < network.n_branch
+    arrays = ("r", "x", "g_from", "b_from", "g_to", "b_to", "tap", "shift", "rating", "open_end")
+    given = {name: getattr(network, name)[beside] for name in arrays}
+    for name in ("r", "x", "rating"):
+        given[name] = given[name] * np.where(old, 1.0, rng.uniform(0.5, 2.0, len(beside)))
+    # Some are spares: open beside a closed line. Some are drawn the other way.
+    closed = network.closed[beside] & (old | (rng.random(len(beside)) < 0.7))
+    turned = ~old & (rng.random(len(beside)) < 0.5)
+    ends = network.from_bus[beside], network.to_bus[beside]
+    names = [
+        network.branch_name[b] + "'" * int((beside[:k] == b).sum()) for k, b in enumerate(beside)
+    ]
+    grown = network.with_changes(
+        branch_name=names,
+        kind=["line" if shut else "tie" for shut in closed],
+        from_bus=np.where(turned, ends[1], ends[0]),
+        to_bus=np.where(turned, ends[0], ends[1]),
+        closed=closed,
+        **given,
+    )
+    # Most cables beside a line with a switch have one too, a few beside others.
+    mates = [
+        b
+        for b in np.flatnonzero(~old & closed).tolist()
+        if rng.random() < (0.8 if beside[b] in with_switch else 0.2)
+    ]
+    pairs = [b for b in np.flatnonzero(closed) if (beside[closed] == beside[b]).sum() > 1]
+    if pairs and rng.random() < 0.4:
+        fault = int(rng.choice(pairs))
+    with_switch = with_switch[: max(MOST_SWITCHES - int(grown.is_tie.sum()), 0)]
+    return grown, fault, [*with_switch.tolist(), *mates], rng
+
+
+def add_repairs(network, fault: int, with_switch, rng):
+    """Return the feeder with one or two branches under repair, fault, and names of switches."""
+    closed, out = network.closed.copy(), np.zeros(network.n_branch, dtype=bool)
+    for _ in range(int(rng.integers(1, 3)) if rng.random() < 0.5 else 0):
+        b = int(rng.integers(network.n_branch))
+        trial = closed & (np.arange(network.n_branch) != b)
+        # A tie stands in for a line, where one can and may.
+        ties = rng.permutation(np.flatnonzero(~closed & ~out))
+        shut = [trial | (np.arange(network.n_branch) == tie) for tie in ties if tie != b]
+        for state in [trial, *shut] if rng.random() < 0.8 else [trial]:
+            fits = Grid(network, LOW, HIGH, True, network.closed)
+            live = fits.live(state)
+            if live.all() and fits.is_forest(state, live):
+                trial = state
+                break
+        out[b] = True
+        if Grid(network, LOW, HIGH, True, network.closed).live(~out).all():
+            closed = trial
+        else:
+            out[b] = False
+    network = network.with_changes(closed=closed, in_service=~out)
+    if not closed[fault]:
+        fault = int(rng.choice(np.flatnonzero(closed)))
+    chosen = dict.fromkeys([*np.flatnonzero(network.is_tie).tolist(), *with_switch])
+    return network, fault, tuple(network.branch_name[b] for b in chosen if not out[b])
+
+
+def disagreements(network, fault: int, setting: Setting, methods: dict) -> list[str]:
+    """Return in words where methods break the two lines of the module for one fault."""
     case = make_scenarios(network, [fault])
     grid = Grid(network, LOW, HIGH, setting.radial, setting.switchable_branches(network))
     best = grid.best(case)
-    allowed = TOLERANCE * max(best.cost, 1.0)
+    found = []
     for name, method in methods.items():
-        where = f"{network.name}, fault {network.branch_name[fault]}, {name}"
         decision = method.decide(case)
         report = method.reports[0]
         outcome = judge(network, case, decision, setting)
         fractions = np.concatenate([decision.shed[0], decision.curtail[0]])
         excess = grid.violation(case, decision.closed[0], fractions)
-        assert grid.cost(case, decision.closed[0], fractions) == pytest.approx(
-            outcome.cost[0], rel=1e-9, abs=1e-9
-        ), where
-        assert outcome.safe[0] == (excess <= 1e-5) or excess == pytest.approx(1e-5, rel=0.1), where
-        assert report.bound <= best.cost + allowed, (where, report, best.cost)
+        cost = float(outcome.cost[0])
+        # Where no state is safe, nothing is proven and there is no bound to be beaten.
+        allowed = TOLERANCE * max(min(best.cost, cost), 1.0)
         says_so = report.reason in ("converged", "enumerated", "every state tried")
-        proven = report.bound >= outcome.cost[0] - allowed or says_so
-        if proven and report.reason != NOT_PROVEN:
-            assert outcome.safe[0], (where, report, excess)
-            assert outcome.cost[0] <= best.cost + allowed, (where, report, outcome.cost, best.cost)
+        proven = report.bound >= cost - allowed or says_so
+        proven = proven and report.reason != NOT_PROVEN
+        right = {
+            "cost": abs(grid.cost(case, decision.closed[0], fractions) - cost) <= 1e-9 * (1 + cost),
+            "safe": outcome.safe[0] == (excess <= 1e-5) or abs(excess - 1e-5) <= 1e-6,
+            "bound": report.bound <= best.cost + allowed,
+            "proven is safe": outcome.safe[0] or not proven,
+            "proven is best": cost <= best.cost + allowed or not proven,
+        }
+        wrong = [what for what, holds in right.items() if not holds]
+        if wrong:
+            found.append(
+                f"{network.name}, fault {network.branch_name[fault]}, {setting.name}, {name}: "
+                f"{', '.join(wrong)}; {report}, cost {cost}, best {best.cost}, excess {excess}"
+            )
+    return found
 
 
-def check_seed(seed: int) -> None:
-    """Check one random feeder: in the radial setting, and with its ties in a meshed one."""
+def check_seed(seed: int) -> list[str]:
+    """Return what is wrong on one random feeder: radial, and with its ties in a meshed setting."""
     network, fault, switchable = random_feeder(seed)
     radial = Setting("radial", True, LOW, HIGH, switchable=switchable)
     methods = {
@@ -117,22 +190,22 @@ def check_seed(seed: int) -> None:
         "plan_search": PlanSearch(network, radial),
         "proven_search": ProvenSearch(network, radial),
     }
-    check(network, fault, radial, methods)
+    found = disagreements(network, fault, radial, methods)
     meshed = Setting("meshed", False, LOW, HIGH)
     methods = {
         "enumeration": TieEnumeration(network, meshed),
         "plan_search": PlanSearch(network, meshed),
         "proven_search": ProvenSearch(network, meshed),
     }
-    check(network, fault, meshed, methods)
+    return found + disagreements(network, fault, meshed, methods)
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_ten_random_feeders(seed: int) -> None:
-    check_seed(seed)
+    assert check_seed(seed) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10, 500))
 def test_all_random_feeders(seed: int) -> None:
-    check_seed(seed)
+    assert check_seed(seed) == []
