@@ -6,13 +6,13 @@
     (1)  C_load (S / S_base)^2 + C_sw N^2  >=  floor(N)
 
 with floor(N) the cost of N operations that shed nothing that can be fed. Take a radial setting
-whose normal state is a forest, on a network that draws nothing once it is empty. The cheapest
-decision then feeds all that can be fed, or leaves dark just what the fault cut off. To feed all
-takes N_0 operations: one closing where a tie leads to the dark part, none where none does. Every
-other way takes N_0 + 2, N_0 + 4, ...: each further closing opens another branch. In the dark it
-takes none, or 2, 4, ..., and costs at least dark(N): the load cut off and N operations. Where a
-branch may stand beside a feed (`network/parallel.py`) and be switched alone, each 2 is a 1. So
-where all plans of at most N operations were raced, and the dark one with none,
+whose normal state is a forest, on a network that draws nothing once it is empty, and a fault that
+cuts off one part. The cheapest decision then feeds all that can be fed, or leaves that part dark.
+To feed all takes N_0 operations: one closing where a tie leads to the dark part, none where none
+does. Every other way takes N_0 + 2, N_0 + 4, ...: each further closing opens another branch. In the
+dark it takes none, or 2, 4, ..., and costs at least dark(N): the load cut off and N operations.
+Where a branch may stand beside a feed (`network/parallel.py`) and be switched alone, each 2 is a 1.
+So where all plans of at most N operations were raced, and the dark one with none,
 
     (2)  no decision costs less than min(their best, floor(N + 2), dark(2))
 
@@ -23,7 +23,8 @@ exchanges of those of N. Proofs are tried cheapest first:
     layers         (2) with N_0, and with up to MOST_LAYERS rounds more where that could settle it
     every state    where few loops make at most MOST_LISTED radial states, all are raced; tie
                    states likewise
-    counted        on other networks, as those with cables: every state of 0, 1, 2, ... operations
+    counted        on other networks, as those with cables, and where a fault cuts off several
+                   parts, each of which may stay dark: every state of 0, 1, 2, ... operations
                    is raced that is radial and whose dark load is not too dear, until floor(N)
                    reaches the best, or MOST_LISTED states were listed
     MISOCP         its proven bound within `prove_s` seconds, where asked for
@@ -184,7 +185,8 @@ class ProvenSearch:
 
     def _prove_radial(self, scenario: Scenarios, answer: _Answer) -> None:
         plans, fault = self._search.plans, scenario.lost(0)
-        if not draws_nothing_empty(self.network, scenario, self.setting):
+        simple = draws_nothing_empty(self.network, scenario, self.setting)
+        if not simple or plans.n_detached(fault) > 1:
             self._prove_by_counting(scenario, answer)
             return
         layer = np.array([row for row in plans.plain(fault) if plans.feeds_all(fault, row)])

@@ -1,7 +1,8 @@
 """Switch states worth trying after a fault: plain plans, and what one exchange makes of a plan.
 
 Radial settings: a plain plan keeps every line that is left and closes one tie for each detached
-part; one more closes nothing. An exchange closes an open branch and opens one on the loop that this
+part; the last one closes nothing. Where several parts are detached, others close some of these
+ties and leave the rest dark. An exchange closes an open branch and opens one on the loop that this
 makes (branch exchange: Civanlar et al., IEEE Trans. Power Delivery 3(3), 1988), or joins a dark
 part to a live one. Where a part may draw power though all its load is shed, an exchange may also
 only open: nothing must be fed (`load_transfer/shedding.py`).
@@ -27,7 +28,7 @@ from feederguard.models.load_transfer import Scenarios, Setting, resolve_setting
 from feederguard.models.load_transfer.scenario import Lost
 from feederguard.models.load_transfer.shedding import draws_nothing_empty
 from feederguard.models.network import Network
-from feederguard.models.network.graph import energised_buses
+from feederguard.models.network.graph import energised_buses, zones
 from feederguard.models.network.parallel import has_loop, parallels, parallels_among, team_leads
 from feederguard.models.power_flow.forest import find_forest, forest_room
 from feederguard.models.power_flow.layout import prepare
@@ -37,6 +38,7 @@ from feederguard.models.switching.radial_states import radial_states
 STAMP = "390408bdfd9ee0ce6b50dac6a531bde381abe428404ff30812cb584766ffe1be"
 
 
+MOST_TIES_CHOSEN = 5  # of so many ties that feed everything, every choice is a plain plan
 MOST_STATES = 512  # meshed settings with no more states than this have all of them as plain plans
 
 
@@ -103,7 +105,8 @@ class SwitchPlans:
         Meshed settings: every tie state. Radial settings: every forest that feeds what can be fed,
         and every one that leaves dark what the fault itself cut off, both found chain by chain
         (`radial_states.py`), and what may stand beside their feeds. No other can be the cheapest
-        where `draws_nothing_empty`.
+        where `draws_nothing_empty`. None too where several parts are detached, since each of them
+        may be left dark.
         """
         if not self.setting.radial:
             return (
@@ -111,6 +114,8 @@ class SwitchPlans:
                 if len(self.plain(fault)) == self.n_states(fault) <= most
                 else None
             )
+        if self.n_detached(fault) > 1:
+            return None
         network, dark = self.network, self.dark(fault)
         usable = _less(network.closed | self.switchable, fault)
         feeding = next(row for row in self.plain(fault) if self.feeds_all(fault, row))
@@ -131,6 +136,12 @@ class SwitchPlans:
         usable = _less(self.network.closed | self.switchable, fault)
         reached, live = energised_buses(self.network, np.stack([usable, closed]))
         return bool((reached == live).all())
+
+    def n_detached(self, fault: Lost) -> int:
+        """Return how many parts are dark until a switch is operated, of those that can be fed."""
+        usable, dark = _less(self.network.closed | self.switchable, fault), self.dark(fault)
+        reached, live = energised_buses(self.network, np.stack([usable, dark]))
+        return len(set(zones(self.network, dark)[reached & ~live].tolist()))
 
     def _exchanges(self, closed: BoolArray, usable: BoolArray) -> BoolArray:
         """Return the exchanges of a radial setting, joins and openings included."""
@@ -167,8 +178,12 @@ class SwitchPlans:
         )
         feeding = np.unique(forests, axis=0)
         dark = self.dark(fault)
-        known = (feeding == dark).all(axis=1).any()
-        return feeding if known else np.concatenate([feeding, dark[None]])
+        if (feeding == dark).all(axis=1).any():
+            return feeding
+        partly = feeding[:0]
+        if self.n_detached(fault) > 1:
+            partly = _with_some_ties(network, feeding, dark, self.leads(fault))
+        return np.concatenate([feeding, partly, dark[None]])
 
     def _plain_meshed(self, fault: Lost) -> BoolArray:
         ties = self._ties(fault)
@@ -208,6 +223,31 @@ def _less(branches: BoolArray, fault: Lost) -> BoolArray:
     left = branches.copy()
     left[np.array(fault)] = False
     return left
+
+
+def _with_some_ties(
+    network: Network, feeding: BoolArray, dark: BoolArray, lead: IntArray
+) -> BoolArray:
+    """Return the states that close some of the ties that feed everything, (n_plan, n_branch).
+
+    feeding: (n_forest, n_branch). Of more than MOST_TIES_CHOSEN ties one is closed, or one is not.
+    lead: (n_branch,) of the teams.
+    """
+    found = [feeding[:0]]
+    for forest in feeding:
+        ties = np.flatnonzero(forest & ~dark & (lead == np.arange(len(lead))))
+        some = np.eye(len(ties), dtype=bool)
+        some = np.concatenate([some, ~some])
+        if len(ties) <= MOST_TIES_CHOSEN:
+            some = (np.arange(2 ** len(ties))[1:-1, None] >> np.arange(len(ties))) % 2 == 1
+        rows = np.tile(dark, (len(some), 1))
+        rows[:, ties] = some
+        found.append(rows[:, lead])
+    rows = np.unique(np.concatenate(found), axis=0)
+    live = energised_buses(network, rows)
+    # A tie between dark buses would feed nobody.
+    idle = (rows & ~dark) & ~(live[:, network.from_bus] & live[:, network.to_bus])
+    return rows[~idle.any(axis=1)]
 
 
 def forest_exchanges(network: Network, closed: BoolArray, free: BoolArray) -> BoolArray:

@@ -6,13 +6,17 @@ import numpy as np
 import pytest
 
 from feederguard.baselines import proven_search
+from feederguard.baselines.misocp import Misocp
 from feederguard.baselines.plan_search import PlanSearch
 from feederguard.baselines.proven_search import EVERY_TIE, NOT_PROVEN, OPERATIONS, ProvenSearch
 from feederguard.data.networks import load_network
 from feederguard.models.load_transfer import judge, make_scenarios
 from feederguard.models.load_transfer.least_shedding import Candidates, race_topologies
 from feederguard.models.network import NetworkError
+from feederguard.models.network.graph import energised_buses
 from feederguard.models.switching.plans import SwitchPlans
+from feeders import feeder
+from switched_feeder import switched_feeder
 
 
 def test_every_fault_of_ieee33_is_proven_by_all_its_radial_states() -> None:
@@ -165,3 +169,39 @@ def test_prove_s_must_be_positive() -> None:
         ValueError, match="prove_s is 0.0; give the MISOCP some seconds, or leave it out"
     ):
         ProvenSearch(load_network("ieee33"), "radial", prove_s=0.0)
+
+
+@pytest.mark.parametrize("method", [ProvenSearch, PlanSearch, Misocp])
+def test_a_dead_substation_feeds_nothing(method: type) -> None:
+    """Its five buses of 150 kW go to the other one by a tie: cost 3, where dark costs 49.5."""
+    network = switched_feeder(p_load=[0.0 if bus in (0, 6) else bus / 100 for bus in range(12)])
+    scenario = make_scenarios(network, ["bus:0"])
+
+    decision = method(network, "radial").decide(scenario)
+
+    outcome = judge(network, scenario, decision, "radial")
+    closed = {network.branch_name[b] for b in np.flatnonzero(decision.closed[0])}
+    assert outcome.safe[0] and outcome.cost[0] == pytest.approx(3.0, abs=1e-3)
+    assert "a" not in closed and len(closed & {"t", "u"}) == 1
+    fed = energised_buses(network, decision.closed[0] & ~np.isin(network.branch_name, ["a"]))
+    assert fed.all()
+
+
+@pytest.mark.parametrize("method", [ProvenSearch, PlanSearch, Misocp])
+def test_of_two_parts_that_are_cut_off_the_small_one_stays_dark(method: type) -> None:
+    """10 kW dark cost 0.22; feeding them takes a second operation, which costs 9 more."""
+    network = feeder(
+        "a:0-1 b:0-2 c:2-3 d:0-4 s:4~1 t:4~3", p_load=[0, 0.01, 0.1, 0.2, 0.1], rating=1.0
+    )
+    scenario = make_scenarios(network, [("a", "b")])
+    search = method(network, "radial")
+
+    decision = search.decide(scenario)
+
+    outcome = judge(network, scenario, decision, "radial")
+    assert outcome.safe[0] and outcome.cost[0] == pytest.approx(3.22, rel=1e-3)
+    closed = {network.branch_name[b] for b in np.flatnonzero(decision.closed[0])}
+    assert closed == {"c", "d", "t"}
+    assert search.reports[0].bound <= 3.22 + 1e-9
+    if method is ProvenSearch:
+        assert search.reports[0].bound == pytest.approx(outcome.cost[0])

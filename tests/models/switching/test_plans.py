@@ -38,6 +38,18 @@ def test_plain_radial_plans_by_hand() -> None:
     assert names(network, plain) == {"b c d t1", "b c d t2", "b c d"}
 
 
+def test_of_several_detached_parts_each_may_stay_dark() -> None:
+    """With a and d lost, {1, 2} and {4} are dark. t2 needs t1, or feeds nobody."""
+    network = ladder()
+    plans = SwitchPlans(network, "radial")
+    fault = (network.branch_index("a"), network.branch_index("d"))
+
+    assert plans.n_detached(fault) == 2 and plans.n_detached(0) == 1
+    assert names(network, plans.plain(fault)) == {"b c t1 t2", "b c t1", "b c"}
+    assert names(network, plans.plain(fault)[-1:]) == {"b c"}
+    assert plans.every(fault, 1000) is None
+
+
 def test_radial_exchanges_by_hand() -> None:
     # From b c d t1: closing t2 makes the loop t1 b t2 d; opening one of the other three breaks it.
     network = ladder()
