@@ -43,7 +43,8 @@ LOOP = 4.0  # a tie's path through the tree, in lengths of the tie, at least
 def synthetic_feeder(seed: int, n_bus: int | None = None, n_tie: int | None = None) -> Network:
     """Return the feeder of a seed; n_bus and n_tie are drawn where they are not given.
 
-    Fewer ties are made where a small feeder has no room for so many. Raises `NetworkError` for fewer than 10 buses or a negative number of ties.
+    Fewer ties are made where a small feeder has no room for so many. Raises `NetworkError` for
+    fewer than 10 buses or a negative number of ties.
     """
     rng = np.random.default_rng(seed)
     n_bus = int(rng.integers(50, 201)) if n_bus is None else n_bus
