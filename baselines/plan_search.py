@@ -1,10 +1,11 @@
 """The unlearned competitor of the agents: it searches switch plans anew for every scenario.
 
 It starts from the plain plans (`models/switching/plans.py`), gives each its least shedding by AC
-power flow, and exchanges branches of the best, round by round (`models/switching/search.py`). A
-meshed setting of at most nine ties has no more states than plain plans. Every state is then tried,
-and the answer is the enumerated optimum by that least shedding. With generation the least shedding
-is a local optimum, and the report says so and bounds nothing.
+power flow, and changes the best by exchanges and random walks (`models/switching/search.py`), until
+rounds bring nothing better or a limit of time or flows strikes. A meshed setting of at most nine
+ties has no more states than plain plans. Every state is then tried, and the answer is the
+enumerated optimum by that least shedding. With generation the least shedding is a local optimum,
+and the report says so and bounds nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 
 from feederguard.models.load_transfer import Decisions, Report, Scenarios, Setting, resolve_setting
 from feederguard.models.network import Network
+from feederguard.models.switching.budget import Budget
 from feederguard.models.switching.fallback import settle
 from feederguard.models.switching.plans import SwitchPlans
 from feederguard.models.switching.search import Found, search_plans
@@ -25,21 +27,30 @@ LOCAL = "every state tried, the least shedding of each a local optimum"
 class PlanSearch:
     """The search on one network and setting; a report says whether every state was tried.
 
-    beam, max_rounds: as `search_plans`. Raises ValueError when beam is below 1 or max_rounds
-    negative, and as `resolve_setting`.
+    beam, max_rounds, time_limit_s, max_flows: as `search_plans`, the last two for each scenario.
+    Raises ValueError when beam is below 1, max_rounds negative or a limit not positive, and as
+    `resolve_setting`.
     """
 
     name = "plan_search"
 
     def __init__(
-        self, network: Network, setting: str | Setting, beam: int = 4, max_rounds: int = 4
+        self,
+        network: Network,
+        setting: str | Setting,
+        beam: int = 4,
+        max_rounds: int | None = None,
+        time_limit_s: float | None = None,
+        max_flows: int | None = None,
     ) -> None:
         if beam < 1:
             raise ValueError(f"plan_search: beam is {beam}; exchange at least one plan a round")
-        if max_rounds < 0:
+        if max_rounds is not None and max_rounds < 0:
             raise ValueError(f"plan_search: max_rounds is {max_rounds}; it must be zero or more")
         self.plans = SwitchPlans(network, resolve_setting(network, setting))
         self.beam, self.max_rounds = beam, max_rounds
+        Budget(time_limit_s, max_flows)
+        self.time_limit_s, self.max_flows = time_limit_s, max_flows
         self.reports: list[Report] = []
 
     def decide(self, scenarios: Scenarios) -> Decisions:
@@ -49,7 +60,14 @@ class PlanSearch:
         (`models/switching/fallback.py`).
         """
         begin = perf_counter()
-        found = search_plans(self.plans, scenarios, beam=self.beam, max_rounds=self.max_rounds)
+        found = search_plans(
+            self.plans,
+            scenarios,
+            beam=self.beam,
+            max_rounds=self.max_rounds,
+            time_limit_s=self.time_limit_s,
+            max_flows=self.max_flows,
+        )
         settled = settle(self.plans, scenarios, found)
         seconds = (perf_counter() - begin) / max(len(scenarios), 1)
         self.reports = [

@@ -1,52 +1,44 @@
-"""The search for the best switch plan: race some plans, exchange branches of the best, repeat.
+"""The search for the best switch plan: race some plans, change the best ones, repeat.
 
 The race (`load_transfer/least_shedding.py`) gives every plan its least shedding and its cost by AC
 power flow. A scenario is settled when its best plan feeds all and curtails nothing. The others go
-on with what one exchange makes of their best plans (`plans.py`). In a meshed setting with few ties
-the plain plans are all states, so starting from them enumerates. Elsewhere this is a beam search
-and promises no optimum.
+on:
+
+    exchanges   what one exchange makes of the best plans (`plans.py`) is raced, round by round
+    walks       random walks over radial states by estimated cost (`walks/`) find plans to race
+
+Walks are for radial settings, where the best plan costs more than CHEAP: so many operations may be
+worth it that single exchanges stop short. In a meshed setting with few ties the plain plans are all
+states, so starting from them enumerates. Elsewhere no optimum is promised.
+
+With a limit of time or flows the search goes on until it strikes. Its steps depend on nothing but
+the scenario: more flows continue the same search, so their answer is never dearer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import fields
 
 import numpy as np
 
-from feederguard.models.arrays import BoolArray, FloatArray, IntArray
-from feederguard.models.load_transfer import Decisions, Scenarios
-from feederguard.models.load_transfer.least_shedding import Candidates, Race, race_topologies
+from feederguard.models.arrays import BoolArray, FloatArray
+from feederguard.models.load_transfer import Scenarios
+from feederguard.models.load_transfer.rules import COST_SWITCH
 from feederguard.models.load_transfer.scenario import Lost
 from feederguard.models.network.graph import energised_buses
+from feederguard.models.switching.budget import Budget
 from feederguard.models.switching.plans import SwitchPlans
+from feederguard.models.switching.racing import Found, race_for
+from feederguard.models.switching.walks.walker import Walker
+from feederguard.models.switching.walks.walking import walk_on
 
+__all__ = ["Found", "search_plans"]
 
-@dataclass(eq=False)
-class Found:
-    """The best plan found for each scenario.
-
-    Where none can be made safe: its first plan, with everything shed.
-    """
-
-    closed: BoolArray  # (B, n_branch)
-    shed: FloatArray  # (B, n_bus) fractions
-    curtail: FloatArray  # (B, n_bus) fractions of generation
-    cost: FloatArray  # (B,) inf where no plan tried can be made safe
-    n_flows: IntArray  # (B,) AC power flows spent
-    active: BoolArray  # (B, n_limit) limits that were broken while the plan's shedding was sought
-
-    @property
-    def decisions(self) -> Decisions:
-        """The plans as decisions."""
-        return Decisions(self.closed, self.shed, self.curtail)
-
-    def take_over(self, items: IntArray, other: Found) -> None:
-        """Take over what another search found for these items; its power flows are added."""
-        for name in ("closed", "shed", "curtail", "cost"):
-            getattr(self, name)[items] = getattr(other, name)
-        self.n_flows[items] += other.n_flows
-        self.active[items] |= other.active
+ROUNDS = 4  # of exchanges, where nothing limits them
+MANY = 1000
+# Below, no more than three operations may be worth it: one exchange of a plain plan.
+CHEAP = COST_SWITCH * 5**2
 
 
 def search_plans(
@@ -55,85 +47,68 @@ def search_plans(
     start: Sequence[BoolArray] | None = None,
     *,
     beam: int = 4,
-    max_rounds: int = 4,
+    max_rounds: int | None = None,
+    time_limit_s: float | None = None,
+    max_flows: int | None = None,
 ) -> Found:
     """Return the best plan found for each scenario.
 
     start: per scenario the plans to begin with, (n_plan, n_branch) each and at least one; default
-    the plain ones. beam: how many plans of a round, by cost or its bound, are exchanged further.
-    max_rounds: of exchanges; a scenario ends earlier when a round brings nothing new.
+    the plain ones. With a start only exchanges are made. beam: how many plans of a round, by cost
+    or its bound, are exchanged further; twice as many walks run at once. max_rounds: of exchanges
+    or walks; a scenario ends earlier when rounds bring nothing new; default as the limits have it,
+    without limits ROUNDS or `walking.ROUNDS`. time_limit_s, max_flows: for each scenario;
+    `walking.ESTIMATES_PER_FLOW` estimates count as one flow. Raises ValueError when a limit is not
+    positive.
     """
-    network, n = plans.network, len(scenarios)
+    limits = (time_limit_s, max_flows)
+    if not Budget(*limits).limited or len(scenarios) == 0:
+        return _search(plans, scenarios, start, beam, max_rounds, Budget())
+    parts = []
+    for k in range(len(scenarios)):
+        begin = None if start is None else start[k : k + 1]
+        parts.append(_search(plans, scenarios[k : k + 1], begin, beam, max_rounds, Budget(*limits)))
+    return Found(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Found)))
+
+
+def _search(
+    plans: SwitchPlans,
+    scenarios: Scenarios,
+    start: Sequence[BoolArray] | None,
+    beam: int,
+    max_rounds: int | None,
+    budget: Budget,
+) -> Found:
+    """Search scenarios; a budget with limits is for the one scenario there is then."""
+    n = len(scenarios)
     faults = [scenarios.lost(k) for k in range(n)]
     tried = [plans.plain(fault) for fault in faults] if start is None else list(start)
-    raced = _race(plans, scenarios, tried, None)
-    first = np.array([rows[0] for rows in tried], dtype=bool).reshape(n, network.n_branch)
-    found = Found(
-        first,
-        np.ones((n, network.n_bus)),
-        np.zeros((n, network.n_bus)),
-        np.full(n, np.inf),
-        np.zeros(n, np.int64),
-        np.zeros((n, raced.race.active.shape[1]), dtype=bool),
-    )
-    _take(found, np.arange(n), raced)
-    dark = ~energised_buses(network, found.closed) & (scenarios.p_load + scenarios.p_gen > 0)
+    found = Found.nothing(plans, [rows[0] for rows in tried])
+    costs = race_for(plans, scenarios, found, dict(enumerate(tried)), budget)
+    dark = ~energised_buses(plans.network, found.closed) & (scenarios.p_load + scenarios.p_gen > 0)
     costs_power = (dark | (found.shed > 0) | (found.curtail > 0)).any(axis=1)
-    open_items = np.flatnonzero(costs_power & (max_rounds > 0))
+    open_items = np.flatnonzero(costs_power & (max_rounds != 0))
     # A meshed setting whose every state was tried has nothing left to exchange.
     open_items = open_items[[len(tried[k]) < plans.n_states(faults[k]) for k in open_items]]
-    seen = {k: {row.tobytes() for row in tried[k]} for k in open_items.tolist()}
-    frontier = {k: raced.closest(k, beam) for k in open_items.tolist()}
-    for _ in range(max_rounds):
+    walked = (found.cost[open_items] > CHEAP) & plans.setting.radial & (start is None)
+    frontier = {k: _closest(tried[k], costs[k], beam) for k in open_items[~walked].tolist()}
+    seen = {k: {row.tobytes() for row in tried[k]} for k in frontier}
+    for _ in range(max_rounds if max_rounds is not None else MANY if budget.limited else ROUNDS):
         fresh = {k: _fresh(plans, faults[k], frontier[k], seen[k]) for k in frontier}
         fresh = {k: rows for k, rows in fresh.items() if len(rows)}
-        if not fresh:
+        if not fresh or not budget.allows(1):
             break
-        items = np.array(list(fresh))
-        raced = _race(plans, scenarios[items], list(fresh.values()), found.cost[items])
-        _take(found, items, raced)
-        frontier = {k: raced.closest(i, beam) for i, k in enumerate(fresh)}
+        costs = race_for(plans, scenarios, found, fresh, budget)
+        frontier = {k: _closest(rows, costs[k], beam) for k, rows in fresh.items()}
+    for k in open_items[walked].tolist():
+        walker = Walker(plans, scenarios[k : k + 1])
+        walk_on(walker, scenarios, found, k, 2 * beam, max_rounds, budget)
     return found
 
 
-@dataclass(frozen=True, eq=False)
-class _Raced:
-    candidates: Candidates
-    race: Race
-
-    def closest(self, k: int, beam: int) -> BoolArray:
-        """Return the `beam` plans of scenario k with the lowest costs or bounds."""
-        rows = slice(self.candidates.first[k], self.candidates.first[k + 1])
-        order = np.argsort(self.race.cost[rows], kind="stable")[:beam]
-        return self.candidates.closed[rows][order]
-
-
-def _race(
-    plans: SwitchPlans, scenarios: Scenarios, tried: Sequence[BoolArray], cutoff: FloatArray | None
-) -> _Raced:
-    first = np.concatenate([[0], np.cumsum([len(rows) for rows in tried])]).astype(np.int64)
-    candidates = Candidates(
-        first, np.concatenate([*tried, np.zeros((0, plans.network.n_branch), dtype=bool)])
-    )
-    return _Raced(
-        candidates,
-        race_topologies(plans.network, scenarios, candidates, plans.setting, cutoff=cutoff),
-    )
-
-
-def _take(found: Found, items: IntArray, raced: _Raced) -> None:
-    """Take over the winners of a race that beat what these items have."""
-    race = raced.race
-    found.n_flows[items] += np.bincount(raced.candidates.scenario, race.n_flows, len(items)).astype(
-        np.int64
-    )
-    won = np.flatnonzero(race.winner >= 0)
-    row, item = race.winner[won], items[won]
-    found.cost[item] = race.cost[row]
-    found.closed[item] = raced.candidates.closed[row]
-    found.shed[item] = race.shed[won]
-    found.curtail[item] = race.curtail[won]
-    found.active[item] = race.active[row]
+def _closest(rows: BoolArray, costs: FloatArray, beam: int) -> BoolArray:
+    """Return the `beam` plans with the lowest costs or bounds, of those that were raced."""
+    return rows[: len(costs)][np.argsort(costs, kind="stable")[:beam]]
 
 
 def _fresh(plans: SwitchPlans, fault: Lost, frontier: BoolArray, seen: set[bytes]) -> BoolArray:
