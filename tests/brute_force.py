@@ -78,11 +78,15 @@ class Grid:
         joined = np.flatnonzero(closed & live[n.from_bus] & live[n.to_bus])
         return len({self.pair[b] for b in joined}) == live.sum() - len(n.substation)
 
-    def teams(self, fault: int) -> list[list[int]]:
-        """Return the branches that can be operated while `fault` is out, team by team."""
+    def lost(self, case: Any) -> list[int]:
+        """Return the branches that failed."""
+        return [int(case.fault[0])] if case.failed is None else np.flatnonzero(case.failed[0])
+
+    def teams(self, case: Any) -> list[list[int]]:
+        """Return the branches that can be operated after the fault, team by team."""
         found: dict[Any, list[int]] = {}
         for b in np.flatnonzero(self.switchable).tolist():
-            if b != fault:
+            if b not in self.lost(case):
                 found.setdefault((self.pair[b], bool(self.n.closed[b])), []).append(b)
         return list(found.values())
 
@@ -190,7 +194,7 @@ class Grid:
         dark = ~self.live(closed)
         paid = self.prices(case) @ np.where(np.tile(dark, 2), 1.0, fractions)
         moved = closed != self.n.closed
-        operated = sum(moved[team].any() for team in self.teams(int(case.fault[0])))
+        operated = sum(moved[team].any() for team in self.teams(case))
         shed = self.n.base_mva / BASE_MVA * paid
         return COST_LOAD * shed**2 + COST_SWITCH * int(operated) ** 2
 
@@ -235,10 +239,10 @@ class Grid:
 
     def best(self, case: Any) -> Best:
         """Return the cheapest safe decision of a scenario, a batch of one."""
-        n, fault = self.n, int(case.fault[0])
+        n = self.n
         tripped = n.closed.copy()
-        tripped[fault] = False
-        teams = self.teams(fault)
+        tripped[self.lost(case)] = False
+        teams = self.teams(case)
         best = Best(np.inf, tripped, np.zeros(2 * n.n_bus), 0)
         n_solved = 0
         promising = []

@@ -5,7 +5,8 @@
 
 Feeders of 8 to 14 buses, one or two substations, generation up to twice the load, cables, loads
 without active power, switches in all ties and some of the lines, a limit of a group in every third.
-Half of them have cables beside others, and half lines under repair. All 500:
+Half of them have cables beside others, and half lines under repair. All 500, and 40 with two faults
+at once:
 
     pytest -m slow tests/laws/test_every_state.py
 """
@@ -147,8 +148,11 @@ def add_repairs(network, fault: int, with_switch, rng):
     return network, fault, tuple(network.branch_name[b] for b in chosen if not out[b])
 
 
-def disagreements(network, fault: int, setting: Setting, methods: dict) -> list[str]:
-    """Return in words where methods break the two lines of the module for one fault."""
+def disagreements(network, fault, setting: Setting, methods: dict) -> list[str]:
+    """Return in words where methods break the two lines of the module.
+
+    fault: the number of a branch, or a tuple of two that fail at once.
+    """
     case = make_scenarios(network, [fault])
     grid = Grid(network, LOW, HIGH, setting.radial, setting.switchable_branches(network))
     best = grid.best(case)
@@ -175,15 +179,18 @@ def disagreements(network, fault: int, setting: Setting, methods: dict) -> list[
         wrong = [what for what, holds in right.items() if not holds]
         if wrong:
             found.append(
-                f"{network.name}, fault {network.branch_name[fault]}, {setting.name}, {name}: "
+                f"{network.name}, fault {fault}, {setting.name}, {name}: "
                 f"{', '.join(wrong)}; {report}, cost {cost}, best {best.cost}, excess {excess}"
             )
     return found
 
 
-def check_seed(seed: int) -> list[str]:
+def check_seed(seed: int, two_faults: bool = False) -> list[str]:
     """Return what is wrong on one random feeder: radial, and with its ties in a meshed setting."""
     network, fault, switchable = random_feeder(seed)
+    if two_faults:
+        others = [b for b in np.flatnonzero(network.closed).tolist() if b != fault]
+        fault = (fault, others[seed % len(others)])
     radial = Setting("radial", True, LOW, HIGH, switchable=switchable)
     methods = {
         "misocp": Misocp(network, radial, time_limit_s=5.0),
@@ -209,3 +216,14 @@ def test_ten_random_feeders(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(10, 500))
 def test_all_random_feeders(seed: int) -> None:
     assert check_seed(seed) == []
+
+
+@pytest.mark.parametrize("seed", [500, 501])
+def test_two_faults_at_once(seed: int) -> None:
+    assert check_seed(seed, two_faults=True) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(502, 540))
+def test_two_faults_at_once_on_more_feeders(seed: int) -> None:
+    assert check_seed(seed, two_faults=True) == []
