@@ -23,10 +23,11 @@ exchanges of those of N. Proofs are tried cheapest first:
     layers         (2) with N_0, and with up to MOST_LAYERS rounds more where that could settle it
     every state    where few loops make at most MOST_LISTED radial states, all are raced; tie
                    states likewise
-    counted        on other networks, as those with cables, and where a fault cuts off several
-                   parts, each of which may stay dark: every state of 0, 1, 2, ... operations
-                   is raced that is radial and whose dark load is not too dear, until floor(N)
-                   reaches the best, or MOST_LISTED states were listed
+    counted        on other networks, as those with cables or generation, and where a fault cuts off
+                   several parts, each of which may stay dark: every state of 0, 1, 2, ...
+                   operations is raced that is radial and whose dark load is not too dear, until
+                   floor(N) reaches the best, or MOST_LISTED states were listed; FEW_LISTED where
+                   that many cannot settle it
     MISOCP         its proven bound within `prove_s` seconds, where asked for
 
 Racing a plan means its least shedding by AC power flow (`models/load_transfer/least_shedding.py`).
@@ -68,6 +69,7 @@ from feederguard.models.solver import NotSolvedError
 from feederguard.models.switching.plans import SwitchPlans
 
 MOST_LISTED = 60_000  # plans of one fault that are raced for a proof
+FEW_LISTED = 2_000  # likewise, where they can raise the bound but not reach the cost
 MOST_LOOPS = 10  # counting radial states takes all choices of so many chains
 MOST_LAYERS = 1
 MOST_EXPANDED = 100  # plans whose exchanges make the next layer
@@ -186,7 +188,7 @@ class ProvenSearch:
     def _prove_radial(self, scenario: Scenarios, answer: _Answer) -> None:
         plans, fault = self._search.plans, scenario.lost(0)
         simple = draws_nothing_empty(self.network, scenario, self.setting)
-        if not simple or plans.n_detached(fault) > 1:
+        if not simple or scenario.p_gen.any() or plans.n_detached(fault) > 1:
             self._prove_by_counting(scenario, answer)
             return
         layer = np.array([row for row in plans.plain(fault) if plans.feeds_all(fault, row)])
@@ -240,11 +242,13 @@ class ProvenSearch:
         lead = self._search.plans.leads(scenario.lost(0))
         free &= lead == np.arange(len(lead))
         places, listed, unsure = np.flatnonzero(free), 0, np.inf
+        most = self._most_listed(scenario, len(places), answer.cost)
         for n in range(len(places) + 1):
             floor = self._floor(scenario, n)
             listed += math.comb(len(places), n)
             answer.bound = min(answer.cost, floor, unsure)
-            if answer.settled() or listed > MOST_LISTED:
+            # Beyond `unsure` the bound cannot rise.
+            if answer.settled() or listed > most or unsure <= floor:
                 done = f"every state of at most {n - 1} operations" if n > 1 else OPERATIONS
                 answer.reason = done if answer.settled() else NOT_PROVEN
                 return
@@ -258,6 +262,20 @@ class ProvenSearch:
                     unsure = min(unsure, at_least.min(initial=np.inf))
         answer.bound = min(answer.cost, unsure)
         answer.reason = f"{EVERY_RADIAL} ({listed})" if answer.settled() else NOT_PROVEN
+
+    def _most_listed(self, scenario: Scenarios, n_place: int, cost: float) -> int:
+        """Return how many states are worth listing: few where all that could settle are too many.
+
+        Counting settles once floor(n) reaches the cost.
+        """
+        listed = 0
+        for n in range(n_place + 1):
+            if self._floor(scenario, n) >= cost * (1 - 1e-9):
+                return MOST_LISTED
+            listed += math.comb(n_place, n)
+            if listed > MOST_LISTED:
+                return FEW_LISTED
+        return MOST_LISTED
 
     def _worth_racing(
         self, scenario: Scenarios, closed: BoolArray, cost: float

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -10,9 +12,10 @@ from feederguard.baselines.misocp import Misocp
 from feederguard.baselines.plan_search import PlanSearch
 from feederguard.baselines.proven_search import EVERY_TIE, NOT_PROVEN, OPERATIONS, ProvenSearch
 from feederguard.data.networks import load_network
-from feederguard.models.load_transfer import judge, make_scenarios
+from feederguard.models.arrays import BoolArray
+from feederguard.models.load_transfer import Report, Scenarios, judge, make_scenarios
 from feederguard.models.load_transfer.least_shedding import Candidates, race_topologies
-from feederguard.models.network import NetworkError
+from feederguard.models.network import Network, NetworkError
 from feederguard.models.network.graph import energised_buses
 from feederguard.models.switching.plans import SwitchPlans
 from feeders import feeder
@@ -85,6 +88,58 @@ def test_layers_prove_where_states_are_too_many_to_list(monkeypatch: pytest.Monk
     # one operation.
     assert method.reports[1].reason == NOT_PROVEN
     assert method.reports[1].bound == pytest.approx(27.0) and cost[1] > 2000
+
+
+def counted_states(
+    network: Network, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Report, int]:
+    """Return the report of a proof, and how many states it looked at one by one."""
+    looked = []
+    look = ProvenSearch._worth_racing
+
+    def noted(self: ProvenSearch, scenario: Scenarios, closed: BoolArray, cost: float) -> Any:
+        looked.append(len(closed))
+        return look(self, scenario, closed, cost)
+
+    monkeypatch.setattr(ProvenSearch, "_worth_racing", noted)
+    method = ProvenSearch(network, "radial")
+    method.decide(make_scenarios(network, fault))
+    return method.reports[0], sum(looked)
+
+
+@pytest.mark.parametrize(
+    ("fault", "bound", "n_looked"),
+    [
+        # 35 branches may be operated: 1 + 35 + 595 + 6545 states of at most three.
+        ("22", 27.043, 7176),
+        # It costs 2000: 26 operations would have to be counted, and those of three are many.
+        ("2", 27.0, 631),
+    ],
+)
+def test_states_are_counted_where_that_can_settle_the_cost(
+    fault: str, bound: float, n_looked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cables draw power though nobody else does, so that states are counted one by one."""
+    network = load_network("ieee33")
+    cables = network.with_changes(b_to=np.full(network.n_branch, 1e-9))
+
+    report, looked = counted_states(cables, fault, monkeypatch)
+
+    assert (report.reason == NOT_PROVEN) == (fault == "2")
+    assert report.bound == pytest.approx(bound, abs=1e-3) and looked == n_looked
+
+
+def test_counting_ends_where_generation_leaves_a_cheaper_state_unsure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Closing one tie would cost 3 if nothing had to be shed; no further state raises that."""
+    network = load_network("ieee33")
+    p_gen = np.zeros(network.n_bus)
+    p_gen[network.bus_index("2")] = 1e-6
+
+    report, looked = counted_states(network.with_changes(p_gen=p_gen), "22", monkeypatch)
+
+    assert report.reason == NOT_PROVEN and report.bound == pytest.approx(3.0) and looked == 36
 
 
 def test_the_misocp_bounds_what_nothing_else_does(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pandapower
 import pandas as pd
 import pytest
+from sheet_replay import sheet_states
 from small_studies import generator_feeder, quiet, read_table
 
 from feederguard.data.networks import load_network
@@ -23,48 +24,38 @@ ALONE = RunConfig(workers=1)
 def check_states(network: Network, steps: pd.DataFrame, v_min: float, v_max: float) -> int:
     """Replay every step, check its line against the state, return how many are beyond limits."""
     n_marked = 0
-    for fault, part in steps.groupby("fault", sort=False):
-        closed, shed = network.closed.copy(), np.zeros(network.n_bus)
-        for row in part.to_dict("records"):
-            if row["action"] == "shed":
-                for told in row["shed_fractions"].split():
-                    bus, fraction = told.rsplit(":", 1)
-                    shed[network.bus_index(bus)] = float(fraction)
-            else:
-                closed[network.branch_index(row["element"])] = row["action"] == "close"
-            p_load = np.maximum(network.p_load, 0)
-            flow = solve_power_flow(
-                network,
-                np.minimum(network.p_load, 0) + p_load * (1 - shed),
-                network.q_load * np.where(p_load > 0, 1 - shed, 1),
-                closed,
-            )
-            v = np.abs(flow.voltage[flow.energised])
-            free = np.delete(np.arange(network.n_bus), network.substation)
-            inside = free[flow.energised[free]]
-            band = np.abs(flow.voltage[inside]) if len(inside) else np.ones(1)
-            excess = max(
-                float(flow.loading.max() ** 2 - 1),
-                float(v_min**2 - band.min() ** 2),
-                float(band.max() ** 2 - v_max**2),
-            )
-            live = int(
-                (closed & flow.energised[network.from_bus] & flow.energised[network.to_bus]).sum()
-            )
-            kw = 1e3 * network.base_mva * p_load
-            assert bool(flow.converged), (fault, row["step"])
-            assert row["within_limits"] == (excess <= 1e-5), (fault, row["step"], excess)
-            assert bool(row["mark"]) != row["within_limits"]
-            assert row["v_min_pu"] == pytest.approx(float(v.min()), abs=1e-9)
-            assert row["max_loading_pct"] == pytest.approx(
-                100 * float(flow.loading.max()), abs=1e-6
-            )
-            assert row["dark_kw"] == pytest.approx(float(kw[~flow.energised].sum()), abs=1e-6)
-            assert row["shed_kw"] == pytest.approx(
-                float((kw * shed)[flow.energised].sum()), abs=1e-6
-            )
-            assert row["loop_energised"] == (live > flow.energised.sum() - len(network.substation))
-            n_marked += not row["within_limits"]
+    for state in sheet_states(network, steps):
+        row, where = state.row, (state.row["fault"], state.row["step"])
+        p_load = np.maximum(network.p_load, 0)
+        flow = solve_power_flow(
+            network,
+            np.minimum(network.p_load, 0) + p_load * (1 - state.shed),
+            network.q_load * np.where(p_load > 0, 1 - state.shed, 1),
+            state.closed,
+        )
+        v = np.abs(flow.voltage[flow.energised])
+        free = np.delete(np.arange(network.n_bus), network.substation)
+        inside = free[flow.energised[free]]
+        band = np.abs(flow.voltage[inside]) if len(inside) else np.ones(1)
+        excess = max(
+            float(flow.loading.max() ** 2 - 1),
+            float(v_min**2 - band.min() ** 2),
+            float(band.max() ** 2 - v_max**2),
+        )
+        ends = flow.energised[network.from_bus] & flow.energised[network.to_bus]
+        live = int((state.closed & ends).sum())
+        kw = 1e3 * network.base_mva * p_load
+        assert bool(flow.converged), where
+        assert row["within_limits"] == (excess <= 1e-5), (where, excess)
+        assert bool(row["mark"]) != row["within_limits"]
+        assert row["v_min_pu"] == pytest.approx(float(v.min()), abs=1e-9)
+        assert row["max_loading_pct"] == pytest.approx(100 * float(flow.loading.max()), abs=1e-6)
+        assert row["dark_kw"] == pytest.approx(float(kw[~flow.energised].sum()), abs=1e-6)
+        assert row["shed_kw"] == pytest.approx(
+            float((kw * state.shed)[flow.energised].sum()), abs=1e-6
+        )
+        assert row["loop_energised"] == (live > flow.energised.sum() - len(network.substation))
+        n_marked += not row["within_limits"]
     return n_marked
 
 
