@@ -84,8 +84,8 @@ def read_branches(
     # What cannot be computed while it is out of service is left out.
     numbers = rows[["z", "y_from", "y_to", "tap", "shift"]].to_numpy(np.complex128)
     whole = np.isfinite(numbers).all(axis=1) & (rows["z"] != 0)
-    rows = rows[whole | ~rows["under_repair"]]
-    return pd.concat([rows, _ideal_couplers(net, part)], ignore_index=True)
+    kept: pd.DataFrame = rows[whole | ~rows["under_repair"]]
+    return pd.concat([kept, _ideal_couplers(net, part)], ignore_index=True)
 
 
 def under_repair(net: pandapowerNet, table: str, live: set[int]) -> BoolArray:
@@ -94,7 +94,7 @@ def under_repair(net: pandapowerNet, table: str, live: set[int]) -> BoolArray:
     Those that lack a number are not among them.
     """
     elements = net[table]
-    out = ~elements["in_service"].to_numpy(bool)
+    out: BoolArray = ~elements["in_service"].to_numpy(bool)
     if out.any():
         numbers = elements[[*NEEDED[table].split(), "parallel"]].to_numpy(float)
         out &= np.isfinite(numbers).all(axis=1)
