@@ -6,8 +6,9 @@ equations (1)-(3) around them are those of `models/reconfiguration.py`.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,12 @@ import pyomo.environ as pyo
 from feederguard.models.arrays import BoolArray, FloatArray, IntArray
 from feederguard.models.compiled import CompiledModel, compile_model
 from feederguard.models.load_transfer.scenario import Scenarios
-from feederguard.models.load_transfer.setting import Setting, resolve_setting, voltage_band
+from feederguard.models.load_transfer.setting import (
+    Setting,
+    no_load,
+    resolve_setting,
+    voltage_band,
+)
 from feederguard.models.network import Network, NetworkError
 from feederguard.models.network.graph import away_from_substations, energised_buses
 from feederguard.models.network.parallel import team_leads
@@ -155,8 +161,35 @@ def _add_group_limits(
 
 
 def current_limit_pu(network: Network, setting: Setting) -> FloatArray:
-    """Return the current that each branch may carry in pu, (n_branch,); inf for no limit."""
-    return setting.rating_factor * network.rating
+    """Return the current that each branch may carry in pu, (n_branch,); inf for no limit.
+
+    Where charging alone is above the limit, with nothing drawn, shedding cannot help: the limit
+    follows that current, and load may add as much beside it as the limit itself. Charging and load
+    stand at right angles.
+    """
+    limit = setting.rating_factor * network.rating
+    beyond = overcharged(network, setting)
+    return np.where(beyond, np.hypot(no_load(network).current, limit), limit)
+
+
+def overcharged(network: Network, setting: Setting) -> BoolArray:
+    """Return which branches carry more than their limit with nothing drawn, (n_branch,)."""
+    return np.nan_to_num(no_load(network).current) > setting.rating_factor * network.rating
+
+
+def charging_note(network: Network, setting: Setting) -> str:
+    """Return in words which branches are overcharged; empty where none is."""
+    beyond = overcharged(network, setting)
+    if setting.active_limit_mw is not None or not beyond.any():
+        return ""
+    limit = setting.rating_factor * network.rating
+    loading = np.divide(no_load(network).current, limit, out=np.zeros_like(limit), where=beyond)
+    worst = int(loading.argmax())
+    return (
+        f"{network.name}: charging alone overloads {int(beyond.sum())} branch(es), branch "
+        f"{network.branch_name[worst]!r} to {100 * loading[worst]:.0f} % with nothing drawn; no "
+        "shedding helps, so their limits follow that current; mend the charging or the rating"
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,6 +216,16 @@ def limit_places(network: Network, setting: str | Setting) -> LimitPlaces:
         place[row[term]] = limits.limits.column[term] - columns[0]
     branch[grouped] = -1
     return LimitPlaces(limits.limit_name, bus, branch, group)
+
+
+def limit_words(network: Network, places: LimitPlaces, row: int) -> str:
+    """Return what a limit holds and where, in words."""
+    if places.bus[row] >= 0:
+        return f"voltage of bus {network.bus_name[places.bus[row]]!r}"
+    if places.group[row] >= 0:
+        return f"power of group {network.groups[places.group[row]].name!r}"
+    kind = "current" if places.name[row].startswith("current") else "power"
+    return f"{kind} of branch {network.branch_name[places.branch[row]]!r}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,6 +289,9 @@ def transfer_rules(network: Network, setting: Setting) -> TransferRules:
     model.w, model.P, model.ell = pyo.Var(model.bus), pyo.Var(model.branch), pyo.Var(model.branch)
     add_cost(model, network)
     limits = compile_model(model, objective=0.0, constraints=add_limits(model, network, setting))
+    limits = _ease(limits, setting)
+    if note := charging_note(network, setting):
+        warnings.warn(note, stacklevel=2)
     switchable = setting.switchable_branches(network)
     usable = network.closed | switchable
     reachable = energised_buses(network, usable & ~np.eye(network.n_branch, dtype=bool))
@@ -270,6 +316,16 @@ def transfer_rules(network: Network, setting: Setting) -> TransferRules:
         _inside(network, setting),
         _before_in_team(network, switchable),
     )
+
+
+def _ease(limits: CompiledModel, setting: Setting) -> CompiledModel:
+    """Return the limits with those of `setting.eased` wider by what is allowed there."""
+    if not setting.eased:
+        return limits
+    allowed = np.zeros(len(limits.limit_name))
+    for name, excess in setting.eased:
+        allowed[limits.limit_name.index(name)] = excess
+    return replace(limits, lower=limits.lower - allowed, upper=limits.upper + allowed)
 
 
 def _inside(network: Network, setting: Setting) -> FloatArray:

@@ -52,6 +52,9 @@ class Setting:
     # A load is shed whole or not at all, as an operator can; else by any fraction, as in the
     # papers. Generation is curtailed by any fraction.
     whole_loads: bool = False
+    # Limits that are eased, by the names of `limit_places`, each with the violation that is allowed
+    # in the units of the judge. `switching/fallback.py` eases what nothing can hold.
+    eased: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 < self.v_min_pu < self.v_max_pu:
@@ -94,11 +97,30 @@ class Setting:
 
 
 @dataclass(frozen=True, eq=False)
+class NoLoad:
+    """A network with nothing drawn or produced and its normal switches, NaN where it is dark."""
+
+    voltage: FloatArray  # (n_bus,) pu
+    current: FloatArray  # (n_branch,) the larger one of both ends, pu
+
+
+@once_per_object
+def no_load(network: Network) -> NoLoad:
+    """Return what a network is like before anything is drawn."""
+    nothing = np.zeros(network.n_bus)
+    flow = solve_power_flow(network, nothing, nothing)
+    larger = np.maximum(np.abs(flow.current_from), np.abs(flow.current_to))
+    return NoLoad(np.where(flow.energised, np.abs(flow.voltage), np.nan), larger)
+
+
+@dataclass(frozen=True, eq=False)
 class VoltageBand:
     """The voltage that each bus may have after a transfer, (n_bus,) each, in pu."""
 
     low: FloatArray
     high: FloatArray
+    given_low: FloatArray  # the limits of network and setting, before any follows the voltage
+    given_high: FloatArray  # likewise
     no_load: FloatArray  # with nothing drawn or produced, normal switches; NaN at a dark bus
     # no_load is outside the limits, so that neither switching nor shedding brings it back
     beyond: BoolArray
@@ -130,24 +152,24 @@ def voltage_band(network: Network, setting: Setting) -> VoltageBand:
             f"{network.v_max[i]:g} pu and the {setting.name} setting {setting.v_min_pu:g} to "
             f"{setting.v_max_pu:g} pu, which leaves no voltage; change one of them"
         )
-    nothing = np.zeros(network.n_bus)
-    flow = solve_power_flow(network, nothing, nothing)
-    no_load = np.where(flow.energised, np.abs(flow.voltage), np.nan)
-    above, below = free & (no_load > high), free & (no_load < low)
+    rest = no_load(network).voltage
+    above, below = free & (rest > high), free & (rest < low)
     note = ""
     if (above | below).any():
-        worst = int(np.nanargmax(np.where(above, no_load - high, low - no_load)))
+        worst = int(np.nanargmax(np.where(above, rest - high, low - rest)))
         note = (
             f"{network.name}: {int((above | below).sum())} bus(es) are outside their limits with "
-            f"nothing drawn, bus {network.bus_name[worst]!r} at {no_load[worst]:.4f} pu where "
+            f"nothing drawn, bus {network.bus_name[worst]!r} at {rest[worst]:.4f} pu where "
             f"{low[worst]:g} to {high[worst]:g} pu is allowed; no switching or shedding helps, so "
             "their limits follow that voltage; mend the source voltage, the tap or the limits"
         )
         warnings.warn(note, stacklevel=2)
     return VoltageBand(
-        np.where(below, no_load - (1 - np.minimum(low, 1)), low),
-        np.where(above, no_load + NO_LOAD_MARGIN_PU, high),
-        no_load,
+        np.where(below, rest - (1 - np.minimum(low, 1)), low),
+        np.where(above, rest + NO_LOAD_MARGIN_PU, high),
+        low,
+        high,
+        rest,
         above | below,
         note,
     )

@@ -1,10 +1,13 @@
-"""What no plan makes safe: a deeper search where asked for, then all behind the fault dark."""
+"""What no plan makes safe: a deeper search where asked for, then without what nothing holds."""
+
+from dataclasses import replace
 
 import numpy as np
+import pytest
 
-from feederguard.models.load_transfer import judge, make_scenarios
+from feederguard.models.load_transfer import Setting, judge, make_scenarios
 from feederguard.models.network import Network
-from feederguard.models.switching.fallback import DARK_TOO, IMPOSSIBLE, settle
+from feederguard.models.switching.fallback import AS_IT_IS, HOPELESS, IMPOSSIBLE, Settled, settle
 from feederguard.models.switching.plans import SwitchPlans
 from feederguard.models.switching.search import search_plans
 from feeders import feeder
@@ -51,19 +54,91 @@ def test_what_cannot_be_fed_safely_stays_dark() -> None:
     assert judge(network, scenarios, settled.decisions, "radial").safe.all()
 
 
-def test_of_shedding_and_curtailing_nothing_and_everything_the_least_broken_is_taken() -> None:
-    # 1 Mvar at bus 1 that nobody can shed: what generates there helps, and so does shedding.
+def hopeless(extra: str = "", load: tuple[float, ...] = (), **given: object) -> Network:
+    """1 Mvar at bus 1 that nobody can shed: twice what line a bears."""
+    drawn = "a:0-1 b:1-2 c:2-3 d:0-4 e:4~3" + extra
+    n = 5 + len(load)
+    values: dict[str, object] = {
+        "p_load": [0, 0.0, 0.05, 0.05, 0.05, *load],
+        "q_load": [0, 1.0, *[0] * (n - 2)],
+        "r": 0.005,
+        "rating": [0.5, *[np.inf] * (n - 1)],
+    }
+    return feeder(drawn, **(values | given))
+
+
+def settled_of(network: Network, fault: str, setting: str | Setting = "radial") -> Settled:
+    plans, scenarios = SwitchPlans(network, setting), make_scenarios(network, fault)
+    return settle(plans, scenarios, search_plans(plans, scenarios))
+
+
+# Nobody can open line a, so that no state spares bus 1.
+FIXED = Setting("fixed", True, 0.9, 1.05, switchable=("e",))
+
+
+def test_nobody_is_shed_for_a_limit_that_nothing_holds() -> None:
+    network = hopeless()
+    settled = settled_of(network, "d", FIXED)
+    assert settled.impossible.all()
+    assert settled.reason[0] == f"{IMPOSSIBLE}: {HOPELESS} current of branch 'a'"
+    # The tie feeds bus 4 all the same.
+    assert settled.decisions.closed[0].tolist() == [True, True, True, False, True]
+    assert not settled.decisions.shed.any()
+    assert not judge(network, make_scenarios(network, "d"), settled.decisions, FIXED).safe[0]
+
+
+def test_what_can_be_relieved_is_and_no_more() -> None:
+    """Line f bears half of the load of bus 5; bus 1 stays as it is."""
+    network = hopeless(" f:0-5", (0.1,), rating=[0.5, *[np.inf] * 4, 0.05])
+    settled = settled_of(network, "d", FIXED)
+    assert settled.reason[0] == f"{IMPOSSIBLE}: {HOPELESS} current of branch 'a'"
+    shed = settled.decisions.shed[0]
+    assert shed[5] == pytest.approx(0.5, abs=1e-3) and not np.delete(shed, 5).any()
+    whole = replace(FIXED, whole_loads=True)
+    assert settled_of(network, "d", whole).decisions.shed[0].tolist() == [0, 0, 0, 0, 0, 1]
+
+
+def test_charging_that_overloads_a_line_costs_nobody_supply() -> None:
+    """Cable b charges line a to 0.2 of its 0.19 pu with nothing drawn: its limit is 0.28 pu."""
     network = row_with_tie(
-        p_load=[0, 0.0, 0.1, 0.1, 0.1],
-        q_load=[0, 1.0, 0, 0, 0],
-        p_gen=[0, 0.2, 0, 0, 0],
-        r=0.1,
-        x=0.2,
+        p_load=[0, 0.045, 0.045, 0.045, 0.045],
+        b_from=[0, 0.1, 0, 0, 0],
+        b_to=[0, 0.1, 0, 0, 0],
+        rating=[0.19, 9, 9, 9, 9],
     )
-    plans, scenarios = SwitchPlans(network, "radial"), make_scenarios(network, "d")
-    found = search_plans(plans, scenarios, max_rounds=0)
-    # As if opening a were not worth a try.
-    found.cost[:] = np.inf
-    settled = settle(plans, scenarios, found)
-    assert settled.reason.tolist() == [f"{IMPOSSIBLE}, {DARK_TOO}"]
-    assert (settled.decisions.shed == 1).all() and not settled.decisions.curtail.any()
+    words = "charging alone overloads 1 branch.*, branch 'a' to 106 % with nothing drawn"
+    with pytest.warns(UserWarning, match=words):
+        settled = settled_of(network, "d")
+    assert not settled.impossible.any() and not settled.decisions.shed.any()
+    assert settled.decisions.closed[0].tolist() == [True, True, True, False, True]
+    # More load than that is shed: it helps.
+    heavy = network.with_changes(p_load=np.array([0, 0.1, 0.1, 0.1, 0.1]))
+    with pytest.warns(UserWarning, match=words):
+        settled = settled_of(heavy, "d")
+    assert not settled.impossible.any()
+    case = make_scenarios(heavy, "d")
+    assert judge(heavy, case, settled.decisions, "radial").safe[0]
+
+
+def test_a_source_below_the_limits_costs_nobody_supply() -> None:
+    network = row_with_tie(v_min=0.95, v_substation=[0.93])
+    with pytest.warns(UserWarning, match="4 bus.* outside their limits with nothing drawn"):
+        settled = settled_of(network, "d", Setting("own", True, 0.9, 1.05))
+    assert not settled.impossible.any() and not settled.decisions.shed.any()
+    assert settled.decisions.closed[0].tolist() == [True, True, True, False, True]
+
+
+def test_where_nothing_is_found_the_state_stays_as_the_fault_leaves_it() -> None:
+    """Bus 3 sags unless its load is shed, and then bus 2, with 0.45 Mvar fed in, is too high."""
+    network = feeder(
+        "a:0-1 b:1-2 c:1-3 d:0-4",
+        p_load=[0, 0, 0, 0.1, 0.1],
+        q_load=[0, 0, -0.45, 0.5, 0],
+        x=[0.2, 0.05, 0.2, 0.01],
+        v_min=0.95,
+        v_max=[1.1, 1.03, 1.03, 1.3, 1.1],
+    )
+    settled = settled_of(network, "d", Setting("own", True, 0.9, 1.3, whole_loads=True))
+    assert settled.impossible.all() and settled.reason[0] == f"{IMPOSSIBLE}; {AS_IT_IS}"
+    assert settled.decisions.closed[0].tolist() == [True, True, True, False]
+    assert not settled.decisions.shed.any()
