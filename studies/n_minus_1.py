@@ -9,8 +9,12 @@ decision, with a proof of its cost (`feederguard.baselines.proven_search`). The 
 is that of `feederguard.models.switching.sequence`: isolate, open, close. In the radial setting no
 loop is energised on the way. Each state on the way is judged by AC power flow.
 
-Files in --output: sheet.csv (a line per fault), steps.csv (a line per switching step), times.csv
-(seconds, which differ from run to run) and sheet.html.
+A load is shed whole or not at all, unless --partial-loads is given. Limits that the feeder breaks
+before any fault are listed apart.
+
+Files in --output: sheet.csv (a line per fault), steps.csv (a line per switching step), before.csv
+(a line per limit that is broken before any fault), times.csv (seconds, which differ from run to
+run) and sheet.html.
 
 Demand is nominal or that of an hour (`feederguard.studies.n_minus_1_sheet.inputs`). No
 photovoltaics are added to those in the feeder's data.
@@ -44,9 +48,16 @@ from feederguard.models.load_transfer import (
     resolve_setting,
     restrict,
 )
+from feederguard.models.load_transfer.rules import charging_note
 from feederguard.models.load_transfer.setting import voltage_band
 from feederguard.models.network import Network
 from feederguard.models.switching.sequence import order_operations
+from feederguard.studies.n_minus_1_sheet.before import (
+    Before,
+    before_fault,
+    lasting_columns,
+    told_before,
+)
 from feederguard.studies.n_minus_1_sheet.faults import SheetFault, ask_faults
 from feederguard.studies.n_minus_1_sheet.inputs import (
     NOMINAL,
@@ -93,6 +104,8 @@ class NMinus1Config:
     """Devices or branches that may be operated, by name; default all that the setting allows."""
     blocked: tuple[str, ...] = ()
     """Devices or branches that may not be operated, by name."""
+    partial_loads: bool = False
+    """Allow a load to be shed in part; else it is shed whole or not at all."""
     prove_s: float | None = None
     """Seconds of the MISOCP solver for each fault that is not proven otherwise; default none."""
     paper_limit_mw: float | None = None
@@ -126,6 +139,7 @@ class Bench:
     customers: IntArray | None  # (n_bus,)
     search: ProvenSearch
     make_before_break: bool
+    before: Before
     demand: str  # in words
     notes: tuple[str, ...]
 
@@ -143,6 +157,7 @@ def load_bench(config: NMinus1Config) -> Bench:
     network, setting = restrict(
         network, resolve_setting(network, config.setting), config.switchable, config.blocked
     )
+    setting = replace(setting, whole_loads=not config.partial_loads)
     faults = ask_faults(network, config.faults)
     if not faults:
         raise ValueError(
@@ -154,7 +169,8 @@ def load_bench(config: NMinus1Config) -> Bench:
         # The sheet says it itself.
         warnings.simplefilter("ignore", UserWarning)
         band = voltage_band(network, setting)
-    notes = [device_note(network), *filter(None, [band.note])]
+    charging = charging_note(network, setting)
+    notes = [device_note(network), *filter(None, [band.note, charging])]
     if config.hour != NOMINAL:
         profiles = load_profiles(config.profiles).resample(60)
         step = find_hour(profiles, network, config.hour)
@@ -172,18 +188,14 @@ def load_bench(config: NMinus1Config) -> Bench:
                 f"{silent} buses with load have no line in {config.customers} and count no "
                 "customers"
             )
-    search = ProvenSearch(network, setting, config.prove_s)
     scenarios = make_scenarios(network, [fault.elements for fault in faults], **arrays)
-    return Bench(
-        network,
-        faults,
-        scenarios,
-        customers,
-        search,
-        config.make_before_break,
-        demand,
-        tuple(notes),
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        search = ProvenSearch(network, setting, config.prove_s)
+        before = before_fault(network, setting, scenarios[:1])
+    notes += told_before(before)
+    loop, told = config.make_before_break, tuple(notes)
+    return Bench(network, faults, scenarios, customers, search, loop, before, demand, told)
 
 
 def make_sheet(config: NMinus1Config, console: Console) -> Sheet:
@@ -226,6 +238,7 @@ def make_sheet(config: NMinus1Config, console: Console) -> Sheet:
         tables["steps"],
         tables["times"],
         perf_counter() - begin,
+        bench.before.table,
     )
 
 
@@ -313,7 +326,7 @@ def _do_faults(bench: Bench, first: int, last: int) -> Tables:
     steps = step_rows(network, setting, scenarios, sequences, faults)
     sheet = fault_rows(
         network, setting, scenarios, sequences, bench.search.reports, steps, bench.customers, faults
-    )
+    ).assign(**lasting_columns(network, setting, scenarios, sequences, bench.before))
     times = pd.DataFrame(
         {
             "fault": sheet["fault"],

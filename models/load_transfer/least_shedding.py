@@ -40,7 +40,7 @@ from feederguard.models.network.graph import energised_buses
 from feederguard.models.power_flow.layout import prepare
 
 FLOW_TOLERANCE_MVA = 1e-8  # of the AC flows inside, as in `power_flow/solve.py`
-MOST_SETTLED = 32  # candidates of a scenario that one race settles by whole loads
+MOST_SETTLED = 4  # candidates of a scenario that one race settles by whole loads
 LEAST_GAP = 2e-6  # of the price of whole loads, below which its bound is as good as it
 
 

@@ -30,7 +30,7 @@ Line = dict[Any, Any]  # a row of a table, by its columns
 
 
 def write_sheet(sheet: Sheet, folder: Path) -> list[Path]:
-    """Write sheet.csv, steps.csv, times.csv and sheet.html into the folder; return their paths.
+    """Write sheet.csv, steps.csv, before.csv, times.csv and sheet.html; return their paths.
 
     Each file is written whole or not at all.
     """
@@ -38,6 +38,7 @@ def write_sheet(sheet: Sheet, folder: Path) -> list[Path]:
     texts = {
         "sheet.csv": csv_text(sheet.faults),
         "steps.csv": csv_text(sheet.steps),
+        "before.csv": csv_text(sheet.before),
         "times.csv": csv_text(sheet.times),
         "sheet.html": page(sheet),
     }
@@ -71,6 +72,7 @@ def page(sheet: Sheet) -> str:
             _html_table(
                 [], [[name, told(value)] for name, value in totals(sheet).items()], "plain"
             ),
+            *_before_section(sheet),
             "<h2>How to read it</h2>",
             _READ_ME,
             "<h2>Faults</h2>",
@@ -105,7 +107,8 @@ def _facts(sheet: Sheet) -> list[tuple[str, str]]:
         (
             "Setting",
             f"{setting.name}: {tree}, {setting.v_min_pu:g} to {setting.v_max_pu:g} pu, {limit}; "
-            f"loops {loops}",
+            f"loops {loops}; {'a load is shed whole or not at all' * sheet.setting.whole_loads}"
+            f"{'a load may be shed in part' * (not sheet.setting.whole_loads)}",
         ),
         ("Counted", "customers, from the file given" if sheet.counts_customers else counted),
         (
@@ -114,6 +117,26 @@ def _facts(sheet: Sheet) -> list[tuple[str, str]]:
             f"{sheet.seconds:.1f} s: {sheet.command}",
         ),
     ]
+
+
+def _before_section(sheet: Sheet) -> list[str]:
+    """Return what is broken before any fault; nothing where nothing is."""
+    if sheet.before.empty:
+        return []
+    heads = ["Limit", "Value", "Allowed", "Can it be helped?"]
+    rows = []
+    for line in sheet.before.to_dict("records"):
+        ends = [number(line[name], ".4g") for name in ("low", "high") if np.isfinite(line[name])]
+        allowed = " to ".join(ends)
+        rows.append(
+            [
+                line["limit"],
+                f"{number(line['value'], '.4g')} {line['unit']}",
+                f"{allowed} {line['unit']}",
+                line["helpless"],
+            ]
+        )
+    return ["<h2>Before any fault</h2>", _html_table(heads, rows, "before")]
 
 
 def _fault_table(sheet: Sheet, lines: list[Line]) -> str:
@@ -171,6 +194,7 @@ def _fault_section(sheet: Sheet, line: Line, steps: list[Line]) -> str:
     ]
     parts.append(_response(sheet, line))
     parts += _without_supply(line)
+    parts += _still_broken(line)
     if len(steps) == 1 and steps[0]["within_limits"]:
         return "".join(
             [
@@ -245,6 +269,18 @@ def _without_supply(line: Line) -> list[str]:
             f"<p>Load to shed, {line['shed_kw']:,.1f} kW, as bus:kW: "
             f"{escape(line['shed_kw_at'])}</p>"
         )
+    return parts
+
+
+def _still_broken(line: Line) -> list[str]:
+    """Return what stays broken, and what of it the feeder broke before the fault."""
+    parts = []
+    for name, words in (
+        ("broken", "Beyond limits until the repair"),
+        ("broken_before", "Beyond limits as before the fault"),
+    ):
+        if line[name]:
+            parts.append(f"<p>{words}: {escape(line[name])}</p>")
     return parts
 
 

@@ -32,6 +32,7 @@ from feederguard.models.load_transfer.setting import voltage_band
 from feederguard.models.network import Network
 from feederguard.models.power_flow import PowerFlow
 from feederguard.models.switching.sequence import OPEN, SHED, SwitchingSequence
+from feederguard.studies.n_minus_1_sheet.before import group_powers
 from feederguard.studies.n_minus_1_sheet.faults import (
     SheetFault,
     device_text,
@@ -67,6 +68,8 @@ class Places:
     loading: FloatArray  # of that branch, 1 at its limit
     amount: FloatArray  # its current in A, or its active power in MW
     beyond: FloatArray  # the amount above the limit
+    group: list[str]  # with the highest loading, empty if there is none
+    group_loading: FloatArray  # of that group, NaN if there is none
 
 
 def amount_unit(setting: Setting) -> str:
@@ -111,7 +114,20 @@ def find_places(network: Network, setting: Setting, flow: PowerFlow) -> Places:
         at_branch(loading),
         at_branch(size * unit),
         at_branch((size - np.where(np.isfinite(limit), limit, 0.0)) * unit),
+        *_of_groups(network, setting, flow),
     )
+
+
+def _of_groups(network: Network, setting: Setting, flow: PowerFlow) -> tuple[list[str], FloatArray]:
+    """Return the group with the highest loading in each state, and that loading."""
+    n, (names, powers, limits) = len(flow.converged), group_powers(network, setting, flow)
+    if not names:
+        return [""] * n, np.full(n, np.nan)
+    loading = np.abs(np.stack(powers, axis=1)) / np.array(limits)
+    known = np.where(flow.converged[:, None], loading, -1.0)
+    worst = known.argmax(axis=1)
+    shown = [names[k] if ok else "" for k, ok in zip(worst, flow.converged, strict=True)]
+    return shown, np.where(flow.converged, known[np.arange(n), worst], np.nan)
 
 
 def step_rows(
@@ -154,6 +170,8 @@ def step_rows(
             "within_limits": within,
             "overload_pct": 100 * over,
             f"overload_{unit}": np.where(within, np.nan, np.maximum(places.beyond, 0.0)),
+            "max_group_loading_pct": 100 * places.group_loading,
+            "max_group": places.group,
             "undervoltage_pu": np.where(within, np.nan, places.below),
             "overvoltage_pu": np.where(within, np.nan, places.above),
             "lasts_steps": np.concatenate([_run_lengths(s.excess > 0) for s in sequences]),
@@ -175,6 +193,7 @@ def fault_rows(
 
     steps: the table of `step_rows`; customers: (n_bus,), None to count load points.
     """
+
     final = Decisions(*(np.stack([getattr(s, name)[-1] for s in sequences]) for name in _DECIDED))
     outcomes, flow = judge_with_flow(network, scenarios, final, setting)
     p_kw = 1e3 * network.base_mva * scenarios.p_load
@@ -298,6 +317,9 @@ def _with_marks(steps: pd.DataFrame, last: IntArray) -> pd.DataFrame:
             )
             if row[name] > 0
         ]
+        if row["max_group_loading_pct"] > 100:
+            over = row["max_group_loading_pct"] - 100
+            parts.append(f"overload {over:.4g} % of group {row['max_group']!r}")
         lasting = "lasting" if k in last else "timed"
         n = row["lasts_steps"]
         marks.append(

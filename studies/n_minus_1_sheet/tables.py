@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -30,6 +30,7 @@ class Sheet:
     steps: pd.DataFrame  # a line per switching step: `rows.step_rows`
     times: pd.DataFrame  # per fault: decision_ms, order_ms, proof_ms
     seconds: float  # of the whole run, reading the feeder included
+    before: pd.DataFrame = field(default_factory=pd.DataFrame)  # `before.before_fault`
 
     @property
     def counted(self) -> str:

@@ -16,8 +16,9 @@ from scipy import sparse  # type: ignore[import-untyped]
 from feederguard.models.arrays import BoolArray, FloatArray
 from feederguard.models.solver.highs import silent_highs
 
-REL_GAP = 1e-7  # between the answer and its bound
-MOST_NODES = 2000  # of branch and bound, so that no time limit decides
+REL_GAP = 1e-7  # between the answer and its bound, with up to FEW loads
+FEW, WIDE_GAP = 40, 1e-4  # and with more
+MOST_NODES = 6000  # of branch and bound, over the number of loads; no time limit decides
 
 
 class Choice(NamedTuple):
@@ -45,7 +46,7 @@ def choose_least(
     program.a_matrix_.value_ = matrix.data
     kinds = highspy.HighsVarType.kContinuous, highspy.HighsVarType.kInteger
     program.integrality_ = [kinds[int(integer)] for integer in whole]
-    highs = _opened()
+    highs = _opened(int(whole.sum()))
     highs.passModel(program)
     highs.run()
     found = highs.getSolution()
@@ -55,13 +56,15 @@ def choose_least(
     return Choice(np.where(whole, np.round(x), x), float(_bound(highs)))
 
 
-def _opened() -> Any:
+def _opened(n_load: int) -> Any:
     highs = silent_highs()
     for option, value in (
         ("parallel", "off"),
-        ("mip_rel_gap", REL_GAP),
+        ("presolve", "off"),
+        ("mip_allow_restart", False),
+        ("mip_rel_gap", REL_GAP if n_load <= FEW else WIDE_GAP),
         ("mip_abs_gap", 1e-12),
-        ("mip_max_nodes", MOST_NODES),
+        ("mip_max_nodes", MOST_NODES // max(n_load, 1)),
         ("mip_feasibility_tolerance", 1e-9),
         ("primal_feasibility_tolerance", 1e-9),
     ):
