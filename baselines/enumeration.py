@@ -23,6 +23,7 @@ from feederguard.models.load_transfer import (
     judge,
     resolve_setting,
 )
+from feederguard.models.load_transfer.setting import refuse_whole_loads
 from feederguard.models.load_transfer.shedding_opf import LeastSheddingSolver
 from feederguard.models.network import Network
 from feederguard.models.network.parallel import team_leads
@@ -41,6 +42,7 @@ class TieEnumeration:
     def __init__(self, network: Network, setting: str | Setting) -> None:
         self.network = network
         self.setting = resolve_setting(network, setting)
+        refuse_whole_loads(self.setting, "enumeration")
         self._switchable = self.setting.switchable_branches(network)
         self.ties = np.flatnonzero(self._switchable)
         if self.setting.radial or len(self.ties) > MOST_TIES:

@@ -29,6 +29,7 @@ from pymoo.optimize import minimize
 from feederguard.models.arrays import FloatArray
 from feederguard.models.load_transfer import Decisions, Scenarios, Setting, judge, resolve_setting
 from feederguard.models.load_transfer.judge import SAFE_TOLERANCE
+from feederguard.models.load_transfer.setting import refuse_whole_loads
 from feederguard.models.load_transfer.shedding import can_shed
 from feederguard.models.network import Network
 from feederguard.models.network.graph import energised_buses, refuse_fixed_loops
@@ -63,6 +64,7 @@ class Genetic:
     ) -> None:
         self.network = network
         self.setting = resolve_setting(network, setting)
+        refuse_whole_loads(self.setting, "genetic")
         self.config = config or GeneticConfig()
         self.seed = seed
         free = self.setting.switchable_branches(network)

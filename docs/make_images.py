@@ -1,7 +1,7 @@
 """Pictures of the documentation, taken in a real browser from what the studies write.
 
     python studies/compare_methods.py --job transfer --scenarios 8 --methods plan_search misocp
-    python studies/n_minus_1.py ieee33
+    python studies/n_minus_1.py ieee33 --partial-loads
     python docs/make_images.py            writes docs/images/map.png and docs/images/sheet.png
 
 Needs playwright (in the extra `dev`) and an installed Chromium or Chrome.

@@ -56,6 +56,7 @@ from feederguard.models.load_transfer import (
     resolve_setting,
 )
 from feederguard.models.load_transfer.scenario import check_scenarios
+from feederguard.models.load_transfer.setting import refuse_whole_loads
 from feederguard.models.network import Network
 
 Correct = Callable[[Scenarios, Decisions], Decisions]
@@ -122,6 +123,7 @@ class _FaultEpisodes:
     ) -> None:
         self.network = network
         self.setting = resolve_setting(network, setting)
+        refuse_whole_loads(self.setting, "the environment")
         self.pool = _checked_pool(network, scenarios, horizon)
         self.horizon = horizon
         self.correct = correct

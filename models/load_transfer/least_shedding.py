@@ -239,21 +239,23 @@ class _Whole:
         rows = np.arange(batch.first[b], batch.first[b + 1])
         first, result.winner[b] = int(result.winner[b]), -1
         result.finished[rows] = False
-        best = self._try(b, first, float(batch.cutoff[b]))
+        start = np.concatenate([result.shed[b], result.curtail[b]])
+        result.shed[b], result.curtail[b] = batch.floor[b], 0.0
+        best = self._try(b, first, start, float(batch.cutoff[b]))
         others = rows[(rows != first) & (result.cost[rows] < best)]
-        self._bound_each(b, others, best)
-        for k in others[np.argsort(result.cost[others], kind="stable")][:MOST_SETTLED].tolist():
-            if result.cost[k] >= best:
+        starts = self._bound_each(b, others, best)
+        for i in np.argsort(result.cost[others], kind="stable")[:MOST_SETTLED].tolist():
+            if result.cost[others[i]] >= best:
                 break
-            best = self._try(b, k, best)
+            best = self._try(b, int(others[i]), starts[i], best)
         left = result.cost[rows[~result.finished[rows]]]
         left = left[left < best * (1 - LEAST_GAP)]
         result.open_cost[b] = min(result.open_cost[b], left.min(initial=np.inf))
 
-    def _bound_each(self, b: int, rows: IntArray, most: float) -> None:
+    def _bound_each(self, b: int, rows: IntArray, most: float) -> FloatArray:
         """Write the costs by fractions of these candidates, or bounds of at least `most`.
 
-        The race ended before it knew them.
+        The race ended before it knew them. Returns the fractions, (n_row, 2 n_bus).
         """
         n, batch, result = len(rows), self.batch, self.result
         here = np.full(n, b)
@@ -281,8 +283,9 @@ class _Whole:
         result.cost[rows] = found.cost
         result.n_flows[rows] += found.n_flow
         result.active[rows] |= found.active
+        return np.concatenate([found.shed, found.curtail], axis=1)
 
-    def _try(self, b: int, k: int, best: float) -> float:
+    def _try(self, b: int, k: int, start: FloatArray, best: float) -> float:
         """Settle candidate k by whole loads; return its cost where it wins, else `best`."""
         batch, result, network = self.batch, self.result, self.network
         load, made = batch.p_load[b], batch.p_gen[b]
@@ -304,7 +307,13 @@ class _Whole:
         )
         low = np.concatenate([batch.floor[b], np.zeros(network.n_bus)])
         whole = shed_whole(
-            case, self.aims, price, low, lambda paid: cost_of(dark + paid) >= best, result.active[k]
+            case,
+            self.aims,
+            price,
+            low,
+            start,
+            lambda paid: cost_of(dark + paid) >= best,
+            result.active[k],
         )
         result.n_flows[k] += whole.n_flows
         bound = cost_of(dark + whole.bound)

@@ -212,6 +212,15 @@ def resolve_setting(network: Network, setting: str | Setting) -> Setting:
     )
 
 
+def refuse_whole_loads(setting: Setting, who: str) -> None:
+    """Raise ValueError where the setting sheds whole loads and `who` sheds by fractions."""
+    if setting.whole_loads:
+        raise ValueError(
+            f"{who} sheds loads by fractions, and the {setting.name} setting sheds whole loads; "
+            "use plan_search, proven_search or misocp, or whole_loads=False"
+        )
+
+
 def restrict(
     network: Network, setting: Setting, switchable: tuple[str, ...], blocked: tuple[str, ...]
 ) -> tuple[Network, Setting]:

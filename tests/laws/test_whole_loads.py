@@ -11,6 +11,9 @@ import itertools
 import numpy as np
 import pytest
 
+from feederguard.agents.environments.load_transfer import LoadTransferVectorEnv
+from feederguard.baselines.enumeration import TieEnumeration
+from feederguard.baselines.genetic import Genetic
 from feederguard.baselines.misocp import NOT_PROVEN, Misocp
 from feederguard.baselines.plan_search import PlanSearch
 from feederguard.baselines.proven_search import ProvenSearch
@@ -92,3 +95,28 @@ def test_a_part_of_a_load_is_refused_by_the_judge():
     # A bus without active demand has no load to shed.
     idle = network.with_changes(p_load=[0, 0.1, 0, 0, 0, 0, 0])
     judge(idle, make_scenarios(idle, ["0-1"]), Decisions(closed, half), SETTING)
+
+
+def test_methods_that_shed_by_fractions_refuse_the_setting():
+    network = drawn(0)
+    meshed = Setting("whole", False, 0.9, 1.1, whole_loads=True)
+    words = "sheds loads by fractions, and the whole setting sheds whole loads; use plan_search"
+    with pytest.raises(ValueError, match=f"genetic {words}"):
+        Genetic(network, meshed)
+    with pytest.raises(ValueError, match=f"enumeration {words}"):
+        TieEnumeration(network, meshed)
+    with pytest.raises(ValueError, match=f"the environment {words}"):
+        LoadTransferVectorEnv(network, make_scenarios(network, ["0-1"]), meshed, num_envs=1)
+
+
+def test_a_meshed_setting_sheds_whole_loads_too():
+    network = drawn(3)
+    meshed = Setting("whole", False, 0.95, 1.05, whole_loads=True)
+    scenario = make_scenarios(network, ["0-1"])
+    search = ProvenSearch(network, meshed)
+    decision = search.decide(scenario)
+    outcome = judge(network, scenario, decision, meshed)
+    assert outcome.safe[0] and set(np.unique(decision.shed)) <= {0.0, 1.0}
+    by_parts = ProvenSearch(network, Setting("parts", False, 0.95, 1.05))
+    by_parts.decide(scenario)
+    assert by_parts.reports[0].bound <= search.reports[0].bound + 1e-6 <= outcome.cost[0] + 2e-6

@@ -15,8 +15,9 @@ ALONE = RunConfig(workers=1)
 
 @pytest.fixture(scope="session")
 def ieee33(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Sheet]:
+    """The sheet by fractions, as in the papers."""
     folder = tmp_path_factory.mktemp("ieee33")
-    config = NMinus1Config("ieee33", output=folder, run=ALONE)
+    config = NMinus1Config("ieee33", partial_loads=True, output=folder, run=ALONE)
     sheet = make_sheet(config, quiet(100))
     write_sheet(sheet, folder)
     return folder, sheet

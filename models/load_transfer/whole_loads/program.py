@@ -16,9 +16,8 @@ from scipy import sparse  # type: ignore[import-untyped]
 from feederguard.models.arrays import BoolArray, FloatArray
 from feederguard.models.solver.highs import silent_highs
 
-REL_GAP = 1e-7  # between the answer and its bound, with up to FEW loads
-FEW, WIDE_GAP = 40, 1e-4  # and with more
-MOST_NODES = 6000  # of branch and bound, over the number of loads; no time limit decides
+REL_GAP = 1e-7  # between the answer and its bound
+MOST_NODES = 150  # of branch and bound, so that no time limit decides
 
 
 class Choice(NamedTuple):
@@ -45,26 +44,28 @@ def choose_least(
     program.a_matrix_.start_, program.a_matrix_.index_ = matrix.indptr, matrix.indices
     program.a_matrix_.value_ = matrix.data
     kinds = highspy.HighsVarType.kContinuous, highspy.HighsVarType.kInteger
-    program.integrality_ = [kinds[int(integer)] for integer in whole]
-    highs = _opened(int(whole.sum()))
+    if whole.any():
+        program.integrality_ = [kinds[int(integer)] for integer in whole]
+    highs = _opened()
     highs.passModel(program)
     highs.run()
     found = highs.getSolution()
     if not found.value_valid or not highs.getInfo().primal_solution_status == 2:
         return None
     x = np.clip(np.array(found.col_value), low, 1.0)
-    return Choice(np.where(whole, np.round(x), x), float(_bound(highs)))
+    bound = _bound(highs) if whole.any() else float(cost @ x)
+    return Choice(np.where(whole, np.round(x), x), bound)
 
 
-def _opened(n_load: int) -> Any:
+def _opened() -> Any:
     highs = silent_highs()
     for option, value in (
         ("parallel", "off"),
         ("presolve", "off"),
         ("mip_allow_restart", False),
-        ("mip_rel_gap", REL_GAP if n_load <= FEW else WIDE_GAP),
+        ("mip_rel_gap", REL_GAP),
         ("mip_abs_gap", 1e-12),
-        ("mip_max_nodes", MOST_NODES // max(n_load, 1)),
+        ("mip_max_nodes", MOST_NODES),
         ("mip_feasibility_tolerance", 1e-9),
         ("primal_feasibility_tolerance", 1e-9),
     ):

@@ -1,6 +1,7 @@
 """The lines of an N-1 sheet: marks, customers and limits on feeders drawn by hand."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +90,7 @@ def test_a_state_without_a_power_flow_is_marked_and_never_fine(tmp_path: Path) -
 
 
 def test_customers_are_counted_where_a_file_tells_them(tmp_path: Path) -> None:
-    """Fault 22 sheds a part of one bus: that part of its customers counts, rounded up."""
+    """Fault 22 sheds one bus. Shed in part, that part of its customers counts, rounded up."""
     network = load_network("ieee33")
     file = tmp_path / "who.csv"
     file.write_text(
@@ -102,7 +103,12 @@ def test_customers_are_counted_where_a_file_tells_them(tmp_path: Path) -> None:
     sheet = make_sheet(config, quiet(100))
 
     assert sheet.faults["customers_dark"].tolist() == [310, 0]
-    assert sheet.faults["customers_shed"].tolist()[1] == 1
+    assert sheet.faults["customers_shed"].tolist()[1] == 10
+    assert sheet.faults["shed_kw"].tolist()[1] == 60 and "or not at all" in page(sheet)
+    partly = make_sheet(replace(config, partial_loads=True), quiet(100))
+    assert partly.faults["customers_shed"].tolist()[1] == 1
+    assert partly.faults["shed_kw"].tolist()[1] == pytest.approx(4.42, abs=0.01)
+    assert partly.command.endswith("--partial-loads") and "may be shed in part" in page(partly)
     assert sheet.notes == (
         "ieee33 has no device data: a switch is assumed in every tie and in every line on a loop",
         f"1 buses with load have no line in {file} and count no customers",
