@@ -9,7 +9,8 @@ which bound their cost, until no bound is below the best.
 Sound branches between the same two buses are operated together where both can be operated and are
 normally in the same state: one operation. Closed ones are one edge of the tree. What is out of
 service stays as it is. A bus beyond its limits with nothing drawn may have that voltage plus 0.002
-pu, or as much less as its lower limit lies below 1 pu (`docs/load_transfer.md`).
+pu, or as much less as its lower limit lies below 1 pu. A branch that charging overloads then may
+carry the root of the squares of that current and its rating (`docs/load_transfer.md`).
 """
 
 from __future__ import annotations
@@ -56,6 +57,20 @@ class Grid:
         idle = np.where(fed, np.abs(v), 1.0) if v is not None else np.ones(network.n_bus)
         self.high = np.where(idle > high, idle + 0.002, self.high)
         self.low = np.where(idle < low, idle - (1 - low), self.low)
+        self.rating = network.rating.copy()
+        if v is not None:
+            self._follow_charging(v, fed)
+
+    def _follow_charging(self, v: np.ndarray, fed: np.ndarray) -> None:
+        """Widen the ratings that charging exceeds with nothing drawn."""
+        n = self.n
+        for b in np.flatnonzero(n.closed & fed[n.from_bus] & fed[n.to_bus]):
+            i, j, y = n.from_bus[b], n.to_bus[b], self.series[b]
+            at_from = (y + n.g_from[b] + 1j * n.b_from[b]) * v[i] - y * v[j]
+            at_to = (y + n.g_to[b] + 1j * n.b_to[b]) * v[j] - y * v[i]
+            idle = max(abs(at_from), abs(at_to))
+            if idle > n.rating[b]:
+                self.rating[b] = np.hypot(idle, n.rating[b])
 
     def live(self, closed: np.ndarray) -> np.ndarray:
         """Return which buses are fed, (n_bus,)."""
@@ -139,7 +154,7 @@ class Grid:
             add(w - self.high[i] ** 2, change)
             add(self.low[i] ** 2 - w, -change)
         for b in np.flatnonzero(closed & live[n.from_bus] & live[n.to_bus]):
-            if not np.isfinite(n.rating[b]):
+            if not np.isfinite(self.rating[b]):
                 continue
             i, j = n.from_bus[b], n.to_bus[b]
             ends = ((i, j, n.g_from[b] + 1j * n.b_from[b]), (j, i, n.g_to[b] + 1j * n.b_to[b]))
@@ -151,7 +166,7 @@ class Grid:
                     if dv is not None
                     else 0
                 )
-                add(abs(current) ** 2 / n.rating[b] ** 2 - 1, change / n.rating[b] ** 2)
+                add(abs(current) ** 2 / self.rating[b] ** 2 - 1, change / self.rating[b] ** 2)
         for group in n.groups:
             power, change = 0.0, np.zeros(columns)
             for b in [n.branch_name.index(name) for name in group.branches]:

@@ -32,6 +32,7 @@ from feederguard.models.switching.plans import SwitchPlans
 from feederguard.models.switching.racing import Found, race_for
 from feederguard.models.switching.walks.walker import Walker
 from feederguard.models.switching.walks.walking import walk_on
+from feederguard.models.switching.whole_plans import plans_by_parts, settle_whole
 
 __all__ = ["Found", "search_plans"]
 
@@ -62,6 +63,20 @@ def search_plans(
     positive.
     """
     limits = (time_limit_s, max_flows)
+    if plans.setting.whole_loads:
+        by_parts = plans_by_parts(plans), scenarios, start, beam, max_rounds
+        return settle_whole(plans, scenarios, _search_within(*by_parts, limits))
+    return _search_within(plans, scenarios, start, beam, max_rounds, limits)
+
+
+def _search_within(
+    plans: SwitchPlans,
+    scenarios: Scenarios,
+    start: Sequence[BoolArray] | None,
+    beam: int,
+    max_rounds: int | None,
+    limits: tuple[float | None, int | None],
+) -> Found:
     if not Budget(*limits).limited or len(scenarios) == 0:
         return _search(plans, scenarios, start, beam, max_rounds, Budget())
     parts = []
