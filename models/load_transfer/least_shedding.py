@@ -177,10 +177,16 @@ def _fixed_cost(
     network: Network, rules: TransferRules, scenarios: Scenarios, candidates: Candidates
 ) -> FloatArray:
     """Return the cost (1) of each candidate without shedding, (K,)."""
-    failed = scenarios.failed_branches(network.n_branch)[candidates.scenario].astype(float)
-    y = rules.charged(candidates.closed.astype(float), failed)
-    points = rules.cost.point(shed=0.0, curtailed=0.0, y=y, failed=failed)
-    return rules.cost.objective(points)
+    lost, scenario = scenarios.failed_branches(network.n_branch), candidates.scenario
+    y = np.asarray(rules.charged(candidates.closed, lost[scenario]))
+    departed = ((y != rules.normal) & ~lost[scenario]).sum(axis=1)
+    # It counts departures from the normal state, so that thousands of candidates have few costs.
+    _, first, kind = np.unique(
+        scenario * (network.n_branch + 1) + departed, return_index=True, return_inverse=True
+    )
+    failed = lost[scenario[first]].astype(float)
+    points = rules.cost.point(shed=0.0, curtailed=0.0, y=y[first].astype(float), failed=failed)
+    return np.asarray(rules.cost.objective(points)[kind])
 
 
 def _run(network: Network, rules: TransferRules, batch: Batch, result: Race) -> None:
