@@ -36,7 +36,7 @@ from feederguard.models.switching.whole_plans import plans_by_parts, settle_whol
 
 __all__ = ["Found", "search_plans"]
 
-ROUNDS = 4  # of exchanges, where nothing limits them
+ROUNDS = 4  # of exchanges
 MANY = 1000
 # Below, no more than three operations may be worth it: one exchange of a plain plan.
 CHEAP = COST_SWITCH * 5**2
@@ -57,10 +57,11 @@ def search_plans(
     start: per scenario the plans to begin with, (n_plan, n_branch) each and at least one; default
     the plain ones. With a start only exchanges are made. beam: how many plans of a round, by cost
     or its bound, are exchanged further; twice as many walks run at once. max_rounds: of exchanges
-    or walks; a scenario ends earlier when rounds bring nothing new; default as the limits have it,
-    without limits ROUNDS or `walking.ROUNDS`. time_limit_s, max_flows: for each scenario;
-    `walking.ESTIMATES_PER_FLOW` estimates count as one flow. Raises ValueError when a limit is not
-    positive.
+    or walks; a scenario ends earlier when rounds bring nothing new. Default: ROUNDS of exchanges
+    and `walking.ROUNDS` of walks; with a limit, as many walks as it allows, and in a meshed setting
+    as many exchanges. time_limit_s, max_flows: for each scenario;
+    `walking.ESTIMATES_PER_FLOW` estimates count as one flow. The plans to begin with are all raced
+    in any case. Raises ValueError when a limit is not positive.
     """
     limits = (time_limit_s, max_flows)
     if plans.setting.whole_loads:
@@ -99,7 +100,9 @@ def _search(
     faults = [scenarios.lost(k) for k in range(n)]
     tried = [plans.plain(fault) for fault in faults] if start is None else list(start)
     found = Found.nothing(plans, [rows[0] for rows in tried])
-    costs = race_for(plans, scenarios, found, dict(enumerate(tried)), budget)
+    # All of them, whatever the limits are: proofs take it that the plain plans were raced.
+    costs = race_for(plans, scenarios, found, dict(enumerate(tried)), Budget())
+    budget.spend(int(found.n_flows.sum()))
     dark = ~energised_buses(plans.network, found.closed) & (scenarios.p_load + scenarios.p_gen > 0)
     costs_power = (dark | (found.shed > 0) | (found.curtail > 0)).any(axis=1)
     open_items = np.flatnonzero(costs_power & (max_rounds != 0))
@@ -108,7 +111,8 @@ def _search(
     walked = (found.cost[open_items] > CHEAP) & plans.setting.radial & (start is None)
     frontier = {k: _closest(tried[k], costs[k], beam) for k in open_items[~walked].tolist()}
     seen = {k: {row.tobytes() for row in tried[k]} for k in frontier}
-    for _ in range(max_rounds if max_rounds is not None else MANY if budget.limited else ROUNDS):
+    most = MANY if budget.limited and not plans.setting.radial else ROUNDS
+    for _ in range(most if max_rounds is None else max_rounds):
         fresh = {k: _fresh(plans, faults[k], frontier[k], seen[k]) for k in frontier}
         fresh = {k: rows for k, rows in fresh.items() if len(rows)}
         if not fresh or not budget.allows(1):

@@ -18,7 +18,7 @@ from feederguard.models.load_transfer.rules import (
 from feederguard.models.load_transfer.setting import voltage_band
 from feederguard.models.network import Network
 from feederguard.models.network.graph import energised_buses
-from feederguard.models.network.parallel import has_loop, parallels, team_leads
+from feederguard.models.network.parallel import has_loop, team_leads
 from feederguard.models.once_per_object import once_per_object
 from feederguard.models.power_flow.layout import prepare
 from feederguard.models.switching.plans import SwitchPlans
@@ -57,6 +57,11 @@ class Walker:
         self._opens = ~network.closed | plans.opens_alone
         self.n_estimate = 0
 
+    @property
+    def n_free(self) -> int:
+        """How many branches, or teams of them, may be operated."""
+        return int(self._free.sum())
+
     def plain(self) -> BoolArray:
         """Return the plain plans of the fault, (n_plan, n_branch)."""
         return self.plans.plain(self._fault)
@@ -93,9 +98,9 @@ class Walker:
         )
         walk_all(prepare(self.plans.network), self._rough, walks, n_step, met)
         self.n_estimate += int(met.n_estimate.sum())
-        return self._put_together(met, starts)
+        return self._put_together(met)
 
-    def _put_together(self, met: Met, starts: BoolArray) -> Estimated:
+    def _put_together(self, met: Met) -> Estimated:
         network = self.plans.network
         cost = met.cost.ravel()
         order = np.argsort(cost, kind="stable")
@@ -103,12 +108,10 @@ class Walker:
         _, first = np.unique(met.key.ravel()[order], return_index=True)
         order = order[np.sort(first)]
         closed, cost = met.closed.reshape(-1, network.n_branch)[order], cost[order]
-        if len(parallels(network).branches):
-            # What stands beside a feed and is no lead follows its lead.
-            closed = closed[:, self._lead]
-            keep = ~has_loop(network, closed, energised_buses(network, closed))
-            closed, cost = closed[keep], cost[keep]
-        return Estimated(closed, cost)
+        # What stands beside a feed and is no lead follows its lead.
+        closed = closed[:, self._lead]
+        keep = ~has_loop(network, closed, energised_buses(network, closed))
+        return Estimated(closed[keep], cost[keep])
 
 
 def draw_of(network: Network, scenario: Scenarios) -> Draw:

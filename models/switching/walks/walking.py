@@ -17,10 +17,12 @@ from feederguard.models.switching.budget import Budget
 from feederguard.models.switching.racing import Found, race_for
 from feederguard.models.switching.walks.walker import Estimated, Walker
 
-ROUNDS = 8  # where nothing limits them
+ROUNDS = 9  # where nothing limits them
 PATIENCE = 3  # rounds that may bring nothing better
 FRESH = 0.25  # of the walks begin at plain plans
-FIRST_STEPS, MORE_STEPS, MOST_STEPS = 250, 1.5, 20_000  # of each walk
+# Steps of each walk: for each branch that may be operated, then more in each round.
+FIRST_STEPS, MORE_STEPS, MOST_STEPS = 2, 1.5, 20_000
+FIRST_SLICE = 0.25  # of the first steps, where time is limited and their speed not known yet
 HOT_FRESH = 0.3
 HOT = (0.05, 0.2)
 ESTIMATES_PER_FLOW = 10
@@ -76,9 +78,10 @@ class _Rounds:
     def walk(self, turn: int, best: BoolArray) -> bool:
         """Run the walks of one round; return False where the budget does not allow them."""
         n_walk, budget = self._n_walk, self._budget
-        n_step = int(min(FIRST_STEPS * MORE_STEPS**turn, MOST_STEPS))
+        first = FIRST_STEPS * self._walker.n_free
+        n_step = int(min(first * MORE_STEPS**turn, MOST_STEPS))
         if budget.slice_s() < np.inf:
-            most = budget.slice_s() / self._step_s if self._step_s else FIRST_STEPS / 4
+            most = budget.slice_s() / self._step_s if self._step_s else FIRST_SLICE * first
             n_step = min(n_step, int(most))
         n_flows = n_walk * n_step / ESTIMATES_PER_FLOW
         if n_step < 1 or not budget.allows(n_flows):
