@@ -115,7 +115,7 @@ class ProvenSearch:
         setting: str | Setting,
         prove_s: float | None = None,
         beam: int = 4,
-        max_rounds: int = 4,
+        max_rounds: int | None = None,
     ) -> None:
         if prove_s is not None and not prove_s > 0:
             raise ValueError(f"prove_s is {prove_s}; give the MISOCP some seconds, or leave it out")
