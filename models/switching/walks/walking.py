@@ -22,6 +22,7 @@ PATIENCE = 3  # rounds that may bring nothing better
 FRESH = 0.25  # of the walks begin at plain plans
 # Steps of each walk: for each branch that may be operated, then more in each round.
 FIRST_STEPS, MORE_STEPS, MOST_STEPS = 2, 1.5, 20_000
+LEAST_STEPS = 250
 FIRST_SLICE = 0.25  # of the first steps, where time is limited and their speed not known yet
 HOT_FRESH = 0.3
 HOT = (0.05, 0.2)
@@ -78,7 +79,7 @@ class _Rounds:
     def walk(self, turn: int, best: BoolArray) -> bool:
         """Run the walks of one round; return False where the budget does not allow them."""
         n_walk, budget = self._n_walk, self._budget
-        first = FIRST_STEPS * self._walker.n_free
+        first = max(FIRST_STEPS * self._walker.n_free, LEAST_STEPS)
         n_step = int(min(first * MORE_STEPS**turn, MOST_STEPS))
         if budget.slice_s() < np.inf:
             most = budget.slice_s() / self._step_s if self._step_s else FIRST_SLICE * first
