@@ -173,8 +173,12 @@ def current_limit_pu(network: Network, setting: Setting) -> FloatArray:
 
 
 def overcharged(network: Network, setting: Setting) -> BoolArray:
-    """Return which branches carry more than their limit with nothing drawn, (n_branch,)."""
-    return np.nan_to_num(no_load(network).current) > setting.rating_factor * network.rating
+    """Return which closed branches carry more than their limit with nothing drawn, (n_branch,).
+
+    An open one that hangs from an end is not among them: it can be closed, or opened there.
+    """
+    beyond = np.nan_to_num(no_load(network).current) > setting.rating_factor * network.rating
+    return np.asarray(beyond & network.closed)
 
 
 def charging_note(network: Network, setting: Setting) -> str:

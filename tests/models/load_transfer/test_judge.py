@@ -443,7 +443,7 @@ def test_taps_and_charging_are_judged_at_the_ends_of_the_branch(setting: str) ->
     tap = np.where(np.arange(network.n_branch) % 5 == 2, 1.02, 1.0)
     network = network.with_changes(
         tap=tap,
-        b_from=network.b_from + 0.02,
+        b_from=network.b_from + 0.002,
         g_to=network.g_to + 0.001,
         rating=0.5 * network.rating,
     )
