@@ -28,7 +28,9 @@ exchanges of those of N. Proofs are tried cheapest first:
                    operations is raced that is radial and whose dark load is not too dear, until
                    floor(N) reaches the best, or MOST_LISTED states were listed; FEW_LISTED where
                    that many cannot settle it
-    MISOCP         its proven bound within `prove_s` seconds, where asked for
+    program        the bound of `models/bounds/`, of a relaxed mixed-integer program, in the radial
+                   setting, within `prove_s` seconds, at most BOUND_S
+    MISOCP         its proven bound in what is left of `prove_s` seconds
 
 Racing a plan means its least shedding by AC power flow (`models/load_transfer/least_shedding.py`).
 A plan that a race finds better replaces the answer. A race aims a little inside each limit, and the
@@ -50,6 +52,7 @@ import numpy as np
 from feederguard.baselines.misocp import Misocp
 from feederguard.baselines.plan_search import PlanSearch
 from feederguard.models.arrays import BoolArray, FloatArray
+from feederguard.models.bounds import CostBound
 from feederguard.models.load_transfer import (
     Decisions,
     Report,
@@ -68,6 +71,7 @@ from feederguard.models.network.parallel import has_loop, refuse_loops
 from feederguard.models.solver import NotSolvedError
 from feederguard.models.switching.plans import SwitchPlans
 
+BOUND_S = 10.0
 MOST_LISTED = 60_000  # plans of one fault that are raced for a proof
 FEW_LISTED = 2_000  # likewise, where they can raise the bound but not reach the cost
 MOST_LOOPS = 10  # counting radial states takes all choices of so many chains
@@ -76,10 +80,11 @@ MOST_EXPANDED = 100  # plans whose exchanges make the next layer
 RACED_AT_ONCE = 4000
 # A decision of the MISOCP that is cheaper by less only uses the judge's tolerance.
 TOLERANCE = 1e-4
-OPERATIONS, EVERY_RADIAL, EVERY_TIE, BY_MISOCP = (
+OPERATIONS, EVERY_RADIAL, EVERY_TIE, BY_PROGRAM, BY_MISOCP = (
     "operations alone",
     "every radial state",
     "every tie state",
+    "bound by a relaxed program",
     "MISOCP",
 )
 NOT_PROVEN, NOTHING_SAFE = "not proven", "no plan tried can be made safe"
@@ -103,8 +108,9 @@ class ProvenSearch:
     """Plan search with proofs on one network and setting; `reports` holds bound and reason.
 
     A report's seconds are those of the search; `proof_seconds` holds those of its proof. prove_s:
-    seconds for the MISOCP, None: never. Raises ValueError when prove_s is not positive,
-    `NetworkError` where a radial setting meets a normal state with a loop, and as `PlanSearch`.
+    seconds for the last two proofs of each scenario, None: neither. Raises ValueError when prove_s
+    is not positive, `NetworkError` where a radial setting meets a normal state with a loop, and as
+    `PlanSearch`.
     """
 
     name = "proven_search"
@@ -118,14 +124,15 @@ class ProvenSearch:
         max_rounds: int | None = None,
     ) -> None:
         if prove_s is not None and not prove_s > 0:
-            raise ValueError(f"prove_s is {prove_s}; give the MISOCP some seconds, or leave it out")
+            raise ValueError(f"prove_s is {prove_s}; give the proof some seconds, or None for none")
         self.network = network
         self.setting = resolve_setting(network, setting)
         self._search = PlanSearch(network, self.setting, beam, max_rounds)
         self._rules = transfer_rules(network, self.setting)
-        self._misocp = (
-            Misocp(network, self.setting, time_limit_s=prove_s) if prove_s is not None else None
-        )
+        self._bound_s = min(prove_s or 0.0, BOUND_S)
+        self._bound = CostBound(network, self.setting)
+        left = (prove_s or 0.0) - self._bound_s
+        self._misocp = Misocp(network, self.setting, time_limit_s=left) if left > 0 else None
         self.reports: list[Report] = []
         self.proof_seconds: list[float] = []
         if self.setting.radial:
@@ -171,7 +178,11 @@ class ProvenSearch:
             answer.bound = min(answer.bound, answer.open_cost)
             if not answer.settled():
                 answer.reason = NOT_PROVEN
-        if not answer.settled() and self._misocp is not None:
+        if not answer.settled() and self._bound_s and self._bound.applies:
+            found = self._bound.bound(scenario, answer.cost, self._bound_s)
+            if found.value > answer.bound:
+                answer.bound, answer.reason = found.value, BY_PROGRAM
+        if answer.bound < answer.cost * (1 - TOLERANCE) and self._misocp is not None:
             self._prove_by_misocp(self._misocp, scenario, answer)
 
     def _prove_meshed(self, scenario: Scenarios, answer: _Answer) -> None:
@@ -323,7 +334,7 @@ class ProvenSearch:
 
     def _prove_by_misocp(self, misocp: Misocp, scenario: Scenarios, answer: _Answer) -> None:
         try:
-            decision = misocp.decide(scenario)
+            decision = misocp.decide(scenario, start=answer.decision)
         except NotSolvedError:
             return
         outcome = judge(self.network, scenario, decision, self.setting)

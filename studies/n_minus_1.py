@@ -37,7 +37,7 @@ import tyro
 from rich.console import Console
 
 from feederguard.baselines.plan_search import PlanSearch
-from feederguard.baselines.proven_search import ProvenSearch
+from feederguard.baselines.proven_search import BOUND_S, ProvenSearch
 from feederguard.data.networks import list_networks, load_network
 from feederguard.data.profiles import load_profiles
 from feederguard.models.arrays import IntArray
@@ -106,8 +106,8 @@ class NMinus1Config:
     """Devices or branches that may not be operated, by name."""
     partial_loads: bool = False
     """Allow a load to be shed in part; else it is shed whole or not at all."""
-    prove_s: float | None = None
-    """Seconds of the MISOCP solver for each fault that is not proven otherwise; default none."""
+    prove_s: float | None = BOUND_S
+    """Most seconds for a bound of each fault that is not proven otherwise; beyond 10 the MISOCP."""
     paper_limit_mw: float | None = None
     """Branch limit of the paper setting, MW; needed if the feeder has none."""
     show: int = 15
@@ -270,7 +270,9 @@ def run_n_minus_1(config: NMinus1Config, console: Console) -> list[Path]:
 def _refuse_wrong_values(config: NMinus1Config) -> None:
     # Checked here and not in the dataclass: the command line's parser would print a page of usage.
     if config.prove_s is not None and not config.prove_s > 0:
-        raise ValueError(f"prove_s is {config.prove_s}; give the solver some seconds, or omit it")
+        raise ValueError(
+            f"prove_s is {config.prove_s}; give the proof some seconds, or None for none"
+        )
     if config.paper_limit_mw is not None and not config.paper_limit_mw > 0:
         raise ValueError(f"paper_limit_mw is {config.paper_limit_mw}; it must be positive")
     if config.show < 0:

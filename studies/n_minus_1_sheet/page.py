@@ -331,7 +331,8 @@ order. The numbers beside each step are those of the network after it, by AC pow
 beyond a limit is marked with the size of the violation and with the number of steps that it lasts.
 Dark load has no supply at all; shed load is disconnected at buses that have supply.</p>
 <p>The gap says how much more the decision costs than the proven lower bound, over all states, dark
-parts included; limits are held to 1e-5, and so is the proof. A question mark: no bound is known.
+parts included; limits are held to 1e-5, and so is the proof. A question mark: no bound that says
+anything.
 Cost: {COST_LOAD:g} times the square of the load without supply in units of
 {1e3 * COST_BASE_MVA:g} kW, plus {COST_SWITCH:g} times the square of the number of switch
 operations. Generation that is curtailed counts {CURTAIL_WEIGHT:g} of load.</p>"""

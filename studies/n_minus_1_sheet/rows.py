@@ -50,6 +50,8 @@ NOTHING, RESTORED, SHEDS, PARTLY, NO_TIE, LEFT, UNSAFE = (
     "NOT SAFE",
 )
 UNKNOWN = "no power flow solution"
+# A bound that the cost exceeds by more says nothing.
+MOST_OVER_BOUND = 10.0
 _DECIDED = ("closed", "shed", "curtail")  # fields of decisions and of the states of a sequence
 
 
@@ -369,9 +371,9 @@ def _counted(
 def _gap(cost: FloatArray, bound: FloatArray, safe: BoolArray) -> FloatArray:
     """Return cost over bound less one.
 
-    It is 0 if both are zero, and inf if no bound is known or the decision is not safe.
+    It is 0 if both are zero, and inf if no useful bound is known or the decision is not safe.
     """
-    known = np.isfinite(bound) & (bound > 0)
+    known = np.isfinite(bound) & (bound > cost / MOST_OVER_BOUND)
     ratio = np.divide(cost, bound, out=np.full(len(cost), np.inf), where=known) - 1
     return np.where(safe, np.where(cost <= 0, 0.0, np.maximum(ratio, 0.0)), np.inf)
 

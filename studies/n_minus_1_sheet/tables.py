@@ -56,6 +56,7 @@ def totals(sheet: Sheet) -> dict[str, float]:
         "dark, summed over faults, kW": float(faults["dark_kw"].sum()),
         "shed, summed over faults, kW": float(faults["shed_kw"].sum()),
         "decisions proven to a gap of 0.01 %": int((faults["gap_pct"] <= 0.01).sum()),
+        "without a useful bound": int((~np.isfinite(faults["gap_pct"])).sum()),
         "largest gap that is known, %": float(finite["gap_pct"].max())
         if len(finite)
         else float("nan"),
@@ -95,7 +96,7 @@ def print_sheet(sheet: Sheet, show: int, console: Console) -> None:
         console.print(_worst_table(sheet, show, title))
         console.print(
             f"dark and shed: kW, and {sheet.counted.replace('_', ' ')} in brackets; beyond: "
-            "states past a limit; gap: cost over its proven bound, ? if none is known",
+            "states past a limit; gap: cost over its proven bound, ? if there is no useful one",
             markup=False,
         )
     table = Table(

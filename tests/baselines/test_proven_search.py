@@ -10,7 +10,13 @@ import pytest
 from feederguard.baselines import proven_search
 from feederguard.baselines.misocp import Misocp
 from feederguard.baselines.plan_search import PlanSearch
-from feederguard.baselines.proven_search import EVERY_TIE, NOT_PROVEN, OPERATIONS, ProvenSearch
+from feederguard.baselines.proven_search import (
+    BY_PROGRAM,
+    EVERY_TIE,
+    NOT_PROVEN,
+    OPERATIONS,
+    ProvenSearch,
+)
 from feederguard.data.networks import load_network
 from feederguard.models.arrays import BoolArray
 from feederguard.models.load_transfer import Report, Scenarios, judge, make_scenarios
@@ -77,7 +83,7 @@ def test_layers_prove_where_states_are_too_many_to_list(monkeypatch: pytest.Monk
     monkeypatch.setattr(proven_search, "MOST_LOOPS", 0)
     network = load_network("ieee33")
     scenarios = make_scenarios(network, ["22", "2"])
-    method = ProvenSearch(network, "radial")
+    method = ProvenSearch(network, "radial", prove_s=None)
 
     decisions = method.decide(scenarios)
 
@@ -140,6 +146,18 @@ def test_counting_ends_where_generation_leaves_a_cheaper_state_unsure(
     report, looked = counted_states(network.with_changes(p_gen=p_gen), "22", monkeypatch)
 
     assert report.reason == NOT_PROVEN and report.bound == pytest.approx(3.0) and looked == 36
+
+
+def test_the_program_bounds_what_no_layer_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proven_search, "MOST_LOOPS", 0)
+    network = load_network("bus69")
+    scenarios = make_scenarios(network, "57", 1.6 * network.p_load, 1.6 * network.q_load)
+    monkeypatch.setattr(proven_search, "BOUND_S", 3600.0)
+    method = ProvenSearch(network, "radial", prove_s=3600.0)
+
+    cost = judge(network, scenarios, method.decide(scenarios), "radial").cost
+
+    assert method.reports[0].reason == BY_PROGRAM and method.reports[0].bound <= cost[0]
 
 
 def test_the_misocp_bounds_what_nothing_else_does(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,7 +239,7 @@ def test_normal_states_with_a_loop_are_refused() -> None:
 
 def test_prove_s_must_be_positive() -> None:
     with pytest.raises(
-        ValueError, match="prove_s is 0.0; give the MISOCP some seconds, or leave it out"
+        ValueError, match="prove_s is 0.0; give the proof some seconds, or None for none"
     ):
         ProvenSearch(load_network("ieee33"), "radial", prove_s=0.0)
 

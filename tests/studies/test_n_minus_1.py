@@ -147,7 +147,7 @@ def test_two_workers_and_one_make_the_same_tables(
         ),
         (
             ["ieee33", "--prove-s", "0"],
-            "error: prove_s is 0.0; give the solver some seconds, or omit it",
+            "error: prove_s is 0.0; give the proof some seconds, or None for none",
         ),
         (["ieee33", "--customers", "nowhere.csv"], "error: .*nowhere.csv"),
         (["ieee33", "--workers", "0"], "error: workers is 0; use at least one process"),
