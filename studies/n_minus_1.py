@@ -37,7 +37,7 @@ import tyro
 from rich.console import Console
 
 from feederguard.baselines.plan_search import PlanSearch
-from feederguard.baselines.proven_search import BOUND_S, ProvenSearch
+from feederguard.baselines.proven_search import ProvenSearch
 from feederguard.data.networks import list_networks, load_network
 from feederguard.data.profiles import load_profiles
 from feederguard.models.arrays import IntArray
@@ -106,8 +106,9 @@ class NMinus1Config:
     """Devices or branches that may not be operated, by name."""
     partial_loads: bool = False
     """Allow a load to be shed in part; else it is shed whole or not at all."""
-    prove_s: float | None = BOUND_S
-    """Most seconds for a bound of each fault that is not proven otherwise; beyond 10 the MISOCP."""
+    prove_s: float | None = None
+    """Most seconds for a bound of each fault that is not proven otherwise, beyond 10 by the MISOCP;
+    default none."""
     paper_limit_mw: float | None = None
     """Branch limit of the paper setting, MW; needed if the feeder has none."""
     show: int = 15
