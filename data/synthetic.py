@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from feederguard.models.arrays import BoolArray, FloatArray, IntArray
+from feederguard.models.arrays import BoolArray, ComplexArray, FloatArray, IntArray
 from feederguard.models.network import Network, NetworkError
 from feederguard.models.power_flow import solve_power_flow
 
@@ -108,7 +108,7 @@ def _order(near: IntArray) -> list[int]:
     return [int(i) for i in np.argsort(depth, kind="stable")]
 
 
-def _behind(load: FloatArray, near: IntArray, n_substation: int) -> FloatArray:
+def _behind(load: ComplexArray, near: IntArray, n_substation: int) -> ComplexArray:
     """Return the demand of each bus and of all that it feeds, (n_bus,)."""
     total = load.copy()
     for i in reversed(_order(near)):
@@ -119,7 +119,7 @@ def _behind(load: FloatArray, near: IntArray, n_substation: int) -> FloatArray:
 
 def _draw_load(
     rng: np.random.Generator, n_bus: int, n_substation: int, near: IntArray
-) -> FloatArray:
+) -> ComplexArray:
     """Return the complex demand of each bus in MVA, (n_bus,).
 
     What hangs from one branch of a substation draws at most AMPERE_A_FEEDER.
@@ -174,7 +174,7 @@ def _draw_ties(rng: np.random.Generator, place: FloatArray, near: IntArray, n_ti
 
 def _network(
     name: str,
-    load: FloatArray,
+    load: ComplexArray,
     branches: tuple[IntArray, IntArray, BoolArray],
     z: FloatArray,
     rating: FloatArray,

@@ -293,7 +293,7 @@ class _Ways:
         fall, through, roots = self.owner.fall, self.feeds[end], self.limits.root_fall
         r, x = (2 * np.cumsum(values[branches]) for values in (self.data.r, self.data.x))
         if near != far and far not in roots:
-            constant, sheds = 0.0, {}
+            constant, sheds = 0.0, Sheds()
             for k, lump in enumerate(lumps):
                 load, coefficients = lump.load.along(float(r[k]), float(x[k]))
                 constant, sheds = constant + load, add_sheds(sheds, coefficients)

@@ -262,7 +262,9 @@ class TransferRules:
     # (n_branch,) the branch before each in its team (`network/parallel.py`), -1 for the first
     before_in_team: IntArray
 
-    def charged(self, y: FloatArray | BoolArray, failed: FloatArray) -> FloatArray | BoolArray:
+    def charged(
+        self, y: FloatArray | BoolArray, failed: FloatArray | BoolArray
+    ) -> FloatArray | BoolArray:
         """Return branch states (B, n_branch) for the cost (1), in which a team departs once.
 
         All but the first intact branch of a team are given their normal state. failed: (B,

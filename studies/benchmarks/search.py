@@ -56,7 +56,7 @@ def main() -> None:
         table.add_column(column)
     chosen = known["feeder"].isin(options.feeders) & known["load"].isin(options.loads)
     for (name, load), part in known[chosen].groupby(["feeder", "load"], sort=False):
-        plans, scenarios = case(str(name), float(load), part["fault"].tolist())
+        plans, scenarios = case(str(name), float(str(load)), part["fault"].tolist())
         if options.improve_s:
             found = search_plans(plans, scenarios, beam=8, time_limit_s=options.improve_s)
             known.loc[part.index, "cost"] = np.minimum(part["cost"], found.cost.round(4))
