@@ -7,6 +7,7 @@ loads, beside the plain plans and what one exchange makes of it (`load_transfer/
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -21,7 +22,10 @@ from feederguard.models.switching.racing import Found
 @once_per_object
 def plans_by_parts(plans: SwitchPlans) -> SwitchPlans:
     """Return the plans of the setting that sheds by fractions."""
-    return SwitchPlans(plans.network, replace(plans.setting, whole_loads=False))
+    with warnings.catch_warnings():
+        # The setting with whole loads has the same limits and has warned of them.
+        warnings.simplefilter("ignore", UserWarning)
+        return SwitchPlans(plans.network, replace(plans.setting, whole_loads=False))
 
 
 def settle_whole(plans: SwitchPlans, scenarios: Scenarios, found: Found) -> Found:
