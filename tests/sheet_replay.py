@@ -88,7 +88,13 @@ class SourceNet:
                     self._operate_devices(row)
                 else:
                     self._operate_branch(str(fault), row)
-                pandapower.runpp(self.net, calculate_voltage_angles=True, tolerance_mva=1e-10)
+                if self.net.ext_grid["in_service"].any():
+                    pandapower.runpp(self.net, calculate_voltage_angles=True, tolerance_mva=1e-10)
+                else:
+                    # pandapower solves no net without a source.
+                    for table in ("bus", "line", "trafo", "switch"):
+                        if len(self.net[f"res_{table}"]):
+                            self.net[f"res_{table}"].loc[:] = np.nan
                 assert not self._is_live(str(fault)), (fault, row["step"])
                 yield row
 

@@ -101,6 +101,11 @@ def replayed_sheet(
         solved = source.net.res_bus.loc[at]
         theirs = polar(solved["vm_pu"], solved["va_degree"])
         live = np.isfinite(theirs)
+        if not live.any():
+            # The source itself is dead: it feeds nothing.
+            others = np.setdiff1d(np.arange(network.n_bus), network.substation)
+            assert not flow.energised[k][others].any(), where
+            continue
         assert (live == flow.energised[k]).all(), where
         assert np.abs(flow.voltage[k] - theirs)[live].max() <= VOLTAGE_PU, where
         check_line(row, np.abs(theirs), highest_loading(source.net), band, network)
@@ -138,11 +143,17 @@ def own_flow(network: Network, states: list[SheetState]) -> PowerFlow:
 
 
 def highest_loading(net: pandapower.pandapowerNet) -> float:
-    """Return the highest loading of the lines and transformers of a solved net, in percent."""
-    return max(
-        float(net[f"res_{table}"]["loading_percent"].max()) if len(net[table]) else 0.0
-        for table in ("line", "trafo")
-    )
+    """Return the highest loading of the lines and transformers of a solved net, in percent.
+
+    It is that of what the net allows, `max_loading_percent` where it is given.
+    """
+    highest = 0.0
+    for table in ("line", "trafo"):
+        loading = net[f"res_{table}"]["loading_percent"]
+        if "max_loading_percent" in net[table]:
+            loading = loading / net[table]["max_loading_percent"].fillna(100.0) * 100
+        highest = max(highest, float(loading.max())) if len(loading) else highest
+    return highest
 
 
 def write_kraftringen(case_file: Path, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
