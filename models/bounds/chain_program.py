@@ -47,7 +47,7 @@ from feederguard.models.bounds.chains import (
 )
 from feederguard.models.bounds.moved_stubs import StubTangent, moved_stub, worst_fall
 from feederguard.models.bounds.rows import Program, Terms, plus
-from feederguard.models.load_transfer.rules import COST_BASE_MVA, COST_LOAD, COST_SWITCH
+from feederguard.models.load_transfer.rules import COST_BASE_MVA, cost_of_squares
 
 # Where (5) has its tangents, of a typical flow, and of W.
 LOSS_POINTS, LOSS_VOLTAGE = (0.0, 0.3, 0.8, 1.8), 0.92
@@ -126,20 +126,21 @@ class ChainProgram:
 
     def _add_cost(self, cutoff: float, least: int | None) -> None:
         program, base = self.program, COST_BASE_MVA
+        load_cost, switch_cost = cost_of_squares(1.0, 0.0), cost_of_squares(0.0, 1.0)
         every = float(self.limits.shed_max @ self.limits.price) + self.limits.dark
-        most_shed = min(np.sqrt(cutoff / COST_LOAD), every / base + 1.0)
-        most_operations = min(int(np.sqrt(cutoff / COST_SWITCH)), len(self.data.from_bus))
+        most_shed = min(np.sqrt(cutoff / load_cost), every / base + 1.0)
+        most_operations = min(int(np.sqrt(cutoff / switch_cost)), len(self.data.from_bus))
         shed, operations = program.column(0.0, most_shed), program.column(0.0, most_operations)
         shed_cost, operations_cost = (program.column(0, np.inf, cost=1) for _ in range(2))
         price = {self.shed[k]: self.limits.price[k] / base for k in self.shed}
         program.row(plus(price, {shed: -1.0}), -self.limits.dark / base, -self.limits.dark / base)
         program.row(plus(self.operations, {operations: -1.0}), 0.0, 0.0)
         for at in [0.0, *np.geomspace(0.05, max(most_shed, 0.1), SHED_POINTS).tolist()]:
-            program.row({shed_cost: 1.0, shed: -2 * COST_LOAD * at}, -COST_LOAD * at**2)
+            program.row({shed_cost: 1.0, shed: -2 * load_cost * at}, -load_cost * at**2)
         first, step = (0, 1) if least is None else (least, 2)
         for k in range(first, max(most_operations, first) + 1, step):
-            slope = COST_SWITCH * (2 * k + step)
-            program.row({operations_cost: 1.0, operations: -slope}, COST_SWITCH * k**2 - slope * k)
+            slope = switch_cost * (2 * k + step)
+            program.row({operations_cost: 1.0, operations: -slope}, switch_cost * k**2 - slope * k)
         program.row({operations: 1.0}, first)
         program.row({shed_cost: 1.0, operations_cost: 1.0}, upper=cutoff)
 

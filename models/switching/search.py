@@ -11,8 +11,9 @@ Walks are for radial settings, where the best plan costs more than CHEAP: so man
 worth it that single exchanges stop short. In a meshed setting with few ties the plain plans are all
 states, so starting from them enumerates. Elsewhere no optimum is promised.
 
-With a limit of time or flows the search goes on until it strikes. Its steps depend on nothing but
-the scenario: more flows continue the same search, so their answer is never dearer.
+With a limit of time or flows the search goes on until it strikes. Without a limit of time its steps
+depend on nothing but the scenario: more flows continue the same search, so their answer is never
+dearer.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import numpy as np
 
 from feederguard.models.arrays import BoolArray, FloatArray
 from feederguard.models.load_transfer import Scenarios
-from feederguard.models.load_transfer.rules import COST_SWITCH
+from feederguard.models.load_transfer.rules import cost_of_squares
 from feederguard.models.load_transfer.scenario import Lost
 from feederguard.models.network.graph import energised_buses
 from feederguard.models.switching.budget import Budget
@@ -39,7 +40,7 @@ __all__ = ["Found", "search_plans"]
 ROUNDS = 4  # of exchanges
 MANY = 1000
 # Below, no more than three operations may be worth it: one exchange of a plain plan.
-CHEAP = COST_SWITCH * 5**2
+CHEAP = cost_of_squares(0.0, 5.0**2)
 
 
 def search_plans(

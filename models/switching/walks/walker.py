@@ -9,9 +9,8 @@ import numpy as np
 from feederguard.models.arrays import BoolArray, ComplexArray, FloatArray, plain
 from feederguard.models.load_transfer import Scenarios, Setting
 from feederguard.models.load_transfer.rules import (
-    COST_LOAD,
-    COST_SWITCH,
     CURTAIL_WEIGHT,
+    cost_of_squares,
     current_limit_pu,
     shed_per_base,
 )
@@ -135,8 +134,8 @@ def rough_of(network: Network, setting: Setting) -> Rough:
         feeder.y_bus.copy(),
         plain(network.priority, float),
         CURTAIL_WEIGHT,
-        COST_LOAD * float(shed_per_base(network, 1.0)) ** 2,
-        COST_SWITCH,
+        cost_of_squares(float(shed_per_base(network, 1.0)) ** 2, 0.0),
+        cost_of_squares(0.0, 1.0),
     )
 
 

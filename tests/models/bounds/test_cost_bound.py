@@ -9,20 +9,15 @@ rows.py is tested here.
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from brute_force import Grid
+from random_feeders import HIGH, LOW, TOLERANCE, random_feeder
 
 from feederguard.data.networks import load_network
 from feederguard.models.bounds import CostBound
 from feederguard.models.load_transfer import Setting, make_scenarios
 from feeders import feeder, ring
-
-sys.path.append(str(Path(__file__).parents[2] / "laws"))
-from test_every_state import HIGH, LOW, TOLERANCE, random_feeder  # noqa: E402
 
 FOREVER_S = 3600.0  # no answer depends on time
 
